@@ -1,0 +1,28 @@
+"""devplan: device maps for Hugging Face models that are split over several GPUs.
+
+The public names, imported on first use: ``import devplan`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from devplan.version import VERSION as __version__
+
+_HOME = {
+    "InputError": "devplan.errors",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'devplan' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

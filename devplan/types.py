@@ -1,0 +1,359 @@
+"""The vocabulary: every dataclass that crosses a file border.
+
+Devices are always strings as torch writes them (``"cuda:0"``, ``"cpu"``, ``"disk"``).  Bytes are
+``int``.  Everything here is frozen; nothing here imports torch.
+
+The words, in the order in which data takes its way::
+
+    ModelSource -> Skeleton -> Profile -> BlockGraph -> Plan | Infeasible -> DeviceMapFile
+
+`ModelSource` lives in ``devplan.sources``, `Skeleton` in ``devplan.skeleton``: they hold torch
+objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+CPU = "cpu"
+DISK = "disk"
+OFFLOAD_DEVICES = (CPU, DISK)
+
+
+# ------------------------------------------------------------------------------------- machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One GPU of the machine that is planned for."""
+
+    device: str
+    """As the map will name it: ``cuda:0``."""
+    name: str
+    """As the driver or the catalogue calls it, or its size where only that was given."""
+    capacity_bytes: int
+    reserve_bytes: int
+    """Kept free of the plan: CUDA context, library workspaces, fragmentation, activations."""
+
+    @property
+    def budget_bytes(self) -> int:
+        """What a plan may fill: capacity less reserve."""
+        return self.capacity_bytes - self.reserve_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffloadTier:
+    """Memory outside the GPUs that the user allowed: ``cpu`` or ``disk``."""
+
+    device: str
+    capacity_bytes: int | None
+    """None: no bound is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The cards in the order in which they were named, and where inputs enter."""
+
+    cards: tuple[Card, ...]
+    main_device: str
+    tiers: tuple[OffloadTier, ...] = ()
+
+    def card(self, device: str) -> Card:
+        return next(card for card in self.cards if card.device == device)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(card.device for card in self.cards)
+
+
+# ------------------------------------------------------------------------------------ workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What the model will be asked to do; decides the size of the KV cache."""
+
+    batch: int = 1
+    """Sequences at a time."""
+    context_tokens: int = 4096
+    """Tokens held per sequence: prompt and new tokens together."""
+    dtype: str | None = None
+    """Compute dtype, ``"bfloat16"``; None: as the checkpoint says."""
+    kv_dtype: str | None = None
+    """Dtype of the KV cache; None: as the model's own code makes it."""
+
+
+# ------------------------------------------------------------------------------------- profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheGrowth:
+    """Bytes of one block's cache for one sequence, as a function of the tokens held.
+
+    ``bytes(tokens) = constant + per_token * min(tokens, window)``: full attention has no window,
+    a sliding window has one, linear attention and state-space layers have only the constant.
+    Learnt from runs of the model's own code (``devplan.profile.cache``).
+    """
+
+    constant_bytes: int = 0
+    bytes_per_token: int = 0
+    window_tokens: int | None = None
+
+    def bytes_at(self, tokens: int, batch: int = 1) -> int:
+        held = tokens if self.window_tokens is None else min(tokens, self.window_tokens)
+        return batch * (self.constant_bytes + self.bytes_per_token * held)
+
+
+# --------------------------------------------------------------------------------------- graph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """The smallest thing that is placed whole: a module, or a tensor outside every block."""
+
+    name: str
+    """Dotted name in the model; its key in the device map."""
+    class_name: str
+    """Class of the module; ``Parameter`` or ``Buffer`` for a bare tensor."""
+    weight_bytes: int
+    """Parameters, as they lie in memory; tied tensors count in the block that owns them."""
+    buffer_bytes: int
+    cache: tuple[CacheGrowth, ...] = ()
+    """What its cache grows by; several in a hybrid layer or where blocks were merged."""
+    stack: str | None = None
+    """Name of the stack of layers that the block belongs to (``model.layers``), if to any."""
+    stage_bound: bool = False
+    """Whether the block is one of a stack that the main run walks through: these are what is
+    spread over the cards; all else belongs on the main device."""
+    input_bytes_per_token: int = 0
+    """Bytes of activations that enter the block for one token of one sequence."""
+
+    @property
+    def static_bytes(self) -> int:
+        return self.weight_bytes + self.buffer_bytes
+
+    def cache_bytes(self, tokens: int, batch: int = 1) -> int:
+        return sum(growth.bytes_at(tokens, batch) for growth in self.cache)
+
+    def load_bytes(self, tokens: int, batch: int = 1) -> int:
+        """Weights, buffers and cache at a workload."""
+        return self.static_bytes + self.cache_bytes(tokens, batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockGraph:
+    """The blocks in execution order, and what ties them together."""
+
+    blocks: tuple[Block, ...]
+    tied: tuple[tuple[str, ...], ...] = ()
+    """Groups of block names that share a tensor and must share a device."""
+    embedding: str | None = None
+    """Block of the input embedding."""
+    head: str | None = None
+    """Block of the output embedding (``lm_head``)."""
+    towers: tuple[str, ...] = ()
+    """Stacks that the text run does not walk through: vision and audio towers."""
+    unexecuted: tuple[str, ...] = ()
+    """Blocks that the run did not reach; their order is that of the module tree."""
+
+    def block(self, name: str) -> Block:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Block]:
+        return {block.name: block for block in self.blocks}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(block.name for block in self.blocks)
+
+
+# ---------------------------------------------------------------------------------------- plan
+
+
+Placement = Mapping[str, str]
+"""Block name -> device, one entry for every block: a solver's answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A contiguous run of blocks, in execution order, on one device."""
+
+    device: str
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardLoad:
+    """What a plan puts on one card."""
+
+    device: str
+    weight_bytes: int
+    buffer_bytes: int
+    cache_bytes: int
+    onload_bytes: int
+    """Room for the largest offloaded block while it runs; 0 without offload."""
+    reserve_bytes: int
+    capacity_bytes: int
+
+    @property
+    def load_bytes(self) -> int:
+        return self.weight_bytes + self.buffer_bytes + self.cache_bytes + self.onload_bytes
+
+    @property
+    def headroom_bytes(self) -> int:
+        """Left over after load and reserve; negative when the card overflows."""
+        return self.capacity_bytes - self.reserve_bytes - self.load_bytes
+
+    @property
+    def share(self) -> float:
+        """Load as a share of the budget (capacity less reserve); above 1 does not fit."""
+        return self.load_bytes / (self.capacity_bytes - self.reserve_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """How good a plan is, and who says so."""
+
+    objective: str
+    bottleneck: float
+    """Largest share over the cards."""
+    lower_bound: float
+    """No placement of these blocks on these cards, pinned or not, has a smaller bottleneck."""
+    solver: str
+    optimal_within: str
+    """The class of placements in which the solver's answer is proven best, in words; empty when
+    nothing is proven but the lower bound."""
+    most_tokens: int | None = None
+    """Tokens per sequence at which the first card is full; None when nothing grows."""
+    most_tokens_bound: int | None = None
+    """No placement holds more tokens than this."""
+
+    @property
+    def gap(self) -> float:
+        """``bottleneck / lower_bound - 1``."""
+        return self.bottleneck / self.lower_bound - 1 if self.lower_bound else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """A block that was asked to be on a device, and by whom."""
+
+    block: str
+    device: str
+    reason: str
+    """``user``, or the sentence of the default pin: "the input ids enter here"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxation:
+    """A default pin that could not be kept."""
+
+    blocks: tuple[str, ...]
+    reason: str
+    """With the numbers: what is missing on the main device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """Activations that cross from one card to the next, for one token of one sequence."""
+
+    source: str
+    target: str
+    before: str
+    """The block that receives them."""
+    bytes_per_token: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A placement, what it costs, and its certificate."""
+
+    placement: Placement
+    stages: tuple[Stage, ...]
+    loads: tuple[CardLoad, ...]
+    offload_bytes: Mapping[str, int]
+    """Weights and buffers on ``cpu`` and ``disk``."""
+    pins: tuple[Pin, ...]
+    relaxed: tuple[Relaxation, ...]
+    transfers: tuple[Transfer, ...]
+    certificate: Certificate
+    contiguous: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortfall:
+    """What a card lacks in the best placement that was found."""
+
+    device: str
+    missing_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """A change that makes the plan feasible, the smallest of its kind."""
+
+    change: str
+    """In words with numbers: ``--context 21504 instead of 32768``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Infeasible:
+    """No placement fits: a result, not an error."""
+
+    reason: str
+    """One line with the numbers."""
+    shortfalls: tuple[Shortfall, ...]
+    lower_bound: float
+    """Bottleneck that no placement can go below; above 1 proves that nothing fits."""
+    proven: bool
+    """Whether it is proven that nothing fits, or only that nothing was found."""
+    remedies: tuple[Remedy, ...] = ()
+
+
+# ------------------------------------------------------------------------------------ map file
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelIdentity:
+    """Which model a map was made for."""
+
+    id: str
+    revision: str | None
+    config_hash: str | None
+    class_name: str
+    dtype: str
+    quantization: str | None
+    num_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What was run to prove the map, and what it found."""
+
+    status: str
+    """``unverified``, ``clean`` or ``findings``."""
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceMapFile:
+    """Everything that a map file holds; ``devplan.mapfile`` reads and writes it."""
+
+    device_map: Mapping[str, str]
+    """Entry -> device, in devplan's own device strings; written as hf_device_map values."""
+    model: ModelIdentity
+    machine: Machine
+    workload: Workload
+    loads: tuple[CardLoad, ...]
+    offload_bytes: Mapping[str, int]
+    certificate: Certificate
+    pins: tuple[Pin, ...]
+    relaxed: tuple[Relaxation, ...]
+    transfers: tuple[Transfer, ...]
+    verification: Verification
+    versions: Mapping[str, str]
+    notes: tuple[str, ...] = field(default=())
