@@ -1,0 +1,184 @@
+"""Folding: of identical layers in a stack, one is run and the others take over its result.
+
+Two layers are identical when their **signatures** agree: classes, shapes and dtypes of parameters
+and buffers, and the plain attributes of every module inside (``sliding_window``, ``layer_type``,
+...), save those that merely say which layer it is, plus what the configuration says about that
+layer in lists as long as the stack (``layer_types``).  What differs in any attribute is run for
+itself: a wrong guess costs time, never a wrong answer.
+
+A folded call gives tensors of the same shapes, dtypes and labels as the call of its
+representative; where that call passed one of its arguments through, the same argument of this
+call is passed through.  What a layer writes elsewhere, its cache, is not written: whoever counts
+caches counts the representative's once for each layer that it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from devplan.virtual.labels import label_of, mark
+
+_PLAIN = (bool, int, float, str, type(None), torch.dtype)
+_INDEX = "<index>"
+
+
+def layer_signatures(layers: Sequence[nn.Module], config: Any) -> list[Hashable]:
+    """A signature for each layer of one stack; equal ones may be folded."""
+    per_layer = _per_layer_settings(config, len(layers))
+    return [
+        (
+            _module_signature(layer, index),
+            tuple(_attribute_signature(setting[index], index) for setting in per_layer),
+        )
+        for index, layer in enumerate(layers)
+    ]
+
+
+def _per_layer_settings(config: Any, num_layers: int) -> list[Sequence[Any]]:
+    """Lists of the configuration, and of configurations inside it, with one item a layer."""
+    values = vars(config).values() if hasattr(config, "__dict__") else ()
+    found = []
+    for value in values:
+        if isinstance(value, (list, tuple)) and len(value) == num_layers:
+            found.append(value)
+        elif hasattr(value, "to_dict"):
+            found.extend(_per_layer_settings(value, num_layers))
+    return found
+
+
+def _module_signature(module: nn.Module, index: int) -> Hashable:
+    tensors = (*module._parameters.items(), *module._buffers.items())
+    return (
+        type(module),
+        tuple((name, _tensor_signature(tensor)) for name, tensor in tensors),
+        tuple(
+            (name, _attribute_signature(value, index))
+            for name, value in vars(module).items()
+            if not name.startswith("_") and isinstance(value, (*_PLAIN, list, tuple))
+        ),
+        tuple(
+            (name, _module_signature(child, index))
+            for name, child in module._modules.items()
+            if child is not None
+        ),
+    )
+
+
+def _tensor_signature(tensor: torch.Tensor | None) -> Hashable:
+    return None if tensor is None else (tuple(tensor.shape), tensor.dtype)
+
+
+def _attribute_signature(value: Any, index: int) -> Hashable:
+    """The value, except where it says no more than which layer this is."""
+    if type(value) is int and value == index:
+        return _INDEX
+    return value if isinstance(value, _PLAIN) else repr(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a call of a representative gave, to be given again for the layers it stands for."""
+
+    maker: str
+    leaves: tuple[Any, ...]
+    """Tensors as (shape, stride, dtype, label) or values; passed-through arguments by position."""
+    spec: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shaped:
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Argument:
+    position: int
+
+
+def call_signature(args: tuple, kwargs: Mapping[str, Any]) -> Hashable:
+    """Equal for calls that a layer cannot tell apart, but for values of its tensors."""
+    leaves, spec = tree_flatten((args, dict(kwargs)))
+    return str(spec), tuple(
+        (_tensor_signature(leaf), label_of(leaf))
+        if isinstance(leaf, torch.Tensor)
+        else (leaf if isinstance(leaf, _PLAIN) else type(leaf))
+        for leaf in leaves
+    )
+
+
+def remember(result: Any, args: tuple, kwargs: Mapping[str, Any], maker: str) -> Outcome | None:
+    """The outcome of a call, or None when it holds a value that cannot be given twice."""
+    arguments, _ = tree_flatten((args, dict(kwargs)))
+    position = {id(leaf): place for place, leaf in enumerate(arguments) if leaf is not None}
+    leaves, spec = tree_flatten(result)
+    kept: list[Any] = []
+    for leaf in leaves:
+        if not isinstance(leaf, _PLAIN) and id(leaf) in position:
+            kept.append(_Argument(position=position[id(leaf)]))
+        elif isinstance(leaf, torch.Tensor) and leaf.device.type == "meta":
+            kept.append(
+                _Shaped(
+                    shape=tuple(leaf.shape),
+                    stride=leaf.stride(),
+                    dtype=leaf.dtype,
+                    device=label_of(leaf),
+                )
+            )
+        elif isinstance(leaf, (*_PLAIN, torch.Tensor)):
+            kept.append(leaf)
+        else:
+            return None
+    return Outcome(maker=maker, leaves=tuple(kept), spec=spec)
+
+
+def repeat(outcome: Outcome, args: tuple, kwargs: Mapping[str, Any], maker: str) -> Any:
+    """The outcome once more, as if `maker` had computed it from these arguments."""
+    arguments, _ = tree_flatten((args, dict(kwargs)))
+    return tree_unflatten(
+        [_repeat_leaf(leaf, arguments, maker) for leaf in outcome.leaves], outcome.spec
+    )
+
+
+def _repeat_leaf(leaf: Any, arguments: list[Any], maker: str) -> Any:
+    if isinstance(leaf, _Argument):
+        return arguments[leaf.position]
+    if isinstance(leaf, _Shaped):
+        tensor = torch.empty_strided(leaf.shape, leaf.stride, dtype=leaf.dtype, device="meta")
+        return mark(tensor, leaf.device, maker)
+    return leaf
+
+
+def extrapolate(first: Outcome, second: Outcome, steps: float) -> Outcome | None:
+    """The outcome of a larger call, from those of two smaller ones; None when shapes disagree.
+
+    Parameters
+    ----------
+    first, second
+        Outcomes of the same layer at two numbers of tokens.
+    steps
+        How many times the difference between the two lies between the first and the larger call.
+    """
+    if first.spec != second.spec or len(first.leaves) != len(second.leaves):
+        return None
+    leaves = []
+    for small, large in zip(first.leaves, second.leaves, strict=True):
+        if isinstance(small, _Shaped) and isinstance(large, _Shaped):
+            shape = tuple(
+                a + round((b - a) * steps) for a, b in zip(small.shape, large.shape, strict=True)
+            )
+            stride = torch.empty(shape, device="meta").stride()
+            leaves.append(replace(small, shape=shape, stride=stride))
+        elif small == large:
+            leaves.append(small)
+        else:
+            return None
+    return Outcome(maker=first.maker, leaves=tuple(leaves), spec=first.spec)
