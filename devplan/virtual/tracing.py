@@ -52,6 +52,8 @@ class Trace:
     attributes: dict[str, torch.Tensor] = field(default_factory=dict)
     """Tensors that the run left in plain attributes of modules, by dotted name."""
     num_ops: int = 0
+    num_block_ops: dict[str, int] = field(default_factory=dict)
+    """Ops of the first real call of each block."""
     made_up: frozenset[str] = frozenset()
 
 
@@ -200,14 +202,17 @@ def _wrap(site: BlockSite, trace: Trace, execution: Execution, signature, known,
                 trace.stands_for[outcome.maker].append(site.name)
                 return folding.repeat(outcome, args, kwargs, site.name)
         outer, execution.block = execution.block, site.name
+        ops_before = execution.num_ops
         try:
             result = original(*args, **kwargs)
         finally:
             execution.block = outer
+        trace.num_block_ops.setdefault(site.name, execution.num_ops - ops_before)
         outcome = folding.remember(result, args, kwargs, site.name)
         if outcome is not None:
             trace.outcomes[site.name] = outcome
-            known[key] = outcome
+            if key is not None:
+                known[key] = outcome
         return result
 
     site.module.forward = forward

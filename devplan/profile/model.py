@@ -1,0 +1,60 @@
+"""What a profile says: the bytes of each block, and what one run of the model showed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from devplan.blocks import BlockSite
+from devplan.types import CacheGrowth
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockBytes:
+    """Tensors of one block; a tied tensor counts in the first block that holds it."""
+
+    weight_bytes: int
+    buffer_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightProfile:
+    """Parameters and buffers as they will lie in memory."""
+
+    blocks: Mapping[str, BlockBytes]
+    tied: tuple[tuple[str, ...], ...]
+    """Blocks that share a parameter or buffer."""
+    num_parameters: int
+    quantization: str | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunProfile:
+    """What virtual runs of the model's own code showed."""
+
+    order: tuple[str, ...] = ()
+    """Blocks in the order of their first call; empty when nothing ran."""
+    cache: Mapping[str, tuple[CacheGrowth, ...]]
+    """Block -> what its cache grows by; blocks without a cache are absent."""
+    input_bytes_per_token: Mapping[str, int]
+    """Block -> bytes of tensors from the block before it, for one token of one sequence."""
+    shared_bytes_per_token: Mapping[str, int]
+    """Block -> bytes of the other tensors that enter it (position embeddings, masks)."""
+    made_up: tuple[str, ...] = ()
+    """Ops whose integer results were made up."""
+    notes: tuple[str, ...] = ()
+    """What could not be seen, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Everything that the graph is built from."""
+
+    sites: tuple[BlockSite, ...]
+    weights: WeightProfile
+    run: RunProfile
+    embedding: str | None
+    """Block of the input embedding."""
+    head: str | None
+    """Block of the output embedding."""

@@ -1,0 +1,83 @@
+"""Bytes of parameters and buffers by block, tied tensors once.
+
+One walk over the modules of each block.  Names are only built where some parameter's bytes differ
+from elements times itemsize (``sizes``), so that a model of 170,000 modules takes a tenth of a
+second.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from devplan.blocks import BlockSite
+from devplan.profile.model import BlockBytes
+
+
+def measure_blocks(
+    sites: tuple[BlockSite, ...], sizes: Mapping[str, int]
+) -> tuple[dict[str, BlockBytes], tuple[tuple[str, ...], ...]]:
+    """Bytes of every block, and the groups of blocks that are tied.
+
+    Parameters
+    ----------
+    sites
+        All blocks of the model.
+    sizes
+        Parameter name -> bytes in memory, for those that are not as the skeleton has them.
+    """
+    owner: dict[int, str] = {}
+    sharers: dict[int, list[str]] = defaultdict(list)
+    measured = {}
+    for site in sites:
+        weight_bytes = buffer_bytes = 0
+        for name, tensor, is_parameter in _tensors(site, named=bool(sizes)):
+            first = owner.setdefault(id(tensor), site.name)
+            if first != site.name:
+                sharers[id(tensor)].append(site.name)
+                continue
+            if id(tensor) in sharers:
+                continue
+            sharers[id(tensor)] = [site.name]
+            num_bytes = sizes.get(name) if sizes else None
+            if num_bytes is None:
+                num_bytes = tensor.numel() * tensor.element_size()
+            if is_parameter:
+                weight_bytes += num_bytes
+            else:
+                buffer_bytes += num_bytes
+        measured[site.name] = BlockBytes(weight_bytes=weight_bytes, buffer_bytes=buffer_bytes)
+    return measured, _groups(names for names in sharers.values() if len(names) > 1)
+
+
+def _tensors(site: BlockSite, *, named: bool) -> Iterator[tuple[str, torch.Tensor, bool]]:
+    """Name (empty unless `named`), tensor, and whether it is a parameter."""
+    if site.tensor is not None:
+        yield site.name, site.tensor, site.class_name == "Parameter"
+        return
+    pending: list[tuple[str, nn.Module]] = [(site.name, site.module)]
+    while pending:
+        prefix, module = pending.pop()
+        for tensors, is_parameter in ((module._parameters, True), (module._buffers, False)):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    yield f"{prefix}.{name}" if named else "", tensor, is_parameter
+        for name, child in module._modules.items():
+            if child is not None:
+                pending.append((f"{prefix}.{name}" if named else "", child))
+
+
+def _groups(pairs: Iterator[list[str]]) -> tuple[tuple[str, ...], ...]:
+    """Blocks joined by any chain of shared tensors, in order of appearance."""
+    group_of: dict[str, list[str]] = {}
+    for names in pairs:
+        merged: list[str] = []
+        for name in dict.fromkeys(names):
+            merged.extend(item for item in group_of.get(name, [name]) if item not in merged)
+        for name in merged:
+            group_of[name] = merged
+    unique = {id(group): tuple(group) for group in group_of.values() if len(group) > 1}
+    return tuple(unique.values())

@@ -1,0 +1,245 @@
+"""From a model source to a skeleton: one builder a library."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from devplan.errors import InputError
+from devplan.profile.dtypes import parse_dtype
+from devplan.skeleton.from_tensors import module_from_tensors
+from devplan.skeleton.model import Skeleton
+from devplan.sources.native import native_class, remote_class_reference, require_native
+from devplan.sources.source import ModelSource
+
+_META = torch.device("meta")
+
+
+def build_skeleton(source: ModelSource, dtype: str | None = None) -> Skeleton:
+    """The model of `source` on the meta device.
+
+    Parameters
+    ----------
+    source
+        What ``devplan.sources.resolve`` found.
+    dtype
+        Dtype to compute in; None: what the checkpoint or its configuration states, float32 where
+        neither does, as ``from_pretrained(dtype="auto")`` decides.
+
+    Raises
+    ------
+    InputError
+        When the installed libraries cannot build the class, or the configuration does not fit it.
+    """
+    if source.origin == "factory":
+        return _from_factory(source, dtype)
+    if source.library == "tensors":
+        return _from_tensors(source, dtype)
+    if source.library == "diffusers":
+        return _from_diffusers(source, dtype)
+    return _from_transformers(source, dtype)
+
+
+def _from_transformers(source: ModelSource, dtype: str | None) -> Skeleton:
+    compute = _compute_dtype(source, dtype)
+    if _uses_remote_code(source):
+        model, config = _build_remote(source, compute)
+        notes = (f"runs the model's own code from {source.code_folder or source.location}",)
+    else:
+        model_class = require_native(source)
+        config = _parse_config(model_class.config_class, source)
+        model, notes = _instantiate(model_class, config, compute, source.id), _type_note(source)
+    return Skeleton(
+        model=model.eval(),
+        config=config,
+        class_name=type(model).__name__,
+        dtype=compute,
+        no_split=declared_no_split(model),
+        max_tokens=_max_tokens(config),
+        notes=notes,
+    )
+
+
+def _uses_remote_code(source: ModelSource) -> bool:
+    if not source.trust_remote_code or native_class(source) is not None:
+        return False
+    return remote_class_reference(source) is not None
+
+
+def _type_note(source: ModelSource) -> tuple[str, ...]:
+    """Where the class that is named belongs to another model type, say so."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    model_type = (source.config or {}).get("model_type")
+    if source.class_name is None or model_type in CONFIG_MAPPING_NAMES or model_type is None:
+        return ()
+    return (
+        f"model type {model_type!r} is not one of transformers'; "
+        f"built as {source.class_name}, which its configuration names",
+    )
+
+
+def _parse_config(config_class: type, source: ModelSource) -> Any:
+    """The configuration object of the class, without quantization: sizes are devplan's matter."""
+    content = {k: v for k, v in (source.config or {}).items() if k not in _NOT_STRUCTURE}
+    try:
+        with _quiet():
+            return config_class.from_dict(dict(content))
+    except Exception as error:  # any check that the configuration class makes of its values
+        raise InputError(
+            f"{source.id}: {config_class.__name__} refuses the configuration "
+            f"({_one_line(error)}); correct its config.json"
+        ) from error
+
+
+_NOT_STRUCTURE = frozenset({"quantization_config", "auto_map", "compression_config"})
+
+
+def _instantiate(model_class: type, config: Any, dtype: torch.dtype, id: str) -> nn.Module:
+    try:
+        with _quiet(), _META:
+            return model_class._from_config(config, **{_dtype_keyword(): dtype})
+    except ImportError as error:
+        raise InputError(f"{id} cannot be built: {_one_line(error)}") from error
+    except Exception as error:  # shapes that do not fit each other surface in __init__
+        raise InputError(
+            f"{id}: {model_class.__name__} cannot be built from the configuration "
+            f"({type(error).__name__}: {_one_line(error)}); correct its config.json"
+        ) from error
+
+
+def _dtype_keyword() -> str:
+    """``torch_dtype`` became ``dtype`` in transformers 4.56."""
+    import transformers
+    from packaging.version import Version
+
+    return "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
+
+
+def _build_remote(source: ModelSource, dtype: torch.dtype) -> tuple[nn.Module, Any]:
+    """Build the class that comes with the model; only reached with ``--trust-remote-code``."""
+    from transformers import AutoConfig
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    location = source.code_folder or source.location
+    config = AutoConfig.from_pretrained(
+        location, trust_remote_code=True, revision=source.revision
+    )
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model_class = get_class_from_dynamic_module(remote_class_reference(source), location)
+    return _instantiate(model_class, config, dtype, source.id), config
+
+
+def _from_diffusers(source: ModelSource, dtype: str | None) -> Skeleton:
+    model_class = require_native(source)
+    compute = _compute_dtype(source, dtype)
+    with _quiet(), _META:
+        model = model_class.from_config(dict(source.config or {})).to(compute)
+    return Skeleton(
+        model=model.eval(),
+        config=model.config,
+        class_name=type(model).__name__,
+        dtype=compute,
+        no_split=declared_no_split(model),
+        max_tokens=None,
+    )
+
+
+def _from_tensors(source: ModelSource, dtype: str | None) -> Skeleton:
+    summary = source.catalogue_model.tensors
+    compute = parse_dtype(dtype or summary.dtype)
+    return Skeleton(
+        model=module_from_tensors(summary, compute),
+        config=None,
+        class_name=source.class_name or "Module",
+        dtype=compute,
+        no_split=frozenset(summary.layers.values()),
+        max_tokens=(source.config or {}).get("max_position_embeddings"),
+        notes=(
+            f"{source.class_name} is the model's own code and not here: planned from the names "
+            "and shapes of its tensors, nothing was run",
+        ),
+        executable=False,
+    )
+
+
+def _from_factory(source: ModelSource, dtype: str | None) -> Skeleton:
+    assert source.factory is not None
+    model = source.factory()
+    if dtype is not None:
+        model = model.to(parse_dtype(dtype))
+    config = getattr(model, "config", None)
+    return Skeleton(
+        model=model.eval(),
+        config=config,
+        class_name=type(model).__name__,
+        dtype=_first_float_dtype(model),
+        no_split=declared_no_split(model),
+        max_tokens=_max_tokens(config),
+    )
+
+
+def declared_no_split(model: nn.Module) -> frozenset[str]:
+    """Class names in ``_no_split_modules`` of the model and of every model inside it."""
+    found: set[str] = set()
+    for module in model.modules():
+        declared = getattr(module, "_no_split_modules", None)
+        if declared and isinstance(declared, (list, tuple, set, frozenset)):
+            found.update(declared)
+    return frozenset(found)
+
+
+def _compute_dtype(source: ModelSource, dtype: str | None) -> torch.dtype:
+    if dtype is not None:
+        return parse_dtype(dtype)
+    if source.dtype is not None:
+        return parse_dtype(source.dtype)
+    stored = (tensor.dtype for tensor in (source.stored or {}).values())
+    first = next((name for name in stored if name in _STORED_FLOATS), None)
+    return _STORED_FLOATS[first] if first else torch.float32
+
+
+_STORED_FLOATS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+
+
+def _first_float_dtype(model: nn.Module) -> torch.dtype:
+    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return next(floats, torch.float32)
+
+
+def _max_tokens(config: Any) -> int | None:
+    """Positions that the text part of a configuration promises, by its usual names."""
+    if config is None:
+        return None
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    for name in ("max_position_embeddings", "max_target_positions", "n_positions", "max_seq_len"):
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Libraries warn about missing kernels and old keys while a class is built; not our matter."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
