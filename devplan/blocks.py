@@ -76,9 +76,7 @@ class _Partition:
         children = [child for child in module._modules.values() if child is not None]
         inside = [self._divides(child) for child in children]
         divided = (
-            any(inside)
-            or any(self._is_declared(child) for child in children)
-            or is_stack(module)
+            any(inside) or any(self._is_declared(child) for child in children) or is_stack(module)
         )
         self.divided[id(module)] = divided
         self.num_bytes[id(module)] = _own_bytes(module) + sum(

@@ -128,7 +128,11 @@ class Block:
     """Whether the block is one of a stack that the main run walks through: these are what is
     spread over the cards; all else belongs on the main device."""
     input_bytes_per_token: int = 0
-    """Bytes of activations that enter the block for one token of one sequence."""
+    """Bytes of activations that enter this block alone (hidden states), for one token of one
+    sequence."""
+    shared_bytes_per_token: int = 0
+    """Bytes of activations that enter other blocks too (position embeddings, masks): accelerate's
+    hooks copy them to each block that lies on another device than the one where they are made."""
 
     @property
     def static_bytes(self) -> int:

@@ -135,9 +135,7 @@ def block_growths(
         before = runs[0][1].get(place)
         if before is None:
             continue
-        growth = fit_growth(
-            (runs[0][0], before.num_elements), (runs[1][0], tensor.num_elements)
-        )
+        growth = fit_growth((runs[0][0], before.num_elements), (runs[1][0], tensor.num_elements))
         if far is not None and place in far[1]:
             growth = with_window(growth, far[0], far[1][place].num_elements)
         replaced = kv_element_bytes if growth.per_token and tensor.is_float else None
@@ -194,8 +192,7 @@ def _joined(growths: list[CacheGrowth]) -> tuple[CacheGrowth, ...]:
             slopes[growth.window_tokens] += growth.bytes_per_token
     constant = sum(growth.constant_bytes for growth in growths)
     joined = [
-        CacheGrowth(bytes_per_token=slope, window_tokens=window)
-        for window, slope in slopes.items()
+        CacheGrowth(bytes_per_token=slope, window_tokens=window) for window, slope in slopes.items()
     ]
     if constant:
         joined.insert(0, CacheGrowth(constant_bytes=constant))

@@ -38,9 +38,10 @@ class RunProfile:
     cache: Mapping[str, tuple[CacheGrowth, ...]]
     """Block -> what its cache grows by; blocks without a cache are absent."""
     input_bytes_per_token: Mapping[str, int]
-    """Block -> bytes of tensors from the block before it, for one token of one sequence."""
+    """Block -> bytes of tensors that enter it alone (hidden states), for one token of one
+    sequence."""
     shared_bytes_per_token: Mapping[str, int]
-    """Block -> bytes of the other tensors that enter it (position embeddings, masks)."""
+    """Block -> bytes of tensors that enter other blocks too (position embeddings, masks)."""
     made_up: tuple[str, ...] = ()
     """Ops whose integer results were made up."""
     notes: tuple[str, ...] = ()

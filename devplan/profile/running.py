@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 
 from devplan.blocks import BlockSite
@@ -83,9 +84,7 @@ def measure_run(
 
 
 def _nothing(note: str) -> RunProfile:
-    return RunProfile(
-        cache={}, input_bytes_per_token={}, shared_bytes_per_token={}, notes=(note,)
-    )
+    return RunProfile(cache={}, input_bytes_per_token={}, shared_bytes_per_token={}, notes=(note,))
 
 
 class _Runner:
@@ -168,16 +167,21 @@ def _affordable_tokens(
 
 
 def _input_bytes(small: Trace, medium: Trace) -> tuple[dict[str, int], dict[str, int]]:
-    """Per token and block: bytes carried from the block before, and bytes from elsewhere."""
+    """Per token and block: bytes that are carried into it alone, and bytes that are shared.
+
+    Hidden states leave one block and enter one; position embeddings, masks and the encoder's
+    output enter every layer.
+    """
+    entered = Counter(id(item.tensor) for items in medium.inputs.values() for item in items)
     carried: dict[str, int] = {}
     shared: dict[str, int] = {}
-    step = MEDIUM_TOKENS - SMALL_TOKENS
-    for index, name in enumerate(medium.order):
-        before = set(medium.order[max(index - 1, 0) : index])
-        pairs = list(zip(small.inputs.get(name, ()), medium.inputs[name], strict=False))
-        grown = [(b.maker, max(b.bytes - a.bytes, 0) // step) for a, b in pairs]
-        carried[name] = sum(bytes_ for maker, bytes_ in grown if maker in before)
-        shared[name] = sum(bytes_ for maker, bytes_ in grown if maker not in before)
+    for name in medium.order:
+        carried[name] = shared[name] = 0
+        pairs = zip(small.inputs.get(name, ()), medium.inputs[name], strict=False)
+        for before, after in pairs:
+            per_token = max(after.bytes - before.bytes, 0) // (MEDIUM_TOKENS - SMALL_TOKENS)
+            alone = after.maker is not None and entered[id(after.tensor)] == 1
+            (carried if alone else shared)[name] += per_token
     return carried, shared
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -128,9 +126,7 @@ def _build_remote(source: ModelSource, dtype: torch.dtype) -> tuple[nn.Module, A
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
     location = source.code_folder or source.location
-    config = AutoConfig.from_pretrained(
-        location, trust_remote_code=True, revision=source.revision
-    )
+    config = AutoConfig.from_pretrained(location, trust_remote_code=True, revision=source.revision)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     model_class = get_class_from_dynamic_module(remote_class_reference(source), location)

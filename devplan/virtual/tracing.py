@@ -33,7 +33,11 @@ class TensorInput:
 
     maker: str | None
     """The block that made it; None: made between the blocks, or an input of the model."""
-    bytes: int
+    tensor: torch.Tensor
+
+    @property
+    def bytes(self) -> int:
+        return self.tensor.numel() * self.tensor.element_size()
 
 
 @dataclass(kw_only=True)
@@ -223,4 +227,4 @@ def _tensor_inputs(args: tuple, kwargs: Mapping[str, Any]) -> Iterator[TensorInp
     for leaf in tree_leaves((args, dict(kwargs))):
         if isinstance(leaf, torch.Tensor) and id(leaf) not in seen:
             seen.add(id(leaf))
-            yield TensorInput(maker=maker_of(leaf), bytes=leaf.numel() * leaf.element_size())
+            yield TensorInput(maker=maker_of(leaf), tensor=leaf)
