@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +99,8 @@ def load_all() -> tuple[CatalogModel, ...]:
     return tuple(load(name) for name in ids())
 
 
-@cache
 def load(name: str) -> CatalogModel:
-    """The entry of an exact id."""
+    """The entry of an exact id, read anew: its mappings are the caller's own."""
     path = ENTRIES / f"{name.replace('/', '--')}.yaml"
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     parameters = raw["parameters"]
