@@ -87,7 +87,12 @@ def test_an_unquantized_checkpoint_has_the_bytes_of_its_parameters():
 
 @pytest.mark.parametrize(
     "name",
-    ["Qwen/Qwen2.5-VL-7B-Instruct", "qwen/qwen2.5-vl-7b-instruct", "qwen2.5-vl-7b-instruct", " Qwen2.5-VL-7B-Instruct "],
+    [
+        "Qwen/Qwen2.5-VL-7B-Instruct",
+        "qwen/qwen2.5-vl-7b-instruct",
+        "qwen2.5-vl-7b-instruct",
+        " Qwen2.5-VL-7B-Instruct ",
+    ],
 )
 def test_find_is_forgiving_about_case_and_organisation(name):
     assert find(name).id == "Qwen/Qwen2.5-VL-7B-Instruct"
