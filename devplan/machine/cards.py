@@ -2,8 +2,8 @@
 
 An index keeps its number, since the map must name the GPU that is meant; the other cards take the
 lowest free numbers in the order in which they were written.  ``--gpus 1,24GiB`` is therefore
-``cuda:1`` and ``cuda:0``.  Indices count the GPUs that torch sees: with ``CUDA_VISIBLE_DEVICES=2,3``
-these are 0 and 1.
+``cuda:1`` and ``cuda:0``.  Indices count the GPUs that torch sees: under
+``CUDA_VISIBLE_DEVICES=2,3`` these are 0 and 1.
 
 The capacity of an index comes from the driver of this machine, through torch, or from
 ``--memory``, which plans for cards that are elsewhere.
@@ -42,6 +42,17 @@ def read_cards(gpus: str, memory: str | None) -> tuple[Card, ...]:
     named = dict(zip(indices, sizes, strict=True))
     free = (number for number in range(len(items) + len(indices)) if number not in named)
     return tuple(_card(item, named, free) for item in items)
+
+
+def find_device(text: str, cards: Sequence[Card], option: str) -> str:
+    """The device that ``1`` or ``cuda:1`` names among the cards."""
+    name = text.strip().lower()
+    device = f"cuda:{int(name)}" if name.isdecimal() else name
+    known = [card.device for card in cards]
+    if device not in known:
+        given = text.strip() or repr(text)
+        raise InputError(f"{option} {given} is not among the cards; they are {', '.join(known)}")
+    return device
 
 
 def _card(item: Item, named: Mapping[int, tuple[str, int]], free: Iterator[int]) -> Card:

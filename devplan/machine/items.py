@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from devplan.catalog import gpus as catalogue
 from devplan.errors import InputError
-from devplan.units import GIB, KIB, MIB, TIB, format_bytes, is_size, parse_bytes
+from devplan.units import MIB, TIB, format_bytes, is_size, parse_bytes
 
 MAX_CARDS = 64
 # Bounds that catch a wrong unit and let every real card through: CUDA's own context would fill
@@ -68,7 +68,7 @@ def read_items(text: str, option: str) -> tuple[Item, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not any(parts):
-        raise InputError(f"{option} names no card; give indices 0,1 or sizes 24GiB,24GiB")
+        raise InputError(f"{option} is empty; give cards such as 24GiB,12GiB or 2xrtx-4090")
     if not all(parts):
         raise InputError(f"{option} {text} has an empty item; write one card between commas")
     items = tuple(item for part in parts for item in _read_part(part, option))
@@ -160,12 +160,9 @@ def _card_bytes(text: str, option: str) -> int:
 
 
 def _size_name(text: str) -> str:
-    """One spelling for one size, exact: ``24 gib`` and ``24.0GiB`` are ``24GiB``."""
-    size = parse_bytes(text)
-    units = {"GiB": GIB, "MiB": MIB, "GB": 10**9, "MB": 10**6, "KiB": KIB}
-    # A size of few digits in its own unit reads best: 24.5GiB, but 24564MiB.
-    for unit, factor in units.items():
-        number = f"{size / factor:g}"
-        if "e" not in number and float(number) * factor == size:
-            return f"{number}{unit}"
-    return f"{size}B"
+    """The size as it was typed, in one spelling: ``24 gib`` and ``24.0GiB`` are ``24GiB``."""
+    number, unit = re.fullmatch(r"([0-9.]+)\s*([a-z]+)", text, re.IGNORECASE).groups()
+    whole, _, fraction = number.partition(".")
+    fraction = fraction.rstrip("0")
+    unit = unit[:-1].upper().replace("I", "i") + "B"
+    return f"{whole.lstrip('0') or '0'}{'.' if fraction else ''}{fraction}{unit}"

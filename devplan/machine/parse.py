@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.machine.cards import read_cards
+from devplan.machine.cards import find_device, read_cards
 from devplan.machine.offload import read_tiers
-from devplan.machine.reserve import find_device, with_reserve
+from devplan.machine.reserve import with_reserve
 from devplan.types import Machine
 
 

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from devplan.errors import InputError
+from devplan.machine.cards import find_device
 from devplan.machine.items import read_size
 from devplan.types import Card
 from devplan.units import GIB, format_bytes
@@ -69,18 +70,6 @@ def with_reserve(cards: tuple[Card, ...], reserve: str | None) -> tuple[Card, ..
                 f"{format_bytes(card.capacity_bytes)} of {card.device}; reserve less"
             )
     return reserved
-
-
-def find_device(text: str, cards: tuple[Card, ...], option: str) -> str:
-    """The device that ``1`` or ``cuda:1`` names among the cards."""
-    name = text.strip().lower()
-    device = f"cuda:{int(name)}" if name.isdecimal() else name
-    known = [card.device for card in cards]
-    if device not in known:
-        raise InputError(
-            f"{option} {text.strip() or repr(text)} is not among the cards; they are {', '.join(known)}"
-        )
-    return device
 
 
 def _read(reserve: str, cards: tuple[Card, ...]) -> Mapping[str, int]:
