@@ -1,0 +1,1 @@
+"""Facts with their sources: models (``entries/``, read by `models`) and GPUs (`gpus`)."""

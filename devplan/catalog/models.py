@@ -1,0 +1,136 @@
+"""The catalogue of models: what a published model is, without asking the network.
+
+An entry is one YAML file in ``entries/``, named after the id with ``--`` for ``/``.  It holds
+facts in devplan's own form and no copy of a published ``config.json``:
+
+* **library** says how the skeleton is built: ``transformers`` and ``diffusers`` instantiate the
+  class from the config; ``tensors`` has no class in any library (remote code), so the entry lists
+  the tensors of the checkpoint instead (`devplan.catalog.tensors`).
+* **config** holds the hyperparameters.  Those that bear on size (widths, layers, heads, experts,
+  vocabulary, biases, ties, windows, positions) are always written out, because the defaults of a
+  class change between releases of transformers; all others only where they differ from the
+  default of transformers 5.23.  Names are those that releases from 4.45 on read: ``rope_theta``
+  and ``rope_scaling``, flat Qwen2-VL configs.
+* **parameters** holds the published total and what lies between it and the class, as numbers:
+  ``count of the class + sum(adjustments) == published``.  Checkpoints count router biases, fp8
+  scales and prediction layers that the class does not hold as parameters.  ``verified: rounded``
+  says that only a rounded total was published; it is compared within the rounding.
+* **dtype** is that of the stored tensors which are not quantized.
+* **sources** says where each came from.
+
+Which class a checkpoint needs may differ from what the Hub's own config says where that is
+remote code; ``note`` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devplan.catalog.tensors import TensorSummary
+
+ENTRIES = Path(__file__).parent / "entries"
+LIBRARIES = ("transformers", "diffusers", "tensors")
+VERIFIED = ("exact", "rounded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogModel:
+    """One published model, or one component of a diffusers pipeline."""
+
+    id: str
+    """Hub id; a component has its folder behind it: ``Qwen/Qwen-Image/transformer``."""
+    library: str
+    """``transformers``, ``diffusers`` or ``tensors``."""
+    class_name: str
+    model_type: str | None
+    """The model type of transformers that the config is built with; None for diffusers."""
+    config: Mapping[str, Any]
+    """What a ``config.json`` would hold, with ``model_type``, ``architectures``, ``torch_dtype``
+    (the one spelling that every supported transformers reads) and ``quantization_config``; for
+    diffusers with ``_class_name``."""
+    dtype: str
+    published_parameters: int | None
+    adjustments: Mapping[str, int] = field(default_factory=dict)
+    """What the published total holds beyond the parameters of the class: reason -> number."""
+    verified: str
+    """``exact``, or ``rounded`` where only a rounded total was published."""
+    rounded_to: int = 1
+    """The unit that the published total is rounded to; 1: exact."""
+    checkpoint_bytes: int | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """``config``, ``parameters``, ``checkpoint_bytes`` -> where it was found."""
+    tensors: TensorSummary | None = None
+    """For library ``tensors``: what the checkpoint holds."""
+    note: str = ""
+
+    @property
+    def quantization_config(self) -> Mapping[str, Any] | None:
+        """How the published checkpoint is quantized, if it is."""
+        return self.config.get("quantization_config")
+
+
+def ids() -> tuple[str, ...]:
+    """Every id of the catalogue, sorted; lists the folder and reads no file."""
+    return tuple(sorted(path.stem.replace("--", "/") for path in ENTRIES.glob("*.yaml")))
+
+
+def find(name: str) -> CatalogModel | None:
+    """The entry of a name, or None.
+
+    Parameters
+    ----------
+    name
+        An id, or what follows the organisation in it (``Qwen3-8B``) where that names one entry
+        only; upper and lower case are the same.
+    """
+    wanted = name.strip().lower()
+    matches = [known for known in ids() if known.lower() == wanted]
+    matches = matches or [known for known in ids() if known.lower().partition("/")[2] == wanted]
+    return load(matches[0]) if len(matches) == 1 else None
+
+
+def load_all() -> tuple[CatalogModel, ...]:
+    """Every entry, in the order of `ids`."""
+    return tuple(load(name) for name in ids())
+
+
+def load(name: str) -> CatalogModel:
+    """The entry of an exact id, read anew: its mappings are the caller's own."""
+    path = ENTRIES / f"{name.replace('/', '--')}.yaml"
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    parameters = raw["parameters"]
+    return CatalogModel(
+        id=raw["id"],
+        library=raw["library"],
+        class_name=raw["class"],
+        model_type=raw.get("model_type"),
+        config=_config(raw),
+        dtype=raw["dtype"],
+        published_parameters=parameters["published"],
+        adjustments=parameters.get("adjustments", {}),
+        verified=parameters["verified"],
+        rounded_to=parameters.get("rounded_to", 1),
+        checkpoint_bytes=raw.get("checkpoint_bytes"),
+        sources=raw["sources"],
+        tensors=TensorSummary.from_entry(raw) if raw["library"] == "tensors" else None,
+        note=raw.get("note", ""),
+    )
+
+
+def _config(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of an entry with what a published config says around them."""
+    if raw["library"] == "diffusers":
+        return {"_class_name": raw["class"], **raw["config"]}
+    head = {
+        "architectures": [raw["class"]],
+        "model_type": raw["model_type"],
+        "torch_dtype": raw["dtype"],
+    }
+    quantization = raw.get("quantization_config")
+    tail = {"quantization_config": quantization} if quantization else {}
+    return {**head, **raw["config"], **tail}

@@ -1,0 +1,150 @@
+"""Every entry of the model catalogue, built on the meta device and counted."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+
+from devplan.catalog import models
+from devplan.catalog.models import LIBRARIES, VERIFIED, CatalogModel, find, ids, load
+
+PARAMETER_IDS = ids()
+
+
+def count_parameters(module) -> int:
+    """Elements of all parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def build_transformers(entry: CatalogModel):
+    import torch
+    import transformers
+
+    model_class = getattr(transformers, entry.class_name)
+    config = deepcopy(dict(entry.config))
+    config.pop("quantization_config", None)
+    config = model_class.config_class.from_dict(config)
+    assert config.model_type == entry.model_type
+    with torch.device("meta"):
+        model = model_class._from_config(config)
+    model.tie_weights()
+    return model
+
+
+def build_diffusers(entry: CatalogModel):
+    import torch
+
+    diffusers = pytest.importorskip("diffusers")
+    config = {key: value for key, value in entry.config.items() if key != "_class_name"}
+    with torch.device("meta"):
+        return getattr(diffusers, entry.class_name).from_config(config)
+
+
+def computed_parameters(entry: CatalogModel) -> int:
+    if entry.library == "tensors":
+        return sum(math.prod(shape) for _, shape in entry.tensors.expand())
+    build = {"transformers": build_transformers, "diffusers": build_diffusers}[entry.library]
+    return count_parameters(build(entry))
+
+
+@pytest.mark.parametrize("name", PARAMETER_IDS)
+def test_the_count_of_the_class_leads_to_the_published_total(name):
+    entry = load(name)
+    total = computed_parameters(entry) + sum(entry.adjustments.values())
+    if entry.verified == "exact":
+        assert total == entry.published_parameters
+    else:
+        assert abs(total - entry.published_parameters) <= entry.rounded_to // 2
+
+
+@pytest.mark.parametrize("name", PARAMETER_IDS)
+def test_an_entry_is_complete(name):
+    entry = load(name)
+    assert entry.id == name
+    assert entry.library in LIBRARIES
+    assert entry.verified in VERIFIED
+    assert (entry.rounded_to > 1) == (entry.verified == "rounded")
+    assert entry.dtype in {"bfloat16", "float16", "float32"}
+    assert (entry.model_type is None) == (entry.library == "diffusers")
+    assert {"config", "parameters"} <= entry.sources.keys()
+    assert ("checkpoint_bytes" in entry.sources) == (entry.checkpoint_bytes is not None)
+    assert all(amount > 0 for amount in entry.adjustments.values())
+
+
+def test_an_unquantized_checkpoint_has_the_bytes_of_its_parameters():
+    # Published sizes that were found on their own must agree with count and dtype.
+    width = {"bfloat16": 2, "float16": 2, "float32": 4}
+    sized = [entry for entry in models.load_all() if entry.checkpoint_bytes]
+    plain = [entry for entry in sized if entry.config.get("quantization_config") is None]
+    assert len(plain) >= 8
+    for entry in plain:
+        assert entry.checkpoint_bytes == entry.published_parameters * width[entry.dtype], entry.id
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen/Qwen2.5-VL-7B-Instruct",
+        "qwen/qwen2.5-vl-7b-instruct",
+        "qwen2.5-vl-7b-instruct",
+        " Qwen2.5-VL-7B-Instruct ",
+    ],
+)
+def test_find_is_forgiving_about_case_and_organisation(name):
+    assert find(name).id == "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+def test_a_component_of_a_pipeline_has_its_own_entry():
+    assert find("flux.1-dev/transformer").class_name == "FluxTransformer2DModel"
+    assert find("black-forest-labs/FLUX.1-dev") is None
+
+
+@pytest.mark.parametrize("name", ["", "Qwen", "Qwen/", "no-such-model", "../models", "7B"])
+def test_find_knows_nothing_else(name):
+    assert find(name) is None
+
+
+def test_a_name_that_two_organisations_use_is_ambiguous(tmp_path, monkeypatch):
+    text = (models.ENTRIES / "Qwen--Qwen3-8B.yaml").read_text()
+    for org in ("one", "two"):
+        (tmp_path / f"{org}--Twin.yaml").write_text(text.replace("Qwen/Qwen3-8B", f"{org}/Twin"))
+    monkeypatch.setattr(models, "ENTRIES", tmp_path)
+    assert find("twin") is None
+    assert find("two/twin").id == "two/Twin"
+
+
+def test_what_a_caller_does_to_an_entry_stays_with_the_caller():
+    load("Qwen/Qwen3-8B").config["hidden_size"] = 1
+    assert load("Qwen/Qwen3-8B").config["hidden_size"] == 4096
+
+
+def test_reading_the_catalogue_needs_no_torch():
+    code = (
+        "import sys; from devplan.catalog import gpus, models;"
+        "models.find('gpt-oss-20b'); gpus.find('rtx-4090');"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_tensor_patterns_expand_layer_by_layer():
+    tensors = find("MiniCPM-V-4_5").tensors
+    names = [name for name, _ in tensors.expand()]
+    assert len(names) == len(set(names)) == 849
+    assert names[0] == "llm.model.embed_tokens.weight"
+    first, second = (names.index(f"llm.model.layers.{n}.mlp.up_proj.weight") for n in (0, 1))
+    assert second - first == 11  # all 11 tensors of a layer lie together
+    assert not any("{" in name for name in names)
+
+
+def test_repeated_layers_are_known_by_their_class():
+    tensors = find("MiniCPM-V-4_5").tensors
+    assert tensors.layer_class("llm.model.layers.35") == "Qwen3DecoderLayer"
+    assert tensors.layer_class("vpm.encoder.layers.0") == "SiglipEncoderLayer"
+    assert tensors.layer_class("llm.model.layers") is None
+    assert tensors.layer_class("llm.model.layers.3.mlp") is None
+    assert tensors.layer_class("resampler") is None
