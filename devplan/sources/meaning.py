@@ -6,7 +6,8 @@ from devplan.errors import InputError
 from devplan.sources import catalogue
 from devplan.sources.factory import is_factory, resolve_factory
 from devplan.sources.folder import is_path, resolve_folder
-from devplan.sources.hub import parse_address, resolve_hub
+from devplan.sources.hub import resolve_hub
+from devplan.sources.hub_files import parse_address
 from devplan.sources.source import ModelSource
 
 
