@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from devplan.sources.config import config_hash, stated_dtype
+from devplan.sources.config import config_hash
 from devplan.sources.source import ModelSource
 
 
@@ -24,17 +24,18 @@ def names() -> tuple[str, ...]:
 
 
 def resolve_catalogue(entry: Any) -> ModelSource:
-    """The source of a catalogue entry."""
-    config = entry.config
+    """The source of a catalogue entry; a component is named ``org/name/subfolder``."""
+    org, name, *below = entry.id.split("/")
     return ModelSource(
         id=entry.id,
         origin="catalogue",
-        location=entry.id,
+        location=f"{org}/{name}",
         library=entry.library,
         class_name=entry.class_name,
-        config=config,
-        dtype=entry.dtype or (stated_dtype(config) if config is not None else None),
-        config_hash=config_hash(config) if config is not None else None,
+        config=entry.config,
+        dtype=entry.dtype,
+        subfolder="/".join(below) or None,
+        config_hash=config_hash(entry.config),
         catalogue_model=entry,
     )
 
@@ -50,4 +51,4 @@ def did_you_mean(model: str, *, limit: int = 3) -> str:
 
 
 def _spellings(name: str) -> tuple[str, str]:
-    return name.lower(), name.lower().rpartition("/")[2]
+    return name.lower(), name.lower().partition("/")[2]

@@ -10,6 +10,7 @@ This module imports transformers or diffusers, and with them torch.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from devplan.errors import InputError, nearest
@@ -158,7 +159,8 @@ def _unknown_type(source: ModelSource) -> InputError:
 
 def _unknown_class(library: str, source: ModelSource) -> InputError:
     module = _library(library)
-    known = [name for name in dir(module) if not name.startswith(("_", "Auto"))]
+    # `AutoModel` and its kin are no models; diffusers' `AutoencoderKL` is one.
+    known = [name for name in dir(module) if not re.match(r"_|Auto[A-Z]", name)]
     what = source.class_name or f"a model class for {(source.config or {}).get('model_type')!r}"
     return InputError(
         f"{source.id} needs {what}, which {library} {module.__version__} does not have; upgrade "
