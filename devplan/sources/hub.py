@@ -99,7 +99,7 @@ def _from_cache(
         weights = read_folder_weights(snapshot.folder)
     except IncompleteWeights:
         weights = StoredWeights()
-    lacking = "" if weights.tensors is not None else ", which has no weights"
+    lacking = "" if weights.tensors is not None else ", which lacks weights"
     note = f"the cached snapshot {snapshot.commit[:12]} is used{lacking}: {reason}"
     return _with_weights(source, replace(weights, notes=(note,)))
 
