@@ -1,6 +1,7 @@
 """Errors by whose fault they are.
 
 ``InputError`` is the user's: one line with the numbers and the remedy, exit status 2.
+``UserCodeError`` is the user's too, but of their code: it carries the traceback that they need.
 An ``AssertionError`` anywhere in devplan is a bug of devplan's and may show its traceback.
 An infeasible plan is neither: it is a result (``devplan.types.Infeasible``).
 """
@@ -17,6 +18,22 @@ class DevplanError(Exception):
 
 class InputError(DevplanError, ValueError):
     """What the user gave cannot be used; the message is one line and names the remedy."""
+
+
+class UserCodeError(DevplanError):
+    """The user's own code raised; the message is one line, the traceback is theirs to read.
+
+    The exception that was raised is ``__cause__``.
+
+    Attributes
+    ----------
+    traceback_text : str
+        The traceback as Python prints it, from the first frame of the user's code on.
+    """
+
+    def __init__(self, message: str, *, traceback_text: str) -> None:
+        super().__init__(message)
+        self.traceback_text = traceback_text
 
 
 def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:

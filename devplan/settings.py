@@ -1,0 +1,297 @@
+"""Project settings: what need not be typed again.
+
+They stand in ``devplan.yaml`` or in ``[tool.devplan]`` of ``pyproject.toml``::
+
+    model: Qwen/Qwen2.5-VL-7B-Instruct
+    gpus: [24GiB, 12GiB]
+    context: 32768
+    pin:
+      model.visual: cuda:0
+
+The current folder is looked at first, then its parents up to the root of the project: the first
+folder that holds ``pyproject.toml`` or ``.git``.  Outside a project only the current folder counts.
+Where both files have settings, ``devplan.yaml`` is used alone.  The command line overrides; merging
+is its own matter, so everything here is None until it is set.
+
+Paths (a model or output that starts with ``.``) are relative to the file that they stand in.
+``trust-remote-code`` cannot be set: a project that was cloned would then run a stranger's code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devplan.errors import InputError, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SETTINGS_FILE = "devplan.yaml"
+PROJECT_FILE = "pyproject.toml"
+TABLE = "[tool.devplan]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a project has set; None is what it has not."""
+
+    model: str | None = None
+    gpus: str | None = None
+    """As ``--gpus`` takes it: a list is joined by commas."""
+    memory: str | None = None
+    """As ``--memory`` takes it."""
+    main: str | None = None
+    reserve: str | None = None
+    """As ``--reserve`` takes it."""
+    batch: int | None = None
+    context: int | None = None
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    objective: str | None = None
+    pin: Mapping[str, str] | None = None
+    """Module -> device."""
+    no_pin: bool | None = None
+    offload: tuple[str, ...] | None = None
+    """As ``--offload`` takes each: ``cpu=64GiB``, ``disk``."""
+    output: str | None = None
+    path: Path | None = None
+    """The file that they were read from."""
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """Key as written in the file -> line, from 1; empty for TOML, whose reader gives none."""
+    notes: tuple[str, ...] = ()
+
+    def where(self, key: str) -> str:
+        """The place of a setting, for messages: ``devplan.yaml, line 3: context``."""
+        return _where(str(self.path), self.lines, key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a file holds, before it is checked."""
+
+    path: Path
+    values: Mapping[Any, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+    table: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def load_settings(folder: Path) -> Settings:
+    """The settings that hold in a folder; all None where there are none.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the search starts: the current folder.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read, an unknown key or a value of the wrong kind: with the file,
+        the line where it is known, and the nearest key.
+    """
+    folders = _project_folders(folder.resolve())
+    own = next((f / SETTINGS_FILE for f in folders if (f / SETTINGS_FILE).is_file()), None)
+    project = folders[-1] / PROJECT_FILE
+    if own is None:
+        table = _project_table(project)
+        found = None if table is None else Found(path=project, values=table, table=f" {TABLE}")
+    else:
+        values, lines = _read_yaml(own)
+        found = Found(path=own, values=values, lines=lines, notes=_overruled(own, project))
+    return Settings() if found is None else _settings(found, folder.resolve())
+
+
+def _project_folders(folder: Path) -> list[Path]:
+    """The folder and its parents up to the root of the project."""
+    climbed: list[Path] = []
+    for candidate in (folder, *folder.parents):
+        climbed.append(candidate)
+        if (candidate / PROJECT_FILE).is_file() or (candidate / ".git").exists():
+            return climbed
+    return [folder]
+
+
+def _overruled(own: Path, project: Path) -> tuple[str, ...]:
+    try:
+        table = _project_table(project)
+    except InputError:  # the file that is used does not depend on it
+        return ()
+    if table is None:
+        return ()
+    return (f"settings come from {own}; {TABLE} of {project} is not used",)
+
+
+# ------------------------------------------------------------------------------------- reading
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """Content of a YAML mapping, and the line of each of its keys."""
+    text = _read_text(path)
+    try:
+        content = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InputError(f"{path}{place}: broken YAML ({error.problem}); correct it") from error
+    except yaml.YAMLError as error:
+        detail = str(error).partition("\n")[0]
+        raise InputError(f"{path}: broken YAML ({detail}); correct it") from error
+    if content is None:
+        return {}, {}
+    if not isinstance(content, dict) or not isinstance(root, yaml.MappingNode):
+        raise InputError(
+            f"{path} holds no mapping; write one setting a line, such as context: 8192"
+        )
+    return content, _key_lines(path, root)
+
+
+def _key_lines(path: Path, root: yaml.MappingNode) -> dict[str, int]:
+    lines: dict[str, int] = {}
+    for key_node, value_node in root.value:
+        key, line = str(key_node.value), key_node.start_mark.line + 1
+        if key in lines:  # YAML would silently keep the last
+            raise InputError(f"{path}: {key} is set twice, in lines {lines[key]} and {line}")
+        lines[key] = line
+        if isinstance(value_node, yaml.MappingNode):
+            _key_lines(path, value_node)  # only to refuse a module that is pinned twice
+    return lines
+
+
+def _project_table(path: Path) -> dict[str, Any] | None:
+    """``[tool.devplan]`` of a pyproject.toml, or None where it has none."""
+    if not path.is_file():
+        return None
+    text = _read_text(path)
+    try:
+        tool = tomllib.loads(text).get("tool")
+    except tomllib.TOMLDecodeError as error:
+        if "tool.devplan" not in text:  # broken, but not for us to say
+            return None
+        raise InputError(f"{path}: broken TOML ({error}); correct it") from error
+    table = tool.get("devplan") if isinstance(tool, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise InputError(f"{path}: tool.devplan is no table; write {TABLE} and one setting a line")
+    return table
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it so") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; check its rights") from error
+
+
+# ------------------------------------------------------------------------------------ checking
+
+
+class _Refused(Exception):
+    """What would have been right, in words."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _Refused("give text")
+    return value.strip()
+
+
+def _index_or_text(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(value)
+
+
+def _listed(value: Any) -> str:
+    """A list of indices and sizes, or the text that the command line would take."""
+    return ",".join(map(_index_or_text, value if isinstance(value, list) and value else [value]))
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(_text, value if isinstance(value, list) else [value]))
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _Refused("give a whole number above 0")
+    return value
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Refused("give true or false")
+    return value
+
+
+def _objective(value: Any) -> str:
+    if value not in OBJECTIVES:
+        raise _Refused(f"give {', '.join(OBJECTIVES[:-1])} or {OBJECTIVES[-1]}")
+    return value
+
+
+def _pins(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise _Refused("give a mapping from module to device, such as model.norm: cuda:0")
+    return {_text(module): _index_or_text(device) for module, device in value.items()}
+
+
+OBJECTIVES = ("balance", "context", "fewest")
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "model": _text,
+    "gpus": _listed,
+    "memory": _listed,
+    "main": _index_or_text,
+    "reserve": _listed,
+    "batch": _count,
+    "context": _count,
+    "dtype": _text,
+    "kv-dtype": _text,
+    "objective": _objective,
+    "pin": _pins,
+    "no-pin": _switch,
+    "offload": _texts,
+    "output": _text,
+}
+_PATH_KEYS = ("model", "output")
+
+
+def _settings(found: Found, folder: Path) -> Settings:
+    read = {key: _read_value(found, key, value) for key, value in found.values.items()}
+    for key in _PATH_KEYS:
+        if found.path.parent != folder and str(read.get(key, "")).startswith("."):
+            read[key] = str(found.path.parent / read[key])
+    fields = {key.replace("-", "_"): value for key, value in read.items()}
+    return Settings(**fields, path=found.path, lines=found.lines, notes=found.notes)
+
+
+def _read_value(found: Found, key: Any, value: Any) -> Any:
+    where = _where(f"{found.path}{found.table}", found.lines, str(key))
+    if str(key).replace("_", "-") == "trust-remote-code":
+        raise InputError(
+            f"{where} cannot be set in a file, or any cloned project could run its code here; pass "
+            "--trust-remote-code on the command line"
+        )
+    reader = _READERS.get(key)
+    if reader is None:
+        known = nearest(str(key), _READERS) or f"; the settings are {', '.join(_READERS)}"
+        raise InputError(f"{where} is no setting{known}")
+    try:
+        return reader(value)
+    except _Refused as refused:
+        raise InputError(f"{where} holds {value!r}; {refused}") from refused
+
+
+def _where(name: str, lines: Mapping[str, int], key: str) -> str:
+    shown = key if key.isprintable() else repr(key)
+    return f"{name}{f', line {lines[key]}' if key in lines else ''}: {shown}"

@@ -1,0 +1,54 @@
+"""A name of the built-in catalogue: facts in devplan's own form, no network and no libraries."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from devplan.sources.config import config_hash
+from devplan.sources.source import ModelSource
+
+
+def find(model: str) -> Any | None:
+    """The entry of that name (``devplan.catalog.models.CatalogModel``), or None."""
+    from devplan.catalog import models
+
+    return models.find(model)
+
+
+def names() -> tuple[str, ...]:
+    """Every name of the catalogue."""
+    from devplan.catalog import models
+
+    return tuple(models.ids())
+
+
+def resolve_catalogue(entry: Any) -> ModelSource:
+    """The source of a catalogue entry; a component is named ``org/name/subfolder``."""
+    org, name, *below = entry.id.split("/")
+    return ModelSource(
+        id=entry.id,
+        origin="catalogue",
+        location=f"{org}/{name}",
+        library=entry.library,
+        class_name=entry.class_name,
+        config=entry.config,
+        dtype=entry.dtype,
+        subfolder="/".join(below) or None,
+        config_hash=config_hash(entry.config),
+        catalogue_model=entry,
+    )
+
+
+def did_you_mean(model: str, *, limit: int = 3) -> str:
+    """``; did you mean a, b or c?`` for the nearest names, compared with and without the org."""
+    known = {spelling: name for name in names() for spelling in _spellings(name)}
+    close = difflib.get_close_matches(model.lower(), known, n=2 * limit, cutoff=0.5)
+    found = list(dict.fromkeys(known[match] for match in close))[:limit]
+    if not found:
+        return ""
+    return f"; did you mean {' or '.join(filter(None, (', '.join(found[:-1]), found[-1])))}?"
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    return name.lower(), name.lower().partition("/")[2]

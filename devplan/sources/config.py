@@ -1,0 +1,129 @@
+"""config.json: read, checked, and hashed.
+
+What is checked here needs no library: that the text is a JSON object which names a class or a
+model type.  Whether the installed libraries have that class is `devplan.sources.native`'s matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from devplan.errors import InputError
+
+CONFIG_FILE = "config.json"
+
+# Written by the library that saved the file, without meaning for the model: two configs that differ
+# only here describe the same model.  `save_pretrained` of transformers and diffusers sets them.
+VOLATILE_KEYS = frozenset(
+    {
+        "transformers_version",
+        "_name_or_path",
+        "_commit_hash",
+        "_diffusers_version",
+        "_attn_implementation_autoset",
+    }
+)
+
+
+def read_text(path: Path) -> str:
+    """Text of a small file; what the operating system or UTF-8 refuses is an InputError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 or download it again"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; check its rights") from error
+
+
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """The JSON object in `text`.
+
+    Parameters
+    ----------
+    text : str
+        Content of the file.
+    where : str
+        Name of the file for messages.
+
+    Raises
+    ------
+    InputError
+        For broken JSON (with line and column) and for JSON that is no object.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{where}, line {error.lineno}, column {error.colno}: broken JSON ({error.msg}); "
+            "correct it or download the file again"
+        ) from error
+    if not isinstance(content, dict):
+        kind = {list: "a list", str: "a string", type(None): "null"}.get(
+            type(content), f"the value {content!r}"
+        )
+        raise InputError(f"{where} holds {kind} where an object {{...}} is needed")
+    return content
+
+
+def library_and_class(config: Mapping[str, Any], where: str) -> tuple[str, str | None]:
+    """Library that a config is for, and the class that it names (None: only a model type).
+
+    Raises
+    ------
+    InputError
+        When the config names neither a class nor a model type.
+    """
+    if isinstance(config.get("_class_name"), str):
+        return "diffusers", config["_class_name"]
+    architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(a, str) for a in architectures):
+        raise InputError(
+            f'{where}: "architectures" is {architectures!r}; write a list of class names, '
+            'such as ["LlamaForCausalLM"]'
+        )
+    if architectures:
+        return "transformers", architectures[0]
+    if not isinstance(config.get("model_type"), str):
+        raise InputError(
+            f'{where} has neither "architectures" nor "model_type", so no class can be built from '
+            'it; add both, such as "architectures": ["LlamaForCausalLM"], "model_type": "llama"'
+        )
+    return "transformers", None
+
+
+def stated_dtype(config: Mapping[str, Any]) -> str | None:
+    """The dtype that a config states, itself or in its text config: ``bfloat16``."""
+    for part in (config, config.get("text_config")):
+        if isinstance(part, Mapping):
+            dtype = part.get("dtype") or part.get("torch_dtype")
+            if isinstance(dtype, str):
+                return dtype.removeprefix("torch.")
+    return None
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, of what a config says about the model.
+
+    It does not depend on the order of keys, on the keys that saving rewrites (`VOLATILE_KEYS`), nor
+    on whether the dtype is spelled ``torch_dtype`` (transformers 4) or ``dtype`` (transformers 5).
+    """
+    text = json.dumps(_canonical(config), sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            "dtype" if key == "torch_dtype" else str(key): _canonical(inner)
+            for key, inner in value.items()
+            if key not in VOLATILE_KEYS and not (key == "torch_dtype" and "dtype" in value)
+        }
+    if isinstance(value, list | tuple):
+        return [_canonical(inner) for inner in value]
+    return value

@@ -1,0 +1,77 @@
+"""A local folder: its config.json and the headers of its safetensors files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from devplan.errors import InputError, nearest
+from devplan.sources.config import (
+    CONFIG_FILE,
+    config_hash,
+    library_and_class,
+    parse_object,
+    read_text,
+    stated_dtype,
+)
+from devplan.sources.source import ModelSource
+from devplan.sources.stored import read_folder_weights
+from devplan.sources.without_config import without_config
+
+
+def is_path(model: str) -> bool:
+    """Whether MODEL names something on this machine, or can only be a path."""
+    return model.startswith((".", "~")) or os.path.isabs(model) or os.path.exists(model)
+
+
+def resolve_folder(model: str, *, trust_remote_code: bool) -> ModelSource:
+    """The model in a folder.
+
+    Raises
+    ------
+    InputError
+        When there is no such folder, or what it holds cannot be planned for.
+    """
+    folder = Path(model).expanduser()
+    _require_folder(model, folder)
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        raise without_config(model, _file_names(folder), lambda name: read_text(folder / name))
+    config = parse_object(read_text(path), str(path))
+    library, class_name = library_and_class(config, str(path))
+    weights = read_folder_weights(folder)
+    return ModelSource(
+        id=model,
+        origin="folder",
+        location=str(folder),
+        library=library,
+        class_name=class_name,
+        config=config,
+        dtype=stated_dtype(config),
+        config_hash=config_hash(config),
+        stored=weights.tensors,
+        stored_metadata=weights.metadata,
+        trust_remote_code=trust_remote_code,
+        code_folder=str(folder) if trust_remote_code and "auto_map" in config else None,
+        notes=weights.notes,
+    )
+
+
+def _require_folder(model: str, folder: Path) -> None:
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise InputError(f"{model} is a file; give the folder that holds {CONFIG_FILE}")
+    around = folder.parent
+    known = [entry.name for entry in around.iterdir() if entry.is_dir()] if around.is_dir() else []
+    raise InputError(
+        f"there is no folder {model}{nearest(folder.name, known)}"
+        f"{'' if around.is_dir() else f' ({around} does not exist either)'}"
+    )
+
+
+def _file_names(folder: Path) -> list[str]:
+    """Files of a folder, and the config.json files one folder below it."""
+    here = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    below = sorted(path.relative_to(folder).as_posix() for path in folder.glob(f"*/{CONFIG_FILE}"))
+    return here + below

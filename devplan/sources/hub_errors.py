@@ -1,0 +1,110 @@
+"""What went wrong on the hub: the reason in one clause, and the remedy in another.
+
+huggingface_hub changed its HTTP library twice (requests, httpx, httpx2), and each brings its own
+errors for a network that does not answer.  They are told apart here by the package that they come
+from; what is no error of the hub, the network or the cache is left to rise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from json import JSONDecodeError
+
+# huggingface_hub 0.x used requests (on urllib3), 1.x httpx, 2.x httpx2 (on httpcore).
+_HTTP_PACKAGES = frozenset({"requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2"})
+_LOG_IN = "log in with `hf auth login` or HF_TOKEN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubProblem:
+    """Why the hub gives no model."""
+
+    reason: str
+    remedy: str
+
+
+def hub_problem(error: BaseException, repo: str, revision: str | None) -> HubProblem | None:
+    """What an error of huggingface_hub means, or None where it is none of the hub's."""
+    found = next(filter(None, (_problem(e, repo, revision) for e in _chain(error))), None)
+    return found or _not_a_hub(error)
+
+
+def _problem(error: BaseException, repo: str, revision: str | None) -> HubProblem | None:
+    from huggingface_hub import constants, utils
+
+    endpoint = constants.ENDPOINT
+    if isinstance(error, utils.OfflineModeIsEnabled):
+        return HubProblem(
+            reason="HF_HUB_OFFLINE is set",
+            remedy=f"no snapshot is cached in {constants.HF_HUB_CACHE}: unset it once, or give a "
+            "local folder",
+        )
+    if isinstance(error, utils.RevisionNotFoundError):
+        return HubProblem(
+            reason=f"{repo} has no revision {revision!r}",
+            remedy="name a branch, a tag or a whole commit hash",
+        )
+    if isinstance(error, utils.GatedRepoError):
+        return HubProblem(
+            reason=f"{repo} is gated", remedy=f"accept its terms at {endpoint}/{repo} and {_LOG_IN}"
+        )
+    if isinstance(error, utils.RepositoryNotFoundError):
+        return HubProblem(
+            reason=f"{endpoint} has no {repo}, or it is private",
+            remedy=f"correct the name, or {_LOG_IN}",
+        )
+    # The response is None in the LocalEntryNotFoundError of huggingface_hub 0.x.
+    if isinstance(error, utils.HfHubHTTPError) and error.response is not None:
+        return _status_problem(error.response.status_code, repo, endpoint)
+    return _machine_problem(error)
+
+
+def _status_problem(status: int, repo: str, endpoint: str) -> HubProblem:
+    if status in (401, 403):
+        return HubProblem(
+            reason=f"{endpoint} refuses access to {repo} (status {status})",
+            remedy=f"check the token, or {_LOG_IN}",
+        )
+    return HubProblem(
+        reason=f"{endpoint} answers {repo} with status {status}",
+        remedy="try again later, or give a local folder",
+    )
+
+
+def _machine_problem(error: BaseException) -> HubProblem | None:
+    """The network or the disk of the cache."""
+    from huggingface_hub import constants
+
+    package = type(error).__module__.partition(".")[0]
+    if package in _HTTP_PACKAGES or isinstance(error, ConnectionError | TimeoutError):
+        return HubProblem(
+            reason=f"{constants.ENDPOINT} cannot be reached ({type(error).__name__})",
+            remedy="check the network and HF_ENDPOINT, or give a local folder or a name of the "
+            "catalogue",
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return HubProblem(
+            reason=f"the cache {constants.HF_HUB_CACHE} cannot be used ({error.strerror})",
+            remedy="set HF_HOME to a folder that can be written",
+        )
+    return None
+
+
+def _not_a_hub(error: BaseException) -> HubProblem | None:
+    """An answer, but not one that a hub gives: no commit header, or no JSON."""
+    from huggingface_hub import constants, utils
+
+    if not isinstance(error, utils.EntryNotFoundError | JSONDecodeError):
+        return None
+    return HubProblem(
+        reason=f"{constants.ENDPOINT} does not answer as a hub does",
+        remedy="check HF_ENDPOINT and the proxy settings",
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and its causes; huggingface_hub wraps the telling one in a general one."""
+    while error is not None:
+        yield error
+        error = error.__cause__

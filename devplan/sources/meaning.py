@@ -1,0 +1,61 @@
+"""The order in which MODEL is read; see the package for the words."""
+
+from __future__ import annotations
+
+from devplan.errors import InputError
+from devplan.sources import catalogue
+from devplan.sources.factory import is_factory, resolve_factory
+from devplan.sources.folder import is_path, resolve_folder
+from devplan.sources.hub import resolve_hub
+from devplan.sources.hub_files import parse_address
+from devplan.sources.source import ModelSource
+
+
+def resolve(
+    model: str, *, trust_remote_code: bool = False, revision: str | None = None
+) -> ModelSource:
+    """What MODEL means.
+
+    Parameters
+    ----------
+    model : str
+        Folder, ``package.module:callable``, name of the catalogue, or hub id.
+    trust_remote_code : bool
+        Whether code that comes with the model may be fetched and run.
+    revision : str, optional
+        Branch, tag or commit on the hub.
+
+    Raises
+    ------
+    InputError
+        When it means nothing, or what it means cannot be used: one line with the remedy.
+    UserCodeError
+        When the module of a factory cannot be imported.
+    """
+    if is_path(model):
+        _require_no_revision(model, "a folder", revision)
+        return resolve_folder(model, trust_remote_code=trust_remote_code)
+    if is_factory(model):
+        _require_no_revision(model, "a factory", revision)
+        return resolve_factory(model)
+    entry = catalogue.find(model) if revision is None else None
+    if entry is not None:
+        return catalogue.resolve_catalogue(entry)
+    if "/" not in model:
+        raise _unknown(model)
+    return resolve_hub(parse_address(model, revision), trust_remote_code=trust_remote_code)
+
+
+def _require_no_revision(model: str, what: str, revision: str | None) -> None:
+    if revision is not None:
+        raise InputError(
+            f"revision {revision!r} applies to a hub id, and {model} is {what}; leave it out"
+        )
+
+
+def _unknown(model: str) -> InputError:
+    return InputError(
+        f"unknown model {model!r}: no folder of that name, and not among the "
+        f"{len(catalogue.names())} names of the catalogue; a model of the hub is written org/name"
+        f"{catalogue.did_you_mean(model)}"
+    )

@@ -1,0 +1,20 @@
+"""The one line that is refused with."""
+
+from __future__ import annotations
+
+import pytest
+
+from devplan.errors import InputError
+from devplan.sources import resolve
+
+
+def refusal(model, **options) -> str:
+    """The message with which MODEL is refused; it must be one line."""
+    with pytest.raises(InputError) as caught:
+        resolve(str(model), **options)
+    return one_line(caught.value)
+
+
+def one_line(error: InputError) -> str:
+    assert "\n" not in str(error)
+    return str(error)

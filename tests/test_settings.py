@@ -1,0 +1,230 @@
+"""Project settings: where they are found, what they may hold, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devplan.errors import InputError
+from devplan.settings import Settings, load_settings
+
+WHOLE = """\
+model: Qwen/Qwen2.5-VL-7B-Instruct
+gpus: [0, 24GiB, 2xa100-80gb]
+memory: 24GiB,12GiB
+main: 1
+reserve: 2GiB
+batch: 4
+context: 32_768
+dtype: bfloat16
+kv-dtype: float8_e4m3fn
+objective: context
+pin:
+  model.visual: cuda:0
+  lm_head: 1
+no-pin: false
+offload: [cpu=64GiB, disk]
+output: maps/mine.yaml
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / ".git").mkdir()
+    return tmp_path
+
+
+def write(folder: Path, text: str, name: str = "devplan.yaml") -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_settings(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_every_setting_is_read(project):
+    path = write(project, WHOLE)
+    settings = load_settings(project)
+    assert settings == Settings(
+        model="Qwen/Qwen2.5-VL-7B-Instruct",
+        gpus="0,24GiB,2xa100-80gb",
+        memory="24GiB,12GiB",
+        main="1",
+        reserve="2GiB",
+        batch=4,
+        context=32768,
+        dtype="bfloat16",
+        kv_dtype="float8_e4m3fn",
+        objective="context",
+        pin={"model.visual": "cuda:0", "lm_head": "1"},
+        no_pin=False,
+        offload=("cpu=64GiB", "disk"),
+        output="maps/mine.yaml",
+        path=path,
+        lines=settings.lines,
+    )
+    assert settings.where("context") == f"{path}, line 7: context"
+
+
+def test_toml_says_the_same_as_yaml(tmp_path):
+    """Both formats give the same settings, so a test of one reader is a test of both."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / ".git").mkdir()
+    write(tmp_path / "a", WHOLE)
+    values = yaml.safe_load(WHOLE)
+    pins = values.pop("pin")
+    toml = ["[tool.devplan]"]
+    toml += [f"{key} = {_toml(value)}" for key, value in values.items()]
+    toml += ["[tool.devplan.pin]"] + [f'"{key}" = {_toml(value)}' for key, value in pins.items()]
+    write(tmp_path / "b", "\n".join(toml), "pyproject.toml")
+    ours, theirs = load_settings(tmp_path / "a"), load_settings(tmp_path / "b")
+    for name in Settings.__dataclass_fields__.keys() - {"path", "lines"}:
+        assert getattr(ours, name) == getattr(theirs, name), name
+
+
+def _toml(value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return str(value) if isinstance(value, int) else f'"{value}"'
+
+
+def test_nothing_is_set_where_no_file_is(project):
+    write(project, "[project]\nname = 'x'\n", "pyproject.toml")
+    assert load_settings(project) == Settings()
+
+
+def test_an_empty_file_sets_nothing(project):
+    path = write(project, "# nothing yet\n")
+    assert load_settings(project) == Settings(path=path)
+
+
+def test_a_parent_inside_the_project_counts_and_paths_follow_the_file(project):
+    below = project / "a" / "b"
+    below.mkdir(parents=True)
+    write(project, "model: ./checkpoint\noutput: ../map.yaml\n")
+    settings = load_settings(below)
+    assert settings.model == str(project / "checkpoint")
+    assert settings.output == str(project / "../map.yaml")
+
+
+def test_a_parent_outside_the_project_does_not_count(tmp_path):
+    write(tmp_path, "batch: 2\n")
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    write(inner, "", "pyproject.toml")
+    assert load_settings(inner) == Settings()
+
+
+def test_without_a_project_only_the_current_folder_counts(tmp_path):
+    if any((p / ".git").exists() or (p / "pyproject.toml").exists() for p in tmp_path.parents):
+        pytest.skip("the folder for temporary files lies inside a project")
+    write(tmp_path, "batch: 2\n")
+    (tmp_path / "inner").mkdir()
+    assert load_settings(tmp_path).batch == 2
+    assert load_settings(tmp_path / "inner") == Settings()
+
+
+def test_the_nearer_file_wins(project):
+    (project / "inner").mkdir()
+    write(project, "batch: 2\n")
+    write(project / "inner", "batch: 3\n")
+    assert load_settings(project / "inner").batch == 3
+
+
+def test_with_both_files_the_yaml_wins_and_says_so(project):
+    path = write(project, "batch: 2\n")
+    toml = write(project, "[tool.devplan]\nbatch = 3\ncontext = 5\n", "pyproject.toml")
+    settings = load_settings(project)
+    assert (settings.batch, settings.context) == (2, None)
+    (note,) = settings.notes
+    assert str(path) in note and str(toml) in note and "not used" in note
+
+
+def test_a_broken_pyproject_that_is_not_about_devplan_does_not_matter(project):
+    write(project, "[tool.other\n", "pyproject.toml")
+    assert load_settings(project) == Settings()
+
+
+REFUSED = {
+    "unknown key": ("batch: 1\ncontxt: 5\n", ["line 2", "contxt", "did you mean context"]),
+    "underscore": ("kv_dtype: x\n", ["line 1", "kv_dtype", "did you mean kv-dtype"]),
+    "nothing near": ("zzzz: 1\n", ["zzzz", "no setting", "model, gpus"]),
+    "key that is no text": ("1: 1\n", ["line 1", "1 is no setting"]),
+    "text for a count": ("context: 32k\n", ["line 1", "'32k'", "whole number"]),
+    "zero": ("batch: 0\n", ["batch", "0", "above 0"]),
+    "true for a count": ("batch: yes\n", ["True", "whole number"]),
+    "a float": ("context: 1.5\n", ["1.5", "whole number"]),
+    "nothing for text": ("model:\n", ["model", "None", "give text"]),
+    "text for a switch": ("no-pin: 'on'\n", ["'on'", "true or false"]),
+    "unknown objective": ("objective: speed\n", ["speed", "balance, context or fewest"]),
+    "list of pins": ("pin: [a=b]\n", ["pin", "mapping", "cuda:0"]),
+    "pin to nothing": ("pin:\n  a:\n", ["pin", "give text"]),
+    "list in a list": ("gpus: [[0]]\n", ["gpus", "give text"]),
+    "empty list": ("gpus: []\n", ["gpus", "[]"]),
+    "remote code": ("trust-remote-code: true\n", ["line 1", "command line", "cloned project"]),
+    "remote code_": ("trust_remote_code: false\n", ["cannot be set in a file"]),
+    "set twice": ("batch: 1\nbatch: 2\n", ["batch is set twice", "lines 1 and 2"]),
+    "pinned twice": ("pin:\n  a: '0'\n  a: '1'\n", ["a is set twice", "lines 2 and 3"]),
+    "broken": ("batch: [1\ncontext: 5\n", ["line 2", "column", "broken YAML"]),
+    "code": ("model: !!python/object/apply:os.system ['true']\n", ["line 1", "broken YAML"]),
+    "no mapping": ("- a\n", ["no mapping", "context: 8192"]),
+    "control": ("batch: \x00\n", ["broken YAML"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_yaml_is_refused_with_its_place_and_the_remedy(project, case):
+    text, facts = REFUSED[case]
+    path = write(project, text)
+    message = refusal(project)
+    for fact in (str(path), *facts):
+        assert fact in message
+
+
+def test_toml_is_refused_with_its_table(project):
+    path = write(project, "[tool.devplan]\ncontxt = 5\n", "pyproject.toml")
+    message = refusal(project)
+    assert f"{path} [tool.devplan]" in message and "did you mean context" in message
+    write(project, "[tool]\ndevplan = 5\n", "pyproject.toml")
+    assert "no table" in refusal(project)
+    write(project, "[tool.devplan]\nbatch = \n", "pyproject.toml")
+    assert "broken TOML" in refusal(project) and "line 2" in refusal(project)
+
+
+def test_a_file_that_is_no_text_is_refused(project):
+    (project / "devplan.yaml").write_bytes(b"model: \xff\n")
+    assert "not UTF-8" in refusal(project) and "byte 7" in refusal(project)
+
+
+TEXT = st.text("ab:-./=0 \n\u00e9", max_size=6)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["model", "gpus", "batch", "pin", "no-pin", "offload", "z\nz", "output"]),
+        SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXT, SCALARS, max_size=3),
+        max_size=4,
+    )
+)
+def test_any_yaml_is_settings_or_one_line(tmp_path_factory, content):
+    folder = tmp_path_factory.mktemp("settings")
+    write(folder, yaml.safe_dump(content, allow_unicode=True))
+    try:
+        settings = load_settings(folder)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert settings.batch == content.get("batch")
