@@ -1,0 +1,80 @@
+"""The name of a map file that was given none: ``maps/<model>__<machine>__<workload>.yaml``.
+
+Lower case, safe on every file system, and the same for the same input.  Reserve, pins and
+objective are not part of the name; a different map under the same name is never overwritten
+without being asked for (`devplan.mapfile.write`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from itertools import groupby
+from pathlib import Path
+
+from devplan.types import Card, Machine, Workload
+from devplan.units import GIB, is_size
+
+FOLDER = "maps"
+
+# File systems end at 255 bytes for a name (POSIX NAME_MAX on Linux, macOS and NTFS): three parts
+# of 80 and their separators stay below.
+_LONGEST_PART = 80
+
+
+def default_path(model_id: str, machine_label: str, workload: Workload) -> Path:
+    """Where a map goes that was given no path.
+
+    Examples
+    --------
+    >>> default_path("Qwen/Qwen2.5-VL-7B-Instruct", "24+12gib", Workload()).as_posix()
+    'maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c4096.yaml'
+    """
+    parts = (model_label(model_id), machine_label, workload_label(workload))
+    return Path(FOLDER) / f"{'__'.join(_file_safe(part) for part in parts)}.yaml"
+
+
+def model_label(model_id: str) -> str:
+    """The model without its owner: a subfolder of a hub repository is joined by ``-``."""
+    components = [part for part in re.split(r"[/\\]", model_id) if part]
+    is_local = model_id.startswith(("/", ".", "~")) or "\\" in model_id
+    if not components or is_local:
+        return components[-1] if components else ""
+    return "-".join(components[1:] or components)
+
+
+def machine_label(machine: Machine) -> str:
+    """The cards in order: ``24+12gib``, ``8x24gib``, ``2xa100-80gb+rtx-4090``."""
+    all_sizes = all(is_size(card.name) for card in machine.cards)
+    unit = "" if all_sizes else "gib"
+    labels = [_card_label(card, unit) for card in machine.cards]
+    groups = [(label, len(list(run))) for label, run in groupby(labels)]
+    text = "+".join(f"{count}x{label}" if count > 1 else label for label, count in groups)
+    text += "gib" if all_sizes else ""
+    if machine.cards and machine.main_device != machine.cards[0].device:
+        text += f"-main-{machine.main_device}"
+    return text
+
+
+def _card_label(card: Card, unit: str) -> str:
+    if is_size(card.name):
+        return f"{card.capacity_bytes / GIB:.2f}".rstrip("0").rstrip(".") + unit
+    return _file_safe(card.name)
+
+
+def workload_label(workload: Workload) -> str:
+    """``b1-c32768``, and the dtypes where they were asked for."""
+    text = f"b{workload.batch}-c{workload.context_tokens}"
+    if workload.dtype:
+        text += f"-{workload.dtype}"
+    if workload.kv_dtype:
+        text += f"-kv-{workload.kv_dtype}"
+    return text
+
+
+def _file_safe(text: str) -> str:
+    safe = re.sub(r"[^a-z0-9._+-]+", "-", text.lower()).strip("-.") or "unnamed"
+    if len(safe) <= _LONGEST_PART:
+        return safe
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{safe[: _LONGEST_PART - 9]}-{digest}"

@@ -1,0 +1,193 @@
+"""`DeviceMapFile` to and from the plain document (dicts, lists, numbers, text) of a map file.
+
+The document is what YAML and JSON carry.  Its keys are those of ``devplan.mapfile.keys``; what
+can be computed (headroom, gap) is written for readers of the file and left out on the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+from devplan.mapfile.hf import from_hf_device_map, order_entries, to_hf_device_map
+from devplan.mapfile.keys import SCHEMA_VERSION
+from devplan.types import (
+    Card,
+    CardLoad,
+    Certificate,
+    DeviceMapFile,
+    Machine,
+    ModelIdentity,
+    OffloadTier,
+    Pin,
+    Relaxation,
+    Transfer,
+    Verification,
+    Workload,
+)
+
+
+def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
+    """The plain document of a map, its keys in the order of the file."""
+    main_device = map_file.machine.main_device
+    return {
+        "schema": SCHEMA_VERSION,
+        "device_map": to_hf_device_map(order_entries(map_file.device_map, main_device)),
+        "model": model_document(map_file.model),
+        "machine": machine_document(map_file.machine),
+        "workload": workload_document(map_file.workload),
+        "main_device": main_device,
+        "prediction": {load.device: _load_document(load) for load in map_file.loads},
+        "offload_bytes": dict(map_file.offload_bytes),
+        "pins": _pins_document(map_file.pins),
+        "relaxed": [
+            {"reason": each.reason, "blocks": list(each.blocks)} for each in map_file.relaxed
+        ],
+        "transfers": [
+            {
+                "source": each.source,
+                "target": each.target,
+                "before": each.before,
+                "bytes_per_token": each.bytes_per_token,
+            }
+            for each in map_file.transfers
+        ],
+        "certificate": _certificate_document(map_file.certificate),
+        "verification": {
+            "status": map_file.verification.status,
+            "detail": map_file.verification.detail,
+        },
+        "versions": dict(map_file.versions),
+        "notes": list(map_file.notes),
+    }
+
+
+def model_document(model: ModelIdentity) -> dict[str, Any]:
+    """The section ``model``."""
+    return {
+        "id": model.id,
+        "revision": model.revision,
+        "config_hash": model.config_hash,
+        "class": model.class_name,
+        "dtype": model.dtype,
+        "quantization": model.quantization,
+        "num_parameters": model.num_parameters,
+    }
+
+
+def machine_document(machine: Machine) -> dict[str, Any]:
+    """The section ``machine``; the main device has its own key."""
+    return {
+        "cards": [
+            {
+                "device": card.device,
+                "name": card.name,
+                "capacity_bytes": card.capacity_bytes,
+                "reserve_bytes": card.reserve_bytes,
+            }
+            for card in machine.cards
+        ],
+        "tiers": [
+            {"device": tier.device, "capacity_bytes": tier.capacity_bytes} for tier in machine.tiers
+        ],
+    }
+
+
+def workload_document(workload: Workload) -> dict[str, Any]:
+    """The section ``workload``."""
+    return {
+        "batch": workload.batch,
+        "context_tokens": workload.context_tokens,
+        "dtype": workload.dtype,
+        "kv_dtype": workload.kv_dtype,
+    }
+
+
+def _load_document(load: CardLoad) -> dict[str, int]:
+    return {
+        "weights_bytes": load.weight_bytes,
+        "buffers_bytes": load.buffer_bytes,
+        "kv_cache_bytes": load.cache_bytes,
+        "onload_bytes": load.onload_bytes,
+        "reserve_bytes": load.reserve_bytes,
+        "headroom_bytes": load.headroom_bytes,
+        "capacity_bytes": load.capacity_bytes,
+    }
+
+
+def _pins_document(pins: Iterable[Pin]) -> list[dict[str, Any]]:
+    """Neighbours with one device and one reason share an item: a vision tower is one."""
+    runs = groupby(pins, key=lambda pin: (pin.device, pin.reason))
+    return [
+        {"device": device, "reason": reason, "blocks": [pin.block for pin in run]}
+        for (device, reason), run in runs
+    ]
+
+
+def _certificate_document(certificate: Certificate) -> dict[str, Any]:
+    return {
+        "objective": certificate.objective,
+        "bottleneck": float(certificate.bottleneck),
+        "lower_bound": float(certificate.lower_bound),
+        "gap": float(certificate.gap),
+        "solver": certificate.solver,
+        "optimal_within": certificate.optimal_within,
+        "most_tokens": certificate.most_tokens,
+        "most_tokens_bound": certificate.most_tokens_bound,
+    }
+
+
+def from_document(document: dict[str, Any]) -> DeviceMapFile:
+    """The map of a document that has been checked."""
+    return DeviceMapFile(
+        device_map=from_hf_device_map(document["device_map"]),
+        model=_model(document["model"]),
+        machine=_machine(document),
+        workload=Workload(**document["workload"]),
+        loads=tuple(_load(device, load) for device, load in document["prediction"].items()),
+        offload_bytes=document["offload_bytes"],
+        certificate=_certificate(document["certificate"]),
+        pins=tuple(
+            Pin(block=block, device=item["device"], reason=item["reason"])
+            for item in document["pins"]
+            for block in item["blocks"]
+        ),
+        relaxed=tuple(
+            Relaxation(blocks=tuple(item["blocks"]), reason=item["reason"])
+            for item in document["relaxed"]
+        ),
+        transfers=tuple(Transfer(**item) for item in document["transfers"]),
+        verification=Verification(**document["verification"]),
+        versions=document["versions"],
+        notes=tuple(document["notes"]),
+    )
+
+
+def _model(section: dict[str, Any]) -> ModelIdentity:
+    fields = dict(section)
+    return ModelIdentity(class_name=fields.pop("class"), **fields)
+
+
+def _machine(document: dict[str, Any]) -> Machine:
+    return Machine(
+        cards=tuple(Card(**card) for card in document["machine"]["cards"]),
+        main_device=document["main_device"],
+        tiers=tuple(OffloadTier(**tier) for tier in document["machine"]["tiers"]),
+    )
+
+
+def _load(device: str, section: dict[str, int]) -> CardLoad:
+    return CardLoad(
+        device=device,
+        weight_bytes=section["weights_bytes"],
+        buffer_bytes=section["buffers_bytes"],
+        cache_bytes=section["kv_cache_bytes"],
+        onload_bytes=section["onload_bytes"],
+        reserve_bytes=section["reserve_bytes"],
+        capacity_bytes=section["capacity_bytes"],
+    )
+
+
+def _certificate(section: dict[str, Any]) -> Certificate:
+    return Certificate(**{name: value for name, value in section.items() if name != "gap"})

@@ -1,0 +1,68 @@
+"""The comment at the top of a map file: what it is, how to load it, a table of the cards."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import PurePath
+
+from tabulate import tabulate
+
+from devplan.mapfile.load_code import load_code
+from devplan.types import CardLoad, DeviceMapFile
+from devplan.units import format_gib
+from devplan.version import VERSION
+
+
+def header_lines(map_file: DeviceMapFile, shown_path: str | PurePath) -> list[str]:
+    """Lines of the comment, without their comment signs."""
+    model, workload = map_file.model, map_file.workload
+    lines = [
+        f"Device map for {model.id} on {_cards_in_words(map_file)},",
+        f"batch {workload.batch}, {workload.context_tokens} tokens of context "
+        f"(devplan {VERSION}, {map_file.verification.status}).",
+        "",
+        "Load the model with it:",
+        "",
+        *(f"    {line}" for line in load_code(map_file, shown_path)),
+        "",
+        "GiB per card:",
+        "",
+        *card_table(map_file).splitlines(),
+    ]
+    return [_one_line(line) for line in lines]
+
+
+def card_table(map_file: DeviceMapFile) -> str:
+    """The prediction as a plain table in GiB, one row per card."""
+    names = {card.device: card.name for card in map_file.machine.cards}
+    onload = any(load.onload_bytes for load in map_file.loads)
+    heads = ["card", "weights", "buffers", "KV cache", *(["onload"] if onload else [])]
+    heads += ["reserve", "headroom", "capacity", "name"]
+    rows = [[*_row(load, onload), names[load.device]] for load in map_file.loads]
+    aligned = ["left", *["right"] * (len(heads) - 2), "left"]
+    # [heads] go in as a row: tabulate pads headers.
+    return tabulate([heads, *rows], tablefmt="plain", disable_numparse=True, colalign=aligned)
+
+
+def _row(load: CardLoad, onload: bool) -> list[str]:
+    parts = [load.weight_bytes, load.buffer_bytes, load.cache_bytes]
+    parts += [load.onload_bytes] if onload else []
+    parts += [load.reserve_bytes, load.headroom_bytes, load.capacity_bytes]
+    return [load.device, *map(gib_cell, parts)]
+
+
+def gib_cell(num_bytes: int) -> str:
+    """GiB for a table; what is there but too small to show is not shown as nothing."""
+    text = format_gib(num_bytes)
+    return "<0.01" if num_bytes > 0 and text == "0.00" else text
+
+
+def _cards_in_words(map_file: DeviceMapFile) -> str:
+    names = [card.name for card in map_file.machine.cards]
+    groups = [(name, len(list(run))) for name, run in groupby(names)]
+    return " + ".join(f"{count} x {name}" if count > 1 else name for name, count in groups)
+
+
+def _one_line(text: str) -> str:
+    """A name with a line break would end the comment and begin YAML."""
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -1,0 +1,114 @@
+"""The border to hf_device_map: devices as devplan writes them, and as Hugging Face does.
+
+Inside devplan a device is always text with its index, as torch writes it: ``"cuda:2"``.
+transformers and accelerate keep the devices of the default accelerator as bare integers:
+``2``.  Both directions are here and nowhere else, so that everything else may compare devices
+as text.
+
+A bare integer means "that accelerator of this machine": CUDA, or the one accelerator of another
+kind where there is no CUDA.  devplan plans for CUDA, and reads it so.  Text digits (``"2"``) are
+refused: torch knows no such device, and the model would fail while it is being loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from devplan.errors import InputError, nearest
+from devplan.types import CPU, DISK
+
+# The device types that accelerate dispatches to: accelerate.big_modeling.dispatch_model and
+# accelerate.utils.modeling.check_device_same (1.15.0).
+INDEXED_KINDS = ("cuda", "xpu", "npu", "mlu", "musa", "sdaa", "hpu")
+UNINDEXED = (CPU, DISK, "mps")
+
+_INDEX = r"(0|[1-9][0-9]*)"
+DEVICE_PATTERN = f"^({'|'.join(UNINDEXED)}|({'|'.join(INDEXED_KINDS)}):{_INDEX})$"
+"""What a device must look like inside devplan; JSON Schema takes it as it is."""
+
+_DEVICE = re.compile(DEVICE_PATTERN)
+_CUDA = re.compile(f"cuda:{_INDEX}")
+_FORMS = "write 0, cuda:0, cpu or disk"
+
+
+def to_hf_device_map(device_map: Mapping[str, str]) -> dict[str, int | str]:
+    """The map as ``from_pretrained(device_map=...)`` takes it: ``"cuda:2"`` becomes ``2``."""
+    return {entry: to_hf_device(device) for entry, device in device_map.items()}
+
+
+def to_hf_device(device: str) -> int | str:
+    """One device as a value of hf_device_map."""
+    match = _CUDA.fullmatch(device)
+    return int(match[1]) if match else device
+
+
+def from_hf_device_map(mapping: Mapping[str, Any]) -> dict[str, str]:
+    """The map in devplan's device strings, from whatever hf_device_map values hold.
+
+    Parameters
+    ----------
+    mapping
+        Entry -> integer, text or ``torch.device``.
+
+    Raises
+    ------
+    InputError
+        When a name is not text or a value is no device.
+    """
+    devices = {}
+    for entry, value in mapping.items():
+        if not isinstance(entry, str):
+            raise InputError(
+                f"device_map holds the name {entry!r}, which is no text; write it in quotes"
+            )
+        devices[entry] = from_hf_device(value, where=f"device_map entry {entry!r}")
+    return devices
+
+
+def from_hf_device(value: Any, *, where: str = "device") -> str:
+    """One value of hf_device_map as a device of devplan; `where` opens the message.
+
+    Raises
+    ------
+    InputError
+        When the value is no device.
+    """
+    if isinstance(value, bool):
+        raise InputError(f"{where}: {value} is no device; {_FORMS}")
+    if isinstance(value, int):
+        if value < 0:
+            raise InputError(f"{where}: {value} is no device index; {_FORMS}")
+        return f"cuda:{value}"
+    # [torch.device] its text is what torch reads; its class is not imported for that.
+    text = str(value) if isinstance(value, str) or hasattr(value, "index") else ""
+    if text in INDEXED_KINDS:
+        return f"{text}:0"
+    if _DEVICE.match(text):
+        return text
+    raise InputError(f"{where}: {_refusal(value, text)}")
+
+
+def _refusal(value: Any, text: str) -> str:
+    if text.isdecimal():
+        return f"{value!r} is text, and torch knows no device of that name; write {int(text)}"
+    if not text:
+        return f"{value!r} is no device; {_FORMS}"
+    # The colon stays out of the comparison, or every "x:0" would be near every other.
+    kind = text.partition(":")[0]
+    return f"{value!r} is no device{nearest(kind, INDEXED_KINDS + UNINDEXED) or '; ' + _FORMS}"
+
+
+def order_entries(device_map: Mapping[str, str], main_device: str) -> dict[str, str]:
+    """The same entries, one of the main device first, the rest in their order.
+
+    accelerate 0.34 to 1.13 takes the first GPU of the map as the main device when it is not told
+    another (``dispatch_model``); 1.15 takes any of a set, which for integers is the lowest.
+    Which entry wins never depends on the order.  Nothing changes where no entry lies on the
+    main device.
+    """
+    first = next((name for name, device in device_map.items() if device == main_device), None)
+    if first is None:
+        return dict(device_map)
+    return {first: main_device} | {name: d for name, d in device_map.items() if name != first}

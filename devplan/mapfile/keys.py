@@ -1,0 +1,187 @@
+"""The table of everything a map file holds: the one source of reader, schema and reference."""
+
+from __future__ import annotations
+
+from devplan.mapfile.hf import DEVICE_PATTERN
+from devplan.mapfile.shape import (
+    Either,
+    Key,
+    ListOf,
+    Nullable,
+    Number,
+    Record,
+    TableOf,
+    Text,
+    Whole,
+)
+
+SCHEMA_VERSION = 1
+
+DEVICE = Text(expected="a device such as cuda:0, cpu or disk", pattern=DEVICE_PATTERN)
+MODULE = Text(
+    expected='a dotted module name, "" for the whole model', pattern=r"^([^.\s]+(\.[^.\s]+)*)?$"
+)
+HF_DEVICE = Either(
+    options=(Whole(), DEVICE),
+    expected="a device: 0 for cuda:0, or cpu, disk, xpu:0, ...",
+)
+BYTES = Whole()
+
+
+def _record(*keys: tuple[str, str, object]) -> Record:
+    return Record(keys=tuple(Key(name=n, meaning=m, shape=s) for n, m, s in keys))
+
+
+MODEL = _record(
+    ("id", "Catalogue name, hub id, folder or factory, as it was given.", Text()),
+    ("revision", "Commit or tag on the hub.", Nullable(inner=Text())),
+    ("config_hash", "Hash of the configuration that was planned.", Nullable(inner=Text())),
+    ("class", "Class of the model.", Text()),
+    ("dtype", "Dtype in which the weights lie in memory.", Text()),
+    ("quantization", "Method of quantization, null for none.", Nullable(inner=Text())),
+    ("num_parameters", "Parameters, tied ones once.", Whole()),
+)
+
+MACHINE = _record(
+    (
+        "cards",
+        "The GPUs, in the order in which they were named.",
+        ListOf(
+            min_items=1,
+            item=_record(
+                ("device", "The card's device.", DEVICE),
+                ("name", "As the driver or the catalogue calls it, or its size.", Text()),
+                ("capacity_bytes", "Memory of the card.", Whole(minimum=1)),
+                (
+                    "reserve_bytes",
+                    "Kept free of the plan: CUDA context, workspaces, fragmentation, activations.",
+                    BYTES,
+                ),
+            ),
+        ),
+    ),
+    (
+        "tiers",
+        "Memory outside the GPUs that offload was allowed to use; empty unless it was asked for.",
+        ListOf(
+            item=_record(
+                ("device", "cpu or disk.", Text(expected="cpu or disk", choices=("cpu", "disk"))),
+                ("capacity_bytes", "Bound, null for none.", Nullable(inner=BYTES)),
+            )
+        ),
+    ),
+)
+
+WORKLOAD = _record(
+    ("batch", "Sequences at a time.", Whole(minimum=1)),
+    ("context_tokens", "Tokens held per sequence, prompt and new ones.", Whole(minimum=0)),
+    ("dtype", "Compute dtype, null: as the checkpoint says.", Nullable(inner=Text())),
+    ("kv_dtype", "Dtype of the KV cache, null: as the model makes it.", Nullable(inner=Text())),
+)
+
+CARD_LOAD = _record(
+    ("weights_bytes", "Parameters.", BYTES),
+    ("buffers_bytes", "Buffers.", BYTES),
+    ("kv_cache_bytes", "KV cache and other state at the workload.", BYTES),
+    ("onload_bytes", "Room for the largest offloaded block while it runs.", BYTES),
+    ("reserve_bytes", "Kept free, as in machine.", BYTES),
+    (
+        "headroom_bytes",
+        "What is left: capacity less all of the above; negative when the card overflows.",
+        Whole(minimum=None),
+    ),
+    ("capacity_bytes", "Memory of the card, as in machine.", Whole(minimum=1)),
+)
+
+PINS = ListOf(
+    item=_record(
+        ("device", "Where the blocks were to be.", DEVICE),
+        ("reason", '"user", or why the default pin is there.', Text()),
+        ("blocks", "The pinned blocks.", ListOf(item=MODULE, min_items=1)),
+    )
+)
+
+RELAXED = ListOf(
+    item=_record(
+        ("reason", "Why the pin could not be kept, with the numbers.", Text()),
+        ("blocks", "The blocks that were let go.", ListOf(item=MODULE)),
+    )
+)
+
+TRANSFERS = ListOf(
+    item=_record(
+        ("source", "Device that the activations leave.", DEVICE),
+        ("target", "Device that they enter.", DEVICE),
+        ("before", "Block that receives them.", MODULE),
+        ("bytes_per_token", "For one token of one sequence.", BYTES),
+    )
+)
+
+CERTIFICATE = _record(
+    ("objective", "What was made best: balance, context or fewest.", Text()),
+    ("bottleneck", "Largest share of a card's budget (capacity less reserve).", Number()),
+    ("lower_bound", "No placement of these blocks on these cards is below this.", Number()),
+    ("gap", "bottleneck / lower_bound - 1.", Number(minimum=-1.0)),
+    ("solver", "Which solver found the plan.", Text()),
+    ("optimal_within", "Placements among which it is proven best; empty: not proven.", Text()),
+    (
+        "most_tokens",
+        "Tokens per sequence at which the first card is full; null when nothing grows.",
+        Nullable(inner=Whole()),
+    ),
+    (
+        "most_tokens_bound",
+        "No placement holds more tokens per sequence than this.",
+        Nullable(inner=Whole()),
+    ),
+)
+
+VERIFICATION = _record(
+    (
+        "status",
+        "unverified, clean or findings.",
+        Text(expected="unverified, clean or findings", choices=("unverified", "clean", "findings")),
+    ),
+    ("detail", "What ran and what it found, or why nothing ran.", Text()),
+)
+
+MAP_FILE = _record(
+    (
+        "schema",
+        "Version of this format.",
+        Whole(minimum=SCHEMA_VERSION, maximum=SCHEMA_VERSION),
+    ),
+    (
+        "device_map",
+        "Module -> device, as from_pretrained(device_map=...) takes it; the longest entry wins.",
+        TableOf(key=MODULE, value=HF_DEVICE, min_entries=1),
+    ),
+    ("model", "The model that the map was made for.", MODEL),
+    ("machine", "The machine that it was made for.", MACHINE),
+    ("workload", "What the model will be asked to do.", WORKLOAD),
+    ("main_device", "Where inputs enter; the device of the first entry.", DEVICE),
+    (
+        "prediction",
+        "What will lie on each card at this workload.",
+        TableOf(key=DEVICE, value=CARD_LOAD),
+    ),
+    (
+        "offload_bytes",
+        "Weights and buffers outside the GPUs.",
+        TableOf(
+            key=Text(expected="cpu or disk", choices=("cpu", "disk")),
+            value=BYTES,
+        ),
+    ),
+    ("pins", "Blocks that were to be on a given device.", PINS),
+    ("relaxed", "Default pins that could not be kept.", RELAXED),
+    ("transfers", "Activations that cross from one device to the next.", TRANSFERS),
+    ("certificate", "How good the plan is, and who says so.", CERTIFICATE),
+    ("verification", "What was run to prove the map.", VERIFICATION),
+    (
+        "versions",
+        "Versions that the map was made with; diffusers only where the class is one of its own.",
+        TableOf(key=Text(expected="the name of a library"), value=Text()),
+    ),
+    ("notes", "What else must be known.", ListOf(item=Text())),
+)

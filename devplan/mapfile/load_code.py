@@ -1,0 +1,107 @@
+"""The Python that loads a model with its map.
+
+The map goes to ``from_pretrained`` by plain YAML: whoever loads the model needs no devplan.
+
+What differs: transformers renamed ``torch_dtype`` to ``dtype`` in 4.56 (4.45 to 4.55 know only
+the old name); diffusers takes a ``torch.dtype`` and no text (``ModelMixin.from_pretrained``,
+0.42.1); entries on ``disk`` need a folder that the weights are written to; a model from a factory
+has no ``from_pretrained`` and goes through accelerate.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from devplan.types import DISK, DeviceMapFile
+
+_DTYPE_KEYWORD_SINCE = (4, 56)
+
+# What from_pretrained may be asked to compute in; a stored fp8 or int4 stays as it is ("auto").
+_COMPUTE_DTYPES = ("bfloat16", "float16", "float32")
+
+_FACTORY = re.compile(r"([\w.]+):(\w+)")
+
+
+def load_line(map_file: DeviceMapFile, map_path: str | PurePath) -> str:
+    """The statement that loads the model, in one line; its imports are `import_lines`."""
+    return f"{_call_head(map_file)}({', '.join(_arguments(map_file, map_path))})"
+
+
+def load_code(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
+    """Lines of Python to paste: imports, then the statement with one argument a line."""
+    arguments = [f"    {argument}," for argument in _arguments(map_file, map_path)]
+    return [*import_lines(map_file), f"{_call_head(map_file)}(", *arguments, ")"]
+
+
+def import_lines(map_file: DeviceMapFile) -> list[str]:
+    """The imports that the statement needs."""
+    factory = _FACTORY.fullmatch(map_file.model.id)
+    if factory:
+        return [
+            "import yaml",
+            "from accelerate import load_checkpoint_and_dispatch",
+            f"from {factory[1]} import {factory[2]}",
+        ]
+    if _is_diffusers(map_file):
+        imports = ["import torch, yaml"] if _dtype(map_file) != "auto" else ["import yaml"]
+        return [*imports, f"from diffusers import {map_file.model.class_name}"]
+    return ["import yaml", f"from transformers import {map_file.model.class_name}"]
+
+
+def _call_head(map_file: DeviceMapFile) -> str:
+    if _FACTORY.fullmatch(map_file.model.id):
+        return "model = load_checkpoint_and_dispatch"
+    return f"model = {map_file.model.class_name}.from_pretrained"
+
+
+def _arguments(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
+    shown = map_path.as_posix() if isinstance(map_path, PurePath) else map_path
+    arguments = [*_model_arguments(map_file), *_dtype_argument(map_file)]
+    arguments.append(f'device_map=yaml.safe_load(open({_quoted(shown)}))["device_map"]')
+    if DISK in map_file.device_map.values():
+        arguments.append('offload_folder="offload"')
+    return arguments
+
+
+def _model_arguments(map_file: DeviceMapFile) -> list[str]:
+    model_id = map_file.model.id
+    factory = _FACTORY.fullmatch(model_id)
+    if factory:
+        return [f"{factory[2]}()", 'checkpoint="CHECKPOINT"']
+    owner, _, rest = model_id.partition("/")
+    name, _, subfolder = rest.partition("/")
+    if subfolder and not model_id.startswith(("/", ".", "~")) and _is_diffusers(map_file):
+        return [_quoted(f"{owner}/{name}"), f"subfolder={_quoted(subfolder)}"]
+    return [_quoted(model_id)]
+
+
+def _dtype_argument(map_file: DeviceMapFile) -> list[str]:
+    dtype = _dtype(map_file)
+    if _is_diffusers(map_file):
+        return [] if dtype == "auto" else [f"torch_dtype=torch.{dtype}"]
+    if _FACTORY.fullmatch(map_file.model.id):
+        return [] if dtype == "auto" else [f'dtype="{dtype}"']
+    return [f'{_dtype_keyword(map_file.versions.get("transformers", ""))}="{dtype}"']
+
+
+def _dtype(map_file: DeviceMapFile) -> str:
+    wanted = map_file.workload.dtype or map_file.model.dtype
+    return wanted if wanted in _COMPUTE_DTYPES else "auto"
+
+
+def _dtype_keyword(transformers_version: str) -> str:
+    numbers = re.match(r"(\d+)\.(\d+)", transformers_version)
+    if numbers and (int(numbers[1]), int(numbers[2])) < _DTYPE_KEYWORD_SINCE:
+        return "torch_dtype"
+    return "dtype"
+
+
+def _is_diffusers(map_file: DeviceMapFile) -> bool:
+    return "diffusers" in map_file.versions
+
+
+def _quoted(text: str) -> str:
+    """A Python literal in double quotes."""
+    inner = repr(text)[1:-1].replace("\\'", "'").replace('"', '\\"')
+    return f'"{inner}"'

@@ -1,0 +1,67 @@
+"""Text of a map file to `DeviceMapFile`, or one line that says where it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from devplan.errors import InputError
+from devplan.mapfile.consistency import check_consistency
+from devplan.mapfile.document import from_document
+from devplan.mapfile.keys import MAP_FILE, SCHEMA_VERSION
+from devplan.mapfile.nodes import Place, compose, read
+from devplan.types import DeviceMapFile
+
+
+def read_map(path: str | Path) -> DeviceMapFile:
+    """The map in a file.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or is no map; one line with file, line and remedy.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot read the map file {path}: {reason}; check the path") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        ) from None
+    return loads_map(text, str(path))
+
+
+def loads_map(text: str, name: str) -> DeviceMapFile:
+    """The map in a text; `name` stands for the file in messages.
+
+    Raises
+    ------
+    InputError
+        When the text is no map; one line with `name`, line and remedy.
+    """
+    node = compose(text, name)
+    place = Place(file=name)
+    _refuse_other_versions(node, place)
+    document = read(MAP_FILE, node, place)
+    check_consistency(document, place)
+    return from_document(document)
+
+
+def _refuse_other_versions(node: yaml.Node, place: Place) -> None:
+    """Say the version first: the keys of a later format would only look like mistakes."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    stated = next((value for key, value in pairs if key.value == "schema"), None)
+    if stated is None or not str(stated.value).isdecimal():
+        return
+    if int(stated.value) > SCHEMA_VERSION:
+        place.refuse(
+            stated.start_mark.line + 1,
+            f"schema {stated.value} is of a later devplan, this one reads {SCHEMA_VERSION}; "
+            "update devplan",
+        )

@@ -1,0 +1,173 @@
+"""The parts of a plan's report below the table: stages, transfers, pins, offload, certificate.
+
+Every function returns the lines of one section without its heading; no lines: no section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from devplan.report.names import blocks_in_words, layers_in_words
+from devplan.report.terminal import Terminal
+from devplan.types import CardLoad, Certificate, Plan, Transfer, Workload
+from devplan.units import format_bytes
+
+# Crossings between one pair of cards that are listed one by one; a layout that is no chain of
+# stages can have one for every layer.
+_MOST_CROSSINGS = 3
+
+
+def stage_lines(plan: Plan, terminal: Terminal) -> list[str]:
+    """First and last block of every stage, and what lies between."""
+    wide = max((len(stage.device) for stage in plan.stages), default=0)
+    lines = []
+    for stage in plan.stages:
+        ends = [stage.blocks[0], *(stage.blocks[-1:] if len(stage.blocks) > 1 else [])]
+        indent = " " * (wide + 4)
+        first = f"  {stage.device:<{wide}}  "
+        lines += terminal.paragraph(f" {terminal.ellipsis} ".join(ends), first=first, rest=indent)
+        if len(stage.blocks) > 1:
+            lines += terminal.paragraph(layers_in_words(stage.blocks), first=indent)
+    return lines
+
+
+def transfer_lines(plan: Plan, workload: Workload, terminal: Terminal) -> list[str]:
+    """What crosses between the cards for one token, and for the whole context."""
+    lines = []
+    for group in _equal_crossings(plan.transfers):
+        lines += _crossing_lines(group, terminal)
+    total = sum(each.bytes_per_token for each in plan.transfers)
+    tokens = workload.batch * workload.context_tokens
+    if len(plan.transfers) > 1 or tokens > 1:
+        lines += terminal.paragraph(
+            f"{format_bytes(total)} per token in all; {format_bytes(total * tokens)} for a prompt "
+            f"of {tokens:,} tokens"
+        )
+    return lines if plan.transfers else []
+
+
+def _equal_crossings(transfers: Iterable[Transfer]) -> list[list[Transfer]]:
+    """Many crossings of one kind together, where the first of them stands; few stay in order."""
+    kinds: dict[tuple[str, str, int], list[Transfer]] = {}
+    for each in transfers:
+        kinds.setdefault((each.source, each.target, each.bytes_per_token), []).append(each)
+    groups = []
+    for each in transfers:
+        kind = kinds[each.source, each.target, each.bytes_per_token]
+        if len(kind) <= _MOST_CROSSINGS:
+            groups.append([each])
+        elif each is kind[0]:
+            groups.append(kind)
+    return groups
+
+
+def _crossing_lines(group: list[Transfer], terminal: Terminal) -> list[str]:
+    first, size = group[0], format_bytes(group[0].bytes_per_token)
+    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    times = f"{len(group)} x " if len(group) > 1 else ""
+    return terminal.paragraph(
+        f"{first.source} -> {first.target} before {first.before}{more}: {times}{size} per token",
+        rest="      ",
+    )
+
+
+def pin_lines(plan: Plan, terminal: Terminal) -> list[str]:
+    """What was asked to be where, and by whom."""
+    lines = []
+    for device, reason, blocks in _grouped_pins(plan):
+        names = blocks_in_words(blocks, plan.placement)
+        lines += terminal.paragraph(
+            f"{names}: {'asked for' if reason == 'user' else reason}",
+            first=f"  {device}  ",
+            rest=" " * (len(device) + 4),
+        )
+    return lines
+
+
+def _grouped_pins(plan: Plan) -> list[tuple[str, str, list[str]]]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for pin in plan.pins:
+        groups.setdefault((pin.device, pin.reason), []).append(pin.block)
+    return [(device, reason, blocks) for (device, reason), blocks in groups.items()]
+
+
+def relaxed_lines(plan: Plan, terminal: Terminal) -> list[str]:
+    """Default pins that could not be kept, and why."""
+    lines = []
+    for relaxed in plan.relaxed:
+        names = blocks_in_words(relaxed.blocks, plan.placement) or "all default pins"
+        lines += terminal.paragraph(f"{names}: {relaxed.reason}", rest="    ")
+    return lines
+
+
+def offload_lines(plan: Plan, terminal: Terminal) -> list[str]:
+    """What lies outside the cards."""
+    return [
+        line
+        for device, size in plan.offload_bytes.items()
+        if size
+        for line in terminal.paragraph(
+            f"{device}: {format_bytes(size)} of weights and buffers, copied to a card every time "
+            "they run"
+        )
+    ]
+
+
+def certificate_lines(plan: Plan, workload: Workload, terminal: Terminal) -> list[str]:
+    """How good the plan is, in sentences."""
+    certificate = plan.certificate
+    lines = terminal.paragraph(f"{_fullest_sentence(plan)} {_proof_sentence(certificate)}")
+    lines += terminal.paragraph(tokens_sentence(plan, workload))
+    return lines
+
+
+def _fullest_sentence(plan: Plan) -> str:
+    certificate = plan.certificate
+    fullest = max(plan.loads, key=lambda load: load.share)
+    return (
+        f"Objective {certificate.objective}. The fullest card is {fullest.device}: "
+        f"{certificate.bottleneck:.1%} of its capacity less reserve (bottleneck). No placement of "
+        f"these blocks on these cards is below {certificate.lower_bound:.1%} (lower bound); the "
+        f"gap is {certificate.gap:.1%}."
+    )
+
+
+def _proof_sentence(certificate: Certificate) -> str:
+    if certificate.optimal_within:
+        proof = f"proven best among {certificate.optimal_within}"
+    else:
+        proof = "nothing is proven but the lower bound"
+    return f"Solver {certificate.solver}: {proof}."
+
+
+def tokens_sentence(plan: Plan, workload: Workload) -> str:
+    """How much longer the context may become; empty when nothing grows."""
+    certificate = plan.certificate
+    if certificate.most_tokens is None:
+        return "Nothing grows with the context."
+    device = first_full_card(plan, workload)
+    card = f"{device} is full first" if device else "the first card is full"
+    bound = ""
+    if certificate.most_tokens_bound is not None:
+        bound = f"; no placement holds more than {certificate.most_tokens_bound:,}"
+    return f"Room for {certificate.most_tokens:,} tokens per sequence, then {card}{bound}."
+
+
+def first_full_card(plan: Plan, workload: Workload) -> str | None:
+    """The card that is full first when the context grows, or None where that is not certain.
+
+    The loads say what the cache of a card takes at one context only.  Where it grows evenly, its
+    end can be computed from that; the card is named only when this gives the very number of the
+    certificate, which knows windows and constant states.
+    """
+    ends = {
+        load.device: _tokens_when_full(load, workload.context_tokens)
+        for load in plan.loads
+        if load.cache_bytes and workload.context_tokens
+    }
+    first = min(ends, key=lambda device: ends[device], default=None)
+    return first if first and ends[first] == plan.certificate.most_tokens else None
+
+
+def _tokens_when_full(load: CardLoad, context_tokens: int) -> int:
+    return (load.cache_bytes + load.headroom_bytes) * context_tokens // load.cache_bytes

@@ -1,0 +1,139 @@
+"""The report of `devplan suggest` as text: what a person at a terminal reads.
+
+The order is that of the questions: does it fit, where does what lie, what does it cost, how good
+is it, and last what to do next.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePath
+
+from devplan.mapfile import load_code
+from devplan.report.cards import card_lines
+from devplan.report.heading import heading_lines
+from devplan.report.sections import (
+    certificate_lines,
+    offload_lines,
+    pin_lines,
+    relaxed_lines,
+    stage_lines,
+    transfer_lines,
+)
+from devplan.report.terminal import Terminal
+from devplan.types import DeviceMapFile, Infeasible, Machine, ModelIdentity, Plan, Workload
+from devplan.units import format_bytes
+
+
+def plan_text(
+    plan: Plan,
+    map_file: DeviceMapFile,
+    terminal: Terminal,
+    map_path: str | PurePath,
+    outcome: str = "",
+) -> str:
+    """Report of a plan, ending with the Python that loads the model.
+
+    Parameters
+    ----------
+    plan, map_file
+        The plan and the map file that was made of it.
+    terminal
+        What the stream can show.
+    map_path
+        Where the map is, as the reader's Python will open it.
+    outcome
+        What happened to the file: a value of `devplan.mapfile.WriteOutcome`, or nothing.
+    """
+    workload = map_file.workload
+    verification = map_file.verification
+    stages = "Stages" if plan.contiguous else "Stages (not contiguous: the layers return to a card)"
+    pins = "Pins (all kept)" if not plan.relaxed else "Pins"
+    sections = [
+        ("", _heading(plan, map_file, terminal)),
+        ("", card_lines(plan.loads, terminal)),
+        (stages, stage_lines(plan, terminal)),
+        ("Transfers", transfer_lines(plan, workload, terminal)),
+        (pins, pin_lines(plan, terminal)),
+        ("Pins that could not be kept", relaxed_lines(plan, terminal)),
+        ("Offload", offload_lines(plan, terminal)),
+        ("Certificate", certificate_lines(plan, workload, terminal)),
+        ("Notes", [line for note in plan.notes for line in terminal.paragraph(note, rest="    ")]),
+        (
+            "Verification",
+            terminal.paragraph(f"{verification.status}: {verification.detail}"),
+        ),
+        ("Map", [f"  {map_path}{f' ({outcome})' if outcome else ''}"]),
+        (
+            "Load the model with it",
+            [f"  {line}" for line in load_code(map_file, map_path)],
+        ),
+    ]
+    return _joined(sections, terminal)
+
+
+def infeasible_text(
+    infeasible: Infeasible,
+    model: ModelIdentity,
+    machine: Machine,
+    workload: Workload,
+    terminal: Terminal,
+) -> str:
+    """Report of a plan that does not exist, ending with what would make it fit."""
+    sections = [
+        ("", heading_lines(model, machine, workload, terminal)),
+        ("", _verdict_lines(infeasible, terminal)),
+        (
+            "What would make it fit (each alone)",
+            [
+                line
+                for remedy in infeasible.remedies
+                for line in terminal.paragraph(remedy.change, rest="    ")
+            ],
+        ),
+    ]
+    return _joined(sections, terminal)
+
+
+def _heading(plan: Plan, map_file: DeviceMapFile, terminal: Terminal) -> list[str]:
+    # [offload] its bytes hold the buffers too, which weigh next to nothing.
+    stored = sum(load.weight_bytes for load in plan.loads) + sum(plan.offload_bytes.values())
+    return heading_lines(
+        map_file.model, map_file.machine, map_file.workload, terminal, stored_bytes=stored
+    )
+
+
+def _verdict_lines(infeasible: Infeasible, terminal: Terminal) -> list[str]:
+    verdict = terminal.paint("Does not fit.", "red")
+    sizes = [format_bytes(each.missing_bytes) for each in infeasible.shortfalls]
+    wide = max(map(len, sizes), default=0)
+    lacks = [
+        f"  {each.device} lacks {size:>{wide}}"
+        for each, size in zip(infeasible.shortfalls, sizes, strict=True)
+    ]
+    return [
+        verdict,
+        *terminal.paragraph(infeasible.reason),
+        *lacks,
+        *terminal.paragraph(_bound_sentence(infeasible)),
+    ]
+
+
+def _bound_sentence(infeasible: Infeasible) -> str:
+    bound = infeasible.lower_bound
+    if infeasible.proven and math.isfinite(bound) and bound > 1:
+        return f"Proven: every placement of these blocks fills a card to {bound:.1%} or more."
+    if infeasible.proven:
+        return "Proven: no placement of these blocks keeps within every card."
+    known = f"; the lower bound is {bound:.1%}" if math.isfinite(bound) else ""
+    return f"Not proven: none was found, yet one may exist{known}."
+
+
+def _joined(sections: list[tuple[str, list[str]]], terminal: Terminal) -> str:
+    """Sections with something to say, an empty line between them."""
+    parts = []
+    for heading, lines in sections:
+        if lines:
+            head = [terminal.paint(heading, "bold")] if heading else []
+            parts.append("\n".join([*head, *lines]))
+    return "\n\n".join(parts) + "\n"
