@@ -1,0 +1,181 @@
+"""Dtypes: their names, their sizes, and what ``from_pretrained`` does with them.
+
+``from_pretrained`` casts every floating-point parameter to the one dtype of the model, whatever
+dtype the checkpoint stores, with two kinds of exception:
+
+* parameters that the class keeps in float32: ``_keep_in_fp32_modules`` when the model is loaded
+  in float16, ``_keep_in_fp32_modules_strict`` in float16 and bfloat16
+  (``PreTrainedModel._get_dtype_plan`` of transformers 5.23: the patterns are searched anywhere in
+  the parameter's name);
+* parameters that the class itself creates in another dtype: they keep it (step 3 of
+  ``convert_and_load_state_dict_in_model`` in ``core_model_loading.py``), integers among them.
+
+A skeleton that was built in its compute dtype shows the second kind by itself.  Buffers lie as the
+class builds them and are no matter of this module.
+
+Limits: before transformers 5 the names in ``_keep_in_fp32_modules`` had to be whole components of
+the parameter's name, and only float16 counted; that is what is applied to a model without
+``_get_dtype_plan``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from devplan.errors import InputError, nearest
+from devplan.profile.tree import NamedModules, named_modules, named_parameters
+
+_SHORT_NAMES = {
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "half": "float16",
+    "fp32": "float32",
+    "float": "float32",
+    "fp64": "float64",
+    "double": "float64",
+    "fp8": "float8_e4m3fn",
+    "float8": "float8_e4m3fn",
+    "fp8_e4m3": "float8_e4m3fn",
+    "fp8_e5m2": "float8_e5m2",
+}
+_NAMES = (
+    "float64",
+    "float32",
+    "bfloat16",
+    "float16",
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+)
+
+# Names in safetensors headers: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html
+_STORED_NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+
+
+class StoredTensor(Protocol):
+    """One tensor of a checkpoint as a safetensors header describes it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """The torch dtype of a name such as ``bfloat16``, ``torch.bfloat16``, ``bf16`` or ``half``.
+
+    Raises
+    ------
+    InputError
+        When the name is no dtype that a tensor of a model can have.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    name = dtype.strip().lower().removeprefix("torch.")
+    name = _SHORT_NAMES.get(name, name)
+    found = getattr(torch, name, None) if name in _NAMES else None
+    if found is None:
+        close = nearest(name, [*_NAMES, *_SHORT_NAMES])
+        raise InputError(f"{dtype!r} is no dtype; write one such as bfloat16 or float16{close}")
+    return found
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``bfloat16`` of ``torch.bfloat16``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def dtype_exceptions(
+    model: nn.Module, dtype: torch.dtype, *, modules: NamedModules | None = None
+) -> dict[str, torch.dtype]:
+    """Parameters of a skeleton that ``from_pretrained`` leaves in another dtype than the model's.
+
+    Parameters
+    ----------
+    model
+        Skeleton on the meta device, built in `dtype` and not quantized.
+    dtype
+        Dtype of the model.
+    modules
+        ``devplan.profile.tree.named_modules(model)`` where the caller has it already.
+
+    Returns
+    -------
+    dict
+        Parameter name -> dtype, for the exceptions only.
+    """
+    kept = _kept_in_float32(model, dtype)
+    modules = modules or named_modules(model)
+    if kept is None and all(
+        parameter is None or parameter.dtype is dtype
+        for _, module in modules
+        for parameter in module._parameters.values()
+    ):  # the common case, without making a name for every parameter
+        return {}
+    found: dict[str, torch.dtype] = {}
+    for name, parameter in named_parameters(modules):
+        own = parameter.dtype
+        if kept is not None and own.is_floating_point and kept.search(name):
+            own = torch.float32
+        if own is not dtype:
+            found[name] = own
+    return found
+
+
+def _kept_in_float32(model: nn.Module, dtype: torch.dtype) -> re.Pattern[str] | None:
+    """One pattern for the names that the class keeps in float32, or None where there are none."""
+    plan = getattr(model, "_get_dtype_plan", None)
+    if plan is not None:
+        patterns = [pattern.replace("*", ".*") for pattern in plan(dtype)]
+    elif dtype == torch.float16:
+        kept = getattr(model, "_keep_in_fp32_modules", None) or ()
+        patterns = [rf"(?:^|\.){re.escape(name)}(?:\.|$)" for name in kept]
+    else:
+        patterns = []
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
+
+
+def default_dtype(config: Any, stored: Iterable[StoredTensor] = ()) -> torch.dtype:
+    """The dtype that ``from_pretrained(dtype="auto")`` chooses.
+
+    The configuration's own dtype, else that of the first floating-point tensor of the checkpoint
+    (``_get_dtype`` in ``modeling_utils.py``), else float32.  Eight-bit floats are passed over:
+    they are packed weights of a quantized checkpoint, and no model computes in them.
+
+    Parameters
+    ----------
+    config
+        Configuration object or mapping (``dtype``, in older files ``torch_dtype``).
+    stored
+        Tensors in the order of the checkpoint's headers.
+    """
+    for key in ("dtype", "torch_dtype"):
+        own = config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
+        if own is not None:
+            return parse_dtype(own)
+    for tensor in stored:
+        name = _STORED_NAMES.get(tensor.dtype)
+        if name is not None and not name.startswith("float8"):
+            return parse_dtype(name)
+    return torch.float32
