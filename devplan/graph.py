@@ -12,6 +12,7 @@ their place in the module tree, before the first block after them that ran.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,7 @@ def to_networkx(graph: BlockGraph) -> networkx.DiGraph:
     for block in graph.blocks:
         drawn.add_node(block.name, block=block)
     executed = [block for block in graph.blocks if block.name not in set(graph.unexecuted)]
-    for before, after in zip(executed, executed[1:], strict=False):
+    for before, after in itertools.pairwise(executed):
         drawn.add_edge(before.name, after.name, bytes_per_token=after.input_bytes_per_token)
     drawn.graph["tied"] = graph.tied
     return drawn

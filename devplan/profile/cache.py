@@ -48,7 +48,7 @@ class CachedTensor:
 
 
 def cached_tensors(trace: Trace) -> dict[str, CachedTensor]:
-    """Every tensor in the cache of a run, by its place in it (``past_key_values.layers.3.keys``)."""
+    """Every tensor in the cache of a run, by its place: ``past_key_values.layers.3.keys``."""
     found: dict[str, torch.Tensor] = dict(trace.attributes)
     output = trace.output
     for field in CACHE_FIELDS:

@@ -67,7 +67,8 @@ def measure_run(
         )
     large_tokens = max(workload.context_tokens, skeleton.max_tokens or 0)
     large, notes = runner.run_large(small, medium, min(large_tokens, MOST_TOKENS))
-    carried, shared = _input_bytes(small, medium)
+    layers = {site.name for site in sites if site.stack is not None}
+    carried, shared = _input_bytes(small, medium, layers)
     return RunProfile(
         order=tuple(medium.order),
         cache=block_growths(
@@ -166,13 +167,15 @@ def _affordable_tokens(
     )
 
 
-def _input_bytes(small: Trace, medium: Trace) -> tuple[dict[str, int], dict[str, int]]:
-    """Per token and block: bytes that are carried into it alone, and bytes that are shared.
+def _input_bytes(
+    small: Trace, medium: Trace, layers: set[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Per token and block: bytes that are carried into it, and bytes that are shared.
 
-    Hidden states leave one block and enter one; position embeddings, masks and the encoder's
-    output enter every layer.
+    Hidden states leave one block and enter one layer; position embeddings, masks and the
+    encoder's output enter many layers.
     """
-    entered = Counter(id(item.tensor) for items in medium.inputs.values() for item in items)
+    entered = Counter(id(item.tensor) for name in layers for item in medium.inputs.get(name, ()))
     carried: dict[str, int] = {}
     shared: dict[str, int] = {}
     for name in medium.order:
@@ -180,7 +183,7 @@ def _input_bytes(small: Trace, medium: Trace) -> tuple[dict[str, int], dict[str,
         pairs = zip(small.inputs.get(name, ()), medium.inputs[name], strict=False)
         for before, after in pairs:
             per_token = max(after.bytes - before.bytes, 0) // (MEDIUM_TOKENS - SMALL_TOKENS)
-            alone = after.maker is not None and entered[id(after.tensor)] == 1
+            alone = after.maker is not None and entered[id(after.tensor)] <= 1
             (carried if alone else shared)[name] += per_token
     return carried, shared
 

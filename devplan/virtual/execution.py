@@ -83,10 +83,9 @@ class Execution(TorchDispatchMode):
 
     def _settle(self, tensor: torch.Tensor, device, func, settle: bool) -> torch.Tensor:
         """Make up small integers that have no value, and label."""
-        if settle and not _is_float(tensor) and tensor.numel() <= CONCRETE_LIMIT:
-            if not (func.is_view or _is_large(tensor)):
-                self.made_up.add(str(func))
-                tensor = _plausible(tensor, func.overloadpacket)
+        if settle and not (_is_float(tensor) or _is_large(tensor) or func.is_view):
+            self.made_up.add(str(func))
+            tensor = _plausible(tensor, func.overloadpacket)
         return mark(tensor, device, self.block)
 
     def _made_up_number(self, tensor: torch.Tensor) -> Any:

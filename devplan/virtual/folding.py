@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from devplan.virtual.labels import label_of, mark
+from devplan.virtual.labels import is_abstract, label_of, mark
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype)
 _INDEX = "<index>"
@@ -117,6 +117,11 @@ def call_signature(args: tuple, kwargs: Mapping[str, Any]) -> Hashable:
 
 def remember(result: Any, args: tuple, kwargs: Mapping[str, Any], maker: str) -> Outcome | None:
     """The outcome of a call, or None when it holds a value that cannot be given twice."""
+    with torch._C.DisableTorchFunction():  # real devices, not the virtual machine's answers
+        return _remember(result, args, kwargs, maker)
+
+
+def _remember(result: Any, args: tuple, kwargs: Mapping[str, Any], maker: str) -> Outcome | None:
     arguments, _ = tree_flatten((args, dict(kwargs)))
     position = {id(leaf): place for place, leaf in enumerate(arguments) if leaf is not None}
     leaves, spec = tree_flatten(result)
@@ -124,7 +129,7 @@ def remember(result: Any, args: tuple, kwargs: Mapping[str, Any], maker: str) ->
     for leaf in leaves:
         if not isinstance(leaf, _PLAIN) and id(leaf) in position:
             kept.append(_Argument(position=position[id(leaf)]))
-        elif isinstance(leaf, torch.Tensor) and leaf.device.type == "meta":
+        elif isinstance(leaf, torch.Tensor) and is_abstract(leaf):
             kept.append(
                 _Shaped(
                     shape=tuple(leaf.shape),
