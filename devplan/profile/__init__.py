@@ -3,16 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import torch
 from torch import nn
 
 from devplan.blocks import BlockSite, partition
+from devplan.profile.dtypes import parse_dtype
 from devplan.profile.model import Profile, RunProfile, WeightProfile
 from devplan.profile.running import measure_run
+from devplan.profile.sizes import parameter_bytes
 from devplan.profile.weights import measure_blocks
+from devplan.skeleton.model import Skeleton
+from devplan.sources.source import ModelSource, StoredTensor
+from devplan.types import Workload
 
-__all__ = ["Profile", "RunProfile", "WeightProfile", "block_of", "measure_run", "measure_weights"]
+__all__ = ["Profile", "RunProfile", "WeightProfile", "measure_weights", "profile_skeleton"]
+
+
+def profile_skeleton(skeleton: Skeleton, source: ModelSource, workload: Workload) -> Profile:
+    """Everything that the planner needs to know of a model.
+
+    Parameters
+    ----------
+    skeleton
+        The model on the meta device.
+    source
+        Says how the checkpoint is quantized, and what it stores.
+    workload
+        Its context and cache dtype decide what the virtual runs look at.
+    """
+    sites = partition(skeleton.model, skeleton.no_split)
+    kv_dtype = parse_dtype(workload.kv_dtype) if workload.kv_dtype else None
+    return Profile(
+        sites=sites,
+        weights=measure_weights(
+            skeleton,
+            sites,
+            quantization_config=(source.config or {}).get("quantization_config"),
+            stored=source.stored,
+        ),
+        run=measure_run(
+            skeleton, sites, workload, kv_element_bytes=kv_dtype.itemsize if kv_dtype else None
+        ),
+        embedding=block_of(sites, _embeddings(skeleton.model, "get_input_embeddings")),
+        head=block_of(sites, _embeddings(skeleton.model, "get_output_embeddings")),
+    )
+
+
+def measure_weights(
+    skeleton: Skeleton,
+    sites: tuple[BlockSite, ...],
+    *,
+    quantization_config: Mapping[str, Any] | None = None,
+    stored: Mapping[str, StoredTensor] | None = None,
+) -> WeightProfile:
+    """Bytes of parameters and buffers of every block, as they will lie in memory."""
+    sizes = parameter_bytes(
+        skeleton.model,
+        dtype=skeleton.dtype,
+        quantization_config=quantization_config,
+        stored=stored,
+    )
+    measured = measure_blocks(sites, sizes.exceptions)
+    return WeightProfile(
+        blocks=measured.blocks,
+        tied=measured.tied,
+        num_parameters=measured.num_parameters,
+        quantization=sizes.quantization,
+        notes=sizes.notes,
+    )
 
 
 def block_of(sites: tuple[BlockSite, ...], module: nn.Module | None) -> str | None:
@@ -23,3 +82,12 @@ def block_of(sites: tuple[BlockSite, ...], module: nn.Module | None) -> str | No
         if site.module is not None and any(inner is module for inner in site.module.modules()):
             return site.name
     return None
+
+
+def _embeddings(model: nn.Module, getter: str) -> nn.Module | None:
+    """What the class says its embedding is; many classes raise where they have none."""
+    try:
+        found = getattr(model, getter)()
+    except (AttributeError, NotImplementedError, TypeError, KeyError):
+        return None
+    return found if isinstance(found, nn.Module) else None

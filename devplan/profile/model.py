@@ -59,3 +59,7 @@ class Profile:
     """Block of the input embedding."""
     head: str | None
     """Block of the output embedding."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.weights.notes, *self.run.notes)

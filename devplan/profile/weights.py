@@ -7,8 +7,8 @@ second.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -17,10 +17,18 @@ from devplan.blocks import BlockSite
 from devplan.profile.model import BlockBytes
 
 
-def measure_blocks(
-    sites: tuple[BlockSite, ...], sizes: Mapping[str, int]
-) -> tuple[dict[str, BlockBytes], tuple[tuple[str, ...], ...]]:
-    """Bytes of every block, and the groups of blocks that are tied.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Tensors of all blocks."""
+
+    blocks: dict[str, BlockBytes]
+    tied: tuple[tuple[str, ...], ...]
+    """Groups of blocks that share a tensor."""
+    num_parameters: int
+
+
+def measure_blocks(sites: tuple[BlockSite, ...], sizes: Mapping[str, int]) -> Measured:
+    """Bytes of every block, each tensor once: in the first block that holds it.
 
     Parameters
     ----------
@@ -29,28 +37,29 @@ def measure_blocks(
     sizes
         Parameter name -> bytes in memory, for those that are not as the skeleton has them.
     """
-    owner: dict[int, str] = {}
-    sharers: dict[int, list[str]] = defaultdict(list)
-    measured = {}
+    holders: dict[int, list[str]] = {}
+    blocks = {}
+    num_parameters = 0
     for site in sites:
         weight_bytes = buffer_bytes = 0
         for name, tensor, is_parameter in _tensors(site, named=bool(sizes)):
-            first = owner.setdefault(id(tensor), site.name)
-            if first != site.name:
-                sharers[id(tensor)].append(site.name)
+            known = holders.get(id(tensor))
+            if known is not None:
+                known.append(site.name)
                 continue
-            if id(tensor) in sharers:
-                continue
-            sharers[id(tensor)] = [site.name]
+            holders[id(tensor)] = [site.name]
+            num_elements = tensor.numel()
             num_bytes = sizes.get(name) if sizes else None
             if num_bytes is None:
-                num_bytes = tensor.numel() * tensor.element_size()
+                num_bytes = num_elements * tensor.element_size()
             if is_parameter:
                 weight_bytes += num_bytes
+                num_parameters += num_elements
             else:
                 buffer_bytes += num_bytes
-        measured[site.name] = BlockBytes(weight_bytes=weight_bytes, buffer_bytes=buffer_bytes)
-    return measured, _groups(names for names in sharers.values() if len(names) > 1)
+        blocks[site.name] = BlockBytes(weight_bytes=weight_bytes, buffer_bytes=buffer_bytes)
+    shared = (names for names in holders.values() if len(names) > 1)
+    return Measured(blocks=blocks, tied=_groups(shared), num_parameters=num_parameters)
 
 
 def _tensors(site: BlockSite, *, named: bool) -> Iterator[tuple[str, torch.Tensor, bool]]:
@@ -70,10 +79,10 @@ def _tensors(site: BlockSite, *, named: bool) -> Iterator[tuple[str, torch.Tenso
                 pending.append((f"{prefix}.{name}" if named else "", child))
 
 
-def _groups(pairs: Iterator[list[str]]) -> tuple[tuple[str, ...], ...]:
+def _groups(shared: Iterable[list[str]]) -> tuple[tuple[str, ...], ...]:
     """Blocks joined by any chain of shared tensors, in order of appearance."""
     group_of: dict[str, list[str]] = {}
-    for names in pairs:
+    for names in shared:
         merged: list[str] = []
         for name in dict.fromkeys(names):
             merged.extend(item for item in group_of.get(name, [name]) if item not in merged)

@@ -1,0 +1,215 @@
+"""From a model and a machine to a map: the whole way, in one function.
+
+    source -> skeleton -> profile -> graph -> plan -> map file
+
+Nothing is written and nothing printed here; the command line does that.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from devplan.graph import build_graph
+from devplan.mapfile import contract_entries
+from devplan.planning import plan as plan_placement
+from devplan.profile import Profile, profile_skeleton
+from devplan.profile.dtypes import dtype_name, parse_dtype
+from devplan.skeleton import Skeleton, build_skeleton
+from devplan.sources import ModelSource, resolve
+from devplan.types import (
+    BlockGraph,
+    DeviceMapFile,
+    Infeasible,
+    Machine,
+    ModelIdentity,
+    Plan,
+    Verification,
+    Workload,
+)
+from devplan.version import VERSION
+
+UNVERIFIED = Verification(
+    status="unverified",
+    detail="planned from sizes and one virtual run on a single device; not yet run as split",
+)
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What `suggest` found: a plan with its map file, or why there is none."""
+
+    source: ModelSource
+    identity: ModelIdentity
+    graph: BlockGraph
+    workload: Workload
+    """As asked, the dtypes filled in."""
+    result: Plan | Infeasible
+    map_file: DeviceMapFile | None
+    """None when nothing fits."""
+    notes: tuple[str, ...]
+    """What people should know of how this came about."""
+
+
+def suggest(
+    model: str,
+    machine: Machine,
+    workload: Workload,
+    *,
+    objective: str = "balance",
+    pins: Mapping[str, str] | None = None,
+    default_pins: bool = True,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    progress: Progress = lambda text: None,
+) -> Suggestion:
+    """The best device map of a model for a machine and a workload.
+
+    Parameters
+    ----------
+    model
+        Catalogue name, folder, hub id or ``package.module:factory``.
+    machine
+        Cards, main device and offload tiers; `devplan.machine.parse_gpus` makes one.
+    workload
+        Batch, context and dtypes.
+    objective
+        ``balance``, ``context`` or ``fewest``.
+    pins
+        Module -> device.
+    default_pins
+        Whether embedding, towers and head belong on the main device.
+    trust_remote_code
+        Whether code that comes with the model may run.
+    revision
+        Branch, tag or commit on the hub.
+    progress
+        Called with a few words before each long step.
+
+    Raises
+    ------
+    InputError
+        When the model cannot be found or built, or the pins cannot be kept.
+    """
+    progress(f"reading {model}")
+    source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
+    progress(f"building {source.class_name or model} on the meta device")
+    skeleton = build_skeleton(source, workload.dtype)
+    workload = _filled(workload, skeleton)
+    progress("running it virtually")
+    profile = profile_skeleton(skeleton, source, workload)
+    graph = build_graph(profile)
+    progress(f"placing {len(graph.blocks)} blocks on {len(machine.cards)} cards")
+    result = plan_placement(
+        graph,
+        machine,
+        workload,
+        objective=objective,
+        pins=pins or {},
+        default_pins=default_pins,
+        alternatives=_alternatives(profile, skeleton, source),
+    )
+    identity = _identity(source, skeleton, profile)
+    notes = (*source.notes, *skeleton.notes, *profile.notes, *context_notes(skeleton, workload))
+    return Suggestion(
+        source=source,
+        identity=identity,
+        graph=graph,
+        workload=workload,
+        result=result,
+        map_file=None
+        if isinstance(result, Infeasible)
+        else map_file_of(result, graph, machine, workload, identity, notes),
+        notes=notes,
+    )
+
+
+def _filled(workload: Workload, skeleton: Skeleton) -> Workload:
+    """The workload with the dtypes by their full names; unknown names are refused here."""
+    kv_dtype = workload.kv_dtype and dtype_name(parse_dtype(workload.kv_dtype))
+    return replace(workload, dtype=dtype_name(skeleton.dtype), kv_dtype=kv_dtype)
+
+
+def _alternatives(
+    profile: Profile, skeleton: Skeleton, source: ModelSource
+) -> dict[str, Callable[[], BlockGraph]]:
+    """Lighter forms of the model, tried when nothing fits: 8 and 4 bit weights."""
+    if profile.weights.quantization is not None or source.library != "transformers":
+        return {}
+    return {
+        f"load in {bits} bit (BitsAndBytesConfig(load_in_{bits}bit=True))": partial(
+            _quantized_graph, profile, skeleton, bits
+        )
+        for bits in (8, 4)
+    }
+
+
+def _quantized_graph(profile: Profile, skeleton: Skeleton, bits: int) -> BlockGraph:
+    from devplan.profile import measure_weights
+
+    config = {"quant_method": "bitsandbytes", f"load_in_{bits}bit": True}
+    weights = measure_weights(skeleton, profile.sites, quantization_config=config)
+    return build_graph(replace(profile, weights=weights))
+
+
+def _identity(source: ModelSource, skeleton: Skeleton, profile: Profile) -> ModelIdentity:
+    return ModelIdentity(
+        id=source.id,
+        revision=source.revision,
+        config_hash=source.config_hash,
+        class_name=skeleton.class_name,
+        dtype=dtype_name(skeleton.dtype),
+        quantization=profile.weights.quantization,
+        num_parameters=profile.weights.num_parameters,
+    )
+
+
+def context_notes(skeleton: Skeleton, workload: Workload) -> tuple[str, ...]:
+    """A warning where the context is beyond what the model promises."""
+    if skeleton.max_tokens is None or workload.context_tokens <= skeleton.max_tokens:
+        return ()
+    return (
+        f"warning: a context of {workload.context_tokens:,} tokens is beyond the "
+        f"{skeleton.max_tokens:,} that the model's configuration supports",
+    )
+
+
+def map_file_of(
+    plan: Plan,
+    graph: BlockGraph,
+    machine: Machine,
+    workload: Workload,
+    identity: ModelIdentity,
+    notes: tuple[str, ...] = (),
+) -> DeviceMapFile:
+    """A plan with everything that it was made for."""
+    return DeviceMapFile(
+        device_map=contract_entries(plan.placement, graph.names),
+        model=identity,
+        machine=machine,
+        workload=workload,
+        loads=plan.loads,
+        offload_bytes=plan.offload_bytes,
+        certificate=plan.certificate,
+        pins=plan.pins,
+        relaxed=plan.relaxed,
+        transfers=plan.transfers,
+        verification=UNVERIFIED,
+        versions=installed_versions(),
+        notes=(*plan.notes, *notes),
+    )
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions that a map depends on; libraries that are not installed are left out."""
+    found = {"devplan": VERSION}
+    for name in ("torch", "transformers", "accelerate", "diffusers"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
