@@ -109,7 +109,7 @@ def _source(address: HubAddress, snapshot: Snapshot, *, trust_remote_code: bool)
     config = parse_object(read_text(snapshot.folder / CONFIG_FILE), where)
     library, class_name = library_and_class(config, where)
     return ModelSource(
-        id=address.text.partition("@")[0],
+        id=address.model,
         origin="hub",
         location=address.repo,
         library=library,

@@ -26,8 +26,10 @@ class HubProblem:
 
 def hub_problem(error: BaseException, repo: str, revision: str | None) -> HubProblem | None:
     """What an error of huggingface_hub means, or None where it is none of the hub's."""
+    if isinstance(error, JSONDecodeError):  # requests has one of its own, from the same base
+        return _not_a_hub()
     found = next(filter(None, (_problem(e, repo, revision) for e in _chain(error))), None)
-    return found or _not_a_hub(error)
+    return found or _without_commit(error)
 
 
 def _problem(error: BaseException, repo: str, revision: str | None) -> HubProblem | None:
@@ -91,12 +93,16 @@ def _machine_problem(error: BaseException) -> HubProblem | None:
     return None
 
 
-def _not_a_hub(error: BaseException) -> HubProblem | None:
-    """An answer, but not one that a hub gives: no commit header, or no JSON."""
-    from huggingface_hub import constants, utils
+def _without_commit(error: BaseException) -> HubProblem | None:
+    """An answer without the headers of a hub ends as a file that is not found locally."""
+    from huggingface_hub import utils
 
-    if not isinstance(error, utils.EntryNotFoundError | JSONDecodeError):
-        return None
+    return _not_a_hub() if isinstance(error, utils.EntryNotFoundError) else None
+
+
+def _not_a_hub() -> HubProblem:
+    from huggingface_hub import constants
+
     return HubProblem(
         reason=f"{constants.ENDPOINT} does not answer as a hub does",
         remedy="check HF_ENDPOINT and the proxy settings",

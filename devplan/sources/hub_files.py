@@ -20,6 +20,11 @@ class HubAddress:
     revision: str | None
     subfolder: str | None
 
+    @property
+    def model(self) -> str:
+        """Repository and subfolder, without the revision: how the user would type it again."""
+        return f"{self.repo}/{self.subfolder}" if self.subfolder else self.repo
+
     def path(self, name: str) -> str:
         """Path of a file of the model inside the repository."""
         return f"{self.subfolder}/{name}" if self.subfolder else name

@@ -241,6 +241,7 @@ def test_a_component_in_a_folder_of_the_repository(hub, tmp_path):
     assert "give one of them, such as acme/pipeline/vae" in refusal("acme/pipeline")
     source = resolve("acme/pipeline/vae")
     assert (source.location, source.subfolder) == ("acme/pipeline", "vae")
+    assert resolve("acme/pipeline/vae/@main").id == source.id == "acme/pipeline/vae"
     assert (source.library, source.class_name) == ("diffusers", "AutoencoderKL")
     assert source.revision == COMMIT
     assert set(source.stored) == set(model.state_dict())
