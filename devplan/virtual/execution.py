@@ -19,7 +19,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from devplan.errors import DevplanError
-from devplan.virtual.labels import CONCRETE_LIMIT, META, is_abstract, label_of, mark
+from devplan.virtual.labels import CONCRETE_LIMIT, CPU, META, is_abstract, label_of, mark
 
 aten = torch.ops.aten
 
@@ -27,8 +27,12 @@ _RANKING = {aten.topk, aten.sort, aten.argsort, aten.multinomial}
 _INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._unsafe_index, aten._index_put_impl_}
 _VALUE_SIZED = {aten.nonzero, aten.masked_select}
 """Ops whose result has as many elements as the operand has true values."""
+_UNINITIALIZED = {aten.empty, aten.empty_strided}
 _CUDA_ONLY_INTEGERS = {aten.histc}
 """Ops that CUDA computes on integers and the CPU does not: they run on floats here."""
+_BFLOAT16_SHAPES = {aten._grouped_mm} if hasattr(aten, "_grouped_mm") else set()
+"""Ops whose shape function insists on bfloat16 while the CUDA kernel takes any float: see
+``_meta_grouped_mm_common`` in torch/_meta_registrations.py and ``_grouped_mm_cuda`` in ATen."""
 _LARGE_NUMBER = 4096
 """A plain number among the arguments above which an op is asked for its result's shape first;
 ``arange(4096)`` is nothing, ``ones(32768, 32768)`` would be a gibibyte."""
@@ -81,6 +85,8 @@ class Execution(TorchDispatchMode):
         if _may_grow(func, args, kwargs, tensors) and _grows(func, args, kwargs):
             args, kwargs = _on_meta(args), _on_meta(kwargs)
             return self._finish(func(*args, **kwargs), tensors, func, settle=True)
+        if not tensors and kwargs.get("device") == META:
+            kwargs = {**kwargs, "device": self._home(func, args, kwargs)}
         if func.overloadpacket in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
             args = (args[0].float(), *args[1:])
         return self._finish(func(*args, **kwargs), tensors, func, settle=False)
@@ -95,10 +101,27 @@ class Execution(TorchDispatchMode):
         target = args[0] if mutates and args and not _is_abstract_tensor(args[0]) else None
         if packet in _INDEXED:
             args = (args[0], [part for item in args[1] for part in _positions(item)], *args[2:])
-        result = func(*_on_meta(args), **_on_meta(kwargs))
+        result = self._shaped(func, _on_meta(args), _on_meta(kwargs))
         if isinstance(target, torch.Tensor) and isinstance(result, torch.Tensor):
             return self._finish(self._kept(target, func), tensors, func, settle=False)
         return self._finish(result, tensors, func, settle=not mutates)
+
+    def _shaped(self, func, args: tuple, kwargs: dict) -> Any:
+        if func.overloadpacket not in _BFLOAT16_SHAPES or args[0].dtype == torch.bfloat16:
+            return func(*args, **kwargs)
+        left, right, *rest = args
+        result = func(left.bfloat16(), right.bfloat16(), *rest, **kwargs)
+        return result.to(kwargs.get("out_dtype") or left.dtype)
+
+    def _home(self, func, args: tuple, kwargs: dict) -> torch.device:
+        """Where a factory that was asked for meta makes its tensor.
+
+        PyTorch's own composite ops ask so when their operands are abstract (the causal mask of
+        scaled dot product attention: ``ones(tokens, tokens).tril()``); integers have values yet.
+        """
+        made = func(*args, **kwargs)
+        known = isinstance(made, torch.Tensor) and not (_is_float(made) or _is_large(made))
+        return CPU if known and func.overloadpacket not in _UNINITIALIZED else META
 
     # ------------------------------------------------------------------------------ results
 
