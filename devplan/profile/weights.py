@@ -37,17 +37,20 @@ def measure_blocks(sites: tuple[BlockSite, ...], sizes: Mapping[str, int]) -> Me
     sizes
         Parameter name -> bytes in memory, for those that are not as the skeleton has them.
     """
-    holders: dict[int, list[str]] = {}
+    first_holder: dict[int, str] = {}
+    shared: dict[int, list[str]] = {}
     blocks = {}
     num_parameters = 0
     for site in sites:
+        block_name = site.name
         weight_bytes = buffer_bytes = 0
         for name, tensor, is_parameter in _tensors(site, named=bool(sizes)):
-            known = holders.get(id(tensor))
-            if known is not None:
-                known.append(site.name)
+            num_held = len(first_holder)
+            holder = first_holder.setdefault(id(tensor), block_name)
+            if len(first_holder) == num_held:  # seen before
+                if holder != block_name:
+                    shared.setdefault(id(tensor), [holder]).append(block_name)
                 continue
-            holders[id(tensor)] = [site.name]
             num_elements = tensor.numel()
             num_bytes = sizes.get(name) if sizes else None
             if num_bytes is None:
@@ -57,9 +60,8 @@ def measure_blocks(sites: tuple[BlockSite, ...], sizes: Mapping[str, int]) -> Me
                 num_parameters += num_elements
             else:
                 buffer_bytes += num_bytes
-        blocks[site.name] = BlockBytes(weight_bytes=weight_bytes, buffer_bytes=buffer_bytes)
-    shared = (names for names in holders.values() if len(names) > 1)
-    return Measured(blocks=blocks, tied=_groups(shared), num_parameters=num_parameters)
+        blocks[block_name] = BlockBytes(weight_bytes=weight_bytes, buffer_bytes=buffer_bytes)
+    return Measured(blocks=blocks, tied=_groups(shared.values()), num_parameters=num_parameters)
 
 
 def _tensors(site: BlockSite, *, named: bool) -> Iterator[tuple[str, torch.Tensor, bool]]:

@@ -26,7 +26,17 @@ _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
 class Answers(TorchFunctionMode):
-    """Answers of the virtual machine to the model's own code."""
+    """Answers of the virtual machine to the model's own code.
+
+    Parameters
+    ----------
+    home
+        Where a parameter lives that has no label: one of a layer that did not run yet.
+    """
+
+    def __init__(self, home: torch.device) -> None:
+        super().__init__()
+        self.home = home
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -34,7 +44,7 @@ class Answers(TorchFunctionMode):
             return move(func, args, kwargs)
         # A property's getter is a new object at every access: it compares equal, but is not `is`.
         if func == _DEVICE_GETTER:
-            return label_of(args[0]) or func(*args)
+            return label_of(args[0]) or self._home(args[0]) or func(*args)
         getter = _GETTERS.get(func)
         if getter is not None and (label := label_of(args[0])) is not None:
             return getter(label)
@@ -46,6 +56,9 @@ class Answers(TorchFunctionMode):
         if kwargs.get("device") is not None and as_device(kwargs["device"]) != META:
             return make(func, args, kwargs)
         return func(*args, **kwargs)
+
+    def _home(self, tensor: torch.Tensor) -> torch.device | None:
+        return self.home if isinstance(tensor, torch.nn.Parameter) else None
 
 
 def as_device(device: Any) -> torch.device:
