@@ -58,7 +58,10 @@ def plan_text(
         ("Pins that could not be kept", relaxed_lines(plan, terminal)),
         ("Offload", offload_lines(plan, terminal)),
         ("Certificate", certificate_lines(plan, workload, terminal)),
-        ("Notes", [line for note in plan.notes for line in terminal.paragraph(note, rest="    ")]),
+        (
+            "Notes",
+            [line for note in map_file.notes for line in terminal.paragraph(note, rest="    ")],
+        ),
         (
             "Verification",
             terminal.paragraph(f"{verification.status}: {verification.detail}"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -140,3 +142,9 @@ def test_whatever_the_names_it_is_python_in_one_line(model_id, path):
         opened = [call for call in calls if getattr(call.func, "id", "") == "open"]
         assert opened[0].args[0].value == path
     assert "\n" not in load_line(map_file, path)
+
+
+def test_nothing_here_imports_torch():
+    code = "import sys, devplan.mapfile, devplan.report; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

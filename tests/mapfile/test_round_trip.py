@@ -6,9 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.mapfile import dump_map, loads_map, to_hf_device_map
@@ -40,9 +41,11 @@ WIDE_MACHINE = Machine(
 )
 
 
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+
+
 def validate(text: str) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    jsonschema.Draft202012Validator(schema()).validate(yaml.safe_load(text))
+    VALIDATOR.validate(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize("map_file", [MAP_FILE, offload_plan()[1]], ids=["plan", "offload"])
@@ -56,6 +59,7 @@ def test_examples(map_file):
     assert list(yaml.safe_load(text))[:2] == ["schema", "device_map"]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(module_names, devices, min_size=1, max_size=8))
 def test_any_device_map(device_map):
     map_file = replace(MAP_FILE, device_map=device_map, machine=WIDE_MACHINE, loads=())
@@ -65,6 +69,7 @@ def test_any_device_map(device_map):
     validate(text)
 
 
+@settings(max_examples=40, deadline=None)
 @given(texts, texts, st.lists(texts, max_size=3))
 def test_any_text(name, reason, notes):
     model = ModelIdentity(
@@ -92,6 +97,7 @@ def test_a_line_break_in_the_model_id_stays_inside_the_comment():
     assert loads_map(text, "x").model == model
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.floats(0, 1e6), st.floats(1e-3, 1e6))
 def test_any_certificate(bottleneck, lower_bound):
     certificate = replace(MAP_FILE.certificate, bottleneck=bottleneck, lower_bound=lower_bound)
@@ -154,6 +160,5 @@ def test_published_files_are_fresh():
 
 
 def test_schema_is_draft_2020_12():
-    jsonschema = pytest.importorskip("jsonschema")
     assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     jsonschema.Draft202012Validator.check_schema(json.loads(json.dumps(schema())))
