@@ -25,6 +25,7 @@ from devplan.mapfile.keys import MAP_FILE
 from devplan.types import DeviceMapFile
 
 _LINE_LENGTH = 100
+_UNICODE_BREAKS = "\x85\u2028\u2029"
 
 
 class WriteOutcome(str, Enum):
@@ -51,6 +52,15 @@ _Dumper.add_representer(
         "tag:yaml.org,2002:seq", names, flow_style=True
     ),
 )
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Text with any of Unicode's own line breaks is escaped: PyYAML would read them as blanks."""
+    style = '"' if any(char in text for char in _UNICODE_BREAKS) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text_node)
 
 
 def dump_map(map_file: DeviceMapFile, shown_path: str | PurePath | None = None) -> str:

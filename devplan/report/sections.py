@@ -146,7 +146,7 @@ def tokens_sentence(plan: Plan, workload: Workload) -> str:
     if certificate.most_tokens is None:
         return "Nothing grows with the context."
     device = first_full_card(plan, workload)
-    card = f"{device} is full first" if device else "the first card is full"
+    card = f"{device} is full" if device else "the first card is full"
     bound = ""
     if certificate.most_tokens_bound is not None:
         bound = f"; no placement holds more than {certificate.most_tokens_bound:,}"
