@@ -1,0 +1,122 @@
+"""The order in which a case is tried, from what is wished most to what merely fits.
+
+1. All default pins kept: contiguous stages; then stages that close over pinned layers; then a
+   packing that is not contiguous.
+2. The same with the default pins of one rung of the ladder after another given up, until
+   something fits; then every rung that need not have been given up is restored.
+3. With offloading, where it was allowed: the fewest bytes, default pins as in 1 and 2.
+
+Whatever is proven to be hopeless by volume is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from devplan.planning.bounds import exceeds
+from devplan.planning.objectives import Objective
+from devplan.planning.offload import offload_fewest
+from devplan.planning.pins import ladder
+from devplan.planning.pose import Case, Pose, has_pinned_layers
+from devplan.planning.problem import Assignment, share_of
+from devplan.planning.solvers import chain, packing
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Found:
+    """A placement that fits, the pose it answers, and what is proven about it."""
+
+    pose: Pose
+    assignment: Assignment
+    solver: str
+    optimal_within: str
+
+
+def find(case: Case, objective: Objective, *, max_states: int = packing.MAX_STATES) -> Found | None:
+    """The best placement that fits, in the order above; None when none was found."""
+    if not exceeds(case.loads_bytes, case.budgets_bytes):
+        rungs = relaxations(case)
+        for relaxed in rungs:
+            found = _find_posed(case, relaxed, objective, max_states)
+            if found is not None:
+                return _restored(case, found, objective, max_states)
+    return _find_offloaded(case, objective)
+
+
+def relaxations(case: Case) -> Iterator[frozenset[int]]:
+    """Default pins to give up: none, then rung after rung of the ladder."""
+    relaxed: frozenset[int] = frozenset()
+    yield relaxed
+    for rung in rungs(case):
+        relaxed |= frozenset(rung)
+        yield relaxed
+
+
+def rungs(case: Case) -> list[tuple[int, ...]]:
+    """The ladder without what the user pinned."""
+    free = {unit: role for unit, role in case.defaults.items() if unit not in case.user_pins}
+    return ladder(free)
+
+
+def _find_posed(
+    case: Case, relaxed: frozenset[int], objective: Objective, max_states: int
+) -> Found | None:
+    pose = Pose(case=case, relaxed=relaxed)
+    assignment = objective(pose)
+    if assignment is not None:
+        return _found_contiguous(pose, assignment)
+    open_pose = Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False)
+    if has_pinned_layers(case):
+        assignment = objective(open_pose)
+        if assignment is not None:
+            return _found_contiguous(open_pose, assignment)
+    return _find_packed(open_pose, max_states)
+
+
+def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
+    kept = "user pins and default pins kept"
+    if pose.relaxed:
+        kept = "user pins kept, default pins kept but for those given up"
+    if not pose.case.defaults:
+        kept = "user pins kept"
+    stages = "contiguous stages in execution order"
+    if not pose.pinned_layers_in_chain:
+        stages = "contiguous stages of the layers that are not pinned"
+    if pose.offloaded:
+        stages += " of the blocks that stay on the cards"
+    exact = chain.is_exact(pose.problem())
+    proven = f"{stages}, any order of the cards, {kept}" if exact else ""
+    return Found(pose=pose, assignment=assignment, solver="chain", optimal_within=proven)
+
+
+def _find_packed(pose: Pose, max_states: int) -> Found | None:
+    problem = pose.problem()
+    within = packing.pack_within(problem, max_states=max_states)
+    if within.assignment is None:
+        return None
+    packed = packing.pack(problem, max_states=max_states)
+    if share_of(problem, packed.assignment) > 1:
+        packed = within
+    proven = "all placements with these pins, by largest share" if packed.proven else ""
+    return Found(pose=pose, assignment=packed.assignment, solver="packing", optimal_within=proven)
+
+
+def _restored(case: Case, found: Found, objective: Objective, max_states: int) -> Found:
+    """The placement with every default pin restored that need not have been given up."""
+    for rung in reversed(rungs(case)):
+        relaxed = found.pose.relaxed - frozenset(rung)
+        if relaxed != found.pose.relaxed:
+            found = _find_posed(case, relaxed, objective, max_states) or found
+    return found
+
+
+def _find_offloaded(case: Case, objective: Objective) -> Found | None:
+    if not case.machine.tiers:
+        return None
+    for relaxed in relaxations(case):
+        pose = offload_fewest(Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False))
+        assignment = objective(pose) if pose is not None else None
+        if assignment is not None:
+            return _found_contiguous(pose, assignment)
+    return None
