@@ -123,7 +123,9 @@ def suggest(
         result=result,
         map_file=None
         if isinstance(result, Infeasible)
-        else map_file_of(result, graph, machine, workload, identity, notes),
+        else map_file_of(
+            result, graph, machine, workload, identity, library=source.library, notes=notes
+        ),
         notes=notes,
     )
 
@@ -184,11 +186,13 @@ def map_file_of(
     machine: Machine,
     workload: Workload,
     identity: ModelIdentity,
+    *,
+    library: str = "transformers",
     notes: tuple[str, ...] = (),
 ) -> DeviceMapFile:
     """A plan with everything that it was made for."""
     return DeviceMapFile(
-        device_map=contract_entries(plan.placement, graph.names),
+        device_map=contract_entries(plan.placement),
         model=identity,
         machine=machine,
         workload=workload,
@@ -199,17 +203,12 @@ def map_file_of(
         relaxed=plan.relaxed,
         transfers=plan.transfers,
         verification=UNVERIFIED,
-        versions=installed_versions(),
+        versions=installed_versions(library),
         notes=(*plan.notes, *notes),
     )
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions that a map depends on; libraries that are not installed are left out."""
-    found = {"devplan": VERSION}
-    for name in ("torch", "transformers", "accelerate", "diffusers"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def installed_versions(library: str) -> dict[str, str]:
+    """Versions that a map of a model of `library` depends on."""
+    names = ["torch", "transformers", "accelerate", *(["diffusers"] * (library == "diffusers"))]
+    return {"devplan": VERSION, **{name: importlib.metadata.version(name) for name in names}}

@@ -10,8 +10,8 @@ from torch import nn
 from devplan.blocks import BlockSite, partition
 from devplan.profile.dtypes import parse_dtype
 from devplan.profile.model import Profile, RunProfile, WeightProfile
+from devplan.profile.parameters import parameter_bytes
 from devplan.profile.running import measure_run
-from devplan.profile.sizes import parameter_bytes
 from devplan.profile.weights import measure_blocks
 from devplan.skeleton.model import Skeleton
 from devplan.sources.source import ModelSource, StoredTensor
