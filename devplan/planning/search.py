@@ -33,14 +33,14 @@ class Found:
     optimal_within: str
 
 
-def find(case: Case, objective: Objective, *, max_states: int = packing.MAX_STATES) -> Found | None:
+def find(case: Case, objective: Objective, *, max_steps: int = packing.MAX_STEPS) -> Found | None:
     """The best placement that fits, in the order above; None when none was found."""
     if not exceeds(case.loads_bytes, case.budgets_bytes):
         rungs = relaxations(case)
         for relaxed in rungs:
-            found = _find_posed(case, relaxed, objective, max_states)
+            found = _find_posed(case, relaxed, objective, max_steps)
             if found is not None:
-                return _restored(case, found, objective, max_states)
+                return _restored(case, found, objective, max_steps)
     return _find_offloaded(case, objective)
 
 
@@ -60,7 +60,7 @@ def rungs(case: Case) -> list[tuple[int, ...]]:
 
 
 def _find_posed(
-    case: Case, relaxed: frozenset[int], objective: Objective, max_states: int
+    case: Case, relaxed: frozenset[int], objective: Objective, max_steps: int
 ) -> Found | None:
     pose = Pose(case=case, relaxed=relaxed)
     assignment = objective(pose)
@@ -71,7 +71,7 @@ def _find_posed(
         assignment = objective(open_pose)
         if assignment is not None:
             return _found_contiguous(open_pose, assignment)
-    return _find_packed(open_pose, max_states)
+    return _find_packed(open_pose, max_steps)
 
 
 def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
@@ -90,24 +90,24 @@ def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
     return Found(pose=pose, assignment=assignment, solver="chain", optimal_within=proven)
 
 
-def _find_packed(pose: Pose, max_states: int) -> Found | None:
+def _find_packed(pose: Pose, max_steps: int) -> Found | None:
     problem = pose.problem()
-    within = packing.pack_within(problem, max_states=max_states)
+    within = packing.pack_within(problem, max_steps=max_steps)
     if within.assignment is None:
         return None
-    packed = packing.pack(problem, max_states=max_states)
+    packed = packing.pack(problem, max_steps=max_steps)
     if share_of(problem, packed.assignment) > 1:
         packed = within
     proven = "all placements with these pins, by largest share" if packed.proven else ""
     return Found(pose=pose, assignment=packed.assignment, solver="packing", optimal_within=proven)
 
 
-def _restored(case: Case, found: Found, objective: Objective, max_states: int) -> Found:
+def _restored(case: Case, found: Found, objective: Objective, max_steps: int) -> Found:
     """The placement with every default pin restored that need not have been given up."""
     for rung in reversed(rungs(case)):
         relaxed = found.pose.relaxed - frozenset(rung)
         if relaxed != found.pose.relaxed:
-            found = _find_posed(case, relaxed, objective, max_states) or found
+            found = _find_posed(case, relaxed, objective, max_steps) or found
     return found
 
 

@@ -192,7 +192,7 @@ def test_a_packing_that_is_given_up_is_not_called_proven():
     problem = Problem(
         loads_bytes=tuple(range(101, 141)), slots=slots(*[sum(range(101, 141)) // 7] * 7)
     )
-    packed = packing.pack(problem, max_states=50)
+    packed = packing.pack(problem, max_steps=50)
     assert not packed.proven
     assert len(packed.assignment) == 40
 
