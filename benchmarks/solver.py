@@ -3,14 +3,13 @@
 The blocks are those of Llama-3.1-70B in bfloat16 (layers of 855,654,400 parameters; embedding and
 head of 128,256 x 8,192 on the first card), with as many layers as the row says.  *Mixed* layers
 have sizes of their own, so that no two stages weigh the same.  Each case is solved a few times;
-the first run, which also builds the tables of card states, is shown apart from the median.
+the first run, which also builds the tables of card states, is shown apart from the best.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from statistics import median
 
 from tabulate import tabulate
 
@@ -83,7 +82,7 @@ def _row(name: str, problem: Problem) -> dict:
         "transfers": num_transfers(problem, assignment),
         "exact": "yes" if chain.is_exact(problem) else "no",
         "first ms": round(times_ms[0], 1),
-        "median ms": round(median(times_ms[1:]), 1),
+        "best ms": round(min(times_ms[1:]), 1),
     }
 
 

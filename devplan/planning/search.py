@@ -44,6 +44,26 @@ def find(case: Case, objective: Objective, *, max_steps: int = packing.MAX_STEPS
     return _find_offloaded(case, objective)
 
 
+def fits(case: Case, *, max_steps: int = packing.MAX_STEPS) -> bool:
+    """Whether `find` would find anything, without looking for the best."""
+    if not exceeds(case.loads_bytes, case.budgets_bytes):
+        poses = (pose for relaxed in relaxations(case) for pose in _poses(case, relaxed))
+        if any(_fits_posed(pose, max_steps) for pose in poses):
+            return True
+    return find_offload(case) is not None
+
+
+def find_offload(case: Case) -> Pose | None:
+    """The first pose, by what is relaxed, in which offloading makes the rest fit."""
+    if not case.machine.tiers:
+        return None
+    poses = (
+        offload_fewest(Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False))
+        for relaxed in relaxations(case)
+    )
+    return next((pose for pose in poses if pose is not None), None)
+
+
 def relaxations(case: Case) -> Iterator[frozenset[int]]:
     """Default pins to give up: none, then rung after rung of the ladder."""
     relaxed: frozenset[int] = frozenset()
@@ -62,16 +82,25 @@ def rungs(case: Case) -> list[tuple[int, ...]]:
 def _find_posed(
     case: Case, relaxed: frozenset[int], objective: Objective, max_steps: int
 ) -> Found | None:
-    pose = Pose(case=case, relaxed=relaxed)
-    assignment = objective(pose)
-    if assignment is not None:
-        return _found_contiguous(pose, assignment)
-    open_pose = Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False)
-    if has_pinned_layers(case):
-        assignment = objective(open_pose)
+    for pose in _poses(case, relaxed):
+        assignment = objective(pose)
         if assignment is not None:
-            return _found_contiguous(open_pose, assignment)
-    return _find_packed(open_pose, max_steps)
+            return _found_contiguous(pose, assignment)
+    return _find_packed(pose, max_steps)
+
+
+def _poses(case: Case, relaxed: frozenset[int]) -> Iterator[Pose]:
+    """Pinned layers in line with their card's stage; then, if there are any, out of line."""
+    if has_pinned_layers(case):
+        yield Pose(case=case, relaxed=relaxed)
+    yield Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=not has_pinned_layers(case))
+
+
+def _fits_posed(pose: Pose, max_steps: int) -> bool:
+    problem = pose.problem()
+    if chain.fits(problem):
+        return True
+    return packing.pack_within(problem, max_steps=max_steps).assignment is not None
 
 
 def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
@@ -112,11 +141,9 @@ def _restored(case: Case, found: Found, objective: Objective, max_steps: int) ->
 
 
 def _find_offloaded(case: Case, objective: Objective) -> Found | None:
-    if not case.machine.tiers:
+    pose = find_offload(case)
+    if pose is None:
         return None
-    for relaxed in relaxations(case):
-        pose = offload_fewest(Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False))
-        assignment = objective(pose) if pose is not None else None
-        if assignment is not None:
-            return _found_contiguous(pose, assignment)
-    return None
+    assignment = objective(pose)
+    assert assignment is not None, "the offload was chosen so that the rest fits"
+    return _found_contiguous(pose, assignment)

@@ -40,11 +40,11 @@ def check_case(case) -> None:
     if isinstance(answer, Infeasible):
         assert answer.reason and "\n" not in answer.reason
         assert not chain.fits(problem) and share_of(problem, sequential.solve(problem)) > 1
-        if answer.proven and len(cards.cards) ** len(graph.blocks) <= 20_000:
+        if answer.proven and len(cards.cards) ** len(graph.blocks) <= 3_000:
             check_nothing_fits(posed)
         return
     verify(answer, graph, cards, workload, pins, default_pins=default_pins)
-    if len(cards.cards) ** len(problem.loads_bytes) <= 20_000:
+    if len(cards.cards) ** len(problem.loads_bytes) <= 3_000:
         check_best_of_its_class(answer, problem, objective)
 
 
@@ -94,7 +94,7 @@ def check_context(case) -> None:
         assert most >= balanced.certificate.most_tokens
         posed, _ = pose_case(graph, cards, workload, pins, default_pins)
         problem = Pose(case=posed).problem(most + 1)
-        if answer.contiguous and len(problem.slots) ** len(problem.loads_bytes) <= 20_000:
+        if answer.contiguous and len(problem.slots) ** len(problem.loads_bytes) <= 3_000:
             more = (a for a in exhaustive.assignments(problem) if is_contiguous(a))
             assert all(share_of(problem, assignment) > 1 for assignment in more)
 

@@ -100,7 +100,7 @@ def test_solvers_agree_with_the_oracle(check, problem):
 @settings(max_examples=10_000, deadline=None)
 @given(problem=problems(max_items=7, max_slots=5))
 def test_solvers_agree_with_the_oracle_on_ten_thousand_problems(check, problem):
-    if len(problem.slots) ** len(problem.loads_bytes) <= 5_000:
+    if len(problem.slots) ** len(problem.loads_bytes) <= 1_100:
         check(problem)
 
 
