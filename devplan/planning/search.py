@@ -110,10 +110,10 @@ def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
     if not pose.case.defaults:
         kept = "user pins kept"
     stages = "contiguous stages in execution order"
-    if not pose.pinned_layers_in_chain:
-        stages = "contiguous stages of the layers that are not pinned"
     if pose.offloaded:
-        stages += " of the blocks that stay on the cards"
+        stages = "contiguous stages of the layers that are neither pinned nor offloaded"
+    elif not pose.pinned_layers_in_chain:
+        stages = "contiguous stages of the layers that are not pinned"
     exact = chain.is_exact(pose.problem())
     proven = f"{stages}, any order of the cards, {kept}" if exact else ""
     return Found(pose=pose, assignment=assignment, solver="chain", optimal_within=proven)

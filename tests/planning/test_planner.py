@@ -202,6 +202,16 @@ def test_offload_takes_the_fewest_layers_and_keeps_room_to_load_them():
     assert answer.stages[-2].device == "cpu" and answer.relaxed == ()
 
 
+def test_offload_finds_the_run_that_is_short_enough_for_the_main_card():
+    # Two layers of 5 on the other card; three offloaded leave the main card no room for more.
+    graph = text_graph(layers(*[4] * 6, cache=GROWS), embed=0, head=0)
+    cards = machine(9, 10, tiers=(cpu(),))
+    # Main card: rotary 1, norm 1, room for one layer 4; every offloaded layer's cache is 1.
+    answer = plan(graph, replace(cards, cards=(*cards.cards, *machine(1, 1, 5).cards[2:])), SMALL)
+    assert answer.offload_bytes == {"cpu": 12} and answer.relaxed == ()
+    assert answer.loads[0].load_bytes == 9
+
+
 def test_tiers_are_filled_in_order_and_not_beyond_their_size():
     graph = text_graph(layers(*[4] * 10, cache=GROWS), embed=2, head=2)
     tiers = (cpu(9), OffloadTier(device="disk", capacity_bytes=None))
