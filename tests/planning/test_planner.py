@@ -254,7 +254,7 @@ def test_no_cache_means_no_limit_of_tokens():
 
 
 def test_context_prefers_a_placement_that_no_number_of_tokens_fills():
-    # At 1 token the layer fits on either card, with its whole window of 3 tokens only on the larger.
+    # At 1 token the layer fits on either card, with its whole window only on the larger one.
     window = (CacheGrowth(bytes_per_token=2, window_tokens=3),)
     graph = text_graph(layers(8, cache=window), embed=5, head=5)
     asked = {"default_pins": False, "objective": "context"}
