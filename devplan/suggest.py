@@ -20,6 +20,7 @@ from devplan.planning import plan as plan_placement
 from devplan.profile import Profile, profile_skeleton
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
+from devplan.sources.native import native_class, remote_auto_class
 from devplan.types import (
     BlockGraph,
     DeviceMapFile,
@@ -33,9 +34,13 @@ from devplan.types import (
 from devplan.version import VERSION
 from devplan.workload import WorkloadRequest, resolve_workload
 
-UNVERIFIED = Verification(
+RAN_WHOLE = Verification(
     status="unverified",
     detail="planned from sizes and one virtual run on a single device; not yet run as split",
+)
+NOT_RUN = Verification(
+    status="unverified",
+    detail="planned from sizes and the module tree alone; the model's code was not run (see notes)",
 )
 
 Progress = Callable[[str], None]
@@ -128,7 +133,14 @@ def suggest(
         map_file=None
         if isinstance(result, Infeasible)
         else map_file_of(
-            result, graph, machine, workload, identity, library=source.library, notes=notes
+            result,
+            graph,
+            machine,
+            workload,
+            identity,
+            verification=RAN_WHOLE if profile.run.order else NOT_RUN,
+            library=source.library,
+            notes=notes,
         ),
         notes=notes,
     )
@@ -162,6 +174,7 @@ def _identity(source: ModelSource, skeleton: Skeleton, profile: Profile) -> Mode
         revision=source.revision,
         config_hash=source.config_hash,
         class_name=skeleton.class_name,
+        auto_class=None if native_class(source) is not None else remote_auto_class(source),
         dtype=dtype_name(skeleton.dtype),
         quantization=profile.weights.quantization,
         num_parameters=profile.weights.num_parameters,
@@ -175,6 +188,7 @@ def map_file_of(
     workload: Workload,
     identity: ModelIdentity,
     *,
+    verification: Verification = RAN_WHOLE,
     library: str = "transformers",
     notes: tuple[str, ...] = (),
 ) -> DeviceMapFile:
@@ -190,7 +204,7 @@ def map_file_of(
         pins=plan.pins,
         relaxed=plan.relaxed,
         transfers=plan.transfers,
-        verification=UNVERIFIED,
+        verification=verification,
         versions=installed_versions(library),
         notes=(*plan.notes, *main_device_notes(plan.placement.values(), machine), *notes),
     )
