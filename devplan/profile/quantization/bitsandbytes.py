@@ -2,10 +2,10 @@
 
 8 bit: weight int8, and ``SCB``, one float32 scale per output row.
 
-4 bit: two weights a byte; ``absmax``, one float32 scale per block of 64 weights, the
-block size of ``Linear4bit``; the code table of 16 float32 values.  With double quantization the scales
-are quantized in turn: one byte each, one float32 per 256 of them, a table of 256 float32 values
-and a float32 offset.  ``bnb_4bit_quant_storage`` changes the dtype of the packed tensor, not its
+4 bit: two weights a byte; ``absmax``, one float32 scale per block of 64 weights (the block size
+of ``Linear4bit``); the code table of 16 float32 values.  With double quantization the scales are
+quantized in turn: one byte each, one float32 per 256 of them, a table of 256 float32 values and a
+float32 offset.  ``bnb_4bit_quant_storage`` changes the dtype of the packed tensor, not its
 bytes.
 
 Measured with bitsandbytes 0.50.2 on its CPU backend (the numbers are in the tests); shapes as in

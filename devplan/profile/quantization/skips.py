@@ -11,8 +11,8 @@ base.py`` and ``quantizers_utils.py``):
 * a pattern is met as a regular expression from the start of the name up to a dot or the end, or
   literally as the end of the name.
 
-Limits: releases before transformers 5 had the rule in every quantizer, most of them by substring;
-they agree on the lists that are in use (``lm_head``, names of projections and routers).
+Limits: releases before transformers 5 had a rule of their own in every quantizer, several of them
+by substring.  The rule here is applied to them too, unchecked.
 """
 
 from __future__ import annotations
