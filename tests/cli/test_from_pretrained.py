@@ -70,7 +70,9 @@ def answer(model, ids):
 
 
 @pytest.mark.parametrize(
-    "make", [tied_llama, experts, encoder_decoder, without_no_split_modules], ids=lambda f: f.__name__
+    "make",
+    [tied_llama, experts, encoder_decoder, without_no_split_modules],
+    ids=lambda f: f.__name__,
 )
 def test_a_dispatched_model_answers_as_the_whole_one(devplan, here, make):
     torch.manual_seed(0)
@@ -78,7 +80,7 @@ def test_a_dispatched_model_answers_as_the_whole_one(devplan, here, make):
     whole.save_pretrained(here / "tiny", max_shard_size="300KB")
     result = devplan("suggest", "./tiny", "--gpus", "1GiB,512MiB,1GiB", "-o", "map.yaml")
     assert (result.status, result.err) == (0, "")
-    device_map = yaml.safe_load(open(here / "map.yaml"))["device_map"]
+    device_map = device_map_of(here / "map.yaml")
     assert len(set(device_map.values())) > 1, "nothing is split, nothing is tested"
     stand_ins = {name: STAND_INS[card] for name, card in device_map.items()}
     split = type(whole).from_pretrained(
@@ -108,10 +110,16 @@ def test_a_dispatched_model_answers_as_the_whole_one(devplan, here, make):
 def test_accelerate_accepts_the_map(devplan, here, model):
     result = devplan("suggest", model, "--gpus", "2x80GiB,8x40GiB", "-o", "map.yaml")
     assert (result.status, result.err) == (0, "")
-    device_map = yaml.safe_load(open(here / "map.yaml"))["device_map"]
+    device_map = device_map_of(here / "map.yaml")
     check_device_map(build_skeleton(resolve(model)).model, device_map)
     # [disjoint] transformers matches entries as prefixes of text; nested ones could be misread.
     assert not [pair for pair in combinations(device_map, 2) if nested(*pair)]
+
+
+def device_map_of(path):
+    """As the line of Python in every report reads it."""
+    with open(path) as file:
+        return yaml.safe_load(file)["device_map"]
 
 
 def nested(one: str, other: str) -> bool:
