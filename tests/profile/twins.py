@@ -98,7 +98,9 @@ TWINS: dict[str, dict[str, dict[str, Any]]] = {
         }
     },
     "linear attention": {
-        "qwen3_next": {**TEXT, **LINEAR, **EXPERTS, "head_dim": 8, "shared_expert_intermediate_size": 16},
+        "qwen3_next": {
+            **TEXT, **LINEAR, **EXPERTS, "head_dim": 8, "shared_expert_intermediate_size": 16
+        },
         "minimax": {**TEXT, "head_dim": 8, "num_local_experts": 2, "block_size": 16,
             "layer_types": ["linear_attention", "full_attention"] * 2},
     },
