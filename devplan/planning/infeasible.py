@@ -7,15 +7,15 @@ blocks may leave the cards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from devplan.planning.bounds import lower_bound
-from devplan.planning.pose import Case, Pose, has_pinned_layers
+from devplan.planning.pose import Case, Pose
 from devplan.planning.problem import Assignment, Problem, share_of, slot_loads
 from devplan.planning.remedies import remedies_for
 from devplan.planning.search import relaxations
-from devplan.planning.solvers import chain, packing, sequential
+from devplan.planning.solvers import chain, packing
 from devplan.types import BlockGraph, Infeasible, Shortfall
 from devplan.units import format_bytes
 
@@ -38,17 +38,13 @@ def explain(
 
 def _best_overflowing(case: Case) -> tuple[Problem, Assignment]:
     """The placement on the cards alone that overflows least, as far as one was found."""
-    return min(_placements(case), key=lambda pair: share_of(*pair))
-
-
-def _placements(case: Case) -> Iterator[tuple[Problem, Assignment]]:
-    for relaxed in relaxations(case):
-        problem = Pose(case=case, relaxed=relaxed).problem()
-        assignment = chain.solve(problem)
-        if assignment is not None:
-            yield problem, assignment
-    problem = _loosest(case).problem()
-    yield problem, (chain.solve(problem) if has_pinned_layers(case) else sequential.solve(problem))
+    problems = [Pose(case=case, relaxed=relaxed).problem() for relaxed in relaxations(case)]
+    problems.append(_loosest(case).problem())
+    shares = [chain.smallest_share(problem) for problem in problems]
+    share, index = min((s, i) for i, s in enumerate(shares) if s is not None)
+    assignment = chain.arrange(problems[index], share)
+    assert assignment is not None, "the share was attained"
+    return problems[index], assignment
 
 
 def _loosest(case: Case) -> Pose:

@@ -47,12 +47,6 @@ def fewest(pose: Pose) -> Assignment | None:
     return chain.arrange(problem, share, max_new_slots=num_new)
 
 
-def any_fit(pose: Pose) -> Assignment | None:
-    """Contiguous stages within budget, not the best: only whether there are any matters."""
-    problem = pose.problem()
-    return chain.arrange(problem, FULL) if chain.fits(problem) else None
-
-
 Objective = Callable[[Pose], Assignment | None]
 
 OBJECTIVES: Mapping[str, Objective] = {"balance": balance, "context": context, "fewest": fewest}

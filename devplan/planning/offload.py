@@ -15,12 +15,11 @@ A tier is filled in the order in which the machine names them, block by block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from devplan.planning.pose import Pose
 from devplan.planning.solvers import chain
-from devplan.planning.tokens import largest
 
 
 def offload_fewest(pose: Pose) -> Pose | None:
@@ -33,7 +32,7 @@ def offload_fewest(pose: Pose) -> Pose | None:
     poses = [_lightened(pose, run, layers) for run in runs if run is not None]
     if not poses:
         return None
-    return min((p for p in poses), key=lambda p: offloaded_bytes(p))
+    return min(poses, key=offloaded_bytes)
 
 
 def eligible(pose: Pose) -> list[int]:
@@ -57,13 +56,33 @@ def offloaded_bytes(pose: Pose) -> int:
 def _shortest(
     pose: Pose, run_of: Callable[[int], Sequence[int]], num_layers: int
 ) -> Sequence[int] | None:
-    """The shortest run that makes the rest fit, by bisection."""
+    """The shortest run that makes the rest fit, or None.
 
-    def fits_without(num_kept: int) -> bool:
-        return _fits(pose, run_of(num_layers - num_kept))
+    Tried one by one: a longer run is no easier to fit beside, since its caches move to the main
+    card.  Volume says where to begin, and the main card when to stop.
+    """
+    budgets = pose.case.budgets_bytes
+    excess = int(pose.case.loads_bytes.sum()) - sum(budgets)
+    for length in range(num_layers + 1):
+        run = run_of(length)
+        if _static_bytes(pose, run) < excess:
+            continue
+        offloaded = _with_tiers(pose, run)
+        if offloaded is None or not _bases_fit(offloaded):
+            return None
+        if chain.fits(offloaded.problem()):
+            return run
+    return None
 
-    num_kept = largest(fits_without, low=0, high=num_layers + 1)
-    return None if num_kept is None else run_of(num_layers - num_kept)
+
+def _static_bytes(pose: Pose, units: Iterable[int]) -> int:
+    return int(pose.case.units.static_bytes[[*pose.tiers, *units]].sum())
+
+
+def _bases_fit(pose: Pose) -> bool:
+    """Whether what is fixed fits; it only grows with the run that is offloaded."""
+    bases = pose.bases_bytes(pose.case.workload.context_tokens)
+    return all(a <= b for a, b in zip(bases, pose.case.budgets_bytes, strict=True))
 
 
 def _fits(pose: Pose, run: Sequence[int]) -> bool:

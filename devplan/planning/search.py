@@ -33,15 +33,35 @@ class Found:
     optimal_within: str
 
 
-def find(case: Case, objective: Objective, *, max_states: int = packing.MAX_STATES) -> Found | None:
+def find(case: Case, objective: Objective, *, max_steps: int = packing.MAX_STEPS) -> Found | None:
     """The best placement that fits, in the order above; None when none was found."""
     if not exceeds(case.loads_bytes, case.budgets_bytes):
         rungs = relaxations(case)
         for relaxed in rungs:
-            found = _find_posed(case, relaxed, objective, max_states)
+            found = _find_posed(case, relaxed, objective, max_steps)
             if found is not None:
-                return _restored(case, found, objective, max_states)
+                return _restored(case, found, objective, max_steps)
     return _find_offloaded(case, objective)
+
+
+def fits(case: Case, *, max_steps: int = packing.MAX_STEPS) -> bool:
+    """Whether `find` would find anything, without looking for the best."""
+    if not exceeds(case.loads_bytes, case.budgets_bytes):
+        poses = (pose for relaxed in relaxations(case) for pose in _poses(case, relaxed))
+        if any(_fits_posed(pose, max_steps) for pose in poses):
+            return True
+    return find_offload(case) is not None
+
+
+def find_offload(case: Case) -> Pose | None:
+    """The first pose, by what is relaxed, in which offloading makes the rest fit."""
+    if not case.machine.tiers:
+        return None
+    poses = (
+        offload_fewest(Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False))
+        for relaxed in relaxations(case)
+    )
+    return next((pose for pose in poses if pose is not None), None)
 
 
 def relaxations(case: Case) -> Iterator[frozenset[int]]:
@@ -60,18 +80,27 @@ def rungs(case: Case) -> list[tuple[int, ...]]:
 
 
 def _find_posed(
-    case: Case, relaxed: frozenset[int], objective: Objective, max_states: int
+    case: Case, relaxed: frozenset[int], objective: Objective, max_steps: int
 ) -> Found | None:
-    pose = Pose(case=case, relaxed=relaxed)
-    assignment = objective(pose)
-    if assignment is not None:
-        return _found_contiguous(pose, assignment)
-    open_pose = Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False)
-    if has_pinned_layers(case):
-        assignment = objective(open_pose)
+    for pose in _poses(case, relaxed):
+        assignment = objective(pose)
         if assignment is not None:
-            return _found_contiguous(open_pose, assignment)
-    return _find_packed(open_pose, max_states)
+            return _found_contiguous(pose, assignment)
+    return _find_packed(pose, max_steps)
+
+
+def _poses(case: Case, relaxed: frozenset[int]) -> Iterator[Pose]:
+    """Pinned layers in line with their card's stage; then, if there are any, out of line."""
+    if has_pinned_layers(case):
+        yield Pose(case=case, relaxed=relaxed)
+    yield Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=not has_pinned_layers(case))
+
+
+def _fits_posed(pose: Pose, max_steps: int) -> bool:
+    problem = pose.problem()
+    if chain.fits(problem):
+        return True
+    return packing.pack_within(problem, max_steps=max_steps).assignment is not None
 
 
 def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
@@ -81,42 +110,40 @@ def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
     if not pose.case.defaults:
         kept = "user pins kept"
     stages = "contiguous stages in execution order"
-    if not pose.pinned_layers_in_chain:
-        stages = "contiguous stages of the layers that are not pinned"
     if pose.offloaded:
-        stages += " of the blocks that stay on the cards"
+        stages = "contiguous stages of the layers that are neither pinned nor offloaded"
+    elif not pose.pinned_layers_in_chain:
+        stages = "contiguous stages of the layers that are not pinned"
     exact = chain.is_exact(pose.problem())
     proven = f"{stages}, any order of the cards, {kept}" if exact else ""
     return Found(pose=pose, assignment=assignment, solver="chain", optimal_within=proven)
 
 
-def _find_packed(pose: Pose, max_states: int) -> Found | None:
+def _find_packed(pose: Pose, max_steps: int) -> Found | None:
     problem = pose.problem()
-    within = packing.pack_within(problem, max_states=max_states)
+    within = packing.pack_within(problem, max_steps=max_steps)
     if within.assignment is None:
         return None
-    packed = packing.pack(problem, max_states=max_states)
+    packed = packing.pack(problem, max_steps=max_steps)
     if share_of(problem, packed.assignment) > 1:
         packed = within
     proven = "all placements with these pins, by largest share" if packed.proven else ""
     return Found(pose=pose, assignment=packed.assignment, solver="packing", optimal_within=proven)
 
 
-def _restored(case: Case, found: Found, objective: Objective, max_states: int) -> Found:
+def _restored(case: Case, found: Found, objective: Objective, max_steps: int) -> Found:
     """The placement with every default pin restored that need not have been given up."""
     for rung in reversed(rungs(case)):
         relaxed = found.pose.relaxed - frozenset(rung)
         if relaxed != found.pose.relaxed:
-            found = _find_posed(case, relaxed, objective, max_states) or found
+            found = _find_posed(case, relaxed, objective, max_steps) or found
     return found
 
 
 def _find_offloaded(case: Case, objective: Objective) -> Found | None:
-    if not case.machine.tiers:
+    pose = find_offload(case)
+    if pose is None:
         return None
-    for relaxed in relaxations(case):
-        pose = offload_fewest(Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False))
-        assignment = objective(pose) if pose is not None else None
-        if assignment is not None:
-            return _found_contiguous(pose, assignment)
-    return None
+    assignment = objective(pose)
+    assert assignment is not None, "the offload was chosen so that the rest fits"
+    return _found_contiguous(pose, assignment)

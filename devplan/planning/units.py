@@ -16,6 +16,8 @@ import numpy as np
 
 from devplan.types import Block, BlockGraph
 
+_NO_WINDOW = int(np.iinfo(np.int64).max)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Units:
@@ -71,7 +73,7 @@ class Units:
 
 
 def _window(tokens: int | None) -> int:
-    return np.iinfo(np.int64).max if tokens is None else tokens
+    return _NO_WINDOW if tokens is None else tokens
 
 
 def contract(graph: BlockGraph) -> Units:

@@ -1,6 +1,6 @@
 """Placements whose stages are not contiguous, for when no contiguous one fits.
 
-Items are packed by size alone (`patterns`), exactly within a limit on states, else by best fit.
+Items are packed by size alone (`patterns`), exactly within a limit on steps, else by best fit.
 The smallest share is found by bisection: a trial that succeeds lowers the upper end to what its
 packing attains, one that fails raises the lower end.  All loads of a slot are its base and a
 multiple of the common divisor of the items, so the search ends when no such load lies between.
@@ -19,10 +19,10 @@ from math import gcd
 
 from devplan.planning.problem import Assignment, Problem, share_of
 from devplan.planning.solvers.exchange import deal_out, exchange
-from devplan.planning.solvers.patterns import TooManyStatesError, fill_slots
+from devplan.planning.solvers.patterns import TooManyStepsError, fill_slots
 
-MAX_STATES = 20_000
-"""About 0.2 s on one core for items of four sizes."""
+MAX_STEPS = 100_000
+"""Of one search; 0.1 to 0.2 s on one core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +39,25 @@ def solve(problem: Problem) -> Assignment | None:
 
 
 def pack_within(
-    problem: Problem, share: Fraction = Fraction(1), *, max_states: int = MAX_STATES
+    problem: Problem, share: Fraction = Fraction(1), *, max_steps: int = MAX_STEPS
 ) -> Packing:
     """An assignment within the share, or none; `proven` tells whether none exists."""
-    return _with_exchanges(problem, _trial(problem, _Sizes(problem), share, max_states))
+    return _with_exchanges(problem, _trial(problem, _Sizes(problem), share, max_steps))
 
 
-def pack(problem: Problem, *, max_states: int = MAX_STATES) -> Packing:
+def pack(problem: Problem, *, max_steps: int = MAX_STEPS) -> Packing:
     """The assignment with the smallest share that was found, and whether it is proven smallest.
 
     The bisection ends early, and unproven, at the first trial whose search was given up.
     """
     sizes = _Sizes(problem)
     low = sizes.floor()
-    best = _trial(problem, sizes, sizes.ceiling(), max_states)
+    best = _trial(problem, sizes, sizes.ceiling(), max_steps)
     assert best.assignment is not None, "everything fits on one slot at this share"
     high = share_of(problem, best.assignment)
     share, proven = low, True
     while proven and share < high:
-        trial = _trial(problem, sizes, share, max_states)
+        trial = _trial(problem, sizes, share, max_steps)
         proven = trial.proven
         if trial.assignment is not None:
             best, high = trial, share_of(problem, trial.assignment)
@@ -71,10 +71,10 @@ def pack(problem: Problem, *, max_states: int = MAX_STATES) -> Packing:
     return _with_exchanges(problem, found)
 
 
-def _trial(problem: Problem, sizes: _Sizes, share: Fraction, max_states: int) -> Packing:
+def _trial(problem: Problem, sizes: _Sizes, share: Fraction, max_steps: int) -> Packing:
     try:
-        filled = fill_slots(sizes.sizes, sizes.counts, sizes.rooms(share), max_states=max_states)
-    except TooManyStatesError:
+        filled = fill_slots(sizes.sizes, sizes.counts, sizes.rooms(share), max_steps=max_steps)
+    except TooManyStepsError:
         return _best_fit(problem, sizes, share)
     dealt = None if filled is None else deal_out(problem, sizes.free, filled)
     return Packing(assignment=dealt, proven=True)

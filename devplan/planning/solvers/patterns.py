@@ -7,7 +7,7 @@ fits in which every slot but the last ones is filled so, since an item may alway
 earlier slot that has room for it.  States that failed are remembered.  Slots of equal room take
 their patterns in falling order.
 
-The number of states looked at is limited; beyond the limit the answer is "not known".
+The number of steps (partial patterns looked at) is limited; beyond it the answer is "not known".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Pattern = tuple[int, ...]
 """How many items of each size class."""
 
 
-class TooManyStatesError(Exception):
+class TooManyStepsError(Exception):
     """The search was given up: nothing is known."""
 
 
@@ -27,7 +27,7 @@ class TooManyStatesError(Exception):
 class _Search:
     sizes: tuple[int, ...]
     rooms: tuple[int, ...]
-    states_left: int
+    steps_left: int
     failed: set
 
     def fill(self, slot: int, left: Pattern, ceiling: Pattern | None) -> list[Pattern] | None:
@@ -39,10 +39,7 @@ class _Search:
         key = (slot, left, ceiling)
         if key in self.failed:
             return None
-        self.states_left -= 1
-        if self.states_left < 0:
-            raise TooManyStatesError
-        for pattern in maximal_patterns(self.sizes, left, self.rooms[slot]):
+        for pattern in self._maximal_patterns(left, self.rooms[slot], (), None):
             if ceiling is not None and pattern > ceiling:
                 continue
             rest = tuple(a - b for a, b in zip(left, pattern, strict=True))
@@ -51,6 +48,30 @@ class _Search:
                 return [pattern, *found]
         self.failed.add(key)
         return None
+
+    def _maximal_patterns(
+        self, left: Pattern, room: int, taken: Pattern, smallest_refused: int | None
+    ) -> Iterator[Pattern]:
+        """Every choice that fits into the room and to which no item left could be added.
+
+        Goes on from the classes chosen already, in falling order: many large items first.  The
+        smallest item that was refused must not fit in the end.
+        """
+        self.steps_left -= 1
+        if self.steps_left < 0:
+            raise TooManyStepsError
+        index = len(taken)
+        if index == len(self.sizes):
+            if smallest_refused is None or room < smallest_refused:
+                yield taken
+            return
+        size = self.sizes[index]
+        most = left[index] if size == 0 else min(left[index], room // size)
+        # Of the smallest class as many as fit are taken: fewer would not be maximal.
+        fewest = most if index == len(self.sizes) - 1 else 0
+        for count in range(most, fewest - 1, -1):
+            refused = size if count < left[index] else smallest_refused
+            yield from self._maximal_patterns(left, room - count * size, (*taken, count), refused)
 
     def _next_ceiling(self, slot: int, pattern: Pattern) -> Pattern | None:
         same = slot + 1 < len(self.rooms) and self.rooms[slot + 1] == self.rooms[slot]
@@ -61,7 +82,7 @@ class _Search:
 
 
 def fill_slots(
-    sizes: Sequence[int], counts: Sequence[int], rooms: Sequence[int], *, max_states: int
+    sizes: Sequence[int], counts: Sequence[int], rooms: Sequence[int], *, max_steps: int
 ) -> list[Pattern] | None:
     """How many items of each size every slot takes, or None when they do not fit.
 
@@ -71,43 +92,19 @@ def fill_slots(
         Bytes of an item and number of items, for each class; sizes fall.
     rooms
         Bytes that each slot may still take; may be negative.
-    max_states
-        States to look at before giving up.
+    max_steps
+        Partial patterns to look at before giving up.
 
     Raises
     ------
-    TooManyStatesError
+    TooManyStepsError
         When the search was given up.
     """
     if any(room < 0 for room in rooms):
         return None
     order = sorted(range(len(rooms)), key=lambda slot: rooms[slot])
-    search = _Search(tuple(sizes), tuple(rooms[slot] for slot in order), max_states, set())
+    search = _Search(tuple(sizes), tuple(rooms[slot] for slot in order), max_steps, set())
     filled = search.fill(0, tuple(counts), None)
     if filled is None:
         return None
     return [pattern for _, pattern in sorted(zip(order, filled, strict=True))]
-
-
-def maximal_patterns(sizes: Sequence[int], left: Pattern, room: int) -> Iterator[Pattern]:
-    """Every choice that fits into the room and to which no further item could be added.
-
-    In falling order: many large items first.
-    """
-    yield from _extend(sizes, left, room, (), None)
-
-
-def _extend(sizes, left, room, taken, smallest_refused) -> Iterator[Pattern]:
-    """Choices for the classes from ``len(taken)`` on; the refused item must not fit in the end."""
-    index = len(taken)
-    if index == len(sizes):
-        if smallest_refused is None or room < smallest_refused:
-            yield taken
-        return
-    size = sizes[index]
-    most = left[index] if size == 0 else min(left[index], room // size)
-    # Of the smallest class as many as fit are taken: fewer would not be maximal.
-    fewest = most if index == len(sizes) - 1 else 0
-    for count in range(most, fewest - 1, -1):
-        refused = size if count < left[index] else smallest_refused
-        yield from _extend(sizes, left, room - count * size, (*taken, count), refused)

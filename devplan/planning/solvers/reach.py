@@ -43,7 +43,6 @@ class Reach:
         self.num_new = self.states.digits @ np.array(new, dtype=np.int64)  # [states]
         self._prefix = np.array(self.sums, dtype=np.int64)  # [items + 1]
         self._walls = np.stack([self._wall(group[0]) for group in self.groups])
-        self._rows = [layer.group * (self.num_items + 1) for layer in self.states.layers]
 
     def _wall(self, slot: int) -> np.ndarray:
         """First item from each position on that is pinned to another slot.  # [items + 1]"""
@@ -88,12 +87,15 @@ class Reach:
         return np.stack(rows)
 
     def _trial(self, share: Fraction, steps: np.ndarray, start: int) -> Trial:
-        reached = np.empty(len(self.states.digits), dtype=np.int64)
-        reached[0] = start
-        flat = steps.ravel()
-        for layer, row in zip(self.states.layers, self._rows, strict=True):
-            ends = flat[row + reached[layer.before]]
-            reached[layer.start : layer.stop] = np.maximum.reduceat(ends, layer.offsets)
+        # Positions are kept times the number of groups: a step is then looked up by one addition.
+        num_groups = len(self.groups)
+        scaled = np.empty(len(self.states.digits), dtype=np.int64)
+        scaled[0] = start * num_groups
+        table = steps.T.ravel() * num_groups
+        for layer in self.states.layers:
+            ends = table.take(scaled.take(layer.before) + layer.group)
+            scaled[layer.start : layer.stop] = np.maximum.reduceat(ends, layer.offsets)
+        reached = scaled // num_groups
         return Trial(share=share, steps=steps, reached=reached)
 
     def next_share(self, trial: Trial) -> Fraction | None:
