@@ -12,10 +12,10 @@ import math
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from devplan.virtual.labels import CONCRETE_LIMIT, META, is_abstract, label_of, mark
+from devplan.virtual.labels import CONCRETE_LIMIT, META, is_abstract, label_of, maker_of, mark
 
 aten = torch.ops.aten
 
@@ -46,8 +46,38 @@ class Execution(TorchDispatchMode):
         self.num_ops = 0
         self.made_up: set[str] = set()
 
+    def result_device(self, func, args: tuple, kwargs: dict) -> torch.device | None:
+        """Where the result of an op lies; on a single device, where the first operand lies."""
+        flat, _ = tree_flatten((args, kwargs))
+        tensors = (item for item in flat if isinstance(item, torch.Tensor))
+        return next((label for item in tensors if (label := label_of(item))), None)
+
+    def copy_to(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """A copy of the tensor on another virtual device."""
+        copy = _bare_copy(tensor)
+        mark(copy, device, maker_of(tensor))
+        self.made(copy)
+        return copy
+
+    def attention(self, func, args: tuple, kwargs: dict) -> torch.Tensor:
+        """Attention as the one kernel that a GPU runs: no ``tokens x tokens`` matrix.
+
+        Concrete operands are computed for real.  The result is laid out as flash attention
+        leaves it, ``[batch, tokens, heads, width]`` in memory.
+        """
+        query, _, value = args[:3] if len(args) >= 3 else _named_operands(args, kwargs)
+        if not _is_abstract_under_modes(query):
+            return func(*args, **kwargs)
+        *batch, heads, tokens, _ = query.shape
+        result = query.new_empty((*batch, tokens, heads, value.shape[-1]))
+        return result.transpose(-3, -2)
+
+    def made(self, tensor: torch.Tensor) -> None:
+        """Called for every result of an op; a place for subclasses to count."""
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.num_ops += 1
+        device = self.result_device(func, args, kwargs or {})
         flat, spec = tree_flatten((args, kwargs or {}))
         tensors = [item for item in flat if isinstance(item, torch.Tensor)]
         abstract = any(map(is_abstract, tensors))
@@ -61,15 +91,19 @@ class Execution(TorchDispatchMode):
         else:
             kwargs = kwargs or {}
         if abstract and packet in _VALUE_SIZED:
-            return self._finish(self._made_up_selection(packet, tensors[0]), tensors, func, False)
+            made_up = self._made_up_selection(packet, tensors[0])
+            return self._finish(made_up, device, func, False)
         if packet in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
             args = (args[0].float(), *args[1:])
-        return self._finish(func(*args, **kwargs), tensors, func, abstract)
+        return self._finish(func(*args, **kwargs), device, func, abstract)
+
+    def note_made_up(self, op: str) -> None:
+        """An integer result of `op` had no value and was made up."""
+        self.made_up.add(op)
 
     # ------------------------------------------------------------------------------ results
 
-    def _finish(self, result: Any, operands: list[torch.Tensor], func, abstract: bool) -> Any:
-        device = next((label for item in operands if (label := label_of(item))), None)
+    def _finish(self, result: Any, device: torch.device | None, func, abstract: bool) -> Any:
         settle = abstract and not func._schema.is_mutable
         if isinstance(result, torch.Tensor):
             return self._settle(result, device, func, settle)
@@ -84,19 +118,21 @@ class Execution(TorchDispatchMode):
     def _settle(self, tensor: torch.Tensor, device, func, settle: bool) -> torch.Tensor:
         """Make up small integers that have no value, and label."""
         if settle and not (_is_float(tensor) or _is_large(tensor) or func.is_view):
-            self.made_up.add(str(func))
+            self.note_made_up(str(func))
             tensor = _plausible(tensor, func.overloadpacket)
-        return mark(tensor, device, self.block)
+        mark(tensor, device, self.block)
+        self.made(tensor)
+        return tensor
 
     def _made_up_number(self, tensor: torch.Tensor) -> Any:
-        self.made_up.add("aten._local_scalar_dense.default")
+        self.note_made_up("aten._local_scalar_dense.default")
         if tensor.dtype == torch.bool:
             return False
         return 1.0 if tensor.is_floating_point() else 0
 
     def _made_up_selection(self, packet, tensor: torch.Tensor) -> torch.Tensor:
         """All elements are taken to be selected: the largest result that the op can have."""
-        self.made_up.add(str(packet.default))
+        self.note_made_up(str(packet.default))
         if packet is aten.nonzero:
             return torch.empty(tensor.numel(), tensor.dim(), dtype=torch.int64, device=META)
         return torch.empty(tensor.numel(), dtype=tensor.dtype, device=META)
@@ -104,6 +140,22 @@ class Execution(TorchDispatchMode):
 
 def _is_large(tensor: torch.Tensor) -> bool:
     return tensor.numel() > CONCRETE_LIMIT
+
+
+def _bare_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that no mode sees."""
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        return tensor.detach().clone()
+
+
+def _is_abstract_under_modes(tensor: torch.Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        return is_abstract(tensor)
+
+
+def _named_operands(args: tuple, kwargs: dict) -> tuple[torch.Tensor, ...]:
+    named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
+    return named["query"], named["key"], named["value"]
 
 
 def _is_float(tensor: torch.Tensor) -> bool:

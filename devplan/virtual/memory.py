@@ -66,10 +66,40 @@ class MemoryMeter:
         """Bytes of something that was not really run."""
         self.devices[device].add(num_bytes, place)
 
+    def touch(self, device: torch.device, num_bytes: int, place: tuple[str, str]) -> None:
+        """Bytes that came and went: only the peak remembers them."""
+        self.devices[device].add(num_bytes, place)
+        self.devices[device].now_bytes -= num_bytes
+
+    def start_peaks(self) -> dict[torch.device, tuple[int, tuple[str, str]]]:
+        """Begin to watch the highest use of each device; give what was highest so far."""
+        so_far = {}
+        for device, use in self.devices.items():
+            so_far[device] = (use.peak_bytes, use.peak_place)
+            use.peak_bytes = use.now_bytes
+        return so_far
+
+    def end_peaks(
+        self, so_far: dict[torch.device, tuple[int, tuple[str, str]]]
+    ) -> dict[torch.device, int]:
+        """The highest use of each device since `start_peaks`; the older peak counts again."""
+        highest = {device: use.peak_bytes for device, use in self.devices.items()}
+        for device, (peak_bytes, place) in so_far.items():
+            use = self.devices[device]
+            if peak_bytes > use.peak_bytes:
+                use.peak_bytes, use.peak_place = peak_bytes, place
+        return highest
+
+    def restart(self) -> None:
+        """Forget everything counted so far."""
+        self.devices.clear()
+        self._alive.clear()
+
     def now(self) -> dict[torch.device, int]:
         """Bytes that live on each device."""
         return {device: use.now_bytes for device, use in self.devices.items()}
 
     def _freed(self, ref: _StorageRef) -> None:
-        del self._alive[ref.key]
-        self.devices[ref.device].now_bytes -= ref.num_bytes
+        if self._alive.get(ref.key) is ref:
+            del self._alive[ref.key]
+            self.devices[ref.device].now_bytes -= ref.num_bytes

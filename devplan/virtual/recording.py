@@ -100,6 +100,13 @@ class Recorder:
         """An integer that had no value."""
         self.made_up[(op, source_lines.current_source())] += 1
 
+    def forget(self) -> None:
+        """Drop what was recorded: loading is no part of the run."""
+        self.mismatches.clear()
+        self.transfers.clear()
+        self.made_up.clear()
+        self._log.clear()
+
     def _count(self, kind: str, key: Any) -> None:
         events = getattr(self, kind)
         events[key] = replace(events[key], count=events[key].count + 1)

@@ -31,7 +31,7 @@ _WRAPPERS = (
 """Decorators of transformers around every forward."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def package_path(filename: str) -> str | None:
     """The path of a code file from its package on; None for files that carry the model's code."""
     if filename.startswith("<"):
@@ -70,6 +70,18 @@ def current_stack(limit: int = 12) -> tuple[SourceLine, ...]:
     return tuple(reversed(found))
 
 
+def stack_of(error: BaseException, limit: int = 12) -> tuple[SourceLine, ...]:
+    """Lines of the model's code in an exception's traceback, outermost first."""
+    found = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if package_path(code.co_filename) is not None:
+            found.append(_line(code.co_filename, traceback.tb_lineno, code.co_name))
+        traceback = traceback.tb_next
+    return tuple(found[-limit:])
+
+
 def current_module() -> nn.Module | None:
     """The innermost module whose ``forward`` or method is running now."""
     frame: FrameType | None = sys._getframe(1)
@@ -82,10 +94,13 @@ def current_module() -> nn.Module | None:
 
 
 def _line_of(frame: FrameType) -> SourceLine:
-    filename, line = frame.f_code.co_filename, frame.f_lineno
+    return _line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+def _line(filename: str, line: int, function: str) -> SourceLine:
     return SourceLine(
         file=package_path(filename) or filename,
         line=line,
-        function=frame.f_code.co_name,
+        function=function,
         text=linecache.getline(filename, line).strip(),
     )

@@ -94,12 +94,12 @@ def run_traced(
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering((VirtualCard(),)))
         _place(model, MAIN)
-        _wrap_blocks(sites, trace, execution, _signatures(sites, config) if fold else {}, preset)
+        _wrap_blocks(sites, trace, execution, signatures(sites, config) if fold else {}, preset)
         placed_inputs = {
             name: mark(value, MAIN, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
-        with Answers(), execution:
+        with Answers(execution), execution:
             trace.output = model(**placed_inputs)
         trace.attributes = _made_attributes(sites)
     trace.num_ops = execution.num_ops
@@ -163,7 +163,7 @@ def _made_attributes(sites: tuple[BlockSite, ...]) -> dict[str, torch.Tensor]:
     return made
 
 
-def _signatures(sites: tuple[BlockSite, ...], config: Any) -> dict[str, Any]:
+def signatures(sites: tuple[BlockSite, ...], config: Any) -> dict[str, Any]:
     """Layer name -> signature, for the layers of every stack; unequal stacks never agree."""
     stacks: dict[str, list[BlockSite]] = defaultdict(list)
     for site in sites:
