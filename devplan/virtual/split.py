@@ -21,11 +21,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from devplan.blocks import BlockSite
 from devplan.findings import DevicePeak, ModelError, RunRecord
 from devplan.virtual import folding, source_lines
 from devplan.virtual.answers import Answers
+from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
 from devplan.virtual.labels import label_of, mark
@@ -160,6 +162,7 @@ class _Run:
         self.phases: list[str] = []
         self.executed: set[str] = set()
         self.weights: dict[torch.device, int] = {}
+        self.cache: dict[torch.device, int] = {}
         self.known: dict[Any, _Call] = {}
 
     # ---------------------------------------------------------------------------- the run
@@ -216,10 +219,22 @@ class _Run:
             self.recorder.phase = next(names) if generate else "forward"
             result = original(*args, **kwargs)
             self.phases.append(self.recorder.phase)
+            self._measure_cache(result)
             return result
 
         model.forward = forward
         self.recorder.phase = "prepare" if generate else "forward"
+
+    def _measure_cache(self, result: Any) -> None:
+        """Bytes of the cache on each device, as a phase leaves it."""
+        found: dict[torch.device, int] = dict(self.meter.phantom_bytes)
+        storages = set()
+        for _, tensor in cache_places(result):
+            device, storage = label_of(tensor), tensor.untyped_storage()
+            if device is not None and id(storage) not in storages:
+                storages.add(id(storage))
+                found[device] = found.get(device, 0) + rounded(storage.nbytes())
+        self.cache = found
 
     # ---------------------------------------------------------------------------- folding
 
@@ -278,11 +293,13 @@ class _Run:
             self.meter.touch(device, num_bytes, place)
         for device, num_bytes in call.kept_bytes.items():
             self.meter.add_phantom(device, num_bytes, place)
+        result = folding.repeat(call.outcome, args, kwargs, site.name)
         outer, self.execution.block = self.execution.block, site.name
-        try:
-            return folding.repeat(call.outcome, args, kwargs, site.name)
-        finally:
-            self.execution.block = outer
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.execution.made(tensor)
+        self.execution.block = outer
+        return result
 
     # ---------------------------------------------------------------------------- results
 
@@ -291,7 +308,7 @@ class _Run:
             DevicePeak(
                 device=str(device),
                 weight_bytes=self.weights.get(device, 0),
-                cache_bytes=max(use.now_bytes - self.weights.get(device, 0), 0),
+                cache_bytes=self.cache.get(device, 0),
                 peak_bytes=use.peak_bytes,
                 module=use.peak_place[0],
                 phase=use.peak_place[1],
