@@ -167,7 +167,7 @@ def _asker(tensor: torch.Tensor) -> _Asker:
         code = frame.f_code
         if code.co_filename.replace("\\", "/").endswith(_HOOKS) and "module" in frame.f_locals:
             return _hook_asker(frame.f_locals, code.co_name, tensor)
-        if source_lines.package_path(code.co_filename) is not None:
+        if source_lines.is_model_code(frame):
             return _Asker(kind="to")
         frame = frame.f_back
     return _Asker(kind="to")

@@ -10,50 +10,41 @@ from __future__ import annotations
 import functools
 import linecache
 import os
+import re
 import sys
-import sysconfig
-from types import FrameType
+from types import CodeType, FrameType
 
 from torch import nn
 
 from devplan.findings import SourceLine
 
-_CARRIERS = ("torch", "accelerate", "devplan", "functorch")
-_LIBRARY_FOLDERS = tuple(
-    sorted({os.path.realpath(sysconfig.get_paths()[key]) for key in ("purelib", "platlib")})
-)
-_STANDARD_LIBRARY = os.path.realpath(sysconfig.get_paths()["stdlib"])
-_OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_WRAPPERS = (
-    os.path.join("transformers", "utils", ""),
-    os.path.join("transformers", "integrations", "accelerate.py"),
-)
-"""Decorators of transformers around every forward."""
+_CARRIERS = frozenset({"torch", "accelerate", "devplan", "functorch", *sys.stdlib_module_names})
+_WRAPPERS = ("transformers.utils.", "transformers.integrations.accelerate")
+"""Modules of transformers whose decorators wrap every forward."""
+_INSTALLED = re.compile(r".*[\\/](?:site|dist)-packages[\\/]")
+
+
+def is_model_code(frame: FrameType) -> bool:
+    """Whether a frame runs the model's code, and not the code that carries it."""
+    module = frame.f_globals.get("__name__") or ""
+    return module.partition(".")[0] not in _CARRIERS and not module.startswith(_WRAPPERS)
 
 
 @functools.cache
-def package_path(filename: str) -> str | None:
-    """The path of a code file from its package on; None for files that carry the model's code."""
-    if filename.startswith("<"):
-        return None
-    path = os.path.realpath(filename)
-    for folder in _LIBRARY_FOLDERS:
-        if path.startswith(folder + os.sep):
-            relative = path[len(folder) + 1 :]
-            top = relative.split(os.sep)[0].removesuffix(".py")
-            carried = top in _CARRIERS or relative.startswith(_WRAPPERS)
-            return None if carried else relative.replace(os.sep, "/")
-    if path.startswith((_STANDARD_LIBRARY + os.sep, _OUR_FOLDER + os.sep)):
-        return None
-    here = os.path.realpath(os.getcwd()) + os.sep
-    return path[len(here) :] if path.startswith(here) else path
+def shown_path(filename: str) -> str:
+    """The path of a code file from its package on, or from the current folder."""
+    installed = _INSTALLED.match(filename)
+    if installed:
+        return filename[installed.end() :].replace("\\", "/")
+    here = os.getcwd() + os.sep
+    return filename[len(here) :] if filename.startswith(here) else filename
 
 
 def current_source() -> SourceLine | None:
     """The innermost line of the model's code that is running now."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if package_path(frame.f_code.co_filename) is not None:
+        if is_model_code(frame):
             return _line_of(frame)
         frame = frame.f_back
     return None
@@ -64,7 +55,7 @@ def current_stack(limit: int = 12) -> tuple[SourceLine, ...]:
     found: list[SourceLine] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and len(found) < limit:
-        if package_path(frame.f_code.co_filename) is not None:
+        if is_model_code(frame):
             found.append(_line_of(frame))
         frame = frame.f_back
     return tuple(reversed(found))
@@ -75,9 +66,8 @@ def stack_of(error: BaseException, limit: int = 12) -> tuple[SourceLine, ...]:
     found = []
     traceback = error.__traceback__
     while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if package_path(code.co_filename) is not None:
-            found.append(_line(code.co_filename, traceback.tb_lineno, code.co_name))
+        if is_model_code(traceback.tb_frame):
+            found.append(_line(traceback.tb_frame.f_code, traceback.tb_lineno))
         traceback = traceback.tb_next
     return tuple(found[-limit:])
 
@@ -94,13 +84,13 @@ def current_module() -> nn.Module | None:
 
 
 def _line_of(frame: FrameType) -> SourceLine:
-    return _line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    return _line(frame.f_code, frame.f_lineno)
 
 
-def _line(filename: str, line: int, function: str) -> SourceLine:
+def _line(code: CodeType, line: int) -> SourceLine:
     return SourceLine(
-        file=package_path(filename) or filename,
+        file=shown_path(code.co_filename),
         line=line,
-        function=function,
-        text=linecache.getline(filename, line).strip(),
+        function=code.co_name,
+        text=linecache.getline(code.co_filename, line).strip(),
     )
