@@ -56,7 +56,7 @@ class Recorder:
         stack = source_lines.current_stack()
         source = stack[-1] if stack else None
         module = self._module_name()
-        key = (op, mismatch.message, str(source), module, self.phase)
+        key = (op, mismatch.message, str(source), module)
         if key not in self.mismatches:
             self.mismatches[key] = MismatchEvent(
                 op=op,
