@@ -19,7 +19,6 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="devplan",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -46,8 +45,9 @@ def devplan(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit status; bad input becomes one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = app(args=arguments, prog_name="devplan", standalone_mode=False)
+        status = app(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
         sys.stdout.flush()
         return status or 0
     except UserCodeError as error:
@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not hasattr(error, "format_message"):
             raise
         command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
-        return _fail(f"devplan: {_sentence(error.format_message())}; see {command} --help")
+        said = _sentence(error.format_message())
+        return _fail(f"devplan: {said}{' ' if said.endswith('?') else '; '}see {command} --help")
 
 
 def _sentence(text: str) -> str:

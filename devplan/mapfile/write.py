@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from devplan.errors import InputError
-from devplan.mapfile.default_name import default_path, machine_label
+from devplan.machine.label import machine_label
+from devplan.mapfile.default_name import default_path
 from devplan.mapfile.document import to_document
 from devplan.mapfile.header import header_lines
 from devplan.mapfile.keys import MAP_FILE

@@ -17,9 +17,11 @@ from devplan.virtual.folding import Outcome, extrapolate
 from devplan.virtual.inputs import main_inputs
 from devplan.virtual.tracing import Trace, run_traced
 
-SMALL_TOKENS, MEDIUM_TOKENS = 24, 40
+SMALL_TOKENS, MEDIUM_TOKENS = 24, 120
 """Tokens of the two runs that give constant and slope.  More than the widest convolution of a
-state-space layer (4 in Mamba), fewer than any attention window in use (128 in gpt-oss)."""
+state-space layer (4 in Mamba), fewer than any attention window in use (128 in gpt-oss); the second
+is more than one chunk of the gated delta rule (64 tokens in Qwen3-Next), so that its loop over
+chunks shows as a growing number of ops."""
 
 MOST_TOKENS = 2**20
 """No context longer than this is looked at for windows."""

@@ -65,6 +65,17 @@ def remote_class_reference(source: ModelSource) -> str | None:
     None where the model brings no code.  It is the entry for the class that `architectures` names;
     where no entry is, the first of an auto class for generation, then any model.
     """
+    entry = _remote_entry(source)
+    return None if entry is None else entry[1]
+
+
+def remote_auto_class(source: ModelSource) -> str | None:
+    """The auto class of transformers that loads what `remote_class_reference` names."""
+    entry = _remote_entry(source)
+    return None if entry is None else entry[0]
+
+
+def _remote_entry(source: ModelSource) -> tuple[str, str] | None:
     auto_map = (source.config or {}).get("auto_map")
     if not isinstance(auto_map, dict):
         return None
@@ -73,13 +84,13 @@ def remote_class_reference(source: ModelSource) -> str | None:
         for key, value in auto_map.items()
         if key.startswith("AutoModel") and isinstance(value, str)
     }
-    for reference in references.values():
+    for key, reference in references.items():
         if reference.rpartition(".")[2] == source.class_name:
-            return reference
+            return key, reference
     for key in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModel"):
         if key in references:
-            return references[key]
-    return next(iter(references.values()), None)
+            return key, references[key]
+    return next(iter(references.items()), None)
 
 
 def _transformers_class(id: str, name: str) -> type | None:
