@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from torch import nn
 
@@ -34,7 +34,7 @@ class Model:
         return self.skeleton.model
 
 
-@lru_cache(maxsize=None)
+@cache
 def model(id: str) -> Model:
     """A catalogue model in bfloat16."""
     source = resolve(id)
