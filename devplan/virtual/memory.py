@@ -49,7 +49,6 @@ class MemoryMeter:
 
     def __init__(self) -> None:
         self.devices: dict[torch.device, DeviceUse] = defaultdict(DeviceUse)
-        self.phantom_bytes: dict[torch.device, int] = defaultdict(int)
         self._alive: dict[int, _StorageRef] = {}
 
     def count(self, tensor: torch.Tensor, device: torch.device, place: tuple[str, str]) -> None:
@@ -65,7 +64,6 @@ class MemoryMeter:
 
     def add_phantom(self, device: torch.device, num_bytes: int, place: tuple[str, str]) -> None:
         """Bytes of something that was not really run."""
-        self.phantom_bytes[device] += num_bytes
         self.devices[device].add(num_bytes, place)
 
     def touch(self, device: torch.device, num_bytes: int, place: tuple[str, str]) -> None:

@@ -18,9 +18,10 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from devplan.findings import MadeUpValue, MismatchEvent, OperandFact, TransferEvent
+from devplan.names import is_inside
 from devplan.virtual import source_lines
 from devplan.virtual.labels import maker_of
-from devplan.virtual.rules import Mismatch
+from devplan.virtual.rules import Mismatch, Operand
 
 _HOOKS = "accelerate/hooks.py"
 
@@ -51,12 +52,14 @@ class Recorder:
 
     # ------------------------------------------------------------------------------ recording
 
-    def mismatch(self, op: str, mismatch: Mismatch) -> None:
-        """An op that PyTorch would have refused."""
+    def mismatch(self, op: str, mismatch: Mismatch, leaves: list[Any]) -> None:
+        """An op that PyTorch would have refused; `leaves` are its flattened arguments."""
+        if mismatch.assumed:
+            self.assumed.add(op)
         stack = source_lines.current_stack()
         source = stack[-1] if stack else None
         module = self._module_name()
-        key = (op, mismatch.message, str(source), module)
+        key = (op, mismatch.message, str(source))
         if key not in self.mismatches:
             self.mismatches[key] = MismatchEvent(
                 op=op,
@@ -65,7 +68,7 @@ class Recorder:
                 module=module,
                 source=source,
                 stack=stack,
-                operands=tuple(self._operand(operand) for operand in mismatch.operands),
+                operands=tuple(self._operand(operand, leaves) for operand in mismatch.operands),
                 phase=self.phase,
                 count=0,
             )
@@ -74,7 +77,11 @@ class Recorder:
     def transfer(self, tensor: torch.Tensor, source: torch.device, target: torch.device) -> None:
         """A copy of a tensor from one device to another."""
         asker = _asker(tensor)
-        module = self._names.get(id(asker.module), "") if asker.module is not None else ""
+        module = (
+            self._names.get(id(asker.module), "")
+            if asker.module is not None
+            else self._module_name()
+        )
         num_bytes = tensor.numel() * tensor.element_size()
         line = None if asker.kind != "to" else source_lines.current_source()
         key = (
@@ -86,7 +93,7 @@ class Recorder:
                 source_device=str(source),
                 target_device=str(target),
                 asked_by=asker.kind,
-                module=module if asker.kind != "to" else self._module_name(),
+                module=module,
                 argument=asker.argument,
                 maker=maker_of(tensor),
                 source=line,
@@ -122,11 +129,22 @@ class Recorder:
         """What happened since."""
         return self._log[mark:]
 
-    def repeat(self, events: list[tuple[str, Any]]) -> None:
-        """Count events once more, for a layer that was folded into another."""
+    def repeat(self, events: list[tuple[str, Any]], ran: str, stands_for: str) -> None:
+        """Record the events of block `ran` once more, as those of a block folded into it."""
         for kind, key in events:
-            recorded = getattr(self, kind)
-            recorded[key] = replace(recorded[key], count=recorded[key].count + 1)
+            if kind == "mismatches":  # one place in the code: the count says how often
+                self._count(kind, key)
+            else:
+                self._repeat_transfer(self.transfers[key], key, ran, stands_for)
+
+    def _repeat_transfer(self, event: TransferEvent, key: Any, ran: str, stands_for: str) -> None:
+        if not is_inside(event.module, ran):
+            self._count("transfers", key)
+            return
+        module = stands_for + event.module[len(ran) :]
+        own_key = (*key[:3], module, *key[4:])
+        self.transfers.setdefault(own_key, replace(event, module=module, count=0))
+        self._count("transfers", own_key)
 
     # -------------------------------------------------------------------------------- results
 
@@ -140,14 +158,14 @@ class Recorder:
         module = source_lines.current_module()
         return self._names.get(id(module), "") if module is not None else ""
 
-    def _operand(self, operand: Any) -> OperandFact:
+    def _operand(self, operand: Operand, leaves: list[Any]) -> OperandFact:
         return OperandFact(
-            argument=operand.argument,
+            argument=operand.path,
             device=str(operand.device),
             shape=tuple(operand.shape),
             dtype=str(operand.dtype).removeprefix("torch."),
-            num_bytes=operand.bytes,
-            name=self._tensor_names.get(operand.tensor_id),
+            num_bytes=operand.num_bytes,
+            name=self._tensor_names.get(id(leaves[operand.position])),
         )
 
 

@@ -30,11 +30,11 @@ from devplan.virtual.answers import Answers
 from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import label_of, mark
+from devplan.virtual.labels import label_of, maker_of, mark
 from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map
 from devplan.virtual.recording import Recorder
-from devplan.virtual.rules import judge
+from devplan.virtual.rules import Verdict, judge, judge_function
 from devplan.virtual.tracing import restored, signatures
 
 DECODE_STEPS = 2
@@ -52,8 +52,22 @@ class SplitExecution(Execution):
 
     def result_device(self, func, args: tuple, kwargs: dict) -> torch.device | None:
         verdict = judge(func, args, kwargs)
+        if verdict.named:
+            # [named] what reaches us here is the device of the stand-in, not the virtual one: a
+            # factory is labelled by the answers above, `new_empty` lies where its tensor lies.
+            return super().result_device(func, args, kwargs)
+        return self._heard(verdict, str(func), args, kwargs)
+
+    def attention(self, func, args: tuple, kwargs: dict) -> torch.Tensor:
+        verdict = judge_function(func, args, kwargs)
+        device = self._heard(verdict, "aten.scaled_dot_product_attention.default", args, kwargs)
+        result = super().attention(func, args, kwargs)
+        return mark(result, device, self.block)
+
+    def _heard(self, verdict: Verdict, op: str, args: tuple, kwargs: dict) -> torch.device | None:
+        """Record what the verdict says, and give the device of the result."""
         if verdict.mismatch is not None:
-            self.recorder.mismatch(str(func), verdict.mismatch)
+            self.recorder.mismatch(op, verdict.mismatch, tree_leaves((args, kwargs)))
         return verdict.device
 
     def made(self, tensor: torch.Tensor) -> None:
@@ -164,6 +178,7 @@ class _Run:
         self.weights: dict[torch.device, int] = {}
         self.cache: dict[torch.device, int] = {}
         self.known: dict[Any, _Call] = {}
+        self.stands_for: dict[str | None, set[str]] = {}
 
     # ---------------------------------------------------------------------------- the run
 
@@ -226,14 +241,15 @@ class _Run:
         self.recorder.phase = "prepare" if generate else "forward"
 
     def _measure_cache(self, result: Any) -> None:
-        """Bytes of the cache on each device, as a phase leaves it."""
-        found: dict[torch.device, int] = dict(self.meter.phantom_bytes)
+        """Bytes of the cache on each device as a phase leaves it, folded layers included."""
+        found: dict[torch.device, int] = {}
         storages = set()
         for _, tensor in cache_places(result):
             device, storage = label_of(tensor), tensor.untyped_storage()
             if device is not None and id(storage) not in storages:
                 storages.add(id(storage))
-                found[device] = found.get(device, 0) + rounded(storage.nbytes())
+                num_layers = 1 + len(self.stands_for.get(maker_of(tensor), ()))
+                found[device] = found.get(device, 0) + num_layers * rounded(storage.nbytes())
         self.cache = found
 
     # ---------------------------------------------------------------------------- folding
@@ -287,7 +303,8 @@ class _Run:
         return result
 
     def _repeat(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> Any:
-        self.recorder.repeat(call.events)
+        self.stands_for.setdefault(call.outcome.maker, set()).add(site.name)
+        self.recorder.repeat(call.events, call.outcome.maker, site.name)
         place = (site.name, self.recorder.phase)
         for device, num_bytes in call.peak_bytes.items():
             self.meter.touch(device, num_bytes, place)
