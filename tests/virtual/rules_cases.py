@@ -346,6 +346,11 @@ ELEMENTWISE = [
         cpu="Trying to pass too many CPU scalars to non-CPU kernel!",
         gpu=TWO_NEAR,
     ),
+    both(
+        "addcdiv 0-dim",
+        TWO_NEAR,
+        lambda n, f: torch.addcdiv(n(x()), n(x()), f(scalar())),
+    ),
     split(
         "lerp, 0-dim weight",
         lambda n, f: torch.lerp(n(x()), n(x()), f(scalar())),

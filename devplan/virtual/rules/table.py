@@ -53,7 +53,7 @@ FAMILIES: dict[str, Rule] = {
     # Binary and ternary arithmetic, comparisons, bits: aten/src/ATen/native/BinaryOps.cpp,
     # PointwiseOps.cpp, Lerp.cpp; all configured with allow_cpu_scalars.
     **_each("add sub mul div rsub floor_divide fmod remainder pow atan2 hypot", _ELEMENTWISE),
-    **_each("copysign xlogy heaviside ldexp lerp addcmul addcdiv", _ELEMENTWISE),
+    **_each("copysign xlogy heaviside ldexp lerp addcmul", _ELEMENTWISE),
     **_each("eq ne ge gt le lt maximum minimum fmax fmin", _ELEMENTWISE),
     **_each("bitwise_and bitwise_or bitwise_xor", _ELEMENTWISE),
     **_each("bitwise_left_shift bitwise_right_shift", _ELEMENTWISE),
@@ -71,7 +71,9 @@ FAMILIES: dict[str, Rule] = {
     # Composed of those: Distance.cpp, Loss.cpp, Linear.cpp.
     **_each("dist allclose mse_loss smooth_l1_loss soft_margin_loss", _ELEMENTWISE),
     **_each("binary_cross_entropy_with_logits _trilinear", _ELEMENTWISE),
-    # Iterators that allow no CPU scalar: TensorFactories.cpp complex_out, Loss.cu, index_fill_.
+    # Iterators that allow no CPU scalar: TensorFactories.cpp complex_out, PointwiseOps.cpp
+    # addcdiv (unlike addcmul beside it), Loss.cu.
+    "addcdiv": _ELEMENTWISE_STRICT,
     **_each("complex polar binary_cross_entropy binomial bernoulli", _ELEMENTWISE_STRICT),
     "where": Where(),
     # Advanced indexing.
