@@ -463,7 +463,6 @@ MATRICES = [
         "Expected query, key, and value to have the same device type, but got query.device: {near} "
         "key.device: {far} and value.device: {near} instead.",
         lambda n, f: _attend(n, f, None),
-        same_words=False,
     ),
     both(
         "attention, mask",

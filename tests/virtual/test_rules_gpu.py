@@ -1,8 +1,8 @@
 """The rules against real GPUs: the same code, run for real and foretold from labels.
 
-Every case of ``rules_cases`` runs with real ``cuda:0`` tensors near and CPU tensors far, and, where
-there are two GPUs, with ``cuda:1`` far.  Whether it raises must be what the rules said for labels of
-those names; where CUDA takes the call apart as the CPU does, the words must be the same too.
+Every case of ``rules_cases`` runs with real ``cuda:0`` tensors near and CPU tensors far, and,
+where there are two GPUs, with ``cuda:1`` far.  Whether it raises must be what the rules said for
+labels of those names; where CUDA takes the call apart as the CPU does, the words must be the same.
 
 torch words the comparison in the wrappers in two ways; both are accepted.
 """
@@ -24,7 +24,8 @@ pytestmark = [
 ]
 
 _YOUNG = re.compile(
-    r"but got (?P<argument>\S+) is on (?P<odd>\S+), different from other tensors on (?P<common>\S+) "
+    r"but got (?P<argument>\S+) is on (?P<odd>\S+), "
+    r"different from other tensors on (?P<common>\S+) "
     r"\(when checking argument in method (?P<method>\w+)\)"
 )
 

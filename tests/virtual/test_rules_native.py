@@ -72,6 +72,12 @@ def test_no_rule_is_for_an_op_that_does_not_exist():
     assert [name for name in EXACT if overload(name) is None] == []
 
 
+def test_every_rule_says_where_it_is_written_down():
+    for rule in [*FAMILIES.values(), *EXACT.values()]:
+        assert rule.name
+        assert any(part in rule.source for part in ("aten/src/", "torchgen/"))
+
+
 def test_the_facts_hold_what_pytorch_users_have_seen():
     checked = native_facts().checked
     # Messages from issue trackers name these wrappers.
