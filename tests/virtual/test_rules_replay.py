@@ -31,7 +31,6 @@ aten = torch.ops.aten
 
 NOT_COMPARED_ON_META = {
     # The meta kernel returns its operand and looks at nothing.
-    "aten.bernoulli_.Tensor",
     "aten.floor_divide_.Tensor",
     "aten.__ilshift__.Tensor",
     "aten.__irshift__.Tensor",

@@ -74,7 +74,7 @@ FAMILIES: dict[str, Rule] = {
     # Iterators that allow no CPU scalar: TensorFactories.cpp complex_out, PointwiseOps.cpp
     # addcdiv (unlike addcmul beside it), Loss.cu.
     "addcdiv": _ELEMENTWISE_STRICT,
-    **_each("complex polar binary_cross_entropy binomial bernoulli", _ELEMENTWISE_STRICT),
+    **_each("complex polar binary_cross_entropy binomial", _ELEMENTWISE_STRICT),
     "where": Where(),
     # Advanced indexing.
     **_each("index _unsafe_index", ReadIndexed()),
@@ -101,7 +101,7 @@ FAMILIES: dict[str, Rule] = {
     # What crosses devices, and what reads sizes or numbers only.
     **_each("copy _copy_from _copy_from_and_resize _foreach_copy", _CROSSING),
     **_each("slice_scatter select_scatter diagonal_scatter as_strided_scatter", _CROSSING),
-    **_each("fill linspace logspace randint_like", _CROSSING),
+    **_each("fill bernoulli linspace logspace randint_like", _CROSSING),
     **_each("is_same_size is_set_to resize_as _has_same_storage_numel", _CROSSING),
     **_each("expand_as view_as reshape_as", _CROSSING),
     **_each("type_as to", _BESIDE_OTHER),
