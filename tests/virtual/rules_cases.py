@@ -346,6 +346,11 @@ ELEMENTWISE = [
         cpu="Trying to pass too many CPU scalars to non-CPU kernel!",
         gpu=TWO_NEAR,
     ),
+    both(
+        "addcdiv 0-dim",
+        TWO_NEAR,
+        lambda n, f: torch.addcdiv(n(x()), n(x()), f(scalar())),
+    ),
     split(
         "lerp, 0-dim weight",
         lambda n, f: torch.lerp(n(x()), n(x()), f(scalar())),
@@ -458,7 +463,6 @@ MATRICES = [
         "Expected query, key, and value to have the same device type, but got query.device: {near} "
         "key.device: {far} and value.device: {near} instead.",
         lambda n, f: _attend(n, f, None),
-        same_words=False,
     ),
     both(
         "attention, mask",

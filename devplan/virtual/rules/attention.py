@@ -13,7 +13,7 @@ import torch
 
 from devplan.virtual.rules.call import Call
 from devplan.virtual.rules.checked import checked_as
-from devplan.virtual.rules.rule import Clash
+from devplan.virtual.rules.rule import Clash, clash_at, gathering_place
 from devplan.virtual.rules.worded import Worded
 
 _OPERANDS = Worded(
@@ -45,7 +45,10 @@ class Attention:
     )
 
     def weigh(self, call: Call) -> Clash | None:
-        return _OPERANDS.weigh(call) or _MASK.weigh(call)
+        clash = _OPERANDS.weigh(call) or _MASK.weigh(call)
+        if clash is None:
+            return None
+        return clash_at(clash.message, gathering_place(call.seen), call.seen)
 
     def home(self, call: Call) -> torch.device:
         return call.of("query")[0].device

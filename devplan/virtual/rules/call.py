@@ -10,10 +10,8 @@ and dicts are opened, everything else (``None`` included) is one leaf.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,8 +19,7 @@ from devplan.virtual.labels import CPU, label_of
 from devplan.virtual.rules.verdict import Operand
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class Seen(NamedTuple):  # made for every op that mixes devices: a dataclass takes 5 times longer
     """A tensor operand with its virtual device; an unlabelled tensor lies on the CPU."""
 
     argument: str
@@ -55,8 +52,7 @@ class Seen:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """An op with its tensor operands in the order of the arguments."""
 
     func: Any
@@ -81,33 +77,23 @@ def argument_names(func) -> tuple[tuple[str, bool], ...]:
 def read_call(func, args: tuple, kwargs: dict) -> Call:
     """Name every tensor of a call, with its path and position."""
     names = argument_names(func)
-    writes = dict(names)
-    given = [(names[i][0], item) for i, item in enumerate(args)] + list(kwargs.items())
+    given = {name: item for (name, _), item in zip(names, args, strict=False)}
+    given.update(kwargs)
+    written = {name for name, is_written in names if is_written}
     seen: list[Seen] = []
     position = 0
-    for name, item in given:
+    for name, item in given.items():
         for path, leaf in _leaves(name, item):
             if isinstance(leaf, torch.Tensor):
-                seen.append(
-                    Seen(
-                        argument=name,
-                        path=path,
-                        position=position,
-                        device=label_of(leaf) or CPU,
-                        tensor=leaf,
-                        is_output=writes.get(name, False),
-                    )
-                )
+                device = label_of(leaf) or CPU
+                seen.append(Seen(name, path, position, device, leaf, name in written))
             position += 1
-    return Call(func=func, seen=tuple(seen), values=dict(given))
+    return Call(func, tuple(seen), given)
 
 
-def _leaves(path: str, item: Any) -> Iterator[tuple[str, Any]]:
+def _leaves(path: str, item: Any) -> list[tuple[str, Any]]:
     if type(item) in (list, tuple):
-        for i, part in enumerate(item):
-            yield from _leaves(f"{path}[{i}]", part)
-    elif type(item) is dict:
-        for key, part in item.items():
-            yield from _leaves(f"{path}[{key!r}]", part)
-    else:
-        yield path, item
+        return [leaf for i, part in enumerate(item) for leaf in _leaves(f"{path}[{i}]", part)]
+    if type(item) is dict:
+        return [leaf for key, part in item.items() for leaf in _leaves(f"{path}[{key!r}]", part)]
+    return [(path, item)]

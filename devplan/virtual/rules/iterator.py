@@ -101,10 +101,12 @@ class Pairwise:
         for item in call.seen:
             if item.path != item.argument:
                 groups.setdefault(item.path.removeprefix(item.argument), []).append(item)
-        for group in groups.values():
-            if clash := _weigh_operands(tuple(group), 1):
-                return clash
-        return None
+        weighed = [(group, _weigh_operands(tuple(group), 1)) for group in groups.values()]
+        clashes = [(group, clash) for group, clash in weighed if clash]
+        if not clashes:
+            return None
+        first = clashes[0][1]
+        return clash_at(first.message, first.target, [x for group, _ in clashes for x in group])
 
     def home(self, call: Call) -> torch.device:
         return call.seen[0].device

@@ -27,7 +27,7 @@ from devplan.virtual.rules.verdict import Mismatch, Verdict
 
 _NO_TENSOR, _TENSOR, _LIST = range(3)
 _UNSEEN: Any = object()
-_UNANIMOUS: dict[torch.device | None, Verdict] = {}
+_APART: Any = object()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,44 +60,55 @@ def judge(func, args: tuple, kwargs: dict | None = None) -> Verdict:
     plan = plan_of(func)
     common = _UNSEEN
     for kind, item in zip(plan.kinds, args, strict=False):
-        if kind == _NO_TENSOR or item is None:
-            continue
-        if kind == _LIST:
-            for part in item:
-                if isinstance(part, torch.Tensor):
-                    label = label_of(part)
+        if kind == _TENSOR:
+            if isinstance(item, torch.Tensor):
+                label = label_of(item)
+                if label is not common:
                     if common is _UNSEEN:
                         common = label
-                    elif label is not common and label != common:
+                    elif label != common:
                         return _weighed(plan, func, args, kwargs or {})
-        elif isinstance(item, torch.Tensor):
-            label = label_of(item)
-            if common is _UNSEEN:
-                common = label
-            elif label is not common and label != common:
+        elif kind == _LIST and item is not None:
+            common = _common_label(item, common)
+            if common is _APART:
                 return _weighed(plan, func, args, kwargs or {})
     if kwargs:
-        for item in kwargs.values():
-            if isinstance(item, (torch.Tensor, list)):
-                for part in [item] if isinstance(item, torch.Tensor) else item:
-                    if isinstance(part, torch.Tensor):
-                        label = label_of(part)
-                        if common is _UNSEEN:
-                            common = label
-                        elif label is not common and label != common:
-                            return _weighed(plan, func, args, kwargs)
-        if kwargs.get("device") is not None:
-            return Verdict(device=torch.device(kwargs["device"]), named=True)
+        common = _common_label(_flattened(kwargs.values()), common)
+        if common is _APART:
+            return _weighed(plan, func, args, kwargs)
+        if (device := kwargs.get("device")) is not None:
+            return _named(torch.device(device))
     if plan.always_weighed or plan.device_position is not None:
         return _weighed(plan, func, args, kwargs or {})
     return _unanimous(None if common is _UNSEEN else common)
 
 
+def _common_label(items: Iterable, common: Any) -> Any:
+    """The label that all tensors share, with those before; `_APART` where there is none."""
+    for item in items:
+        if isinstance(item, torch.Tensor):
+            label = label_of(item)
+            if label is not common:
+                if common is _UNSEEN:
+                    common = label
+                elif label != common:
+                    return _APART
+    return common
+
+
+def _flattened(items: Iterable) -> list:
+    """Keyword arguments are numbers, tensors or (``out`` of a list op) lists of tensors."""
+    return [part for item in items for part in (item if type(item) is list else (item,))]
+
+
+@cache
 def _unanimous(device: torch.device | None) -> Verdict:
-    verdict = _UNANIMOUS.get(device)
-    if verdict is None:
-        verdict = _UNANIMOUS[device] = Verdict(device=device)
-    return verdict
+    return Verdict(device=device)
+
+
+@cache
+def _named(device: torch.device) -> Verdict:
+    return Verdict(device=device, named=True)
 
 
 def _weighed(plan: Plan, func, args: tuple, kwargs: dict) -> Verdict:
@@ -108,7 +119,7 @@ def _weighed(plan: Plan, func, args: tuple, kwargs: dict) -> Verdict:
         return Verdict(device=clash.target, mismatch=_mismatch(plan.rule, call, clash))
     named = call.values.get("device")
     if named is not None:
-        return Verdict(device=torch.device(named), named=True)
+        return _named(torch.device(named))
     return _unanimous(plan.rule.home(call) if call.seen else None)
 
 

@@ -53,7 +53,7 @@ FAMILIES: dict[str, Rule] = {
     # Binary and ternary arithmetic, comparisons, bits: aten/src/ATen/native/BinaryOps.cpp,
     # PointwiseOps.cpp, Lerp.cpp; all configured with allow_cpu_scalars.
     **_each("add sub mul div rsub floor_divide fmod remainder pow atan2 hypot", _ELEMENTWISE),
-    **_each("copysign xlogy heaviside ldexp lerp addcmul addcdiv", _ELEMENTWISE),
+    **_each("copysign xlogy heaviside ldexp lerp addcmul", _ELEMENTWISE),
     **_each("eq ne ge gt le lt maximum minimum fmax fmin", _ELEMENTWISE),
     **_each("bitwise_and bitwise_or bitwise_xor", _ELEMENTWISE),
     **_each("bitwise_left_shift bitwise_right_shift", _ELEMENTWISE),
@@ -71,8 +71,10 @@ FAMILIES: dict[str, Rule] = {
     # Composed of those: Distance.cpp, Loss.cpp, Linear.cpp.
     **_each("dist allclose mse_loss smooth_l1_loss soft_margin_loss", _ELEMENTWISE),
     **_each("binary_cross_entropy_with_logits _trilinear", _ELEMENTWISE),
-    # Iterators that allow no CPU scalar: TensorFactories.cpp complex_out, Loss.cu, index_fill_.
-    **_each("complex polar binary_cross_entropy binomial bernoulli", _ELEMENTWISE_STRICT),
+    # Iterators that allow no CPU scalar: TensorFactories.cpp complex_out, PointwiseOps.cpp
+    # addcdiv (unlike addcmul beside it), Loss.cu.
+    "addcdiv": _ELEMENTWISE_STRICT,
+    **_each("complex polar binary_cross_entropy binomial", _ELEMENTWISE_STRICT),
     "where": Where(),
     # Advanced indexing.
     **_each("index _unsafe_index", ReadIndexed()),
@@ -99,7 +101,7 @@ FAMILIES: dict[str, Rule] = {
     # What crosses devices, and what reads sizes or numbers only.
     **_each("copy _copy_from _copy_from_and_resize _foreach_copy", _CROSSING),
     **_each("slice_scatter select_scatter diagonal_scatter as_strided_scatter", _CROSSING),
-    **_each("fill linspace logspace randint_like", _CROSSING),
+    **_each("fill bernoulli linspace logspace randint_like", _CROSSING),
     **_each("is_same_size is_set_to resize_as _has_same_storage_numel", _CROSSING),
     **_each("expand_as view_as reshape_as", _CROSSING),
     **_each("type_as to", _BESIDE_OTHER),
