@@ -23,7 +23,7 @@ def cache_places(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
     """Tensors in nested containers and plain objects; a cache may be any of them."""
-    if id(value) in seen or isinstance(value, (nn.Module, type, str)):
+    if id(value) in seen or isinstance(value, (type, str)) or _is_part_of_model(value):
         return
     seen.add(id(value))
     if isinstance(value, torch.Tensor):
@@ -38,3 +38,8 @@ def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, torch.T
     elif hasattr(value, "__dict__") and not hasattr(value, "to_diff_dict"):  # no configurations
         for name, item in vars(value).items():
             yield from _walk(item, f"{place}.{name}", seen)
+
+
+def _is_part_of_model(value: Any) -> bool:
+    """A module with parameters; caches themselves were modules in transformers 4.46 to 4.48."""
+    return isinstance(value, nn.Module) and next(value.parameters(), None) is not None

@@ -30,12 +30,12 @@ from devplan.virtual.answers import Answers
 from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import label_of, maker_of, mark
+from devplan.virtual.labels import CPU, label_of, maker_of, mark
 from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map
 from devplan.virtual.recording import Recorder
 from devplan.virtual.rules import Verdict, judge, judge_function
-from devplan.virtual.tracing import restored, signatures
+from devplan.virtual.tracing import restored
 
 DECODE_STEPS = 2
 """Steps with the cache after the prefill: the first grows what prefill made, the second what a
@@ -50,12 +50,14 @@ class SplitExecution(Execution):
         self.recorder = recorder
         self.meter = meter
 
-    def result_device(self, func, args: tuple, kwargs: dict) -> torch.device | None:
+    def result_device(
+        self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor]
+    ) -> torch.device | None:
         verdict = judge(func, args, kwargs)
         if verdict.named:
             # [named] what reaches us here is the device of the stand-in, not the virtual one: a
             # factory is labelled by the answers above, `new_empty` lies where its tensor lies.
-            return super().result_device(func, args, kwargs)
+            return super().result_device(func, args, kwargs, tensors)
         return self._heard(verdict, str(func), args, kwargs)
 
     def attention(self, func, args: tuple, kwargs: dict) -> torch.Tensor:
@@ -186,7 +188,7 @@ class _Run:
         split = self.split
         self.recorder.phase = "dispatch"
         try:
-            with Answers(self.execution), self.execution:
+            with torch.device(CPU), Answers(self.execution), self.execution:
                 attach_hooks(split.model, split.device_map, split.main_device)
         except Exception as error:  # accelerate refuses the map
             return _model_error(error, "dispatch")
@@ -212,7 +214,7 @@ class _Run:
         self._follow_phases(generate)
         model = self.split.model
         try:
-            with Answers(self.execution), self.execution:
+            with torch.device(CPU), Answers(self.execution), self.execution:
                 if generate:
                     steps = DECODE_STEPS + 1
                     model.generate(
@@ -255,7 +257,7 @@ class _Run:
     # ---------------------------------------------------------------------------- folding
 
     def _wrap_blocks(self) -> None:
-        known = signatures(self.split.sites, self.split.config) if self.fold else {}
+        known = folding.stack_signatures(self.split.sites, self.split.config) if self.fold else {}
         for site in self.split.sites:
             if site.module is not None:
                 self._wrap(site, known.get(site.name))
