@@ -79,7 +79,7 @@ def _module_signature(module: nn.Module, index: int) -> Hashable:
 
 
 def _tensor_signature(tensor: torch.Tensor | None) -> Hashable:
-    return None if tensor is None else (tuple(tensor.shape), tensor.dtype)
+    return None if tensor is None else (tuple(tensor.shape), tensor.dtype, label_of(tensor))
 
 
 def _attribute_signature(value: Any, index: int) -> Hashable:
@@ -116,7 +116,7 @@ def call_signature(args: tuple, kwargs: Mapping[str, Any]) -> Hashable:
     """Equal for calls that a layer cannot tell apart, but for values of its tensors."""
     leaves, spec = tree_flatten((args, dict(kwargs)))
     return str(spec), tuple(
-        (_tensor_signature(leaf), label_of(leaf))
+        _tensor_signature(leaf)
         if isinstance(leaf, torch.Tensor)
         else (leaf if isinstance(leaf, _PLAIN) else type(leaf))
         for leaf in leaves
@@ -195,3 +195,14 @@ def extrapolate(first: Outcome, second: Outcome, steps: float) -> Outcome | None
         else:
             return None
     return Outcome(maker=first.maker, leaves=tuple(leaves), spec=first.spec)
+
+
+def made_tensors(
+    outcome: Outcome,
+) -> list[tuple[tuple[int, ...], torch.dtype, torch.device | None]]:
+    """Shape, dtype and device of the tensors that each repetition makes anew."""
+    return [
+        (leaf.shape, leaf.dtype, leaf.device)
+        for leaf in outcome.leaves
+        if isinstance(leaf, _Shaped)
+    ]

@@ -122,7 +122,7 @@ def run_traced(
             name: mark(value, MAIN, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
-        with torch.device(CPU), Answers(), execution:
+        with torch.device(CPU), Answers(execution), execution:
             trace.output = model(**placed_inputs)
         trace.attributes = _made_attributes(sites)
     trace.num_ops = execution.num_ops
