@@ -39,6 +39,7 @@ class Answers(TorchFunctionMode):
             return handler(self, func, args, kwargs or {})
         if kwargs and kwargs.get("device") is not None:
             return make(func, args, kwargs)
+        self.execution.caller = args
         return func(*args, **(kwargs or {}))
 
     def _device(self, func, args, kwargs) -> torch.device:
