@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from devplan.dtypes import dtype_name
+from devplan.errors import InputError
 from devplan.graph import build_graph
 from devplan.main_device import main_device_notes
 from devplan.mapfile import contract_entries
@@ -110,7 +111,7 @@ def suggest(
         request, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
     )
     progress("running it virtually")
-    profile = profile_skeleton(skeleton, source, workload)
+    profile = _profile(skeleton, source, workload)
     graph = build_graph(profile)
     progress(f"placing {len(graph.blocks)} blocks on {len(machine.cards)} cards")
     result = plan_placement(
@@ -144,6 +145,13 @@ def suggest(
         ),
         notes=notes,
     )
+
+
+def _profile(skeleton: Skeleton, source: ModelSource, workload: Workload) -> Profile:
+    try:
+        return profile_skeleton(skeleton, source, workload)
+    except InputError as error:  # of its quantization config, which does not know whose it is
+        raise InputError(f"{source.id}: {error}") from error
 
 
 def _alternatives(

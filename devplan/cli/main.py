@@ -17,6 +17,8 @@ COULD_NOT_RUN = 2
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
+INTERRUPTED_LINE = "devplan: interrupted"
+
 app = typer.Typer(
     name="devplan",
     add_completion=False,
@@ -49,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
         sys.stdout.flush()
-        return status or 0
+        # [interrupts] newer releases of typer turn them into this status themselves, silently.
+        return _fail(INTERRUPTED_LINE, INTERRUPTED) if status == INTERRUPTED else status or 0
     except UserCodeError as error:
         return _fail(f"{error.traceback_text.rstrip()}\ndevplan: {error}")
     except DevplanError as error:
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COULD_NOT_RUN
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("devplan: interrupted", INTERRUPTED)
+        return _fail(INTERRUPTED_LINE, INTERRUPTED)
     except Exception as error:
         # [usage errors] typer brings its own copy of click, or uses the one that is installed;
         # both know how to say what is wrong with the command line.

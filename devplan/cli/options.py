@@ -24,6 +24,9 @@ from devplan.workload import DEFAULT_BATCH, WorkloadRequest
 LARGEST_BATCH = 2**20
 LARGEST_CONTEXT = 2**30
 
+# What from_pretrained calls the dtype of the checkpoint.
+AUTO = "auto"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Typed:
@@ -133,14 +136,14 @@ def _count(typed: Typed, settings: Settings, key: str, what: str, largest: int) 
     if not 1 <= count <= largest:
         with _named(settings, key, typed):
             raise InputError(
-                f"--{key} {text or repr(text)}: give a whole number of {what}, 1 to {largest}"
+                f"--{key} {text or repr(text)}: give a whole number of {what}, 1 to {largest:,}"
             )
     return count
 
 
 def _dtype(typed: Typed, settings: Settings, key: str, full_name: Any) -> str | None:
     value = _first_or_none(getattr(typed, key), getattr(settings, key))
-    if value is None:
+    if value is None or value.strip().lower() == AUTO:
         return None
     with _named(settings, key, typed):
         try:

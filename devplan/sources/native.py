@@ -170,13 +170,27 @@ def _unknown_type(source: ModelSource) -> InputError:
 
 def _unknown_class(library: str, source: ModelSource) -> InputError:
     module = _library(library)
-    # `AutoModel` and its kin are no models; diffusers' `AutoencoderKL` is one.
-    known = [name for name in dir(module) if not re.match(r"_|Auto[A-Z]", name)]
-    what = source.class_name or f"a model class for {(source.config or {}).get('model_type')!r}"
+    named = source.class_name
+    known = [name for name in dir(module) if not _NO_MODEL.search(name)]
+    what = named or f"a model class for {(source.config or {}).get('model_type')!r}"
+    hint = nearest(what, [name for name in known if name != named])
+    if named is not None and named in dir(module):
+        return InputError(
+            f"{source.id} names {named}, which is no model of {library} {module.__version__}; name "
+            f'the class of the model under "architectures" of its config.json{hint}'
+        )
     return InputError(
         f"{source.id} needs {what}, which {library} {module.__version__} does not have; upgrade "
-        f"{library}, or correct the name in its config.json{nearest(what, known)}"
+        f"{library}, or correct the name in its config.json{hint}"
     )
+
+
+# Names of the libraries that are no model: private ones, functions and constants, `AutoModel` and
+# its kin (not diffusers' `AutoencoderKL`), and what belongs beside a model.
+_NO_MODEL = re.compile(
+    r"^_|^[a-z]|^[A-Z0-9_]+$|^Auto[A-Z]|"
+    r"(Config|Tokenizer|Fast|Backend|Processor|Extractor|Output|Pipeline)$"
+)
 
 
 def _library(name: str) -> Any:

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from quant_skeletons import DTYPE
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -20,6 +19,7 @@ from devplan.dtypes import dtype_name, parse_dtype
 from devplan.errors import InputError
 from devplan.profile.dtypes import default_dtype, dtype_exceptions
 from devplan.profile.tree import named_modules, named_parameters
+from tests.profile.quant_skeletons import DTYPE
 
 TINY_LLAMA = {
     "hidden_size": 16,

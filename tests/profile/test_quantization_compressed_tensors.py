@@ -12,10 +12,10 @@ from copy import deepcopy
 import pytest
 import torch
 import transformers
-from quant_skeletons import BF16, DTYPE, TINY, buffer_bytes, skeleton, total_bytes
 
 from devplan.errors import InputError
 from devplan.profile.quantization import quantized_bytes
+from tests.profile.quant_skeletons import BF16, DTYPE, TINY, buffer_bytes, skeleton, total_bytes
 
 INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}
 UNPACKS = int(transformers.__version__.split(".")[0]) >= 5

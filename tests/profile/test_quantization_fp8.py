@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from quant_skeletons import BF16, TINY, TINY_MOE, buffer_bytes, skeleton, total_bytes
 
 from devplan.errors import InputError
 from devplan.profile.quantization import quantized_bytes
+from tests.profile.quant_skeletons import BF16, TINY, TINY_MOE, buffer_bytes, skeleton, total_bytes
 
 FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 import transformers
-from quant_skeletons import BF16, DTYPE, TINY, TINY_MOE, skeleton, total_bytes
 
 from devplan.errors import InputError
 from devplan.profile.parameters import parameter_bytes
 from devplan.profile.quantization import quantized_bytes
 from devplan.profile.stored import stored_bytes
+from tests.profile.quant_skeletons import BF16, DTYPE, TINY, TINY_MOE, skeleton, total_bytes
 
 
 @dataclass(frozen=True)

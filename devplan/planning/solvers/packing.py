@@ -46,7 +46,7 @@ def pack_within(
 
 
 def fits(problem: Problem, *, max_steps: int = MAX_STEPS) -> bool:
-    """Whether an assignment within the budgets was found, however many transfers it has."""
+    """Whether an assignment within the budgets was found; its transfers are not asked for."""
     return _trial(problem, _Sizes(problem), Fraction(1), max_steps).assignment is not None
 
 
