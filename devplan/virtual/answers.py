@@ -40,7 +40,10 @@ class Answers(TorchFunctionMode):
         if kwargs and kwargs.get("device") is not None:
             return make(func, args, kwargs)
         self.execution.caller = args
-        return func(*args, **(kwargs or {}))
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.execution.caller = ()  # a reference kept would keep memory counted
 
     def _device(self, func, args, kwargs) -> torch.device:
         return label_of(args[0]) or func(*args)

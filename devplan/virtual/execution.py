@@ -82,7 +82,7 @@ class Execution(TorchDispatchMode):
         self.limit_ops = limit_ops
         self.made_up: set[str] = set()
         self.caller: tuple = ()
-        """Arguments of the Python function that was called last; set by `Answers`."""
+        """Arguments of the Python function that is running; set by `Answers`."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.num_ops += 1
