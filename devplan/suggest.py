@@ -15,6 +15,7 @@ from functools import partial
 from devplan.dtypes import dtype_name
 from devplan.errors import InputError
 from devplan.graph import build_graph
+from devplan.machine import least_capability
 from devplan.main_device import main_device_notes
 from devplan.mapfile import contract_entries
 from devplan.planning import plan as plan_placement
@@ -71,6 +72,7 @@ def suggest(
     objective: str = "balance",
     pins: Mapping[str, str] | None = None,
     default_pins: bool = True,
+    packed: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
     progress: Progress = lambda text: None,
@@ -91,6 +93,8 @@ def suggest(
         Module -> device.
     default_pins
         Whether embedding, towers and head belong on the main device.
+    packed
+        Count quantized weights as they are stored, also where transformers unpacks them.
     trust_remote_code
         Whether code that comes with the model may run.
     revision
@@ -111,7 +115,7 @@ def suggest(
         request, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
     )
     progress("running it virtually")
-    profile = _profile(skeleton, source, workload)
+    profile = _profile(skeleton, source, workload, machine, packed)
     graph = build_graph(profile)
     progress(f"placing {len(graph.blocks)} blocks on {len(machine.cards)} cards")
     result = plan_placement(
@@ -147,9 +151,17 @@ def suggest(
     )
 
 
-def _profile(skeleton: Skeleton, source: ModelSource, workload: Workload) -> Profile:
+def _profile(
+    skeleton: Skeleton, source: ModelSource, workload: Workload, machine: Machine, packed: bool
+) -> Profile:
     try:
-        return profile_skeleton(skeleton, source, workload)
+        return profile_skeleton(
+            skeleton,
+            source,
+            workload,
+            least_capability=least_capability(machine),
+            packed=packed,
+        )
     except InputError as error:  # of its quantization config, which does not know whose it is
         raise InputError(f"{source.id}: {error}") from error
 
@@ -212,6 +224,7 @@ def map_file_of(
         pins=plan.pins,
         relaxed=plan.relaxed,
         transfers=plan.transfers,
+        shared_copies=plan.shared_copies,
         verification=verification,
         versions=installed_versions(library),
         notes=(*plan.notes, *main_device_notes(plan.placement.values(), machine), *notes),
