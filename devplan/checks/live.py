@@ -1,4 +1,4 @@
-"""A loaded model, or a transformers configuration, as a source and a skeleton.
+"""A loaded model, or a transformers configuration, as a source.
 
 A loaded model is copied without its weights: every parameter and buffer becomes a meta tensor of
 the same shape, small integer buffers keep their values, and accelerate's hooks are taken off the
@@ -14,8 +14,6 @@ import torch
 from torch import nn
 
 from devplan.errors import InputError
-from devplan.skeleton import Skeleton, build_skeleton
-from devplan.skeleton.build import declared_no_split
 from devplan.sources import ModelSource
 
 
@@ -97,19 +95,3 @@ def _without_data(tensor: torch.Tensor) -> torch.Tensor:
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(empty, requires_grad=False)
     return empty
-
-
-def skeleton_of(model: str | nn.Module | Any, source: ModelSource, dtype: str | None) -> Skeleton:
-    """The skeleton of a source; that of a loaded model keeps what its class declares."""
-    if not isinstance(model, nn.Module):
-        return build_skeleton(source, dtype)
-    copied = source.factory()
-    first = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
-    return Skeleton(
-        model=copied.eval(),
-        config=getattr(model, "config", None),
-        class_name=type(model).__name__,
-        dtype=first,
-        no_split=declared_no_split(model),
-        max_tokens=None,
-    )

@@ -47,9 +47,7 @@ def loads_given(text: str, name: str) -> GivenMap:
         )
     sections = {key.value: value for key, value in node.value if _is_text(key)}
     if "schema" in sections:
-        return _devplan_map(
-            text, name, sections["device_map"] if "device_map" in sections else node
-        )
+        return _devplan_map(text, name, sections.get("device_map", node))
     for wrapper in _WRAPPERS:
         inner = sections.get(wrapper)
         if isinstance(inner, yaml.MappingNode):

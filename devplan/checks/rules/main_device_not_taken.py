@@ -45,8 +45,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     yield Diagnostic(
         code="DP502",
         severity=SEVERITY,
-        message=f"the main device is {subject.main_device}, but accelerate {version} takes {chosen} "
-        "when it is told only the map",
+        message=f"the main device is {subject.main_device}, but accelerate {version} takes "
+        f"{chosen} when it is told only the map",
         module=first,
         entry=subject.given.map_entry(subject.entries[first]),
         remedy=f"load with dispatch_model(..., main_device={subject.main_device!r}), or number the "

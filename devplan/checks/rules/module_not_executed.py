@@ -25,7 +25,7 @@ from devplan.checks.places import counted, listed
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
 from devplan.mapfile.entries import covering_modules
-from devplan.names import is_inside, prefixes
+from devplan.names import prefixes
 
 SEVERITY = Severity.NOTE
 
@@ -35,7 +35,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     if not executed:
         return
     graph = subject.structure.graph
-    reached = {p for name in executed for p in prefixes(name)}
+    reached = {module for name in executed for module in prefixes(name)}
     # [bare tensors] have no forward; nothing can say whether they were used.
     missed = [
         block.name
@@ -43,9 +43,6 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         if block.name in subject.structure.modules
         and block.static_bytes
         and block.name not in reached
-        and not any(
-            is_inside(block.name, name) for name in executed if name and _is_leaf(subject, name)
-        )
     ]
     if not missed:
         return
@@ -53,15 +50,10 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     yield Diagnostic(
         code="DP902",
         severity=SEVERITY,
-        message=f"{listed(modules)} did not run ({counted(len(missed), 'block')}): that part of the "
-        "map is unverified",
+        message=f"{listed(modules)} did not run ({counted(len(missed), 'block')}): that part of "
+        "the map is unverified",
         module=modules[0],
         entry=subject.entry_of(modules[0]),
         remedy="give inputs that reach it, with --images or --inputs",
         count=len(missed),
     )
-
-
-def _is_leaf(subject: Subject, name: str) -> bool:
-    """Whether a module is a block or lies in one; modules around blocks prove nothing of them."""
-    return subject.structure.block_of(name) is not None

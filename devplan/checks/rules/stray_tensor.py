@@ -55,8 +55,8 @@ def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
     return Diagnostic(
         code="DP303",
         severity=SEVERITY,
-        message=f"{event.op} in {shown(event.module)} mixes {mixture(event.operands)}: {stray.name} "
-        f"stays on {stray.device}, {kind}",
+        message=f"{event.op} in {shown(event.module)} mixes {mixture(event.operands)}: "
+        f"{stray.name} stays on {stray.device}, {kind}",
         module=event.module,
         op=event.op,
         source=event.source,
