@@ -12,6 +12,7 @@ The docstring of a rule's module opens with one line, ``Title.``, and has the se
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -51,7 +52,9 @@ class Rule:
                 found[heading] = []
             elif heading:
                 found[heading].append(line)
-        return {name: inspect.cleandoc("\n".join(lines)) for name, lines in found.items()}
+        return {
+            name: textwrap.dedent("\n".join(lines)).strip("\n") for name, lines in found.items()
+        }
 
 
 def rule_of(code: str, module: ModuleType) -> Rule:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from devplan.checks.subject import Subject
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult, Diagnostic, Severity
@@ -31,3 +33,14 @@ def result_of(subject: Subject) -> CheckResult:
 def _place(diagnostic: Diagnostic) -> tuple[int, str, int]:
     line = diagnostic.entry.line if diagnostic.entry and diagnostic.entry.line else 0
     return _ORDER[diagnostic.severity], diagnostic.code, line
+
+
+def strictly(result: CheckResult) -> CheckResult:
+    """The result with its warnings taken as errors."""
+    return replace(
+        result,
+        diagnostics=tuple(
+            replace(d, severity=Severity.ERROR) if d.severity is Severity.WARNING else d
+            for d in result.diagnostics
+        ),
+    )
