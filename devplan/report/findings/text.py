@@ -85,13 +85,15 @@ def _source_lines(source: SourceLine) -> list[str]:
 
 
 def _tensor_lines(tensors: Sequence[OperandFact]) -> list[str]:
-    rows = [
-        [t.argument, t.device, "x".join(map(str, t.shape)) or "0-dim", t.dtype]
-        + [format_bytes(t.num_bytes), t.name or ""]
-        for t in tensors
-    ]
+    rows = [_tensor_cells(tensor) for tensor in tensors]
     table = tabulate(rows, tablefmt="plain", disable_numparse=True)
     return [f"    {line.rstrip()}" for line in table.splitlines()]
+
+
+def _tensor_cells(tensor: OperandFact) -> list[str]:
+    shape = "x".join(map(str, tensor.shape)) or "0-dim"
+    size = format_bytes(tensor.num_bytes)
+    return [tensor.argument, tensor.device, shape, tensor.dtype, size, tensor.name or ""]
 
 
 def _change_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) -> list[str]:
