@@ -161,6 +161,8 @@ class MapEntry:
 
     key: str
     device: str
+    written: str | None = None
+    """The device as it stands in the map, where that is known."""
     file: str | None = None
     line: int | None = None
 

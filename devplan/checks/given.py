@@ -47,7 +47,9 @@ class GivenMap:
     def map_entry(self, entry: GivenEntry) -> MapEntry:
         """An entry as findings show it."""
         device = entry.device or entry.written
-        return MapEntry(key=entry.key, device=device, file=self.file, line=entry.line)
+        return MapEntry(
+            key=entry.key, device=device, written=entry.written, file=self.file, line=entry.line
+        )
 
 
 def given_entry(key: str, value: Any, line: int | None = None) -> GivenEntry:
@@ -56,7 +58,9 @@ def given_entry(key: str, value: Any, line: int | None = None) -> GivenEntry:
         device, problem = from_hf_device(value), ""
     except InputError as error:
         device, problem = None, str(error).removeprefix("device: ")
-    return GivenEntry(key=key, device=device, written=str(value), problem=problem, line=line)
+    # [digits in quotes] are no device, and only the quotes tell them from one that is.
+    written = repr(value) if isinstance(value, str) and value.isdecimal() else str(value)
+    return GivenEntry(key=key, device=device, written=written, problem=problem, line=line)
 
 
 def given_map(device_map: Mapping[str, Any], name: str = "device_map") -> GivenMap:

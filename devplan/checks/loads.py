@@ -32,7 +32,7 @@ class DeviceLoad:
 
 def device_loads(subject: Subject) -> dict[str, DeviceLoad]:
     """Load of every device of the map that is no offload device."""
-    weights, buffers = _tensor_bytes(subject)
+    weights, buffers = tensor_bytes(subject)
     cache = _cache_bytes(subject)
     onload = _onload_bytes(subject)
     peaks = _peak_bytes(subject)
@@ -49,7 +49,8 @@ def device_loads(subject: Subject) -> dict[str, DeviceLoad]:
     }
 
 
-def _tensor_bytes(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
+def tensor_bytes(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of parameters and of buffers on every device of the map."""
     counted: set[tuple[str, str]] = set()
     weights: dict[str, int] = {}
     buffers: dict[str, int] = {}

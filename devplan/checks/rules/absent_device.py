@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.checks.places import counted
+from devplan.checks.places import listed
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
 from devplan.types import OFFLOAD_DEVICES
@@ -45,12 +45,11 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         if device in cards or device in OFFLOAD_DEVICES:
             continue
         keys = [key for key, value in subject.device_map.items() if value == device]
-        more = f" and {counted(len(keys) - 1, 'other entry')}" if len(keys) > 1 else ""
         yield Diagnostic(
             code="DP004",
             severity=SEVERITY,
-            message=f"{keys[0]!r}{more} lies on {device}, which the machine does not have; "
-            f"it has {', '.join(cards)}",
+            message=f"{listed(keys)} on {device}, which the machine does not have; it has "
+            f"{', '.join(cards)}",
             module=keys[0],
             entry=subject.given.map_entry(subject.entries[keys[0]]),
             remedy="put it on a card of the machine, or describe the machine with --gpus",

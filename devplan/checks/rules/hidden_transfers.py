@@ -103,7 +103,7 @@ def _better_device(
     # On another device the copies there fall away, and the modules on the old one need them.
     at_home = _receivers_at(subject, events, home) * copies_per_module
     saved = round(copies[best] - at_home)
-    return (best, saved) if saved > 0 else (None, 0)
+    return (best, saved) if saved > 0 and best != home else (None, 0)
 
 
 def _receivers_at(subject: Subject, events: list[TransferEvent], device: str | None) -> int:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.checks.loads import device_loads
+from devplan.checks.loads import device_loads, tensor_bytes
 from devplan.checks.places import listed
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
@@ -58,9 +58,4 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
 
 
 def _bytes_on(subject: Subject, device: str) -> int:
-    tensors = subject.structure.tensors.values()
-    return sum(
-        t.num_bytes
-        for t in tensors
-        if t.name == t.first_name and subject.device_of(t.name) == device
-    )
+    return sum(held.get(device, 0) for held in tensor_bytes(subject))

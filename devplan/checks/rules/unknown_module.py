@@ -58,7 +58,7 @@ def _renamed(subject: Subject, new_names: dict[str, str]) -> Diagnostic:
     old = next(iter(new_names))
     changed = {new: subject.device_map[old] for old, new in new_names.items()}
     lost = [new for new, device in changed.items() if subject.device_of(new) != device]
-    more = f" and {counted(len(new_names) - 1, 'other entry')}" if len(new_names) > 1 else ""
+    more = f" ({counted(len(new_names) - 1, 'other entry')} alike)" if len(new_names) > 1 else ""
     return Diagnostic(
         code="DP002",
         severity=Severity.ERROR if lost else Severity.WARNING,

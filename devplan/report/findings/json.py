@@ -84,7 +84,13 @@ def finding_document(finding: Diagnostic) -> dict[str, Any]:
 def _entry(entry: MapEntry | None) -> dict[str, Any] | None:
     if entry is None:
         return None
-    return {"key": entry.key, "device": entry.device, "file": entry.file, "line": entry.line}
+    return {
+        "key": entry.key,
+        "device": entry.device,
+        "written": entry.written,
+        "file": entry.file,
+        "line": entry.line,
+    }
 
 
 def _source(source: SourceLine | None) -> dict[str, Any] | None:

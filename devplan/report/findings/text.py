@@ -76,7 +76,7 @@ def _place(finding: Diagnostic) -> str:
     if entry is None:
         return ""
     where = f"{entry.file}:{entry.line}: " if entry.file and entry.line else ""
-    return f"  {where}{entry_line(entry.key, entry.device)}"
+    return f"  {where}{entry_line(entry)}"
 
 
 def _source_lines(source: SourceLine) -> list[str]:
