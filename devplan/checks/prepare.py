@@ -34,6 +34,10 @@ from devplan.types import CPU, DeviceMapFile, Machine, Workload
 # Skeletons kept for the next map of the same model: a project's maps are mostly of one or two.
 _KEPT_MODELS = 4
 
+# Names that many models share (lm_head, norm) are among a map's few: three quarters of unknown names
+# are another model, or another size of it; below that, every name is a finding of its own.
+LARGEST_UNKNOWN_SHARE = 0.75
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Built:
@@ -147,7 +151,7 @@ def _chosen(given: GivenMap, versions: Mapping[str, str]) -> str:
 
 
 def refuse_other_model(given: GivenMap, built: Built) -> None:
-    """Refuse a map of which not one name is in the model, even under another prefix.
+    """Refuse a map most of whose names are not in the model, not even under another prefix.
 
     Raises
     ------
@@ -157,13 +161,18 @@ def refuse_other_model(given: GivenMap, built: Built) -> None:
     structure = built.structure
     renames = Renames(name for name in structure.modules if name)
     keys = [entry.key for entry in given.entries]
-    for key in keys:
-        if not key or key in structure.modules or key in structure.tensors:
-            return
-        if renames.candidates(key):
-            return
+    unknown = [
+        key
+        for key in keys
+        if key
+        and key not in structure.modules
+        and key not in structure.tensors
+        and not renames.candidates(key)
+    ]
+    if len(unknown) <= LARGEST_UNKNOWN_SHARE * len(keys):
+        return
     made_for = f"; it was made for {given.model}" if given.model else ""
     raise InputError(
-        f"{given.name} is a map for another model: {structure.class_name} has none of its "
-        f"{len(keys)} modules, such as {keys[0]!r}{made_for}"
+        f"{given.name} is a map for another model: {structure.class_name} of {built.source.id} "
+        f"lacks {len(unknown)} of its {len(keys)} modules, such as {unknown[0]!r}{made_for}"
     )
