@@ -7,11 +7,15 @@ not fit goes to the CPU, as it does there; its memory is taken as unbounded.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from devplan.checks.given import GivenMap, given_map
 from devplan.errors import InputError, nearest
-from devplan.skeleton import Skeleton
 from devplan.types import CPU, Machine
 from devplan.units import TIB
+
+if TYPE_CHECKING:
+    from devplan.skeleton import Skeleton
 
 STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 

@@ -42,8 +42,9 @@ def loads_given(text: str, name: str) -> GivenMap:
     # [tabs] JSON may indent with them and YAML may not; none can stand inside a JSON string.
     node = compose(text.replace("\t", "  ") if text.lstrip()[:1] == "{" else text, name)
     if not isinstance(node, yaml.MappingNode):
+        line = node.start_mark.line + 1
         raise InputError(
-            f"{name}:1: holds no device map but {_kind(node)}; give a mapping such as model: 0"
+            f"{name}:{line}: holds no device map but {_kind(node)}; give a mapping such as model: 0"
         )
     sections = {key.value: value for key, value in node.value if _is_text(key)}
     if "schema" in sections:

@@ -59,9 +59,10 @@ def finding_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) 
     name = RULES[finding.code].name
     head = f"{finding.severity.value} {finding.code}"
     lines = [f"{terminal.paint(head, _STYLES[finding.severity])} {name}{_place(finding)}"]
-    lines += terminal.paragraph(finding.message)
+    lines += terminal.paragraph(printable(finding.message))
     if finding.pytorch_message:
-        lines += terminal.paragraph(f"PyTorch: {finding.pytorch_message}", rest="    ")
+        text = printable(finding.pytorch_message)
+        lines += terminal.paragraph(f"PyTorch: {text}", rest="    ")
     if finding.source:
         lines += _source_lines(finding.source)
     if finding.tensors:
@@ -69,6 +70,11 @@ def finding_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) 
     if finding.remedy:
         lines += terminal.paragraph(f"repair: {finding.remedy}", rest="    ")
     return lines + _change_lines(finding, result, terminal)
+
+
+def printable(text: str) -> str:
+    """Text of a model's error without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text)
 
 
 def _place(finding: Diagnostic) -> str:
@@ -81,7 +87,7 @@ def _place(finding: Diagnostic) -> str:
 
 def _source_lines(source: SourceLine) -> list[str]:
     lines = [f"  {source} in {source.function}"]
-    return [*lines, f"      {source.text}"] if source.text else lines
+    return [*lines, f"      {printable(source.text)}"] if source.text else lines
 
 
 def _tensor_lines(tensors: Sequence[OperandFact]) -> list[str]:
@@ -109,7 +115,7 @@ def _note_lines(notes: Sequence[Diagnostic], terminal: Terminal) -> list[str]:
     return [
         line
         for note in notes
-        for line in terminal.paragraph(f"{note.code} {note.message}", rest="        ")
+        for line in terminal.paragraph(f"{note.code} {printable(note.message)}", rest="        ")
     ]
 
 
