@@ -120,12 +120,13 @@ class Subject:
 
     def is_hooked(self, module: str) -> bool:
         """Whether a hook moves this module's inputs to its device."""
-        return any(p in self.entries and p in self.structure.modules for p in prefixes(module) if p)
+        return any(p in self.entries and p in self.structure.modules for p in prefixes(module))
 
     def runs_at(self, module: str) -> str:
         """The device on which a module's own code finds its inputs."""
         for prefix in prefixes(module):
-            if prefix in self.entries and prefix in self.structure.modules:
+            # [whole model] whatever its entry says, its hook moves inputs to the main device.
+            if prefix and prefix in self.entries and prefix in self.structure.modules:
                 return self.execution_device(self.device_map[prefix])
         return self.main_device
 
