@@ -24,6 +24,7 @@ from devplan.checks.read_given import read_given
 from devplan.checks.renames import Renames
 from devplan.checks.structure import build_structure
 from devplan.checks.subject import Structure, Subject
+from devplan.checks.which_model import fitting_model
 from devplan.errors import InputError
 from devplan.mapfile.hf import from_hf_device
 from devplan.skeleton import Skeleton, build_skeleton
@@ -34,8 +35,8 @@ from devplan.types import CPU, DeviceMapFile, Machine, Workload
 # Skeletons kept for the next map of the same model: a project's maps are mostly of one or two.
 _KEPT_MODELS = 4
 
-# Names that many models share (lm_head, norm) are among a map's few: three quarters of unknown names
-# are another model, or another size of it; below that, every name is a finding of its own.
+# Names that many models share (lm_head, norm) are among a map's few: three quarters of unknown
+# names are another model, or another size of it; below that, every name is a finding of its own.
 LARGEST_UNKNOWN_SHARE = 0.75
 
 
@@ -156,7 +157,7 @@ def refuse_other_model(given: GivenMap, built: Built) -> None:
     Raises
     ------
     InputError
-        With the model that the map was made for, where it says so.
+        With the model that the map was made for, where it says so or the catalogue knows one.
     """
     structure = built.structure
     renames = Renames(name for name in structure.modules if name)
@@ -171,8 +172,10 @@ def refuse_other_model(given: GivenMap, built: Built) -> None:
     ]
     if len(unknown) <= LARGEST_UNKNOWN_SHARE * len(keys):
         return
-    made_for = f"; it was made for {given.model}" if given.model else ""
+    made_for = given.model if given.model != built.source.id else None
+    fits = made_for or fitting_model(keys)
+    hint = f"; it {'was made for' if made_for else 'fits'} {fits}" if fits else ""
     raise InputError(
         f"{given.name} is a map for another model: {structure.class_name} of {built.source.id} "
-        f"lacks {len(unknown)} of its {len(keys)} modules, such as {unknown[0]!r}{made_for}"
+        f"lacks {len(unknown)} of its {len(keys)} modules, such as {unknown[0]!r}{hint}"
     )

@@ -76,11 +76,15 @@ def _blocks_to(subject: Subject, names: Iterable[str], device: str) -> dict[str,
 def _makers_to(subject: Subject, module: str, odd_devices: set[str], home: str) -> dict[str, str]:
     """Blocks between the layers, on the odd devices, to where the code runs."""
     graph = subject.structure.graph
-    chosen = [
-        block.name
-        for block in graph.blocks
+    first_layer = next((i for i, b in enumerate(graph.blocks) if b.stage_bound), len(graph.blocks))
+    chosen = {
+        index: block.name
+        for index, block in enumerate(graph.blocks)
         if not block.stage_bound
         and is_inside(block.name, module)
         and subject.device_of(block.name) in odd_devices - {home}
-    ]
-    return {name: home for name in covering_modules(chosen, graph.names)}
+    }
+    # [before the layers] masks, positions and features meet there; norm and head come after.
+    before = [name for index, name in chosen.items() if index < first_layer]
+    moved = before or list(chosen.values())
+    return {name: home for name in covering_modules(moved, graph.names)}

@@ -90,6 +90,16 @@ def test_map_file_says_which_model_it_was_made_for():
     assert f"it was made for {MAP_FILE.model.id}" in str(caught.value)
 
 
+def test_bare_map_fits_a_model_of_the_catalogue():
+    layers = {f"model.layers.{index}": index // 18 for index in range(36)}
+    bare = {"model.embed_tokens": 0, **layers, "model.norm": 1, "lm_head": 1}
+    with pytest.raises(InputError) as caught:
+        prepare(LLAMA, bare)
+    assert "lacks 30 of its 39 modules, such as 'model.layers.6'; it fits Qwen/Qwen3-8B" in str(
+        caught.value
+    )
+
+
 def test_auto_is_what_accelerate_chooses():
     subject = prepare(LLAMA, "auto", machine=CARDS).subject
     assert set(subject.devices) == {"cuda:0", "cuda:1"}

@@ -108,6 +108,13 @@ def test_ignore_on_the_command_line_and_in_settings(maps, capsys):
     assert "devplan.yaml, line 1: ignore: no rule has the code 'DP999'" in capsys.readouterr().err
 
 
+def test_ignore_in_settings_is_a_mapping(maps, capsys):
+    (maps / "devplan.yaml").write_text("ignore: [DP203]\n")
+    assert check("maps/tied.yaml") == 2
+    error = capsys.readouterr().err
+    assert "devplan.yaml, line 1: ignore holds ['DP203']; give a mapping from code to" in error
+
+
 def test_baseline(maps, capsys):
     assert check("maps/tied.yaml", "--baseline", "base.json", "--write-baseline") == 0
     assert "wrote base.json with 1 finding" in capsys.readouterr().out

@@ -43,15 +43,15 @@ from devplan.units import format_bytes
 
 SEVERITY = Severity.WARNING
 
-# Modules that receive the same tensors before it is worth a word: a chain over four cards copies
-# its hidden states into three modules, and must.
-FEWEST_RECEIVERS = 4
+# A module may receive several tensors of one maker at once (a list of three vision features);
+# layers that receive position embeddings are more: half of the 16 layers of the smallest Llama 3.2.
+FEWEST_COPIES = 8
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
     for run in subject.runs[:1]:
         for maker, events in _by_maker(run).items():
-            if len({event.module for event in events}) >= FEWEST_RECEIVERS:
+            if sum(event.count for event in events) >= FEWEST_COPIES:
                 yield _finding(subject, maker, events)
 
 
@@ -68,15 +68,14 @@ def _by_maker(run: RunRecord) -> Mapping[str | None, list[TransferEvent]]:
 def _finding(subject: Subject, maker: str | None, events: list[TransferEvent]) -> Diagnostic:
     number = sum(event.count for event in events)
     size = sum(event.count * event.num_bytes for event in events)
-    receivers = len({event.module for event in events})
-    device, saved = _better_device(subject, maker, events)
+    device, fewer = _better_device(subject, maker, events)
     source = maker or "masks and positions made between the blocks"
-    better = f"; on {device} it would be {number - saved}" if device else ""
+    better = f"; on {device} it would be {number - fewer}" if device else ""
     return Diagnostic(
         code="DP305",
         severity=Severity.WARNING if device else Severity.NOTE,
-        message=f"{source}: {counted(number, 'copy')} of {format_bytes(size)} in one forward, into "
-        f"{receivers} modules{better}",
+        message=f"{source}: {counted(number, 'copy')}, {format_bytes(size)}, in one forward"
+        f"{better}",
         module=maker,
         entry=None if maker is None else subject.entry_of(maker),
         remedy=f"put {maker} on {device}"
@@ -91,30 +90,31 @@ def _finding(subject: Subject, maker: str | None, events: list[TransferEvent]) -
 def _better_device(
     subject: Subject, maker: str | None, events: list[TransferEvent]
 ) -> tuple[str | None, int]:
-    """Where the maker would need fewer copies, and how many fewer; None where nowhere."""
+    """Where the maker would need fewer copies, and how many fewer; None where nowhere.
+
+    Every layer of the receiving stacks that is away from the maker needs the same copies.
+    """
     if maker is None:
         return None, 0
-    copies: dict[str, int] = {}
-    for event in events:
-        copies[event.target_device] = copies.get(event.target_device, 0) + event.count
-    copies_per_module = sum(copies.values()) / len({event.module for event in events})
     home = subject.execution_device(subject.device_of(maker))
-    best = max(copies, key=lambda device: copies[device])
-    # On another device the copies there fall away, and the modules on the old one need them.
-    at_home = _receivers_at(subject, events, home) * copies_per_module
-    saved = round(copies[best] - at_home)
-    return (best, saved) if saved > 0 and best != home else (None, 0)
+    layers = _layers_by_device(subject, {event.module for event in events})
+    away = sum(number for device, number in layers.items() if device != home)
+    if not away:
+        return None, 0
+    copies_per_layer = sum(event.count for event in events) / away
+    best = max(layers, key=lambda device: layers[device])
+    fewer = round((layers[best] - layers.get(home, 0)) * copies_per_layer)
+    return (best, fewer) if fewer > 0 else (None, 0)
 
 
-def _receivers_at(subject: Subject, events: list[TransferEvent], device: str | None) -> int:
-    """Modules of the same stacks that are on a device already, and need no copy."""
+def _layers_by_device(subject: Subject, receiving: set[str]) -> Mapping[str, int]:
+    """How many layers of the stacks that receive something are on each device."""
     structure = subject.structure
-    receiving = {event.module for event in events}
-    blocks = {b.name: b for b in structure.graph.blocks}
-    stacks = {blocks[name].stack for name in receiving if name in blocks} - {None}
-    return sum(
-        block.stack in stacks
-        and block.name not in receiving
-        and subject.execution_device(subject.device_of(block.name)) == device
-        for block in structure.graph.blocks
-    )
+    names = {structure.block_of(module) for module in receiving} - {None}
+    stacks = {structure.graph.block(name).stack for name in names} - {None}
+    layers: dict[str, int] = {}
+    for block in structure.graph.blocks:
+        device = subject.execution_device(subject.device_of(block.name))
+        if block.stack in stacks and device is not None:
+            layers[device] = layers.get(device, 0) + 1
+    return layers
