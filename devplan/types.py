@@ -329,6 +329,9 @@ class ModelIdentity:
     revision: str | None
     config_hash: str | None
     class_name: str
+    auto_class: str | None = None
+    """Auto class that loads it (``AutoModelForCausalLM``), where its class is code that comes with
+    the model and runs only if it is trusted."""
     dtype: str
     quantization: str | None
     num_parameters: int

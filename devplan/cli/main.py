@@ -19,9 +19,10 @@ COULD_NOT_RUN = 2
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
+INTERRUPTED_LINE = "devplan: interrupted"
+
 app = typer.Typer(
     name="devplan",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -50,10 +51,12 @@ def devplan(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit status; bad input becomes one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = app(args=arguments, prog_name="devplan", standalone_mode=False)
+        status = app(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
         sys.stdout.flush()
-        return status or 0
+        # [interrupts] newer releases of typer turn them into this status themselves, silently.
+        return _fail(INTERRUPTED_LINE, INTERRUPTED) if status == INTERRUPTED else status or 0
     except UserCodeError as error:
         return _fail(f"{error.traceback_text.rstrip()}\ndevplan: {error}")
     except DevplanError as error:
@@ -62,14 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COULD_NOT_RUN
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("devplan: interrupted", INTERRUPTED)
+        return _fail(INTERRUPTED_LINE, INTERRUPTED)
     except Exception as error:
         # [usage errors] typer brings its own copy of click, or uses the one that is installed;
         # both know how to say what is wrong with the command line.
         if not hasattr(error, "format_message"):
             raise
         command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
-        return _fail(f"devplan: {_sentence(error.format_message())}; see {command} --help")
+        said = _sentence(error.format_message())
+        return _fail(f"devplan: {said}{' ' if said.endswith('?') else '; '}see {command} --help")
 
 
 def _sentence(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from devplan.cli.progress import progress_on_stderr
 if TYPE_CHECKING:
     from devplan.cli.options import Asked
     from devplan.suggest import Suggestion
+    from devplan.types import Workload
 
 DOES_NOT_FIT = 1
 STDOUT = "-"
@@ -64,21 +66,31 @@ def suggest_command(
         ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", help="Sequences at a time. Default: 1.")
+        str | None,
+        typer.Option("--batch", metavar="NUMBER", help="Sequences at a time. Default: 1."),
     ] = None,
     context: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--context", help="Tokens held per sequence, prompt and new ones. Default: 4096."
+            "--context",
+            metavar="TOKENS",
+            help="Tokens held per sequence, prompt and new ones. Default: 4096, or what the model "
+            "supports if that is less.",
         ),
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="Compute dtype. Default: as the checkpoint says."),
+        typer.Option(
+            "--dtype", metavar="DTYPE", help="Compute dtype. Default: as the checkpoint says."
+        ),
     ] = None,
     kv_dtype: Annotated[
         str | None,
-        typer.Option("--kv-dtype", help="Dtype of the KV cache. Default: as the model makes it."),
+        typer.Option(
+            "--kv-dtype",
+            metavar="DTYPE",
+            help="Dtype of the KV cache. Default: as the model makes it.",
+        ),
     ] = None,
     objective: Annotated[
         str | None,
@@ -176,10 +188,11 @@ def _show_infeasible(suggestion: Suggestion, asked: Asked, json: bool) -> int:
 
     about = (suggestion.result, suggestion.identity, asked.machine, suggestion.workload)
     if json:
-        print(report.infeasible_json(*about), end="")
+        print(report.infeasible_json(*about, suggestion.notes), end="")
     else:
-        print(report.infeasible_text(*about, report.terminal_of(sys.stdout)), end="")
-        _print_notes((*asked.notes, *suggestion.notes))
+        terminal = report.terminal_of(sys.stdout)
+        print(report.infeasible_text(*about, terminal, suggestion.notes), end="")
+        _print_notes(asked.notes)
     return DOES_NOT_FIT
 
 
@@ -189,7 +202,8 @@ def _write_and_show(suggestion: Suggestion, asked: Asked, *, json: bool, force: 
     from devplan.mapfile import default_path, dump_map, write_map
 
     map_file = suggestion.map_file
-    default = default_path(map_file.model.id, machine_label(asked.machine), asked.workload)
+    named = _named_workload(suggestion, asked)
+    default = default_path(map_file.model.id, machine_label(asked.machine), named)
     to_stdout = asked.output == STDOUT
     path = default if to_stdout or asked.output is None else asked.output
     outcome = None if to_stdout else write_map(map_file, path, force=force)
@@ -206,6 +220,12 @@ def _write_and_show(suggestion: Suggestion, asked: Asked, *, json: bool, force: 
     print(text, end="", file=stream)
     _print_notes(asked.notes)
     return 0
+
+
+def _named_workload(suggestion: Suggestion, asked: Asked) -> Workload:
+    """The workload for the name of the file: dtypes only where they were asked for."""
+    asked_for = asked.workload
+    return replace(suggestion.workload, dtype=asked_for.dtype, kv_dtype=asked_for.kv_dtype)
 
 
 def _print_notes(notes: tuple[str, ...]) -> None:

@@ -70,6 +70,7 @@ def model_document(model: ModelIdentity) -> dict[str, Any]:
         "revision": model.revision,
         "config_hash": model.config_hash,
         "class": model.class_name,
+        "auto_class": model.auto_class,
         "dtype": model.dtype,
         "quantization": model.quantization,
         "num_parameters": model.num_parameters,

@@ -37,6 +37,11 @@ MODEL = _record(
     ("revision", "Commit or tag on the hub.", Nullable(inner=Text())),
     ("config_hash", "Hash of the configuration that was planned.", Nullable(inner=Text())),
     ("class", "Class of the model.", Text()),
+    (
+        "auto_class",
+        "Auto class that loads it, where its class is code that comes with the model.",
+        Nullable(inner=Text()),
+    ),
     ("dtype", "Dtype in which the weights lie in memory.", Text()),
     ("quantization", "Method of quantization, null for none.", Nullable(inner=Text())),
     ("num_parameters", "Parameters, tied ones once.", Whole()),

@@ -18,23 +18,28 @@ FULL = chain.WHOLE
 
 def balance(pose: Pose) -> Assignment | None:
     """The smallest largest share."""
-    problem = pose.problem()
-    share = chain.smallest_share(problem)
-    return None if share is None or share > FULL else chain.arrange(problem, share)
+    return _balance_at(pose, pose.case.workload.context_tokens)
 
 
 def context(pose: Pose) -> Assignment | None:
     """The most tokens per sequence before the first card is full.
 
-    Where no number of tokens fills a card, the smallest largest share.
+    Where no number of tokens fills a card, since every cache stops growing, the smallest largest
+    share once all have stopped.
     """
     workload_tokens = pose.case.workload.context_tokens
     most = search.largest(lambda n: chain.fits(pose.problem(n)), low=workload_tokens)
     if most is None:
         return None
     if most >= search.MAX_TOKENS:
-        return balance(pose)
+        return _balance_at(pose, search.MAX_TOKENS)
     return chain.arrange(pose.problem(most), FULL)
+
+
+def _balance_at(pose: Pose, tokens: int) -> Assignment | None:
+    problem = pose.problem(tokens)
+    share = chain.smallest_share(problem)
+    return None if share is None or share > FULL else chain.arrange(problem, share)
 
 
 def fewest(pose: Pose) -> Assignment | None:

@@ -98,9 +98,7 @@ def _poses(case: Case, relaxed: frozenset[int]) -> Iterator[Pose]:
 
 def _fits_posed(pose: Pose, max_steps: int) -> bool:
     problem = pose.problem()
-    if chain.fits(problem):
-        return True
-    return packing.pack_within(problem, max_steps=max_steps).assignment is not None
+    return chain.fits(problem) or packing.fits(problem, max_steps=max_steps)
 
 
 def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from devplan.blocks import BlockSite, partition
-from devplan.profile.dtypes import parse_dtype
+from devplan.dtypes import parse_dtype
 from devplan.profile.model import Profile, RunProfile, WeightProfile
 from devplan.profile.parameters import parameter_bytes
 from devplan.profile.running import measure_run

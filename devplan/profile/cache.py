@@ -9,32 +9,25 @@ it, whatever class the cache is.  Its size is then fitted as
 with the two small runs for the first two numbers and the large one for the window.
 
 Phases: read the cache of a run (`cached_tensors`), fit (`fit_growth`), give each folded layer what
-its representative has.  Blocks whose cache does not grow (state-space and linear attention layers)
-are not run again at the large number, where their code would loop over tokens; they are given
-results of the right shape.
+its representative has.
 
 Exceptions: a tensor that no block made (one state for all layers, as RWKV has) is shared evenly
-among the layers of the stack that ran.  Limits: a layer that both loops over tokens and keeps a
-growing cache is looked at only up to `MOST_OPS`; windows beyond are not seen, and a note says so.
+among the layers of the stack that ran.  A cache that grows by steps (one compressed entry for 128
+tokens) is fitted by the line through its largest size.  A layer that was not run at the large
+number has no window.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from devplan.types import CacheGrowth
+from devplan.virtual.caches import cache_places
 from devplan.virtual.labels import maker_of
 from devplan.virtual.tracing import Trace
-
-CACHE_FIELDS = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
-"""Fields of a model output that hold what the next token needs.  Read off the output classes of
-transformers 5.23: Cache, Mamba, RWKV and xLSTM, Transformer-XL and XLNet, Reformer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +42,7 @@ class CachedTensor:
 
 def cached_tensors(trace: Trace) -> dict[str, CachedTensor]:
     """Every tensor in the cache of a run, by its place: ``past_key_values.layers.3.keys``."""
-    found: dict[str, torch.Tensor] = dict(trace.attributes)
-    output = trace.output
-    for field in CACHE_FIELDS:
-        value = output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
-        if value is not None:
-            found.update(_walk(value, field, set()))
+    found = {**trace.attributes, **dict(cache_places(trace.output))}
     return {
         place: CachedTensor(
             maker=maker_of(tensor),
@@ -66,25 +54,6 @@ def cached_tensors(trace: Trace) -> dict[str, CachedTensor]:
     }
 
 
-def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors in nested containers and plain objects; a cache may be any of them."""
-    if id(value) in seen or isinstance(value, (nn.Module, type, str)):
-        return
-    seen.add(id(value))
-    if isinstance(value, torch.Tensor):
-        if value.dim() > 0:
-            yield place, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _walk(item, f"{place}.{key}", seen)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _walk(item, f"{place}.{index}", seen)
-    elif hasattr(value, "__dict__") and not hasattr(value, "to_diff_dict"):  # no configurations
-        for name, item in vars(value).items():
-            yield from _walk(item, f"{place}.{name}", seen)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Growth:
     """How the elements of one cached tensor grow."""
@@ -93,23 +62,31 @@ class Growth:
     per_token: int
     window_tokens: int | None
 
-
-def fit_growth(small: tuple[int, int], medium: tuple[int, int]) -> Growth:
-    """Constant and slope from (tokens, elements) of two runs."""
-    (tokens, elements), (more_tokens, more_elements) = small, medium
-    per_token = (more_elements - elements) // (more_tokens - tokens)
-    constant = elements - per_token * tokens
-    return Growth(constant=constant, per_token=per_token, window_tokens=None)
+    def at(self, tokens: int) -> int:
+        held = tokens if self.window_tokens is None else min(tokens, self.window_tokens)
+        return self.constant + self.per_token * held
 
 
-def with_window(growth: Growth, tokens: int, elements: int) -> Growth:
-    """The window that explains why a large run holds fewer elements than the slope says."""
-    if growth.per_token <= 0 or elements >= growth.constant + growth.per_token * tokens:
+Sample: TypeAlias = tuple[int, int]
+"""(tokens, elements) of one cached tensor in one run."""
+
+
+def fit_growth(small: Sample, medium: Sample, large: Sample | None = None) -> Growth:
+    """Constant, slope and window that explain the sizes of one tensor in two or three runs."""
+    (few, few_held), (more, more_held) = small, medium
+    slope = (more_held - few_held) // (more - few)
+    growth = Growth(constant=few_held - slope * few, per_token=slope, window_tokens=None)
+    if large is None:
         return growth
-    window = (elements - growth.constant) // growth.per_token
-    return Growth(
-        constant=growth.constant, per_token=growth.per_token, window_tokens=max(window, 0)
-    )
+    tokens, held = large
+    if held > growth.at(tokens):  # by steps longer than the small runs
+        slope = -(-(held - more_held) // (tokens - more))
+        return Growth(constant=max(held - slope * tokens, 0), per_token=slope, window_tokens=None)
+    if held == growth.at(tokens):
+        return growth
+    if held == more_held and few_held % few == 0:  # the window lies between the small runs
+        growth = Growth(constant=0, per_token=few_held // few, window_tokens=None)
+    return replace(growth, window_tokens=max((held - growth.constant) // growth.per_token, 0))
 
 
 def block_growths(
@@ -128,16 +105,15 @@ def block_growths(
     kv_element_bytes
         Bytes of an element of the tensors that grow with the tokens; None: as they are.
     """
-    runs = [(tokens, cached_tensors(trace)) for tokens, trace in (small, medium)]
-    far = (large[0], cached_tensors(large[1])) if large else None
+    runs = [
+        (tokens, cached_tensors(trace)) for tokens, trace in filter(None, (small, medium, large))
+    ]
     parts: dict[str | None, list[CacheGrowth]] = defaultdict(list)
     for place, tensor in runs[1][1].items():
-        before = runs[0][1].get(place)
-        if before is None:
+        if place not in runs[0][1]:
             continue
-        growth = fit_growth((runs[0][0], before.num_elements), (runs[1][0], tensor.num_elements))
-        if far is not None and place in far[1]:
-            growth = with_window(growth, far[0], far[1][place].num_elements)
+        samples = [(tokens, held[place].num_elements) for tokens, held in runs if place in held]
+        growth = fit_growth(*samples)
         replaced = kv_element_bytes if growth.per_token and tensor.is_float else None
         parts[tensor.maker].append(_in_bytes(growth, replaced or tensor.element_bytes))
     return _spread(parts, medium[1])

@@ -129,8 +129,8 @@ def _reconciled(formula: QuantizedSizes, found: StoredSizes) -> QuantizedSizes:
     """The stored sizes of the packed parameters, where nothing is missing; else the formula's."""
     if found.missing:
         note = (
-            f"nothing is stored of {len(found.missing)} of the parameters ({found.missing[0]} among "
-            f"them), so the sizes are those of the formula of {formula.method}"
+            f"nothing is stored of {len(found.missing)} of the parameters, such as "
+            f"{found.missing[0]}, so the sizes are those of the formula of {formula.method}"
         )
         return _with(formula, formula.bytes, formula.parts, note)
     packed = {name: found.bytes[name] for name in found.packed}

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.dtypes import parse_dtype
 from devplan.errors import InputError
-from devplan.profile.dtypes import parse_dtype
 from devplan.skeleton.from_tensors import module_from_tensors
 from devplan.skeleton.model import Skeleton
 from devplan.sources.native import native_class, remote_class_reference, require_native

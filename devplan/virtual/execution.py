@@ -4,18 +4,22 @@ An op whose tensor operands are all concrete runs for real on the CPU, unless it
 larger than `CONCRETE_LIMIT`; any other op runs on the meta device.  Integers that would have to
 come out of abstract floats are made up (`made_up` says where): zeros, or for ``topk`` and ``sort``
 the indices 0, 1, 2, ... which are distinct, as code relies on.
+
+Exceptions: a concrete tensor that is written to with abstract values keeps the values that it
+has; where it holds integers, that too counts as made up.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from devplan.virtual.labels import CONCRETE_LIMIT, META, is_abstract, label_of, mark
+from devplan.errors import DevplanError
+from devplan.virtual.labels import CONCRETE_LIMIT, META, is_abstract, label_of, maker_of, mark
 
 aten = torch.ops.aten
 
@@ -25,6 +29,23 @@ _VALUE_SIZED = {aten.nonzero, aten.masked_select}
 """Ops whose result has as many elements as the operand has true values."""
 _CUDA_ONLY_INTEGERS = {aten.histc}
 """Ops that CUDA computes on integers and the CPU does not: they run on floats here."""
+_LARGE_NUMBER = 4096
+"""A plain number among the arguments above which an op is asked for its result's shape first;
+``arange(4096)`` is nothing, ``ones(32768, 32768)`` would be a gibibyte."""
+
+
+class TooManyOps(DevplanError):
+    """A block, or the code between the blocks, ran more ops than it was allowed.
+
+    Attributes
+    ----------
+    block : str | None
+        The block; None for the code between them.
+    """
+
+    def __init__(self, block: str | None) -> None:
+        super().__init__(f"{block or 'the code between the blocks'} loops over tokens")
+        self.block = block
 
 
 class Execution(TorchDispatchMode):
@@ -33,44 +54,93 @@ class Execution(TorchDispatchMode):
     Attributes
     ----------
     block : str | None
-        The block of the model that is running now; set by the tracer's hooks.
+        The block of the model that is running now; set by the tracer.
     num_ops : int
         Ops seen so far.
+    limit_ops : float
+        Value of `num_ops` at which the run is stopped with `TooManyOps`.
     made_up : set[str]
         Names of the ops whose integer results were made up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit_ops: float = math.inf) -> None:
         super().__init__()
         self.block: str | None = None
         self.num_ops = 0
+        self.limit_ops = limit_ops
         self.made_up: set[str] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.num_ops += 1
-        flat, spec = tree_flatten((args, kwargs or {}))
-        tensors = [item for item in flat if isinstance(item, torch.Tensor)]
-        abstract = any(map(is_abstract, tensors))
-        packet = func.overloadpacket
-        if func is aten._local_scalar_dense.default and abstract:
-            return self._made_up_number(tensors[0])
-        if abstract:
-            args, kwargs = _as_meta(packet, flat, spec, args)
-        elif _may_grow(func, tensors, flat):
-            args, kwargs, abstract = _choose(func, flat, spec)
-        else:
-            kwargs = kwargs or {}
-        if abstract and packet in _VALUE_SIZED:
-            return self._finish(self._made_up_selection(packet, tensors[0]), tensors, func, False)
-        if packet in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
+        if self.num_ops > self.limit_ops:
+            raise TooManyOps(self.block)
+        kwargs = kwargs or {}
+        tensors = _tensors(args, kwargs)
+        device = self.result_device(func, args, kwargs, tensors)
+        if any(map(is_abstract, tensors)):
+            return self._run_abstract(func, args, kwargs, tensors, device)
+        if _may_grow(func, args, kwargs, tensors) and _grows(func, args, kwargs):
+            args, kwargs = _on_meta(args), _on_meta(kwargs)
+            return self._finish(func(*args, **kwargs), device, func, settle=True)
+        if func.overloadpacket in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
             args = (args[0].float(), *args[1:])
-        return self._finish(func(*args, **kwargs), tensors, func, abstract)
+        return self._finish(func(*args, **kwargs), device, func, settle=False)
+
+    def _run_abstract(
+        self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor], device
+    ) -> Any:
+        packet = func.overloadpacket
+        if packet is aten._local_scalar_dense:
+            return self._made_up_number(tensors[0])
+        if packet in _VALUE_SIZED:
+            selection = self._made_up_selection(packet, args[0])
+            return self._finish(selection, device, func, settle=False)
+        mutates = func._schema.is_mutable
+        target = args[0] if mutates and args and not _is_abstract_tensor(args[0]) else None
+        if packet in _INDEXED:
+            args = (args[0], [part for item in args[1] for part in _positions(item)], *args[2:])
+        result = func(*_on_meta(args), **_on_meta(kwargs))
+        if isinstance(target, torch.Tensor) and isinstance(result, torch.Tensor):
+            return self._finish(self._kept(target, func), device, func, settle=False)
+        return self._finish(result, device, func, settle=not mutates)
+
+    # ------------------------------------------------------------ what a split run overrides
+
+    def result_device(
+        self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor]
+    ) -> torch.device | None:
+        """Where the result of an op lies; on a single device, where its first operand lies."""
+        return next((label for item in tensors if (label := label_of(item))), None)
+
+    def made(self, tensor: torch.Tensor) -> None:
+        """Called for every result of an op."""
+
+    def note_made_up(self, op: str) -> None:
+        """An integer result of `op` had no value and was made up."""
+        self.made_up.add(op)
+
+    def copy_to(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """A copy of the tensor on another virtual device."""
+        copy = mark(_bare_copy(tensor), device, maker_of(tensor))
+        self.made(copy)
+        return copy
+
+    def attention(self, func, args: tuple, kwargs: dict) -> torch.Tensor:
+        """Attention as the one kernel that a GPU runs: no ``tokens x tokens`` matrix.
+
+        Concrete operands are computed for real.  The result is laid out as flash attention
+        leaves it, ``[batch, tokens, heads, width]`` in memory.
+        """
+        query, value = _query_and_value(*args, **kwargs)
+        if not _is_abstract_under_modes(query):
+            return func(*args, **kwargs)
+        *batch, heads, tokens, _ = query.shape
+        result = query.new_empty((*batch, tokens, heads, value.shape[-1]))
+        return result.transpose(-3, -2)
 
     # ------------------------------------------------------------------------------ results
 
-    def _finish(self, result: Any, operands: list[torch.Tensor], func, abstract: bool) -> Any:
-        device = next((label for item in operands if (label := label_of(item))), None)
-        settle = abstract and not func._schema.is_mutable
+    def _finish(self, result: Any, device: torch.device | None, func, settle: bool) -> Any:
         if isinstance(result, torch.Tensor):
             return self._settle(result, device, func, settle)
         if isinstance(result, (list, tuple)):
@@ -84,22 +154,45 @@ class Execution(TorchDispatchMode):
     def _settle(self, tensor: torch.Tensor, device, func, settle: bool) -> torch.Tensor:
         """Make up small integers that have no value, and label."""
         if settle and not (_is_float(tensor) or _is_large(tensor) or func.is_view):
-            self.made_up.add(str(func))
+            self.note_made_up(str(func))
             tensor = _plausible(tensor, func.overloadpacket)
-        return mark(tensor, device, self.block)
+        mark(tensor, device, self.block)
+        self.made(tensor)
+        return tensor
+
+    def _kept(self, tensor: torch.Tensor, func) -> torch.Tensor:
+        """A concrete tensor into which abstract values were to be written."""
+        if not _is_float(tensor):
+            self.note_made_up(str(func))
+        return tensor
 
     def _made_up_number(self, tensor: torch.Tensor) -> Any:
-        self.made_up.add("aten._local_scalar_dense.default")
+        self.note_made_up("aten._local_scalar_dense.default")
         if tensor.dtype == torch.bool:
             return False
         return 1.0 if tensor.is_floating_point() else 0
 
     def _made_up_selection(self, packet, tensor: torch.Tensor) -> torch.Tensor:
         """All elements are taken to be selected: the largest result that the op can have."""
-        self.made_up.add(str(packet.default))
+        self.note_made_up(str(packet.default))
         if packet is aten.nonzero:
             return torch.empty(tensor.numel(), tensor.dim(), dtype=torch.int64, device=META)
         return torch.empty(tensor.numel(), dtype=tensor.dtype, device=META)
+
+
+def _bare_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that no mode sees."""
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        return tensor.detach().clone()
+
+
+def _is_abstract_under_modes(tensor: torch.Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        return is_abstract(tensor)
+
+
+def _query_and_value(query, key, value, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+    return query, value
 
 
 def _is_large(tensor: torch.Tensor) -> bool:
@@ -110,26 +203,39 @@ def _is_float(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
+def _is_abstract_tensor(item: Any) -> bool:
+    return isinstance(item, torch.Tensor) and is_abstract(item)
+
+
 def _plausible(tensor: torch.Tensor, packet) -> torch.Tensor:
     if packet in _RANKING and tensor.dim():
         return torch.arange(tensor.shape[-1], dtype=tensor.dtype).expand(tensor.shape).clone()
     return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
 
-# ------------------------------------------------------------------------- operands to meta
+# ---------------------------------------------------------------------------------- operands
 
 
-def _as_meta(packet, flat: list, spec, args: tuple) -> tuple[tuple, dict]:
-    """Bring every operand with dimensions to the meta device; 0-dim ones may stay scalars."""
-    if packet in _INDEXED:
-        args = (args[0], [part for item in args[1] for part in _positions(item)], *args[2:])
-        flat, spec = tree_flatten((args, {}))
-    moved = [
-        item.to(META) if isinstance(item, torch.Tensor) and not is_abstract(item) else item
-        for item in flat
-    ]
-    moved = [META if isinstance(item, torch.device) else item for item in moved]
-    return tree_unflatten(moved, spec)
+def _tensors(args: tuple, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Tensor operands; schemas of aten ops nest them at most in one list."""
+    found = []
+    for item in (*args, *kwargs.values()):
+        if isinstance(item, torch.Tensor):
+            found.append(item)
+        elif isinstance(item, (list, tuple)):
+            found.extend(part for part in item if isinstance(part, torch.Tensor))
+    return found
+
+
+def _on_meta(value: Any) -> Any:
+    """Arguments with every tensor and every device brought to meta."""
+    if isinstance(value, torch.Tensor):
+        return value if is_abstract(value) else value.to(META)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_on_meta, value))
+    if isinstance(value, dict):
+        return {name: _on_meta(item) for name, item in value.items()}
+    return META if isinstance(value, torch.device) else value
 
 
 def _positions(index: torch.Tensor | None) -> list[torch.Tensor | None]:
@@ -141,33 +247,36 @@ def _positions(index: torch.Tensor | None) -> list[torch.Tensor | None]:
     return list(index.nonzero().unbind(1))
 
 
-def _may_grow(func, tensors: list[torch.Tensor], flat: list) -> bool:
-    """Whether an op on concrete operands can make a result too large to be worth having."""
+# ------------------------------------------------------------------------ results too large
+
+
+def _may_grow(func: Callable, args: tuple, kwargs: dict, tensors: list[torch.Tensor]) -> bool:
+    """Whether an op on concrete operands could make a result too large to be worth having."""
     if func.is_view:
         return False
     if not tensors:
         return True
     product = math.prod(max(tensor.numel(), 1) for tensor in tensors[:3])
-    return product > CONCRETE_LIMIT or any(type(item) is int and item > 4096 for item in flat)
+    return product > CONCRETE_LIMIT or any(map(_is_large_number, _plain(args, kwargs)))
 
 
-def _choose(func, flat: list, spec) -> tuple[tuple, dict, bool]:
-    """Run in shape first; the real operands when the result is small, the abstract ones else."""
-    on_meta = [
-        item.to(META)
-        if isinstance(item, torch.Tensor)
-        else META
-        if isinstance(item, torch.device)
-        else item
-        for item in flat
-    ]
-    meta_args, meta_kwargs = tree_unflatten(on_meta, spec)
+def _plain(args: tuple, kwargs: Mapping[str, Any]) -> Iterable[Any]:
+    for item in (*args, *kwargs.values()):
+        if isinstance(item, (list, tuple)):
+            yield from item
+        else:
+            yield item
+
+
+def _is_large_number(item: Any) -> bool:
+    return type(item) is int and item > _LARGE_NUMBER
+
+
+def _grows(func: Callable, args: tuple, kwargs: dict) -> bool:
+    """Whether the result is too large, found out by running the op in shape only."""
     try:
-        shaped = func(*meta_args, **meta_kwargs)
+        shaped = func(*_on_meta(args), **_on_meta(kwargs))
     except (NotImplementedError, RuntimeError):
-        return *tree_unflatten(flat, spec), False  # no shape without values: compute it
+        return False  # no shape without values: it has to be computed
     results = shaped if isinstance(shaped, (list, tuple)) else [shaped]
-    largest = max((item.numel() for item in results if isinstance(item, torch.Tensor)), default=0)
-    if largest > CONCRETE_LIMIT:
-        return meta_args, meta_kwargs, True
-    return *tree_unflatten(flat, spec), False
+    return any(isinstance(item, torch.Tensor) and _is_large(item) for item in results)

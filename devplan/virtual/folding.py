@@ -14,7 +14,8 @@ caches counts the representative's once for each layer that it stands for.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,22 +23,29 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from devplan.blocks import BlockSite
 from devplan.virtual.labels import is_abstract, label_of, mark
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype)
 _INDEX = "<index>"
 
 
-def layer_signatures(layers: Sequence[nn.Module], config: Any) -> list[Hashable]:
-    """A signature for each layer of one stack; equal ones may be folded."""
-    per_layer = _per_layer_settings(config, len(layers))
-    return [
-        (
-            _module_signature(layer, index),
-            tuple(_attribute_signature(setting[index], index) for setting in per_layer),
-        )
-        for index, layer in enumerate(layers)
-    ]
+def stack_signatures(sites: Iterable[BlockSite], config: Any) -> dict[str, Hashable]:
+    """A signature for each layer of every stack; layers with equal ones may be folded.
+
+    Layers of different stacks never have equal ones: an encoder does not stand for a decoder.
+    """
+    stacks: dict[str, list[BlockSite]] = defaultdict(list)
+    for site in sites:
+        if site.stack is not None and site.module is not None:
+            stacks[site.stack].append(site)
+    found: dict[str, Hashable] = {}
+    for stack, layers in stacks.items():
+        per_layer = _per_layer_settings(config, len(layers))
+        for index, layer in enumerate(layers):
+            settings = tuple(_attribute_signature(setting[index], index) for setting in per_layer)
+            found[layer.name] = (stack, _module_signature(layer.module, index), settings)
+    return found
 
 
 def _per_layer_settings(config: Any, num_layers: int) -> list[Sequence[Any]]:
@@ -71,7 +79,7 @@ def _module_signature(module: nn.Module, index: int) -> Hashable:
 
 
 def _tensor_signature(tensor: torch.Tensor | None) -> Hashable:
-    return None if tensor is None else (tuple(tensor.shape), tensor.dtype)
+    return None if tensor is None else (tuple(tensor.shape), tensor.dtype, label_of(tensor))
 
 
 def _attribute_signature(value: Any, index: int) -> Hashable:
@@ -108,7 +116,7 @@ def call_signature(args: tuple, kwargs: Mapping[str, Any]) -> Hashable:
     """Equal for calls that a layer cannot tell apart, but for values of its tensors."""
     leaves, spec = tree_flatten((args, dict(kwargs)))
     return str(spec), tuple(
-        (_tensor_signature(leaf), label_of(leaf))
+        _tensor_signature(leaf)
         if isinstance(leaf, torch.Tensor)
         else (leaf if isinstance(leaf, _PLAIN) else type(leaf))
         for leaf in leaves
@@ -187,3 +195,14 @@ def extrapolate(first: Outcome, second: Outcome, steps: float) -> Outcome | None
         else:
             return None
     return Outcome(maker=first.maker, leaves=tuple(leaves), spec=first.spec)
+
+
+def made_tensors(
+    outcome: Outcome,
+) -> list[tuple[tuple[int, ...], torch.dtype, torch.device | None]]:
+    """Shape, dtype and device of the tensors that each repetition makes anew."""
+    return [
+        (leaf.shape, leaf.dtype, leaf.device)
+        for leaf in outcome.leaves
+        if isinstance(leaf, _Shaped)
+    ]

@@ -1,65 +1,103 @@
 """Example inputs for a model's main run: text of a given length, or what the model takes instead.
 
 Which arguments a model takes is read off its ``forward`` and its ``main_input_name``; sizes that
-are no free choice (mel bins, image size) come from its configuration.  Images beside the text are
-not made yet: towers of vision-language models are not reached by the main run.
+are no free choice (mel bins, image size) come from its configuration.  Where several kinds of
+input are possible, each is an `Example`, and the first with which the model runs is used.  Images
+beside the text are not made yet: towers of vision-language models are not reached by the main run.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from devplan.errors import DevplanError
+from devplan.virtual.labels import CPU, META
 
 
 class NoExampleInputs(DevplanError):
     """devplan does not know what this model wants to be given."""
 
 
-def main_inputs(model: nn.Module, config: Any, *, batch: int, tokens: int) -> dict[str, Any]:
-    """Keyword arguments for ``forward``: integer tensors real, float tensors on meta.
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One kind of inputs for a model."""
 
-    Parameters
-    ----------
-    model
-        A transformers model.
-    config
-        Its configuration.
-    batch
-        Sequences.
-    tokens
-        Tokens per sequence, on the decoder's side too where there is one.
+    makers: Mapping[str, Callable[[int, int], Any]]
+    """Argument of ``forward`` -> its value for (batch, tokens): a tensor or a switch."""
+
+    def make(self, tokens: int, batch: int = 1) -> dict[str, Any]:
+        """Keyword arguments for ``forward``: integer tensors real, float tensors on meta.
+
+        Parameters
+        ----------
+        tokens
+            Tokens per sequence, on the decoder's side too where there is one.
+        batch
+            Sequences.
+        """
+        return {name: maker(batch, tokens) for name, maker in self.makers.items()}
+
+
+def example_inputs(model: nn.Module, config: Any) -> list[Example]:
+    """The kinds of inputs that a model may take, the likeliest first.
 
     Raises
     ------
     NoExampleInputs
-        When the model's main input is none that devplan can make.
+        When there is none that devplan can make.
     """
     accepted = inspect.signature(model.forward).parameters
-    name = getattr(model, "main_input_name", "input_ids")
-    if "input_ids" in accepted and name not in _MAKERS:
-        name = "input_ids"
-    if name not in accepted or name not in _MAKERS:
+    ids = partial(token_ids, config)
+    examples = []
+    for main in _main_inputs(model, config, accepted):
+        makers: dict[str, Callable[[int, int], Any]] = dict(main)
+        if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in accepted:
+            makers["decoder_input_ids"] = ids
+        for name, value in (("use_cache", True), ("logits_to_keep", 1)):
+            if name in accepted:
+                makers[name] = partial(_same, value)
+        examples.append(Example(makers=makers))
+    if not examples:
+        name = getattr(model, "main_input_name", "input_ids")
         raise NoExampleInputs(f"no example can be made for the main input {name!r}")
-    inputs = {name: _MAKERS[name](model, config, batch, tokens)}
-    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in accepted:
-        inputs["decoder_input_ids"] = token_ids(model, config, batch, tokens)
-    if "use_cache" in accepted:
-        inputs["use_cache"] = True
-    if "logits_to_keep" in accepted:
-        inputs["logits_to_keep"] = 1
-    return inputs
+    return examples
 
 
-def token_ids(model: nn.Module, config: Any, batch: int, tokens: int) -> torch.Tensor:
+def _same(value: Any, batch: int, tokens: int) -> Any:
+    return value
+
+
+def _main_inputs(
+    model: nn.Module, config: Any, accepted: Mapping[str, Any]
+) -> Iterator[dict[str, Callable[[int, int], Any]]]:
+    """What may stand for the model's main input."""
+    ids = partial(token_ids, config)
+    main = getattr(model, "main_input_name", "input_ids")
+    if "input_ids" in accepted and (main == "input_ids" or main not in _SIGNALS):
+        yield {"input_ids": ids}
+    for name in dict.fromkeys((main, *_SIGNALS)):
+        if name in accepted and name in _SIGNALS:
+            for signal in _SIGNALS[name](model, config):
+                yield {name: signal}
+                if "input_ids" in accepted:
+                    yield {name: signal, "input_ids": ids}
+
+
+# ---------------------------------------------------------------------------------- text
+
+
+def token_ids(config: Any, batch: int, tokens: int) -> torch.Tensor:
     """Ids of one plain token, shape ``[batch, tokens]``: none that has a meaning to the model."""
     special = set(_special_ids(config))
     plain = next(token for token in range(1, len(special) + 2) if token not in special)
-    return torch.full((batch, tokens), plain, dtype=torch.int64)
+    return torch.full((batch, tokens), plain, dtype=torch.int64, device=CPU)
 
 
 def _special_ids(config: Any) -> list[int]:
@@ -73,39 +111,72 @@ def _special_ids(config: Any) -> list[int]:
     return [value for value in found if isinstance(value, int)]
 
 
-def _input_features(model: nn.Module, config: Any, batch: int, tokens: int) -> torch.Tensor:
-    """Mel spectrogram at the length that the encoder's positions fix, ``[batch, bins, frames]``."""
-    bins = _setting(config, "num_mel_bins", "num_mel_bins of the audio encoder")
-    positions = _setting(config, "max_source_positions", "max_source_positions of the encoder")
+# ------------------------------------------------------------------------- sound and images
+
+
+def _input_features(model: nn.Module, config: Any) -> Iterator[Callable[[int, int], torch.Tensor]]:
+    """Spectrograms: ``[batch, bins, frames]`` as Whisper has it, else ``[batch, frames, bins]``.
+
+    The number of frames is what the encoder's positions fix, or else three seconds of 10 ms.
+    """
+    settings = (config, *_inner_configs(config))
+    bins = _first_setting(settings, _BIN_SETTINGS)
+    if bins is None:
+        return
+    positions = _first_setting(settings[:1], ("max_source_positions",))
     conv = getattr(model.get_encoder(), "conv2", None) if hasattr(model, "get_encoder") else None
-    stride = conv.stride[0] if conv is not None else 1
-    return torch.empty(batch, bins, positions * stride, dtype=model.dtype, device="meta")
+    frames = positions * (conv.stride[0] if conv is not None else 1) if positions else 300
+    yield partial(_signal, model, (bins, frames))
+    yield partial(_signal, model, (frames, bins))
 
 
-def _pixel_values(model: nn.Module, config: Any, batch: int, tokens: int) -> torch.Tensor:
+_BIN_SETTINGS = (
+    "num_mel_bins",
+    "input_feat_per_channel",
+    "feature_projection_input_dim",
+    "mel_bins",
+)
+"""Names of the number of frequency bins in configurations of transformers 5.23: Whisper and most
+others, Speech2Text, SeamlessM4T, CLAP."""
+
+
+def _pixel_values(model: nn.Module, config: Any) -> Iterator[Callable[[int, int], torch.Tensor]]:
     """Image ``[batch, channels, height, width]`` at the size of the configuration."""
-    vision = getattr(config, "vision_config", config)
-    size = getattr(vision, "image_size", 224)
+    vision = getattr(config, "vision_config", None) or getattr(config, "encoder", None) or config
+    size = getattr(vision, "image_size", None) or 224
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     channels = getattr(vision, "num_channels", 3)
-    return torch.empty(batch, channels, height, width, dtype=model.dtype, device="meta")
+    yield partial(_signal, model, (channels, height, width))
 
 
-def _input_values(model: nn.Module, config: Any, batch: int, tokens: int) -> torch.Tensor:
+def _input_values(model: nn.Module, config: Any) -> Iterator[Callable[[int, int], torch.Tensor]]:
     """Waveform of one second at 16 kHz, ``[batch, samples]``."""
-    return torch.empty(batch, 16_000, dtype=model.dtype, device="meta")
+    yield partial(_signal, model, (16_000,))
+    yield partial(_signal, model, (1, 16_000))
 
 
-def _setting(config: Any, name: str, words: str) -> int:
-    value = getattr(config, name, None)
-    if value is None:
-        raise NoExampleInputs(f"the configuration has no {words}")
-    return value
+def _signal(model: nn.Module, shape: tuple[int, ...], batch: int, tokens: int) -> torch.Tensor:
+    return torch.empty(batch, *shape, dtype=_dtype(model), device=META)
 
 
-_MAKERS = {
-    "input_ids": token_ids,
+def _dtype(model: nn.Module) -> torch.dtype:
+    floats = (tensor.dtype for tensor in model.parameters() if tensor.is_floating_point())
+    return next(floats, torch.float32)
+
+
+def _inner_configs(config: Any) -> tuple[Any, ...]:
+    values = vars(config).values() if hasattr(config, "__dict__") else ()
+    return tuple(value for value in values if hasattr(value, "to_dict"))
+
+
+def _first_setting(configs: tuple[Any, ...], names: tuple[str, ...]) -> int | None:
+    found = (getattr(config, name, None) for config in configs for name in names)
+    return next((value for value in found if isinstance(value, int)), None)
+
+
+_SIGNALS = {
     "input_features": _input_features,
     "pixel_values": _pixel_values,
     "input_values": _input_values,
+    "inputs": _input_values,
 }

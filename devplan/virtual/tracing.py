@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from devplan.virtual import folding
 from devplan.virtual.answers import Answers
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import CONCRETE_LIMIT, maker_of, mark, unmark
+from devplan.virtual.labels import CONCRETE_LIMIT, CPU, maker_of, mark, unmark
 
 MAIN = torch.device("cuda", 0)
 
@@ -38,6 +40,18 @@ class TensorInput:
     @property
     def bytes(self) -> int:
         return self.tensor.numel() * self.tensor.element_size()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Ops after which a run is stopped."""
+
+    run_ops: float = math.inf
+    block_ops: Mapping[str, int] = field(default_factory=dict)
+    """Block -> ops of one call; blocks that are not named may take what the run may."""
+
+
+UNLIMITED = Limits()
 
 
 @dataclass(kw_only=True)
@@ -66,9 +80,9 @@ def run_traced(
     sites: tuple[BlockSite, ...],
     inputs: Mapping[str, Any],
     *,
-    config: Any = None,
-    fold: bool = True,
-    preset: Mapping[str, folding.Outcome] | None = None,
+    signatures: Mapping[str, Hashable] = MappingProxyType({}),
+    preset: Mapping[str, folding.Outcome] = MappingProxyType({}),
+    limits: Limits = UNLIMITED,
 ) -> Trace:
     """Run ``model(**inputs)`` virtually and say what happened.
 
@@ -80,26 +94,35 @@ def run_traced(
         Its blocks.
     inputs
         Keyword arguments of ``forward``; integer tensors real, float tensors meta.
-    config
-        The model's configuration, for folding.
-    fold
-        Whether identical layers of a stack are run once.
+    signatures
+        Layer -> what it has in common with the layers that may be folded into it
+        (`folding.stack_signatures`); none: every layer is run.
     preset
         Blocks that are not run, with what they give.
+    limits
+        Ops that the run, and a call of each block, may take.
+
+    Raises
+    ------
+    TooManyOps
+        When a limit is passed.
     """
     trace = Trace()
-    execution = Execution()
+    execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
         undo.enter_context(restored(model))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering((VirtualCard(),)))
         _place(model, MAIN)
-        _wrap_blocks(sites, trace, execution, _signatures(sites, config) if fold else {}, preset)
+        tracer = _Tracer(trace, execution, signatures, preset, limits)
+        for site in sites:
+            if site.module is not None:
+                tracer.wrap(site)
         placed_inputs = {
             name: mark(value, MAIN, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
-        with Answers(), execution:
+        with torch.device(CPU), Answers(execution), execution:
             trace.output = model(**placed_inputs)
         trace.attributes = _made_attributes(sites)
     trace.num_ops = execution.num_ops
@@ -163,63 +186,67 @@ def _made_attributes(sites: tuple[BlockSite, ...]) -> dict[str, torch.Tensor]:
     return made
 
 
-def _signatures(sites: tuple[BlockSite, ...], config: Any) -> dict[str, Any]:
-    """Layer name -> signature, for the layers of every stack; unequal stacks never agree."""
-    stacks: dict[str, list[BlockSite]] = defaultdict(list)
-    for site in sites:
-        if site.stack is not None and site.module is not None:
-            stacks[site.stack].append(site)
-    found: dict[str, Any] = {}
-    for stack, layers in stacks.items():
-        signatures = folding.layer_signatures([layer.module for layer in layers], config)
-        found.update(
-            (layer.name, (stack, signature))
-            for layer, signature in zip(layers, signatures, strict=True)
-        )
-    return found
+class _Tracer:
+    """Wraps the ``forward`` of blocks, so that each call is noted; `restored` unwraps them."""
 
+    def __init__(
+        self,
+        trace: Trace,
+        execution: Execution,
+        signatures: Mapping[str, Hashable],
+        preset: Mapping[str, folding.Outcome],
+        limits: Limits,
+    ) -> None:
+        self.trace = trace
+        self.execution = execution
+        self.signatures = signatures
+        self.preset = preset
+        self.limits = limits
+        self.known: dict[Hashable, folding.Outcome] = {}
+        """Signature of layer and call -> what the representative gave."""
 
-def _wrap_blocks(sites, trace: Trace, execution: Execution, signatures, preset) -> None:
-    """Wrap the ``forward`` of every block; `restored` unwraps them."""
-    known: dict[Any, folding.Outcome] = {}
-    for site in sites:
-        if site.module is not None:
-            signature = signatures.get(site.name)
-            given = (preset or {}).get(site.name)
-            _wrap(site, trace, execution, signature, known, given)
+    def wrap(self, site: BlockSite) -> None:
+        original = site.module.forward
 
+        @functools.wraps(original)
+        def forward(*args, **kwargs):
+            return self._call(site.name, original, args, kwargs)
 
-def _wrap(site: BlockSite, trace: Trace, execution: Execution, signature, known, given) -> None:
-    original = site.module.forward
+        site.module.forward = forward
 
-    @functools.wraps(original)
-    def forward(*args, **kwargs):
-        if site.name not in trace.inputs:
-            trace.order.append(site.name)
-            trace.inputs[site.name] = tuple(_tensor_inputs(args, kwargs))
-        if given is not None:
-            return folding.repeat(given, args, kwargs, site.name)
-        key = None
-        if signature is not None:
-            key = (signature, folding.call_signature(args, kwargs))
-            if (outcome := known.get(key)) is not None:
-                trace.stands_for[outcome.maker].append(site.name)
-                return folding.repeat(outcome, args, kwargs, site.name)
-        outer, execution.block = execution.block, site.name
-        ops_before = execution.num_ops
+    def _call(self, name: str, original: Callable, args: tuple, kwargs: dict) -> Any:
+        trace = self.trace
+        if name not in trace.inputs:
+            trace.order.append(name)
+            trace.inputs[name] = tuple(_tensor_inputs(args, kwargs))
+        if (given := self.preset.get(name)) is not None:
+            return folding.repeat(given, args, kwargs, name)
+        signature = self.signatures.get(name)
+        key = signature and (signature, folding.call_signature(args, kwargs))
+        if (outcome := self.known.get(key)) is not None:
+            trace.stands_for[outcome.maker].append(name)
+            return folding.repeat(outcome, args, kwargs, name)
+        result = self._run(name, original, args, kwargs)
+        outcome = folding.remember(result, args, kwargs, name)
+        if outcome is not None:
+            trace.outcomes[name] = outcome
+            if key is not None:
+                self.known[key] = outcome
+        return result
+
+    def _run(self, name: str, original: Callable, args: tuple, kwargs: dict) -> Any:
+        """The block's own code, its ops counted and limited."""
+        execution = self.execution
+        outer = execution.block, execution.limit_ops
+        before = execution.num_ops
+        allowed = before + self.limits.block_ops.get(name, math.inf)
+        execution.block, execution.limit_ops = name, min(allowed, execution.limit_ops)
         try:
             result = original(*args, **kwargs)
         finally:
-            execution.block = outer
-        trace.num_block_ops.setdefault(site.name, execution.num_ops - ops_before)
-        outcome = folding.remember(result, args, kwargs, site.name)
-        if outcome is not None:
-            trace.outcomes[site.name] = outcome
-            if key is not None:
-                known[key] = outcome
+            execution.block, execution.limit_ops = outer
+        self.trace.num_block_ops.setdefault(name, execution.num_ops - before)
         return result
-
-    site.module.forward = forward
 
 
 def _tensor_inputs(args: tuple, kwargs: Mapping[str, Any]) -> Iterator[TensorInput]:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devplan.mapfile import default_path, import_lines, load_code, load_line, machine_label
+from devplan.machine import machine_label
+from devplan.mapfile import default_path, import_lines, load_code, load_line
 from devplan.types import Workload
-from devplan.units import GIB
 from tests.report.example_plans import MAP_FILE, MAP_PATH, machine
 
 
@@ -46,19 +46,6 @@ def test_the_example_of_the_readme():
 )
 def test_model_in_the_name(model_id, label):
     assert default_path(model_id, "24gib", Workload()).name.split("__")[0] == label
-
-
-def test_machine_in_the_name():
-    assert machine_label(machine(24, 24, 24)) == "3x24gib"
-    assert machine_label(machine(48, 48, 24, 24)) == "2x48+2x24gib"
-    mixed = named(machine(80, 80, 24), "A100-80GB", "A100-80GB", "RTX 4090")
-    assert machine_label(mixed) == "2xa100-80gb+rtx-4090"
-    assert machine_label(named(machine(80, 24), "A100-80GB", "24GiB")) == "a100-80gb+24gib"
-    other_main = replace(machine(24, 12), main_device="cuda:1")
-    assert machine_label(other_main) != machine_label(machine(24, 12))
-    odd = machine(24)
-    odd = replace(odd, cards=(replace(odd.cards[0], capacity_bytes=int(23.65 * GIB)),))
-    assert machine_label(odd) == "23.65gib"
 
 
 def test_dtypes_in_the_name():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from quant_skeletons import TINY, TINY_MOE, skeleton
+
+from tests.profile.quant_skeletons import TINY, TINY_MOE, skeleton
 
 
 @pytest.fixture

@@ -15,9 +15,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from devplan.dtypes import dtype_name, parse_dtype
 from devplan.errors import InputError
-from devplan.profile.dtypes import default_dtype, dtype_exceptions, dtype_name, parse_dtype
+from devplan.profile.dtypes import default_dtype, dtype_exceptions
 from devplan.profile.tree import named_modules, named_parameters
+from tests.profile.quant_skeletons import DTYPE
 
 TINY_LLAMA = {
     "hidden_size": 16,
@@ -58,7 +60,7 @@ def test_what_is_no_dtype_is_refused_in_one_line(name):
 
 
 def test_eight_bit_floats_take_one_byte():
-    assert parse_dtype("float8_e4m3fn").itemsize == parse_dtype("float8_e8m0fnu").itemsize == 1
+    assert parse_dtype("float8_e4m3fn").itemsize == parse_dtype("float8_e5m2").itemsize == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -66,10 +68,10 @@ def test_exceptions_are_those_of_from_pretrained(tmp_path, dtype):
     """T5 keeps ``wo`` in float32 when loaded in float16, and only then."""
     config = T5Config(**TINY_T5)
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
-    loaded = T5ForConditionalGeneration.from_pretrained(tmp_path, dtype=dtype)
+    loaded = T5ForConditionalGeneration.from_pretrained(tmp_path, **{DTYPE: dtype})
     actual = {n: p.dtype for n, p in loaded.named_parameters() if p.dtype != dtype}
     with torch.device("meta"):
-        skeleton = T5ForConditionalGeneration._from_config(config, dtype=dtype)
+        skeleton = T5ForConditionalGeneration._from_config(config, **{DTYPE: dtype})
     assert dtype_exceptions(skeleton, dtype) == actual
     assert bool(actual) == (dtype is torch.float16)
 
@@ -77,7 +79,7 @@ def test_exceptions_are_those_of_from_pretrained(tmp_path, dtype):
 def test_strictly_kept_modules_stay_in_float32_in_bfloat16_too():
     config = LlamaConfig(**TINY_LLAMA)
     with torch.device("meta"):
-        skeleton = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16)
+        skeleton = LlamaForCausalLM._from_config(config, **{DTYPE: torch.bfloat16})
     skeleton._keep_in_fp32_modules_strict = {"layers.*.input_layernorm"}
     if not hasattr(skeleton, "_get_dtype_plan"):
         pytest.skip("this transformers has no strict list")
@@ -120,7 +122,7 @@ def test_default_dtype_is_the_config_then_the_first_float_of_the_checkpoint():
 def test_default_dtype_agrees_with_auto(tmp_path):
     config = LlamaConfig(**TINY_LLAMA)
     LlamaForCausalLM(config).to(torch.float16).save_pretrained(tmp_path)
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, **{DTYPE: "auto"})
     assert loaded.dtype is default_dtype(loaded.config, _stored("F16"))
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from quant_skeletons import BF16, TINY, TINY_MOE, skeleton
 from torch import nn
 
 from devplan.errors import InputError
@@ -21,6 +20,7 @@ from devplan.profile.quantization.bitsandbytes import (
     pieces_8bit,
 )
 from devplan.profile.quantization.linears import Linear
+from tests.profile.quant_skeletons import BF16, TINY, TINY_MOE, skeleton
 
 IN_8_BITS = {"quant_method": "bitsandbytes", "load_in_8bit": True}
 IN_4_BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from quant_skeletons import BF16, TINY, TINY_MOE, buffer_bytes, skeleton, total_bytes
 
 from devplan.errors import InputError
 from devplan.profile.quantization import quantized_bytes
+from tests.profile.quant_skeletons import BF16, TINY, TINY_MOE, buffer_bytes, skeleton, total_bytes
 
 FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
 
@@ -45,11 +45,12 @@ CONFIGS = {
 
 def as_transformers_makes_it(model, config) -> dict[str, int]:
     """Parameter -> bytes of its float8 weight and scales, as transformers converts the model."""
-    auto = pytest.importorskip("transformers.quantizers.auto")
     finegrained = pytest.importorskip("transformers.integrations.finegrained_fp8")
     if not hasattr(finegrained, "FP8Experts"):
         pytest.skip("this transformers has no fp8 experts")
-    quantizer = auto.AutoHfQuantizer.from_config(dict(config), pre_quantized=True)
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    quantizer = AutoHfQuantizer.from_config(dict(config), pre_quantized=True)
     before = torch.get_default_dtype()
     torch.set_default_dtype(BF16)
     try:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quant_skeletons import BF16, TINY, TINY_MOE, skeleton
 
 from devplan.errors import InputError
 from devplan.profile.quantization import awq, gptq, quantized_bytes
 from devplan.profile.quantization.linears import Linear
+from tests.profile.quant_skeletons import BF16, TINY, TINY_MOE, skeleton
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False}
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}

@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quant_skeletons import BF16, TINY, skeleton, total_bytes
 
 from devplan.errors import InputError
 from devplan.profile.quantization import METHODS, quantization_config_of, quantized_bytes
 from devplan.profile.quantization.linears import fused_weights
 from devplan.profile.quantization.skips import Skips, default_skips
 from devplan.profile.tree import named_modules
+from tests.profile.quant_skeletons import BF16, TINY, skeleton, total_bytes
 
 MXFP4 = {
     "quant_method": "mxfp4",

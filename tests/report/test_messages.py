@@ -91,7 +91,7 @@ def test_plan_says(fact):
         "cpu: 1.26 GiB of weights and buffers, copied to a card every time they run",
         "not contiguous",
         "nothing is proven but the lower bound",
-        "Nothing grows with the context.",
+        "No cache was counted that grows with the context.",
         "Notes 40,000 tokens are more than",
     ],
 )

@@ -45,6 +45,11 @@ def pack_within(
     return _with_exchanges(problem, _trial(problem, _Sizes(problem), share, max_steps))
 
 
+def fits(problem: Problem, *, max_steps: int = MAX_STEPS) -> bool:
+    """Whether an assignment within the budgets was found; its transfers are not asked for."""
+    return _trial(problem, _Sizes(problem), Fraction(1), max_steps).assignment is not None
+
+
 def pack(problem: Problem, *, max_steps: int = MAX_STEPS) -> Packing:
     """The assignment with the smallest share that was found, and whether it is proven smallest.
 
