@@ -19,18 +19,20 @@ from torch import nn
 from devplan.checks.given import GivenMap, given_map
 from devplan.checks.inferred import STRATEGIES, inferred_map
 from devplan.checks.live import source_of_config, source_of_model
-from devplan.checks.main_device import chosen_by_accelerate
 from devplan.checks.read_given import read_given
 from devplan.checks.renames import Renames
 from devplan.checks.structure import build_structure
 from devplan.checks.subject import Structure, Subject
 from devplan.checks.which_model import fitting_model
+from devplan.dtypes import dtype_name
 from devplan.errors import InputError
+from devplan.main_device import chosen_by_accelerate
 from devplan.mapfile.hf import from_hf_device
+from devplan.mapfile.versions import installed_versions
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
-from devplan.suggest import installed_versions
 from devplan.types import CPU, DeviceMapFile, Machine, Workload
+from devplan.workload import WorkloadRequest, resolve_workload
 
 # Skeletons kept for the next map of the same model: a project's maps are mostly of one or two.
 _KEPT_MODELS = 4
@@ -47,6 +49,8 @@ class Built:
     source: ModelSource
     skeleton: Skeleton
     structure: Structure
+    workload: Workload
+    """As asked, and what was not asked as the model has it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +67,7 @@ def prepare(
     *,
     machine: Machine | None = None,
     main_device: str | None = None,
-    workload: Workload | None = None,
+    workload: Workload | WorkloadRequest | None = None,
     trust_remote_code: bool = False,
 ) -> Prepared:
     """Everything that the rules look at, but the runs.
@@ -75,7 +79,7 @@ def prepare(
     device_map
         A file, a mapping, one of `STRATEGIES`, or what `read_given` or `read_map` gave.
     machine, main_device, workload
-        None: as the map says; a bare map says nothing.
+        None: as the map says; a bare map says nothing.  A request leaves the rest to the model.
 
     Raises
     ------
@@ -83,7 +87,7 @@ def prepare(
         When the model cannot be built, the map cannot be read, or belongs to another model.
     """
     given = None if _is_strategy(device_map) else as_given(device_map)
-    workload = workload or (given.workload if given else None) or Workload()
+    workload = workload or (given.workload if given else None) or WorkloadRequest()
     built = build(model, workload, trust_remote_code=trust_remote_code)
     if given is None:
         given = inferred_map(str(device_map), built.skeleton, machine)
@@ -98,7 +102,7 @@ def prepare(
         machine=machine,
         main_device=from_hf_device(stated) if stated else _chosen(given, versions),
         stated_main=stated is not None,
-        workload=workload,
+        workload=built.workload,
         installed=versions,
     )
     return Prepared(subject=subject, built=built)
@@ -127,7 +131,9 @@ def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFi
     return given_map(device_map)
 
 
-def build(model: str | nn.Module | Any, workload: Workload, *, trust_remote_code: bool) -> Built:
+def build(
+    model: str | nn.Module | Any, workload: Workload | WorkloadRequest, *, trust_remote_code: bool
+) -> Built:
     """The skeleton and structure of a model in any of its forms; names are built once."""
     if isinstance(model, str):
         return _build_named(model, workload, trust_remote_code)
@@ -136,14 +142,20 @@ def build(model: str | nn.Module | Any, workload: Workload, *, trust_remote_code
 
 
 @lru_cache(maxsize=_KEPT_MODELS)
-def _build_named(model: str, workload: Workload, trust_remote_code: bool) -> Built:
+def _build_named(
+    model: str, workload: Workload | WorkloadRequest, trust_remote_code: bool
+) -> Built:
     return _built(resolve(model, trust_remote_code=trust_remote_code), workload)
 
 
-def _built(source: ModelSource, workload: Workload) -> Built:
+def _built(source: ModelSource, workload: Workload | WorkloadRequest) -> Built:
     skeleton = build_skeleton(source, workload.dtype)
+    if isinstance(workload, WorkloadRequest):
+        workload, _ = resolve_workload(
+            workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
+        )
     structure = build_structure(skeleton, source, workload)
-    return Built(source=source, skeleton=skeleton, structure=structure)
+    return Built(source=source, skeleton=skeleton, structure=structure, workload=workload)
 
 
 def _chosen(given: GivenMap, versions: Mapping[str, str]) -> str:

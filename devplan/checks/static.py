@@ -9,6 +9,7 @@ from devplan.checks.prepare import prepare
 from devplan.checks.run import result_of
 from devplan.findings import CheckResult
 from devplan.types import Machine, Workload
+from devplan.workload import WorkloadRequest
 
 
 def check_structure(
@@ -17,7 +18,7 @@ def check_structure(
     *,
     machine: Machine | None = None,
     main_device: str | None = None,
-    workload: Workload | None = None,
+    workload: Workload | WorkloadRequest | None = None,
     trust_remote_code: bool = False,
     why: str = "",
 ) -> CheckResult:

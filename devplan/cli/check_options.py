@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from devplan.checks.given import GivenMap
 from devplan.checks.ignoring import checked_ignores, parse_ignores
 from devplan.checks.inferred import STRATEGIES
-from devplan.cli.options import DEFAULT_BATCH, DEFAULT_CONTEXT, LARGEST_BATCH, LARGEST_CONTEXT
+from devplan.cli.options import LARGEST_BATCH, LARGEST_CONTEXT
 from devplan.errors import InputError, nearest
 from devplan.machine import parse_gpus
 from devplan.machine.offload import read_tiers
 from devplan.mapfile.hf import from_hf_device
 from devplan.settings import Settings
 from devplan.types import Machine, Workload
+from devplan.workload import DEFAULT_BATCH, WorkloadRequest
 
 RUNS = ("auto", "generate", "forward")
 _SIZE = re.compile(r"([1-9][0-9]{0,4})\s*[x×]\s*([1-9][0-9]{0,4})")
@@ -175,21 +176,16 @@ def main_device_of(typed: CheckTyped) -> str | None:
     return from_hf_device(value, where="--main")
 
 
-def workload_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> Workload:
-    """Batch, context and dtypes that a map is checked at.
+def workload_of(
+    typed: CheckTyped, given: GivenMap | None, settings: Settings
+) -> Workload | WorkloadRequest:
+    """Batch, context and dtypes that a map is checked at; what nobody says is left to the model.
 
     Raises
     ------
     InputError
         For numbers that cannot be.
     """
-    stated = given.workload if given and given.workload else None
-    base = stated or Workload(
-        batch=settings.batch or DEFAULT_BATCH,
-        context_tokens=settings.context or DEFAULT_CONTEXT,
-        dtype=settings.dtype,
-        kv_dtype=settings.kv_dtype,
-    )
     limits = (
         ("--batch", typed.batch, LARGEST_BATCH),
         ("--context", typed.context, LARGEST_CONTEXT),
@@ -197,8 +193,15 @@ def workload_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -
     for option, value, most in limits:
         if value is not None and not 1 <= value <= most:
             raise InputError(f"{option} {value}: give a whole number from 1 to {most:,}")
-    return replace(
-        base,
-        batch=typed.batch or base.batch,
-        context_tokens=typed.context or base.context_tokens,
+    if given is not None and given.workload is not None:
+        return replace(
+            given.workload,
+            batch=typed.batch or given.workload.batch,
+            context_tokens=typed.context or given.workload.context_tokens,
+        )
+    return WorkloadRequest(
+        batch=typed.batch or settings.batch or DEFAULT_BATCH,
+        context_tokens=typed.context or settings.context,
+        dtype=settings.dtype,
+        kv_dtype=settings.kv_dtype,
     )

@@ -8,11 +8,11 @@ from accelerate import dispatch_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from devplan.checks.main_device import chosen_by_accelerate
 from devplan.checks.prepare import prepare
 from devplan.checks.static import check_structure
 from devplan.errors import InputError
 from devplan.machine import parse_gpus
+from devplan.main_device import chosen_by_accelerate
 from tests.checks.case import model_name
 from tests.report.example_plans import MAP_FILE
 

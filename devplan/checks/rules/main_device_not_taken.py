@@ -27,9 +27,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.checks.main_device import chosen_by_accelerate
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
+from devplan.main_device import chosen_by_accelerate
 
 SEVERITY = Severity.WARNING
 
