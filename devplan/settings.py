@@ -62,6 +62,8 @@ class Settings:
     offload: tuple[str, ...] | None = None
     """As ``--offload`` takes each: ``cpu=64GiB``, ``disk``."""
     output: str | None = None
+    ignore: Mapping[str, str] | None = None
+    """Code of a rule -> why its findings are accepted (``devplan check``)."""
     path: Path | None = None
     """The file that they were read from."""
     lines: Mapping[str, int] = field(default_factory=dict)
@@ -245,6 +247,12 @@ def _pins(value: Any) -> dict[str, str]:
     return {_text(module): _index_or_text(device) for module, device in value.items()}
 
 
+def _reasons(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise _Refused("give a mapping from code to reason, such as DP203: ties are for training")
+    return {_text(code): _text(reason) for code, reason in value.items()}
+
+
 OBJECTIVES = ("balance", "context", "fewest")
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
@@ -262,6 +270,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "no-pin": _switch,
     "offload": _texts,
     "output": _text,
+    "ignore": _reasons,
 }
 _PATH_KEYS = ("model", "output")
 
