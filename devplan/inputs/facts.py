@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.blocks import BlockSite, partition
 from devplan.inputs.request import InputRequest
 
 SIDES = {
@@ -94,6 +95,12 @@ class Facts:
         return any(read(part, "is_encoder_decoder") is True for _, part in walk(self.config))
 
     # ------------------------------------------------------------------------------ modules
+
+    @cached_property
+    def sites(self) -> tuple[BlockSite, ...]:
+        """The blocks of the model, so that a probe runs equal layers once."""
+        declared = getattr(self.model, "_no_split_modules", None) or ()
+        return partition(self.model, frozenset(declared))
 
     def tower(self, side: str) -> nn.Module:
         """The outermost module that is called after `side`; the model itself where none is."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from devplan.inputs.facts import Facts
@@ -22,7 +23,7 @@ from devplan.inputs.tokens import Placeholders, compose
 from devplan.inputs.values import value_candidates
 from devplan.inputs.videos import video_candidates
 
-MOST_TRIES = 16
+MOST_TRIES = 12
 """Forms that are offered before a kind is given up: a probe of a large tower takes a second."""
 
 _MAKERS: dict[str, Callable[[Facts, int], Iterator[Candidate]]] = {
@@ -79,13 +80,12 @@ def _first_accepted(
 ) -> Chosen | None:
     first: Candidate | None = None
     refusal: str | None = None
-    for _, candidate in zip(range(MOST_TRIES), candidates, strict=False):
-        trial = Chosen(candidate=candidate, rows=1)
-        answer = probe(facts.model, _assemble(facts, [trial]))
-        if answer.accepted:
-            return Chosen(candidate=candidate, rows=_rows_per_item(facts, candidate, answer))
+    for candidate in islice(_distinct(candidates), MOST_TRIES):
+        found, error = _try(facts, candidate)
+        if found is not None:
+            return found
         if first is None:
-            first, refusal = candidate, answer.error
+            first, refusal = candidate, error
     if first is None:
         return None
     notes.append(f"{first.kind}: no form tried was accepted; the first one: {refusal}")
@@ -94,8 +94,33 @@ def _first_accepted(
     return Chosen(candidate=first, rows=0)
 
 
+def _try(facts: Facts, candidate: Candidate) -> tuple[Chosen | None, str | None]:
+    """Offer one form; once more with as many placeholders as it has rows, where one was refused."""
+    trial = Chosen(candidate=candidate, rows=1)
+    answer = probe(facts, _assemble(facts, [trial]))
+    if not answer.accepted:
+        return None, answer.error or "the model does not look at it"
+    counted = Chosen(candidate=candidate, rows=_rows_per_item(facts, candidate, answer))
+    if answer.error is not None:
+        answer = probe(facts, _assemble(facts, [counted]))
+    return (counted, None) if answer.error is None else (None, answer.error)
+
+
+def _distinct(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
+    """Weights and configuration may propose the same form."""
+    seen: set[Any] = set()
+    for candidate in candidates:
+        form = tuple(
+            (name, tuple(getattr(value, "shape", ()))) for name, value in candidate.arguments.items()
+        )
+        if form not in seen:
+            seen.add(form)
+            yield candidate
+
+
 def _rows_per_item(facts: Facts, candidate: Candidate, answer: Probed) -> int:
-    if answer.rows is None:
+    if answer.rows is None or facts.takes("cross_attention_mask", "cross_attention_states"):
+        # Features that are attended to stand beside the text: a token marks where they belong.
         return 1 if candidate.kind != "values" else 0
     return answer.rows // (candidate.items * facts.request.batch)
 

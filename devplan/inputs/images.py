@@ -52,7 +52,9 @@ def image_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
         yield from _plain_patches(facts, items, name)
     elif "aspect_ratio_ids" in facts.accepted:
         yield from _tiles_with_ratios(facts, items, name)
-    if name is not None:
+    elif _starts_with_patches(facts):
+        yield from _plain_patches(facts, items, name)
+    if name is not None and grid is None:
         yield from _pixels(facts, items, name)
 
 
@@ -91,7 +93,13 @@ def patch_grid(facts: Facts) -> tuple[int, int]:
 
 def _merge(facts: Facts) -> int:
     """Patches along one side that become one token; windows are counted in merged patches."""
-    value = facts.setting("spatial_merge_size", "merge_kernel_size", "merge_size", side="vision")
+    value = facts.setting(
+        "spatial_merge_size",
+        "merge_kernel_size",
+        "merge_size",
+        "pooling_kernel_size",
+        side="vision",
+    )
     side = pair(value)
     return 2 * side[0] if side else 2
 
@@ -113,6 +121,15 @@ def _patch_shapes(facts: Facts) -> Iterator[tuple[int, ...]]:
         yield (channels * time * patch[0] * patch[1],)
 
 
+def _starts_with_patches(facts: Facts) -> bool:
+    """Whether the first projection takes a flattened patch (Fuyu), not a picture."""
+    first = facts.first_layer("vision", *_PROJECTIONS)
+    patch = pair(facts.setting("patch_size", side="vision"))
+    if patch is None or not isinstance(first, nn.Linear):
+        return False
+    return first.in_features == num_channels(facts) * patch[0] * patch[1]
+
+
 def num_channels(facts: Facts) -> int:
     first = facts.first_layer("vision", nn.Conv2d, nn.Conv3d)
     stated = facts.setting("num_channels", "in_channels", "in_chans", side="vision")
@@ -125,18 +142,24 @@ def _shaped_patches(facts: Facts, items: int, name: str, shapes: str) -> Iterato
     """A list of patches per image, with the shape of its grid or the position of each patch."""
     total = items * facts.request.batch
     height, width = patch_grid(facts)
-    num = height * width
-    if shapes == "spatial_shapes":
-        where = torch.tensor([[height, width]] * total, dtype=torch.int64)
-    else:  # x before y, as Gemma 4 has it
-        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        where = torch.stack([columns.flatten(), rows.flatten()], -1).expand(total, num, 2).clone()
+    grid = torch.tensor([[height, width]] * total, dtype=torch.int64)
+    for patches, positions in positioned_patches(facts, total):
+        where = grid if shapes == "spatial_shapes" else positions
+        arguments = {name: patches, shapes: where}
+        if mask := facts.takes("pixel_attention_mask"):
+            arguments[mask] = torch.ones(patches.shape[:2], dtype=torch.int64)
+        yield Candidate(kind="image", items=items, arguments=arguments)
+
+
+def positioned_patches(facts: Facts, total: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Flattened patches of `total` pictures, with x and y of each, ``[total, patches, 2]``."""
+    height, width = patch_grid(facts)
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    positions = torch.stack([columns.flatten(), rows.flatten()], -1)
     for shape in _patch_shapes(facts):
         if len(shape) == 1:
-            arguments = {name: facts.floats(total, num, *shape), shapes: where}
-            if mask := facts.takes("pixel_attention_mask"):
-                arguments[mask] = torch.ones(total, num, dtype=torch.int64)
-            yield Candidate(kind="image", items=items, arguments=arguments)
+            patches = facts.floats(total, height * width, *shape)
+            yield patches, positions.expand(total, -1, 2).clone()
 
 
 def _rows_with_coordinates(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
@@ -189,8 +212,10 @@ def _pixels(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
     batch, channels = facts.request.batch, num_channels(facts)
     total = items * batch
     frames = facts.setting("num_frames", "frames_per_clip", side="vision")
-    sizes = list(dict.fromkeys([image_size(facts), facts.request.image_size, (512, 512)]))
-    for size in sizes:
+    sizes = [image_size(facts), facts.request.image_size, (512, 512)]
+    if "image_sizes" in facts.accepted and not _has_fixed_positions(facts, sizes[0]):
+        sizes.insert(0, facts.request.image_size)  # the size that is stated is the largest
+    for size in dict.fromkeys(sizes):
         picture = (channels, *size)
         flat, per_sequence = (total, *picture), (batch, items, *picture)
         tiled, two = (total, 2, *picture), (batch, 2, *picture)
@@ -202,20 +227,31 @@ def _pixels(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
         elif facts.setting("image_grid_pinpoints") is not None:
             orders = [tiled, flat, per_sequence]
         for shape in dict.fromkeys(orders):
-            arguments = {name: facts.floats(*shape), **_companions(facts, shape, total, size)}
+            arguments = {name: facts.floats(*shape), **_companions(facts, shape)}
+            if "image_sizes" in facts.accepted:
+                sizes_of = torch.tensor([list(size)] * total, dtype=torch.int64)
+                with_sizes = {**arguments, "image_sizes": sizes_of}
+                yield Candidate(kind="image", items=items, arguments=with_sizes)
             yield Candidate(kind="image", items=items, arguments=arguments)
 
 
-def _companions(
-    facts: Facts, shape: tuple[int, ...], total: int, size: tuple[int, int]
-) -> dict[str, torch.Tensor]:
-    """Masks and sizes that go with pixels of `shape`, as far as ``forward`` takes them."""
+def _has_fixed_positions(facts: Facts, size: tuple[int, int]) -> bool:
+    """Whether a table of positions has as many rows as the picture has patches (one more: CLS)."""
+    patch = pair(facts.setting("patch_size", side="vision", default=16))
+    cells = (size[0] // patch[0]) * (size[1] // patch[1])
+    return any(
+        cells in (num, num - 1)
+        for parameter in facts.tower("vision").parameters()
+        for num in parameter.shape[:-1]
+    )
+
+
+def _companions(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Masks that go with pixels of `shape`, as far as ``forward`` takes them."""
     without_channels = (*shape[:-3], *shape[-2:])
     made: dict[str, torch.Tensor] = {}
     if "pixel_attention_mask" in facts.accepted:
         made["pixel_attention_mask"] = torch.ones(without_channels, dtype=torch.int64)
     if "pixel_mask" in facts.accepted:
         made["pixel_mask"] = torch.ones(without_channels, dtype=torch.int64)
-    if "image_sizes" in facts.accepted:
-        made["image_sizes"] = torch.tensor([list(size)] * total, dtype=torch.int64)
     return made

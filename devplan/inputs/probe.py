@@ -13,13 +13,14 @@ import contextlib
 import os
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from devplan.inputs.facts import Facts, has_weights
 from devplan.virtual.tracing import run_traced
 
 _OURS = re.compile(r"[/\\](?:devplan|torch)[/\\]")
@@ -39,28 +40,51 @@ class Probed:
     error: str | None
     """What the model's own code raised, with its place; None: nothing."""
 
+    tower_ran: bool
+    """Whether a module beside the text model was called."""
+
     @property
     def accepted(self) -> bool:
-        return self.error is None or self.rows is not None
+        return self.rows is not None or (self.error is None and self.tower_ran)
 
 
-def probe(model: nn.Module, inputs: Mapping[str, Any]) -> Probed:
-    """Run ``model(**inputs)`` virtually up to its first text layer."""
+def probe(facts: Facts, inputs: Mapping[str, Any]) -> Probed:
+    """Ask the model: up to its first text layer, and to the end where that tells nothing."""
+    answer = _probe(facts, inputs, _stop)
+    if answer.error is None and not answer.accepted:
+        answer = _probe(facts, inputs, None)  # the text came first: CLIP-like models
+    return answer
+
+
+def _stop(*_: Any) -> None:
+    raise _Reached
+
+
+def _probe(facts: Facts, inputs: Mapping[str, Any], at_text: Callable[..., None] | None) -> Probed:
+    model = facts.model
     embedding = text_embedding(model)
     width = embedding.weight.shape[-1] if embedding is not None else 0
-    seen: list[int] = []
+    named: list[int] = []
+    others: list[int] = []
+    called: list[nn.Module] = []
+    error: str | None = None
     with contextlib.ExitStack() as undo:
+        undo.enter_context(_hooks_kept(model))
         for module in model.modules():
-            _watch_methods(module, width, seen, undo)
+            _watch_methods(module, width, named, undo)
         if embedding is not None:
-            _watch_text(model, embedding, width, seen, undo)
+            _watch_beside_text(model, embedding, width, others, called, undo)
+            stack = _text_stack(model, embedding)
+            if stack is not None and at_text is not None:
+                undo.callback(stack[0].register_forward_pre_hook(at_text).remove)
         try:
-            run_traced(model, (), inputs)
+            run_traced(model, facts.sites, inputs, config=facts.config)
         except _Reached:
             pass
-        except Exception as error:  # whatever the model's own code raises is an answer
-            return Probed(rows=seen[-1] if seen else None, error=describe(error))
-    return Probed(rows=seen[-1] if seen else None, error=None)
+        except Exception as raised:  # whatever the model's own code raises is an answer
+            error = describe(raised)
+    rows = (named or others or [None])[-1]
+    return Probed(rows=rows, error=error, tower_ran=embedding is None or bool(called))
 
 
 def text_embedding(model: nn.Module) -> nn.Module | None:
@@ -90,6 +114,26 @@ def _watch_methods(module: nn.Module, width: int, seen: list[int], undo) -> None
 
 
 @contextlib.contextmanager
+def _hooks_kept(model: nn.Module) -> Iterator[None]:
+    """Take away hooks that the run installs: transformers puts its own there at the first call.
+
+    It notes in an attribute that they are there; a run restores attributes, and the next one would
+    install them a second time.
+    """
+    kept = [
+        (hooks, dict(hooks))
+        for module in model.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+    ]
+    try:
+        yield
+    finally:
+        for hooks, content in kept:
+            hooks.clear()
+            hooks.update(content)
+
+
+@contextlib.contextmanager
 def _wrapped(module: nn.Module, name: str, width: int, seen: list[int]) -> Iterator[None]:
     original = getattr(module, name)
 
@@ -106,38 +150,40 @@ def _wrapped(module: nn.Module, name: str, width: int, seen: list[int]) -> Itera
         vars(module).pop(name, None)
 
 
-def _watch_text(model: nn.Module, embedding: nn.Module, width: int, seen: list[int], undo) -> None:
-    stack, inside = _text_stack(model, embedding)
-    if stack is None:
-        return
-
-    def stop(*_):
-        raise _Reached
-
-    handle = stack[0].register_forward_pre_hook(stop)
-    undo.callback(handle.remove)
-    if any(_FEATURES.match(name) for module in model.modules() for name in dir(type(module))):
-        return
+def _watch_beside_text(model, embedding, width: int, rows: list[int], called: list, undo) -> None:
+    """Note which modules beside the text model run, and what they make of the text's width."""
+    text = _around_text(model, embedding)
     for name, module in model.named_modules():
-        outside = name and not inside.startswith(name) and not name.startswith(inside)
-        if outside and name.count(".") <= 1 and not isinstance(module, nn.ModuleList):
-            handle = module.register_forward_hook(
-                lambda _module, _args, result: seen.extend(filter(None, [num_rows(result, width)]))
-            )
-            undo.callback(handle.remove)
+        related = name == text or text.startswith(f"{name}.") or name.startswith(f"{text}.")
+        if name and not related and name.count(".") <= 2 and has_weights(module):
+
+            def note(module, _args, result):
+                called.append(module)
+                rows.extend(filter(None, [num_rows(result, width)]))
+
+            undo.callback(module.register_forward_hook(note).remove)
 
 
-def _text_stack(model: nn.Module, embedding: nn.Module) -> tuple[nn.ModuleList | None, str]:
-    """The layers behind the embedding: the first list in the smallest module around both."""
-    names = {id(module): name for name, module in model.named_modules()}
-    name = names.get(id(embedding), "")
+def _around_text(model: nn.Module, embedding: nn.Module) -> str:
+    """Name of the smallest module that holds the embedding and a stack of layers."""
+    name = next((name for name, module in model.named_modules() if module is embedding), "")
     while name:
         name = name.rpartition(".")[0]
-        owner = model.get_submodule(name)
-        for module in owner.modules():
-            if isinstance(module, nn.ModuleList) and len(module) and list(module[0].children()):
-                return module, name
-    return None, ""
+        if name and _first_stack(model.get_submodule(name)) is not None:
+            return name
+    return ""
+
+
+def _text_stack(model: nn.Module, embedding: nn.Module) -> nn.ModuleList | None:
+    name = _around_text(model, embedding)
+    return _first_stack(model.get_submodule(name)) if name else None
+
+
+def _first_stack(owner: nn.Module) -> nn.ModuleList | None:
+    for module in owner.modules():
+        if isinstance(module, nn.ModuleList) and len(module) and list(module[0].children()):
+            return module
+    return None
 
 
 # ------------------------------------------------------------------------------------- rows

@@ -33,13 +33,16 @@ _BINS = (
     "mel_dim",
     "n_mel_bins",
 )
-_MASKS = (
-    "feature_attention_mask",
-    "input_features_mask",
-    "audio_attention_mask",
-    "audio_mel_mask",
-    "input_values_mask",
-)
+_USUAL_BINS = (128, 80)
+"""Whisper large-v3 and Gemma; Whisper before, and most speech recognizers."""
+_MASKS = {
+    "feature_attention_mask": torch.int64,
+    "audio_attention_mask": torch.int64,
+    "input_values_mask": torch.int64,
+    "input_features_mask": torch.bool,
+    "audio_mel_mask": torch.bool,
+}
+"""Mask of frames or samples -> the dtype that the processors give it."""
 
 
 def sound_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
@@ -69,11 +72,11 @@ def _spectrograms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
 
 
 def _bins(facts: Facts) -> list[int]:
+    """As stated, as a first convolution takes them, or one of the two usual numbers."""
     stated = facts.setting(*_BINS, side="audio")
-    first = facts.first_layer("audio", nn.Conv1d, nn.Linear)
-    width = getattr(first, "in_channels", None) or getattr(first, "in_features", None)
-    found = [value for value in (stated, width) if isinstance(value, int)]
-    return list(dict.fromkeys(found)) or [80]
+    first = facts.first_layer("audio", nn.Conv1d)
+    found = [stated, getattr(first, "in_channels", None), *_USUAL_BINS]
+    return list(dict.fromkeys(value for value in found if isinstance(value, int) and value > 1))
 
 
 def _frames(facts: Facts) -> list[int]:
@@ -90,8 +93,8 @@ def _frames(facts: Facts) -> list[int]:
 
 def _masks(facts: Facts, total: int, length: int) -> dict[str, torch.Tensor]:
     return {
-        mask: torch.ones(total, length, dtype=torch.int64)
-        for mask in _MASKS
+        mask: torch.ones(total, length, dtype=dtype)
+        for mask, dtype in _MASKS.items()
         if mask in facts.accepted
     }
 

@@ -62,8 +62,8 @@ def _boxes(facts: Facts, sequences: Sequences, items: dict[str, int]) -> torch.T
 
 
 def _attended_images(facts: Facts, sequences: Sequences, items: dict[str, int]) -> Any:
-    """``[batch, length, images]``: every token sees every image."""
-    if not items.get("image"):
+    """``[batch, length, images]``: every token sees every image, in layers that are said to."""
+    if not items.get("image") or facts.setting("cross_layer_interval") is None:
         return None
     return torch.ones(*sequences.ids.shape, items["image"], dtype=torch.int64)
 

@@ -93,7 +93,7 @@ def _build(model_type: str, class_name: str):
     model_class = getattr(transformers, class_name)
     config = transformers.CONFIG_MAPPING[model_type]()
     with torch.device("meta"):
-        model = model_class._from_config(config).to(torch.bfloat16).eval()
+        model = model_class._from_config(config).eval()
     return model, config
 
 
