@@ -85,12 +85,6 @@ class Facts:
         yield from (part for _, part in named)
 
     @cached_property
-    def text_config(self) -> Any:
-        if hasattr(self.config, "get_text_config"):
-            return self.config.get_text_config(decoder=False)
-        return self.config
-
-    @cached_property
     def is_encoder_decoder(self) -> bool:
         return any(read(part, "is_encoder_decoder") is True for _, part in walk(self.config))
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from devplan.inputs.facts import Facts
 from devplan.inputs.images import image_candidates
+from devplan.inputs.latents import latent_candidates
 from devplan.inputs.media import Candidate
 from devplan.inputs.probe import Probed, probe
 from devplan.inputs.request import ExampleInputs
 from devplan.inputs.sounds import sound_candidates
 from devplan.inputs.textual import decoder_arguments, text_arguments
-from devplan.inputs.tokens import Placeholders, compose
+from devplan.inputs.tokens import KINDS, Placeholders, compose, find_token
 from devplan.inputs.values import value_candidates
 from devplan.inputs.videos import video_candidates
 
@@ -31,6 +32,7 @@ _MAKERS: dict[str, Callable[[Facts, int], Iterator[Candidate]]] = {
     "video": video_candidates,
     "audio": sound_candidates,
     "values": value_candidates,
+    "latents": latent_candidates,
 }
 
 
@@ -41,6 +43,8 @@ class Chosen:
     candidate: Candidate
     rows: int
     """Placeholders of one item; 0: its features do not stand in the text."""
+    runs: int = 1
+    """Runs that the placeholders of one item are divided into."""
 
 
 def inputs_from_config(facts: Facts) -> ExampleInputs:
@@ -68,8 +72,7 @@ def _wanted(facts: Facts, kind: str, present: list[str]) -> int:
         "image": facts.request.images,
         "video": facts.request.videos,
         "audio": facts.request.sounds,
-        "values": None,
-    }[kind]
+    }.get(kind)
     if asked is not None:
         return asked
     return 0 if kind == "video" and "image" in present else 1
@@ -95,15 +98,19 @@ def _first_accepted(
 
 
 def _try(facts: Facts, candidate: Candidate) -> tuple[Chosen | None, str | None]:
-    """Offer one form; once more with as many placeholders as it has rows, where one was refused."""
-    trial = Chosen(candidate=candidate, rows=1)
-    answer = probe(facts, _assemble(facts, [trial]))
+    """Offer one form; again with as many placeholders as it has rows, where one was refused."""
+    answer = probe(facts, _assemble(facts, [Chosen(candidate=candidate, rows=1)]))
     if not answer.accepted:
         return None, answer.error or "the model does not look at it"
-    counted = Chosen(candidate=candidate, rows=_rows_per_item(facts, candidate, answer))
-    if answer.error is not None:
+    rows = _rows_per_item(facts, candidate, answer)
+    if answer.error is None:
+        return Chosen(candidate=candidate, rows=rows), None
+    for runs in candidate.runs:
+        counted = Chosen(candidate=candidate, rows=rows, runs=runs)
         answer = probe(facts, _assemble(facts, [counted]))
-    return (counted, None) if answer.error is None else (None, answer.error)
+        if answer.error is None:
+            return counted, None
+    return None, answer.error
 
 
 def _distinct(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
@@ -121,7 +128,7 @@ def _distinct(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
 def _rows_per_item(facts: Facts, candidate: Candidate, answer: Probed) -> int:
     if answer.rows is None or facts.takes("cross_attention_mask", "cross_attention_states"):
         # Features that are attended to stand beside the text: a token marks where they belong.
-        return 1 if candidate.kind != "values" else 0
+        return 0 if find_token(facts.config, candidate.kind) is None else 1
     return answer.rows // (candidate.items * facts.request.batch)
 
 
@@ -130,9 +137,13 @@ def _assemble(facts: Facts, chosen: list[Chosen]) -> dict[str, Any]:
     kwargs: dict[str, Any] = {}
     if "input_ids" in facts.accepted:
         placeholders = [
-            Placeholders(kind=one.candidate.kind, items=one.candidate.items, rows=one.rows)
+            Placeholders(
+                kind=one.candidate.kind,
+                items=one.candidate.items * one.runs,
+                rows=one.rows // one.runs,
+            )
             for one in chosen
-            if one.candidate.kind != "values" and one.rows
+            if one.candidate.kind in KINDS and one.rows
         ]
         items = {one.candidate.kind: one.candidate.items for one in chosen}
         kwargs.update(text_arguments(facts, compose(facts, placeholders), items))

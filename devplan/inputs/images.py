@@ -71,16 +71,10 @@ def grid_candidates(
     grids = torch.tensor([cell] * total, dtype=torch.int64)
     num = total * frames * height * width
     for shape in _patch_shapes(facts):
-        yield Candidate(
-            kind=kind,
-            items=items,
-            arguments={name: facts.floats(num, *shape), grid: grids},
-        )
-        yield Candidate(
-            kind=kind,
-            items=items,
-            arguments={name: facts.floats(1, num, *shape), grid: grids},
-        )
+        for patches in (facts.floats(num, *shape), facts.floats(1, num, *shape)):
+            arguments = {name: patches, grid: grids}
+            runs = (1, frames) if frames > 1 else (1,)
+            yield Candidate(kind=kind, items=items, arguments=arguments, runs=runs)
 
 
 def patch_grid(facts: Facts) -> tuple[int, int]:
@@ -225,11 +219,13 @@ def _pixels(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
         elif "pixel_attention_mask" in facts.accepted or "image_num_crops" in facts.accepted:
             orders = [per_sequence, flat, tiled]
         elif facts.setting("image_grid_pinpoints") is not None:
-            orders = [tiled, flat, per_sequence]
+            # Two tiles beside each other and the whole picture in small.
+            orders = [(total, 3, *picture), flat, per_sequence]
         for shape in dict.fromkeys(orders):
             arguments = {name: facts.floats(*shape), **_companions(facts, shape)}
             if "image_sizes" in facts.accepted:
-                sizes_of = torch.tensor([list(size)] * total, dtype=torch.int64)
+                whole = [size[0], 2 * size[1]] if shape == (total, 3, *picture) else list(size)
+                sizes_of = torch.tensor([whole] * total, dtype=torch.int64)
                 with_sizes = {**arguments, "image_sizes": sizes_of}
                 yield Candidate(kind="image", items=items, arguments=with_sizes)
             yield Candidate(kind="image", items=items, arguments=arguments)

@@ -21,3 +21,6 @@ class Candidate:
     items: int
     """Of each sequence."""
     arguments: Mapping[str, Any]
+    runs: tuple[int, ...] = (1,)
+    """Into how many runs the placeholders of one item may be divided: a video's stand together, or
+    frame by frame with the time of each in between."""

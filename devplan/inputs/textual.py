@@ -41,7 +41,7 @@ def decoder_arguments(facts: Facts) -> dict[str, torch.Tensor]:
     takes = "decoder_input_ids" in facts.accepted
     if not takes or not (facts.is_encoder_decoder or "input_ids" not in facts.accepted):
         return {}
-    tokens = num_tokens(facts, facts.text_config, facts.request.decoder_tokens)
+    tokens = num_tokens(facts, facts.request.decoder_tokens)
     shape: tuple[int, ...] = (facts.request.batch, tokens)
     return {"decoder_input_ids": torch.full(shape, plain_id(facts.config), dtype=torch.int64)}
 

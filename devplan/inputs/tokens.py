@@ -33,7 +33,7 @@ class Placeholders:
 
     kind: str
     items: int
-    """Images (videos, sounds) in each sequence."""
+    """Images (videos or frames, sounds) in each sequence."""
     rows: int
     """Placeholders for each of them."""
 
@@ -83,13 +83,15 @@ def plain_id(config: Any) -> int:
     return next(token for token in range(1, len(special) + 2) if token not in special)
 
 
-def num_tokens(facts: Facts, side_config: Any, wanted: int) -> int:
-    """`wanted`, or less where the position embeddings end before."""
-    for name in ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len"):
-        limit = read(side_config, name)
-        if isinstance(limit, int) and limit > 0:
-            # RoBERTa's positions start behind the padding id: two fewer than the table has.
-            return max(1, min(wanted, limit - 2))
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len")
+
+
+def num_tokens(facts: Facts, wanted: int) -> int:
+    """`wanted`, or less where the position embeddings of the text end before."""
+    limit = facts.setting(*_POSITIONS, side="text")
+    if isinstance(limit, int) and limit > 0:
+        # RoBERTa's positions start behind the padding id: two fewer than the table has.
+        return max(1, min(wanted, limit - 2))
     return wanted
 
 
@@ -109,7 +111,7 @@ class Sequences:
 
 def compose(facts: Facts, placeholders: list[Placeholders]) -> Sequences:
     """Sequences with plain text around the placeholders."""
-    tokens = num_tokens(facts, facts.text_config, facts.request.tokens)
+    tokens = num_tokens(facts, facts.request.tokens)
     batch = facts.request.batch
     padding = tokens // 4 if facts.request.padded and batch > 1 else 0
     rows = [

@@ -8,6 +8,7 @@ A row a type: whether the model ran, what the inputs contained, or which error w
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
 import signal
@@ -24,19 +25,34 @@ from devplan.inputs import InputRequest, example_inputs
 from devplan.inputs.probe import describe
 from devplan.skeleton.build import declared_no_split
 from devplan.virtual.tracing import run_traced
+from tests.inputs.configs import USABLE
 
 LIMIT_S = 60
 """For building, probing and running one type."""
 
-_WHOLE = (
-    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
-    "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
-    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
-    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
-    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-    "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+_WHOLE = tuple(
+    f"MODEL_FOR_{task}_MAPPING_NAMES"
+    for task in (
+        "IMAGE_TEXT_TO_TEXT",
+        "MULTIMODAL_LM",
+        "SPEECH_SEQ_2_SEQ",
+        "SEQ_TO_SEQ_CAUSAL_LM",
+        "CAUSAL_LM",
+        "ZERO_SHOT_IMAGE_CLASSIFICATION",
+        "ZERO_SHOT_OBJECT_DETECTION",
+        "OBJECT_DETECTION",
+        "UNIVERSAL_SEGMENTATION",
+        "MASK_GENERATION",
+        "MASKED_LM",
+        "IMAGE_CLASSIFICATION",
+        "CTC",
+        "AUDIO_CLASSIFICATION",
+        "TEXT_TO_WAVEFORM",
+        "DEPTH_ESTIMATION",
+        "TIME_SERIES_PREDICTION",
+    )
 )
-"""Auto classes of whole models, before those of parts and of tasks."""
+"""Tasks whose class is the whole model; the base class comes after them, other tasks last."""
 
 
 def model_classes() -> dict[str, str]:
@@ -45,8 +61,8 @@ def model_classes() -> dict[str, str]:
     from transformers.models.auto import modeling_auto
 
     tables = [name for name in dir(modeling_auto) if name.endswith("_MAPPING_NAMES")]
-    tasks = [name for name in tables if name.startswith("MODEL_FOR_") and name not in _WHOLE]
-    order = [*_WHOLE, *tasks, "MODEL_MAPPING_NAMES"]
+    others = [name for name in tables if name.startswith("MODEL_FOR_") and name not in _WHOLE]
+    order = [*_WHOLE, "MODEL_MAPPING_NAMES", *others]
     found: dict[str, str] = {}
     for model_type in CONFIG_MAPPING:
         for table in order:
@@ -91,7 +107,7 @@ def _build(model_type: str, class_name: str):
     import transformers
 
     model_class = getattr(transformers, class_name)
-    config = transformers.CONFIG_MAPPING[model_type]()
+    config = transformers.CONFIG_MAPPING[model_type](**copy.deepcopy(USABLE.get(model_type, {})))
     with torch.device("meta"):
         model = model_class._from_config(config).eval()
     return model, config
