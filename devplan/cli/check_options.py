@@ -10,11 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from devplan.check import text_tokens
 from devplan.checks.given import GivenMap
 from devplan.checks.ignoring import checked_ignores, parse_ignores
 from devplan.checks.inferred import STRATEGIES
 from devplan.cli.options import DEFAULT_BATCH, DEFAULT_CONTEXT, LARGEST_BATCH, LARGEST_CONTEXT
 from devplan.errors import InputError, nearest
+from devplan.inputs import InputRequest
 from devplan.machine import parse_gpus
 from devplan.machine.offload import read_tiers
 from devplan.mapfile.hf import from_hf_device
@@ -117,6 +119,19 @@ def _image_size(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise InputError(f"--image-size {text!r}: write height and width, such as 448x672")
     return int(match[1]), int(match[2])
+
+
+def request_of(asked: AskedCheck, workload: Workload | None) -> InputRequest:
+    """What the example inputs should contain; the size of the text is the workload's."""
+    workload = workload or Workload()
+    size = {} if asked.image_size is None else {"image_size": asked.image_size}
+    return InputRequest(
+        batch=workload.batch,
+        tokens=text_tokens(workload),
+        images=asked.images,
+        padded=workload.batch > 1,
+        **size,
+    )
 
 
 def model_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> str:

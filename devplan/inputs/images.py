@@ -196,9 +196,7 @@ def _tiles_with_ratios(facts: Facts, items: int, name: str) -> Iterator[Candidat
 
 def image_size(facts: Facts) -> tuple[int, int]:
     """The size that the configuration fixes, or the size asked for."""
-    stated = pair(
-        facts.setting("image_size", "img_size", "input_size", "crop_size", side="vision")
-    )
+    stated = pair(facts.setting("image_size", "img_size", "input_size", "crop_size", side="vision"))
     return stated or facts.request.image_size
 
 
