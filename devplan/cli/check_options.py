@@ -14,7 +14,9 @@ from devplan.check import text_tokens
 from devplan.checks.given import GivenMap
 from devplan.checks.ignoring import checked_ignores, parse_ignores
 from devplan.checks.inferred import STRATEGIES
-from devplan.cli.options import DEFAULT_BATCH, DEFAULT_CONTEXT, LARGEST_BATCH, LARGEST_CONTEXT
+from devplan.cli.options import LARGEST_BATCH, LARGEST_CONTEXT
+from devplan.workload import DEFAULT_BATCH
+from devplan.workload import DEFAULT_CONTEXT_TOKENS as DEFAULT_CONTEXT
 from devplan.errors import InputError, nearest
 from devplan.inputs import InputRequest
 from devplan.machine import parse_gpus
