@@ -192,15 +192,23 @@ def _check_all(
 def _check_one(
     given: GivenMap | None, typed: CheckTyped, asked: AskedCheck, settings: Settings
 ) -> CheckResult:
-    from devplan.checks.static import check_structure
+    from devplan.check import RunOptions, check
     from devplan.cli.check_options import machine_of, main_device_of, model_of, workload_of
 
-    return check_structure(
+    return check(
         model_of(typed, given, settings),
         given or typed.device_map,
         machine=machine_of(typed, given, settings),
         main_device=main_device_of(typed),
         workload=workload_of(typed, given, settings),
+        options=RunOptions(
+            run=asked.run,
+            images=asked.images,
+            image_size=asked.image_size,
+            inputs=asked.inputs,
+            full=asked.full,
+            timeout_s=asked.timeout_s,
+        ),
         trust_remote_code=asked.trust_remote_code,
     )
 
