@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
+from devplan.checks.given import given_map
 from devplan.checks.run import result_of
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult
@@ -37,6 +39,20 @@ def test_clean_map_is_silent(case):
     result = result_of(case.subject("clean"))
     found = [d.message for d in result.diagnostics if d.code == case.code]
     assert found == []
+
+
+@pytest.mark.parametrize("case", [p for p in PARAMETERS if p.id < "DP3"])
+def test_repair_repairs(case):
+    """What is found without a run is gone once the changes of the findings are made."""
+    subject = case.subject("broken")
+    found = [d for d in result_of(subject).diagnostics if d.code == case.code]
+    changes = {key: device for d in found for key, device in d.changed_entries.items()}
+    dropped = {key for d in found for key in d.dropped_entries} - set(changes)
+    repairable = {d.module for d in found if d.changed_entries or d.dropped_entries}
+    repaired = {**subject.device_map, **changes}
+    given = given_map({key: d for key, d in repaired.items() if key not in dropped})
+    left = result_of(replace(subject, given=given)).diagnostics
+    assert not repairable & {d.module for d in left if d.code == case.code}
 
 
 def test_every_rule_has_a_case():

@@ -15,28 +15,41 @@ from devplan.cli import main
 
 ROOT = Path(__file__).parents[2]
 LLAMA = str(ROOT / "tests" / "checks" / "models" / "tiny_llama")
-CLEAN = "model: 0\nlm_head: 0\n"
-TIED = "model: 0\nlm_head: 1\n"
+CLEAN = """\
+model.embed_tokens: 0
+model.rotary_emb: 0
+model.layers.0: 0
+model.layers.1: 0
+model.layers.2: 0
+model.layers.3: 1
+model.layers.4: 1
+model.layers.5: 1
+model.norm: 0
+lm_head: 0
+"""
+AWAY = CLEAN.replace("embed_tokens: 0", "embed_tokens: 1").replace("lm_head: 0", "lm_head: 1")
+ABSENT = CLEAN.replace(": 1", ": 2")
 
 
 @pytest.fixture
 def maps(tmp_path, monkeypatch):
-    """A project with a clean map and one with a finding."""
+    """A project with a clean map, one with an error and one with a warning."""
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "clean.yaml").write_text(CLEAN)
-    (tmp_path / "maps" / "tied.yaml").write_text(TIED)
+    (tmp_path / "maps" / "absent.yaml").write_text(ABSENT)
+    (tmp_path / "maps" / "away.yaml").write_text(AWAY)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def check(*arguments: str) -> int:
-    return main(["check", "--model", LLAMA, *arguments])
+    return main(["check", "--model", LLAMA, "--gpus", "24GiB,12GiB", *arguments])
 
 
 def test_exit_status(maps, capsys):
     assert check("maps/clean.yaml") == 0
-    assert check("maps/tied.yaml") == 1
-    assert check("maps/clean.yaml", "maps/tied.yaml") == 1
+    assert check("maps/absent.yaml") == 1
+    assert check("maps/clean.yaml", "maps/absent.yaml") == 1
     assert "2 maps: 1 without errors, 1 with" in capsys.readouterr().out
 
 
@@ -50,10 +63,10 @@ def test_bad_input_is_one_line(maps, capsys):
 
 def test_one_bad_map_does_not_hide_the_others(maps, capsys):
     (maps / "maps" / "bad.yaml").write_text("- model\n")
-    assert check("maps/bad.yaml", "maps/tied.yaml") == 2
+    assert check("maps/bad.yaml", "maps/absent.yaml") == 2
     shown = capsys.readouterr()
     assert "maps/bad.yaml:1" in shown.err
-    assert "error DP203" in shown.out
+    assert "error DP004" in shown.out
 
 
 @pytest.mark.parametrize(
@@ -62,7 +75,6 @@ def test_one_bad_map_does_not_hide_the_others(maps, capsys):
         ((), "no map: name files"),
         (("--device-map", "auto", "m.yaml"), "both m.yaml and --device-map auto"),
         (("--device-map", "atuo"), "did you mean auto"),
-        (("--device-map", "auto"), "needs the cards; give --gpus"),
         (("m.yaml", "--run", "train"), "--run 'train' is none of auto, generate, forward"),
         (("m.yaml", "--format", "xml"), "--format 'xml' is none of"),
         (("m.yaml", "--timeout", "0"), "seconds above 0"),
@@ -73,10 +85,8 @@ def test_one_bad_map_does_not_hide_the_others(maps, capsys):
         (("m.yaml", "--write-baseline"), "--baseline FILE"),
         (("m.yaml", "--baseline", "none.json"), "cannot read the baseline none.json"),
         (("m.yaml",), "cannot read the map m.yaml"),
-        (("maps/clean.yaml", "--memory", "24GiB"), "--memory describes cards"),
-        (("maps/clean.yaml", "--offload", "cpu"), "--offload belongs to a machine"),
         (("maps/clean.yaml", "--batch", "0"), "--batch 0"),
-        (("maps/clean.yaml", "--main", "first"), "--main: 'first' is no device"),
+        (("maps/clean.yaml", "--main", "first"), "--main"),
     ],
 )
 def test_refused_options(maps, capsys, arguments, words):
@@ -86,62 +96,75 @@ def test_refused_options(maps, capsys, arguments, words):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--device-map", "auto"), "needs the cards; give --gpus"),
+        (("maps/clean.yaml", "--memory", "24GiB"), "--memory describes cards"),
+        (("maps/clean.yaml", "--offload", "cpu"), "--offload belongs to a machine"),
+        (("maps/clean.yaml", "--main", "first"), "--main: 'first' is no device"),
+    ],
+)
+def test_refused_without_a_machine(maps, capsys, arguments, words):
+    assert main(["check", "--model", LLAMA, *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_no_model(maps, capsys):
     assert main(["check", "maps/clean.yaml"]) == 2
     assert "does not say which model it is for; give --model" in capsys.readouterr().err
 
 
 def test_strict(maps):
-    (maps / "maps" / "away.yaml").write_text("model: 1\nmodel.layers.0: 0\nlm_head: 1\n")
-    assert check("maps/away.yaml", "--gpus", "24GiB,24GiB") == 0
-    assert check("maps/away.yaml", "--gpus", "24GiB,24GiB", "--strict") == 1
+    assert check("maps/away.yaml") == 0
+    assert check("maps/away.yaml", "--strict") == 1
 
 
 def test_ignore_on_the_command_line_and_in_settings(maps, capsys):
-    assert check("maps/tied.yaml", "--ignore", "DP203=trained apart") == 0
-    (maps / "devplan.yaml").write_text("ignore:\n  DP203: trained apart\n")
-    assert check("maps/tied.yaml", "--format", "json") == 0
+    assert check("maps/absent.yaml", "--ignore", "DP004=the third card comes in May") == 0
+    (maps / "devplan.yaml").write_text("ignore:\n  DP004: the third card comes in May\n")
+    assert check("maps/absent.yaml", "--format", "json") == 0
     report = json.loads("{" + capsys.readouterr().out.partition("\n{")[2])
-    assert report["maps"][0]["ignored"][0]["ignored_because"] == "trained apart"
+    assert report["maps"][0]["ignored"][0]["ignored_because"] == "the third card comes in May"
     (maps / "devplan.yaml").write_text("ignore:\n  DP999: why\n")
-    assert check("maps/tied.yaml") == 2
+    assert check("maps/absent.yaml") == 2
     assert "devplan.yaml, line 1: ignore: no rule has the code 'DP999'" in capsys.readouterr().err
 
 
 def test_ignore_in_settings_is_a_mapping(maps, capsys):
     (maps / "devplan.yaml").write_text("ignore: [DP203]\n")
-    assert check("maps/tied.yaml") == 2
+    assert check("maps/absent.yaml") == 2
     error = capsys.readouterr().err
     assert "devplan.yaml, line 1: ignore holds ['DP203']; give a mapping from code to" in error
 
 
 def test_baseline(maps, capsys):
-    assert check("maps/tied.yaml", "--baseline", "base.json", "--write-baseline") == 0
+    assert check("maps/absent.yaml", "--baseline", "base.json", "--write-baseline") == 0
     assert "wrote base.json with 1 finding" in capsys.readouterr().out
-    assert check("maps/tied.yaml", "--baseline", "base.json") == 0
-    (maps / "maps" / "tied.yaml").write_text(f"# moved by a line\n{TIED}")
-    assert check("maps/tied.yaml", "--baseline", "base.json") == 0
-    shutil.copy("maps/tied.yaml", "maps/new.yaml")
+    assert check("maps/absent.yaml", "--baseline", "base.json") == 0
+    (maps / "maps" / "absent.yaml").write_text(f"# moved by a line\n{ABSENT}")
+    assert check("maps/absent.yaml", "--baseline", "base.json") == 0
+    shutil.copy("maps/absent.yaml", "maps/new.yaml")
     assert check("maps/new.yaml", "--baseline", "base.json") == 1
 
 
 def test_report_in_a_file(maps, capsys):
-    assert check("maps/tied.yaml", "--format", "sarif", "-o", "out/report.sarif") == 1
+    assert check("maps/absent.yaml", "--format", "sarif", "-o", "out/report.sarif") == 1
     report = json.loads((maps / "out" / "report.sarif").read_text())
     place = report["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
-    assert place["artifactLocation"]["uri"] == "maps/tied.yaml"
-    assert "error DP203" in capsys.readouterr().out
+    assert place["artifactLocation"]["uri"] == "maps/absent.yaml"
+    assert "error DP004" in capsys.readouterr().out
 
 
 def test_auto(maps, capsys):
-    assert check("--device-map", "auto", "--gpus", "24GiB,12GiB", "--format", "json") in (0, 1)
+    assert check("--device-map", "auto", "--format", "json") in (0, 1)
     report = json.loads(capsys.readouterr().out)
     assert report["maps"][0]["map"] == "device_map='auto'"
 
 
 def test_machine_of_the_settings(maps, capsys):
     (maps / "devplan.yaml").write_text("gpus: 24GiB\n")
-    assert check("maps/tied.yaml") == 1
+    assert main(["check", "--model", LLAMA, "maps/clean.yaml"]) == 1
     assert "DP004" in capsys.readouterr().out
 
 
