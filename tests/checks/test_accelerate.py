@@ -11,6 +11,9 @@ from accelerate import dispatch_model
 from accelerate.utils import check_device_map
 from torch import nn
 
+# accelerate says of every entry of a bare parameter that it names no module.
+pytestmark = pytest.mark.filterwarnings("ignore:The following device_map keys")
+
 
 class Model(nn.Module):
     """Two layers, tied or not, and a buffer that is not saved."""

@@ -46,10 +46,8 @@ def _heading(result: CheckResult, terminal: Terminal) -> list[str]:
     lines = [terminal.paint(result.map_name, "bold")]
     lines += terminal.paragraph(f"{result.model}, {result.class_name}")
     for run in result.runs:
-        phases = ", ".join(run.phases) or "stopped before its first phase ended"
-        lines += terminal.paragraph(
-            f"ran {phases} with {run.inputs}: {run.num_ops:,} ops", rest="    "
-        )
+        done = f"ran {', '.join(run.phases)}" if run.phases else "stopped in its first phase"
+        lines += terminal.paragraph(f"{done} with {run.inputs}: {run.num_ops:,} ops", rest="    ")
         lines += [line for note in run.notes for line in terminal.paragraph(note, rest="    ")]
     return lines
 
