@@ -62,34 +62,43 @@ def partition(model: nn.Module, no_split: frozenset[str] = frozenset()) -> tuple
 
 
 class _Partition:
-    """One walk over the tree; remembers which modules contain layers."""
+    """One walk over the tree, only as deep as blocks are: what lies inside a declared class is not
+    looked at, which on a model of 170,000 modules is nearly everything."""
 
     def __init__(self, model: nn.Module, no_split: frozenset[str]) -> None:
+        self.model = model
         self.no_split = no_split
         self.divided: dict[int, bool] = {}
         self.num_bytes: dict[int, int] = {}
-        self._divides(model)
-        self.largest_layer_bytes = int(self.num_bytes[id(model)] * LARGEST_LAYER_SHARE)
 
     def _divides(self, module: nn.Module) -> bool:
-        """Whether the module contains a layer strictly inside itself; sums bytes on the way."""
-        children = [child for child in module._modules.values() if child is not None]
-        inside = [self._divides(child) for child in children]
-        divided = (
-            any(inside) or any(self._is_declared(child) for child in children) or is_stack(module)
-        )
-        self.divided[id(module)] = divided
-        self.num_bytes[id(module)] = _own_bytes(module) + sum(
-            self.num_bytes[id(child)] for child in children
-        )
-        return divided
+        """Whether the module contains a layer strictly inside itself."""
+        known = self.divided.get(id(module))
+        if known is None:
+            children = [child for child in module._modules.values() if child is not None]
+            known = (
+                any(self._is_declared(child) for child in children)
+                or is_stack(module)
+                or any(self._divides(child) for child in children)
+            )
+            self.divided[id(module)] = known
+        return known
+
+    def _bytes_of(self, module: nn.Module) -> int:
+        """Bytes of all tensors in the module."""
+        known = self.num_bytes.get(id(module))
+        if known is None:
+            children = (child for child in module._modules.values() if child is not None)
+            known = _own_bytes(module) + sum(self._bytes_of(child) for child in children)
+            self.num_bytes[id(module)] = known
+        return known
 
     def _is_declared(self, module: nn.Module) -> bool:
         return type(module).__name__ in self.no_split
 
     def visit(self, module: nn.Module, name: str, stack: str | None = None) -> Iterator[BlockSite]:
         if self._is_whole(module):
-            if self._has_tensors(module):
+            if _has_tensors(module):
                 class_name = type(module).__name__
                 yield BlockSite(name=name, class_name=class_name, stack=stack, module=module)
             return
@@ -101,7 +110,7 @@ class _Partition:
 
     def _visit_child(self, module, name: str, child: nn.Module, path: str) -> Iterator[BlockSite]:
         if is_stack(module) and not self._declares_inside(child):
-            if self._has_tensors(child):
+            if _has_tensors(child):
                 class_name = type(child).__name__
                 yield BlockSite(name=path, class_name=class_name, stack=name, module=child)
             return
@@ -110,16 +119,13 @@ class _Partition:
     def _is_whole(self, module: nn.Module) -> bool:
         if self._is_declared(module):
             return True
-        return not self.divided[id(module)] and not isinstance(module, _UNCALLED)
-
-    def _has_tensors(self, module: nn.Module) -> bool:
-        return self.num_bytes[id(module)] > 0
+        return not isinstance(module, _UNCALLED) and not self._divides(module)
 
     def _declares_inside(self, element: nn.Module) -> bool:
         """Whether an element of a stack is itself taken apart by a declared class within."""
-        if self._is_declared(element) or not self.divided[id(element)]:
+        if self._is_declared(element) or not self._divides(element):
             return False
-        if self.num_bytes[id(element)] <= self.largest_layer_bytes:
+        if self._bytes_of(element) <= int(self._bytes_of(self.model) * LARGEST_LAYER_SHARE):
             return False
         return any(self._is_declared(module) for module in element.modules())
 
@@ -138,9 +144,19 @@ def _is_composite(module: nn.Module | None) -> bool:
     return module is not None and len(module._modules) > 0
 
 
+def _has_tensors(module: nn.Module) -> bool:
+    if any(tensor.numel() for tensor in _own_tensors(module)):
+        return True
+    return any(_has_tensors(child) for child in module._modules.values() if child is not None)
+
+
 def _own_bytes(module: nn.Module) -> int:
-    own = (*module._parameters.values(), *module._buffers.values())
-    return sum(t.numel() * t.element_size() for t in own if t is not None)
+    return sum(tensor.numel() * tensor.element_size() for tensor in _own_tensors(module))
+
+
+def _own_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    for tensors in (module._parameters, module._buffers):
+        yield from (tensor for tensor in tensors.values() if tensor is not None)
 
 
 def _bare_tensors(module: nn.Module, name: str) -> Iterator[BlockSite]:

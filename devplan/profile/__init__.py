@@ -79,6 +79,9 @@ def block_of(sites: tuple[BlockSite, ...], module: nn.Module | None) -> str | No
     if module is None:
         return None
     for site in sites:
+        if site.module is module:
+            return site.name
+    for site in sites:
         if site.module is not None and any(inner is module for inner in site.module.modules()):
             return site.name
     return None

@@ -20,7 +20,7 @@ number has no window.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -94,7 +94,8 @@ def block_growths(
     medium: tuple[int, Trace],
     large: tuple[int, Trace] | None,
     *,
-    kv_element_bytes: int | None,
+    layers: Collection[str],
+    kv_element_bytes: int | None = None,
 ) -> dict[str, tuple[CacheGrowth, ...]]:
     """Block -> growths of its cache for one sequence, folded layers included.
 
@@ -102,6 +103,8 @@ def block_growths(
     ----------
     small, medium, large
         (tokens, trace) of three runs with one sequence.
+    layers
+        Blocks that are part of a stack: they share what no block made.
     kv_element_bytes
         Bytes of an element of the tensors that grow with the tokens; None: as they are.
     """
@@ -116,7 +119,7 @@ def block_growths(
         growth = fit_growth(*samples)
         replaced = kv_element_bytes if growth.per_token and tensor.is_float else None
         parts[tensor.maker].append(_in_bytes(growth, replaced or tensor.element_bytes))
-    return _spread(parts, medium[1])
+    return _spread(parts, medium[1], layers)
 
 
 def _in_bytes(growth: Growth, element_bytes: int) -> CacheGrowth:
@@ -128,28 +131,18 @@ def _in_bytes(growth: Growth, element_bytes: int) -> CacheGrowth:
 
 
 def _spread(
-    parts: Mapping[str | None, list[CacheGrowth]], trace: Trace
+    parts: Mapping[str | None, list[CacheGrowth]], trace: Trace, layers: Collection[str]
 ) -> dict[str, tuple[CacheGrowth, ...]]:
     """Give every folded layer what its representative has; share what nobody made."""
-    blocks: dict[str, tuple[CacheGrowth, ...]] = {}
+    held: dict[str, list[CacheGrowth]] = defaultdict(list)
     for maker, growths in parts.items():
-        if maker is not None:
-            joined = _joined(growths)
-            for block in (maker, *trace.stands_for.get(maker, ())):
-                blocks[block] = joined
-    if parts.get(None):
-        layers = _layers(trace)
-        for block in layers:
-            shares = [_divided(growth, len(layers)) for growth in parts[None]]
-            blocks[block] = _joined([*blocks.get(block, ()), *shares])
-    return blocks
-
-
-def _layers(trace: Trace) -> list[str]:
-    """The layers that ran: members of a stack with at least one other."""
-    folded = [name for names in trace.stands_for.values() for name in names]
-    members = {*trace.stands_for, *folded} if folded else set(trace.order)
-    return [name for name in trace.order if name in members]
+        for block in (maker, *trace.stands_for.get(maker, ())) if maker is not None else ():
+            held[block].extend(growths)
+    sharing = [block for block in trace.order if block in layers] or trace.order
+    for growth in _joined(parts.get(None, [])):
+        for block in sharing:
+            held[block].append(_divided(growth, len(sharing)))
+    return {block: joined for block, growths in held.items() if (joined := _joined(growths))}
 
 
 def _divided(growth: CacheGrowth, num_blocks: int) -> CacheGrowth:

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from devplan.dtypes import parse_dtype
-from devplan.profile.tree import NamedModules, named_modules, named_parameters
+from devplan.profile.tree import NamedModules, all_modules, named_modules, named_parameters
 
 # Names in safetensors headers: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html
 _STORED_NAMES = {
@@ -71,13 +71,9 @@ def dtype_exceptions(
         Parameter name -> dtype, for the exceptions only.
     """
     kept = _kept_in_float32(model, dtype)
-    modules = modules or named_modules(model)
-    if kept is None and all(
-        parameter is None or parameter.dtype is dtype
-        for _, module in modules
-        for parameter in module._parameters.values()
-    ):  # the common case, without making a name for every parameter
+    if kept is None and _all_have(model, dtype):  # the common case, without a single name
         return {}
+    modules = modules or named_modules(model)
     found: dict[str, torch.dtype] = {}
     for name, parameter in named_parameters(modules):
         own = parameter.dtype
@@ -86,6 +82,15 @@ def dtype_exceptions(
         if own is not dtype:
             found[name] = own
     return found
+
+
+def _all_have(model: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether every parameter has the dtype."""
+    for module in all_modules(model):
+        for parameter in module._parameters.values():
+            if parameter is not None and parameter.dtype is not dtype:
+                return False
+    return True
 
 
 def _kept_in_float32(model: nn.Module, dtype: torch.dtype) -> re.Pattern[str] | None:

@@ -72,13 +72,13 @@ def parameter_bytes(
     InputError
         When the quantization method is unknown and there are no headers to take its sizes from.
     """
-    modules = modules or named_modules(model)
     exceptions = {
         name: model.get_parameter(name).numel() * own.itemsize
         for name, own in dtype_exceptions(model, dtype, modules=modules).items()
     }
     if quantization_config is None:
         return ParameterSizes(exceptions=exceptions, dtype=dtype)
+    modules = modules or named_modules(model)
     sizes = _quantized(model, quantization_config, dtype, stored, modules)
     return ParameterSizes(
         exceptions={**exceptions, **sizes.resident},

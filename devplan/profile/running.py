@@ -119,6 +119,11 @@ class _Runs:
     small: Trace = field(default_factory=Trace)
     medium: Trace = field(default_factory=Trace)
 
+    @property
+    def layers(self) -> set[str]:
+        """Blocks that are part of a stack."""
+        return {site.name for site in self.sites if site.stack is not None}
+
     def run(
         self, tokens: int, preset: Mapping[str, Outcome] | None = None, limits: Limits | None = None
     ) -> Trace:
@@ -248,6 +253,7 @@ def _growths(
         (SMALL_TOKENS, runs.small),
         (MEDIUM_TOKENS, runs.medium),
         large,
+        layers=runs.layers,
         kv_element_bytes=kv_element_bytes,
     )
 
@@ -262,8 +268,9 @@ def _input_bytes(runs: _Runs) -> tuple[dict[str, int], dict[str, int]]:
     encoder's output enter many layers.
     """
     small, medium = runs.small, runs.medium
-    layers = {site.name for site in runs.sites if site.stack is not None}
-    entered = Counter(id(item.tensor) for name in layers for item in medium.inputs.get(name, ()))
+    entered = Counter(
+        id(item.tensor) for name in runs.layers for item in medium.inputs.get(name, ())
+    )
     carried: dict[str, int] = {}
     shared: dict[str, int] = {}
     for name in medium.order:

@@ -39,7 +39,11 @@ class Answers(TorchFunctionMode):
             return handler(self, func, args, kwargs or {})
         if kwargs and kwargs.get("device") is not None:
             return make(func, args, kwargs)
-        return func(*args, **(kwargs or {}))
+        self.execution.caller = args
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.execution.caller = ()  # a reference kept would keep memory counted
 
     def _device(self, func, args, kwargs) -> torch.device:
         return label_of(args[0]) or func(*args)

@@ -27,7 +27,7 @@ def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, torch.T
         return
     seen.add(id(value))
     if isinstance(value, torch.Tensor):
-        if value.dim() > 0:
+        if value.numel() > 1:  # a single number counts tokens, whatever the batch
             yield place, value
     elif isinstance(value, Mapping):
         for key, item in value.items():

@@ -19,7 +19,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from devplan.errors import DevplanError
-from devplan.virtual.labels import CONCRETE_LIMIT, META, is_abstract, label_of, maker_of, mark
+from devplan.virtual.labels import (
+    CONCRETE_LIMIT,
+    CPU,
+    META,
+    is_abstract,
+    label_of,
+    maker_of,
+    mark,
+)
 
 aten = torch.ops.aten
 
@@ -27,8 +35,12 @@ _RANKING = {aten.topk, aten.sort, aten.argsort, aten.multinomial}
 _INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._unsafe_index, aten._index_put_impl_}
 _VALUE_SIZED = {aten.nonzero, aten.masked_select}
 """Ops whose result has as many elements as the operand has true values."""
+_UNINITIALIZED = {aten.empty, aten.empty_strided}
 _CUDA_ONLY_INTEGERS = {aten.histc}
 """Ops that CUDA computes on integers and the CPU does not: they run on floats here."""
+_BFLOAT16_SHAPES = {aten._grouped_mm} if hasattr(aten, "_grouped_mm") else set()
+"""Ops whose shape function insists on bfloat16 while the CUDA kernel takes any float: see
+``_meta_grouped_mm_common`` in torch/_meta_registrations.py and ``_grouped_mm_cuda`` in ATen."""
 _LARGE_NUMBER = 4096
 """A plain number among the arguments above which an op is asked for its result's shape first;
 ``arange(4096)`` is nothing, ``ones(32768, 32768)`` would be a gibibyte."""
@@ -69,6 +81,8 @@ class Execution(TorchDispatchMode):
         self.num_ops = 0
         self.limit_ops = limit_ops
         self.made_up: set[str] = set()
+        self.caller: tuple = ()
+        """Arguments of the Python function that is running; set by `Answers`."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.num_ops += 1
@@ -82,6 +96,9 @@ class Execution(TorchDispatchMode):
         if _may_grow(func, args, kwargs, tensors) and _grows(func, args, kwargs):
             args, kwargs = _on_meta(args), _on_meta(kwargs)
             return self._finish(func(*args, **kwargs), device, func, settle=True)
+        if not tensors and kwargs.get("device") == META:
+            device = self._device_of_caller()
+            kwargs = {**kwargs, "device": self._home(func, args, kwargs)}
         if func.overloadpacket in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
             args = (args[0].float(), *args[1:])
         return self._finish(func(*args, **kwargs), device, func, settle=False)
@@ -99,7 +116,7 @@ class Execution(TorchDispatchMode):
         target = args[0] if mutates and args and not _is_abstract_tensor(args[0]) else None
         if packet in _INDEXED:
             args = (args[0], [part for item in args[1] for part in _positions(item)], *args[2:])
-        result = func(*_on_meta(args), **_on_meta(kwargs))
+        result = self._shaped(func, _on_meta(args), _on_meta(kwargs))
         if isinstance(target, torch.Tensor) and isinstance(result, torch.Tensor):
             return self._finish(self._kept(target, func), device, func, settle=False)
         return self._finish(result, device, func, settle=not mutates)
@@ -137,6 +154,29 @@ class Execution(TorchDispatchMode):
         *batch, heads, tokens, _ = query.shape
         result = query.new_empty((*batch, tokens, heads, value.shape[-1]))
         return result.transpose(-3, -2)
+
+    def _shaped(self, func, args: tuple, kwargs: dict) -> Any:
+        if func.overloadpacket not in _BFLOAT16_SHAPES or args[0].dtype == torch.bfloat16:
+            return func(*args, **kwargs)
+        left, right, *rest = args
+        result = func(left.bfloat16(), right.bfloat16(), *rest, **kwargs)
+        return result.to(kwargs.get("out_dtype") or left.dtype)
+
+    def _device_of_caller(self) -> torch.device | None:
+        """Where the first operand of the Python function lies whose C++ code is running."""
+        return next(
+            (label for item in _tensors(self.caller, {}) if (label := label_of(item))), None
+        )
+
+    def _home(self, func, args: tuple, kwargs: dict) -> torch.device:
+        """Where a factory that was asked for meta makes its tensor.
+
+        PyTorch's own composite ops ask so when their operands are abstract (the causal mask of
+        scaled dot product attention: ``ones(tokens, tokens).tril()``); integers have values yet.
+        """
+        made = func(*args, **kwargs)
+        known = isinstance(made, torch.Tensor) and not (_is_float(made) or _is_large(made))
+        return CPU if known and func.overloadpacket not in _UNINITIALIZED else META
 
     # ------------------------------------------------------------------------------ results
 

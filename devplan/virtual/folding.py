@@ -2,9 +2,9 @@
 
 Two layers are identical when their **signatures** agree: classes, shapes and dtypes of parameters
 and buffers, and the plain attributes of every module inside (``sliding_window``, ``layer_type``,
-...), save those that merely say which layer it is, plus what the configuration says about that
-layer in lists as long as the stack (``layer_types``).  What differs in any attribute is run for
-itself: a wrong guess costs time, never a wrong answer.
+...), save those that hold the layer's number in every layer, plus what the configuration says
+about that layer in lists as long as the stack (``layer_types``).  What differs in any attribute is
+run for itself: a wrong guess costs time, never a wrong answer.
 
 A folded call gives tensors of the same shapes, dtypes and labels as the call of its
 representative; where that call passed one of its arguments through, the same argument of this
@@ -27,7 +27,7 @@ from devplan.blocks import BlockSite
 from devplan.virtual.labels import is_abstract, label_of, mark
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype)
-_INDEX = "<index>"
+_SAID = (*_PLAIN, list, tuple)
 
 
 def stack_signatures(sites: Iterable[BlockSite], config: Any) -> dict[str, Hashable]:
@@ -41,10 +41,11 @@ def stack_signatures(sites: Iterable[BlockSite], config: Any) -> dict[str, Hasha
             stacks[site.stack].append(site)
     found: dict[str, Hashable] = {}
     for stack, layers in stacks.items():
-        per_layer = _per_layer_settings(config, len(layers))
-        for index, layer in enumerate(layers):
-            settings = tuple(_attribute_signature(setting[index], index) for setting in per_layer)
-            found[layer.name] = (stack, _module_signature(layer.module, index), settings)
+        settings = zip(*_per_layer_settings(config, len(layers)), strict=True)
+        of_layer = [tuple(map(_value, setting)) for setting in settings] or [()] * len(layers)
+        index_names = _index_names([layer.module for layer in layers])
+        for layer, setting in zip(layers, of_layer, strict=True):
+            found[layer.name] = (stack, _module_signature(layer.module, index_names), setting)
     return found
 
 
@@ -60,18 +61,29 @@ def _per_layer_settings(config: Any, num_layers: int) -> list[Sequence[Any]]:
     return found
 
 
-def _module_signature(module: nn.Module, index: int) -> Hashable:
-    tensors = (*module._parameters.items(), *module._buffers.items())
+def _index_names(layers: Sequence[nn.Module]) -> frozenset[str]:
+    """Attributes that merely say which layer it is: wherever they stand, they hold its number."""
+    names: dict[str, bool] = {}
+    for index, layer in enumerate(layers):
+        for module in layer.modules():
+            for name, value in vars(module).items():
+                if type(value) is int:
+                    names[name] = names.get(name, True) and value == index
+    return frozenset(name for name, agrees in names.items() if agrees)
+
+
+def _module_signature(module: nn.Module, ignored: frozenset[str]) -> Hashable:
     return (
         type(module),
-        tuple((name, _tensor_signature(tensor)) for name, tensor in tensors),
+        tuple((name, _tensor_signature(tensor)) for name, tensor in module._parameters.items()),
+        tuple((name, _tensor_signature(tensor)) for name, tensor in module._buffers.items()),
         tuple(
-            (name, _attribute_signature(value, index))
+            (name, _value(value))
             for name, value in vars(module).items()
-            if not name.startswith("_") and isinstance(value, (*_PLAIN, list, tuple))
+            if isinstance(value, _SAID) and name[0] != "_" and name not in ignored
         ),
         tuple(
-            (name, _module_signature(child, index))
+            (name, _module_signature(child, ignored))
             for name, child in module._modules.items()
             if child is not None
         ),
@@ -82,10 +94,7 @@ def _tensor_signature(tensor: torch.Tensor | None) -> Hashable:
     return None if tensor is None else (tuple(tensor.shape), tensor.dtype, label_of(tensor))
 
 
-def _attribute_signature(value: Any, index: int) -> Hashable:
-    """The value, except where it says no more than which layer this is."""
-    if type(value) is int and value == index:
-        return _INDEX
+def _value(value: Any) -> Hashable:
     return value if isinstance(value, _PLAIN) else repr(value)
 
 

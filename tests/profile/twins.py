@@ -98,9 +98,8 @@ TWINS: dict[str, dict[str, dict[str, Any]]] = {
         }
     },
     "linear attention": {
-        "qwen3_next": {
-            **TEXT, **LINEAR, **EXPERTS, "head_dim": 8, "shared_expert_intermediate_size": 16
-        },
+        "qwen3_next": {**TEXT, **LINEAR, **EXPERTS, "head_dim": 8,
+            "shared_expert_intermediate_size": 16},
         "minimax": {**TEXT, "head_dim": 8, "num_local_experts": 2, "block_size": 16,
             "layer_types": ["linear_attention", "full_attention"] * 2},
     },
@@ -125,14 +124,13 @@ TWINS: dict[str, dict[str, dict[str, Any]]] = {
     "recurrent": {
         "rwkv": dict(vocab_size=99, hidden_size=32, num_hidden_layers=3, attention_hidden_size=32,
             context_length=512),
-        "xlstm": dict(vocab_size=99, hidden_size=32, num_hidden_layers=3, num_heads=4,
-            qk_dim_factor=0.5, v_dim_factor=1.0, chunk_size=16),
+        "xlstm": dict(vocab_size=99, hidden_size=128, num_hidden_layers=3, num_heads=2),
         "recurrent_gemma": {**TEXT, "num_key_value_heads": 1, "lru_width": 32,
             "attention_window_size": WINDOW, "num_hidden_layers": 5},
     },
     "encoder and decoder": {
         "t5": dict(vocab_size=99, d_model=32, d_kv=8, d_ff=48, num_layers=3, num_heads=4),
-        "bart": dict(vocab_size=99, d_model=32, encoder_layers=2, decoder_layers=3,
+        "bart": dict(vocab_size=99, d_model=32, encoder_layers=3, decoder_layers=3,
             encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=48,
             decoder_ffn_dim=48, max_position_embeddings=512),
         "whisper": dict(vocab_size=99, d_model=32, encoder_layers=2, decoder_layers=3,
@@ -141,7 +139,6 @@ TWINS: dict[str, dict[str, dict[str, Any]]] = {
             max_target_positions=512, pad_token_id=0, bos_token_id=1, eos_token_id=2,
             decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None),
     },
-    "compressed": {},
 }  # fmt: skip
 
 CASES = [(model_type, settings) for kind in TWINS.values() for model_type, settings in kind.items()]
