@@ -7,7 +7,6 @@ Nothing is written and nothing printed here; the command line does that.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from devplan.graph import build_graph
 from devplan.machine import least_capability
 from devplan.main_device import main_device_notes
 from devplan.mapfile import contract_entries
+from devplan.mapfile.versions import installed_versions
 from devplan.planning import plan as plan_placement
 from devplan.profile import Profile, profile_skeleton
 from devplan.skeleton import Skeleton, build_skeleton
@@ -33,7 +33,6 @@ from devplan.types import (
     Verification,
     Workload,
 )
-from devplan.version import VERSION
 from devplan.workload import WorkloadRequest, resolve_workload
 
 RAN_WHOLE = Verification(
@@ -229,14 +228,3 @@ def map_file_of(
         versions=installed_versions(library),
         notes=(*plan.notes, *main_device_notes(plan.placement.values(), machine), *notes),
     )
-
-
-def installed_versions(library: str) -> dict[str, str]:
-    """Versions that a map of a model of `library` depends on."""
-    names = ["torch", "transformers", "accelerate", *(["diffusers"] * (library == "diffusers"))]
-    return {"devplan": VERSION, **{name: _release(name) for name in names}}
-
-
-def _release(name: str) -> str:
-    """Without the local part: builds of torch for other CUDA versions make the same map."""
-    return importlib.metadata.version(name).partition("+")[0]
