@@ -4,10 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-all lint format bench clean
+DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
+
+.PHONY: demo maps test test-all lint format bench clean
 
 demo: $(STAMP)
-	$(BIN)/devplan suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
+	$(BIN)/python -m devplan $(DEMO)
+
+# The maps in maps/ anew, after a change that is meant to change them.
+maps: $(STAMP)
+	$(BIN)/python -m devplan $(DEMO) --force
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow and not gpu"
@@ -26,12 +32,14 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
-# The stamp is younger than what it was made from: a second run installs nothing.
+# The stamp is younger than what it was made from: a second run installs nothing.  A virtual
+# environment without pip is what an interrupted first run leaves behind: it is made anew.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("devplan needs Python 3.10 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit("devplan needs Python 3.10 or newer, this is " + sys.version.split()[0] + "; name another: make PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
+	@echo "Setting up $(VENV): the first time takes minutes, as torch is large."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $(STAMP)
+	@touch $(STAMP)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

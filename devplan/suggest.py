@@ -7,18 +7,22 @@ Nothing is written and nothing printed here; the command line does that.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from devplan.dtypes import dtype_name
+from devplan.errors import InputError
 from devplan.graph import build_graph
+from devplan.machine import least_capability
+from devplan.main_device import main_device_notes
 from devplan.mapfile import contract_entries
+from devplan.mapfile.versions import installed_versions
 from devplan.planning import plan as plan_placement
 from devplan.profile import Profile, profile_skeleton
-from devplan.profile.dtypes import dtype_name, parse_dtype
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
+from devplan.sources.native import native_class, remote_auto_class
 from devplan.types import (
     BlockGraph,
     DeviceMapFile,
@@ -29,11 +33,15 @@ from devplan.types import (
     Verification,
     Workload,
 )
-from devplan.version import VERSION
+from devplan.workload import WorkloadRequest, resolve_workload
 
-UNVERIFIED = Verification(
+RAN_WHOLE = Verification(
     status="unverified",
     detail="planned from sizes and one virtual run on a single device; not yet run as split",
+)
+NOT_RUN = Verification(
+    status="unverified",
+    detail="planned from sizes and the module tree alone; the model's code was not run (see notes)",
 )
 
 Progress = Callable[[str], None]
@@ -47,7 +55,7 @@ class Suggestion:
     identity: ModelIdentity
     graph: BlockGraph
     workload: Workload
-    """As asked, the dtypes filled in."""
+    """As asked, and what was not asked as the model has it."""
     result: Plan | Infeasible
     map_file: DeviceMapFile | None
     """None when nothing fits."""
@@ -58,11 +66,12 @@ class Suggestion:
 def suggest(
     model: str,
     machine: Machine,
-    workload: Workload,
+    request: WorkloadRequest,
     *,
     objective: str = "balance",
     pins: Mapping[str, str] | None = None,
     default_pins: bool = True,
+    packed: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
     progress: Progress = lambda text: None,
@@ -75,14 +84,16 @@ def suggest(
         Catalogue name, folder, hub id or ``package.module:factory``.
     machine
         Cards, main device and offload tiers; `devplan.machine.parse_gpus` makes one.
-    workload
-        Batch, context and dtypes.
+    request
+        Batch, context and dtypes; what is None is left to the model.
     objective
         ``balance``, ``context`` or ``fewest``.
     pins
         Module -> device.
     default_pins
         Whether embedding, towers and head belong on the main device.
+    packed
+        Count quantized weights as they are stored, also where transformers unpacks them.
     trust_remote_code
         Whether code that comes with the model may run.
     revision
@@ -98,10 +109,12 @@ def suggest(
     progress(f"reading {model}")
     source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
     progress(f"building {source.class_name or model} on the meta device")
-    skeleton = build_skeleton(source, workload.dtype)
-    workload = _filled(workload, skeleton)
+    skeleton = build_skeleton(source, request.dtype)
+    workload, workload_notes = resolve_workload(
+        request, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
+    )
     progress("running it virtually")
-    profile = profile_skeleton(skeleton, source, workload)
+    profile = _profile(skeleton, source, workload, machine, packed)
     graph = build_graph(profile)
     progress(f"placing {len(graph.blocks)} blocks on {len(machine.cards)} cards")
     result = plan_placement(
@@ -114,7 +127,7 @@ def suggest(
         alternatives=_alternatives(profile, skeleton, source),
     )
     identity = _identity(source, skeleton, profile)
-    notes = (*source.notes, *skeleton.notes, *profile.notes, *context_notes(skeleton, workload))
+    notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
     return Suggestion(
         source=source,
         identity=identity,
@@ -123,15 +136,33 @@ def suggest(
         result=result,
         map_file=None
         if isinstance(result, Infeasible)
-        else map_file_of(result, graph, machine, workload, identity, notes),
+        else map_file_of(
+            result,
+            graph,
+            machine,
+            workload,
+            identity,
+            verification=RAN_WHOLE if profile.run.order else NOT_RUN,
+            library=source.library,
+            notes=notes,
+        ),
         notes=notes,
     )
 
 
-def _filled(workload: Workload, skeleton: Skeleton) -> Workload:
-    """The workload with the dtypes by their full names; unknown names are refused here."""
-    kv_dtype = workload.kv_dtype and dtype_name(parse_dtype(workload.kv_dtype))
-    return replace(workload, dtype=dtype_name(skeleton.dtype), kv_dtype=kv_dtype)
+def _profile(
+    skeleton: Skeleton, source: ModelSource, workload: Workload, machine: Machine, packed: bool
+) -> Profile:
+    try:
+        return profile_skeleton(
+            skeleton,
+            source,
+            workload,
+            least_capability=least_capability(machine),
+            packed=packed,
+        )
+    except InputError as error:  # of its quantization config, which does not know whose it is
+        raise InputError(f"{source.id}: {error}") from error
 
 
 def _alternatives(
@@ -162,19 +193,10 @@ def _identity(source: ModelSource, skeleton: Skeleton, profile: Profile) -> Mode
         revision=source.revision,
         config_hash=source.config_hash,
         class_name=skeleton.class_name,
+        auto_class=None if native_class(source) is not None else remote_auto_class(source),
         dtype=dtype_name(skeleton.dtype),
         quantization=profile.weights.quantization,
         num_parameters=profile.weights.num_parameters,
-    )
-
-
-def context_notes(skeleton: Skeleton, workload: Workload) -> tuple[str, ...]:
-    """A warning where the context is beyond what the model promises."""
-    if skeleton.max_tokens is None or workload.context_tokens <= skeleton.max_tokens:
-        return ()
-    return (
-        f"warning: a context of {workload.context_tokens:,} tokens is beyond the "
-        f"{skeleton.max_tokens:,} that the model's configuration supports",
     )
 
 
@@ -184,11 +206,14 @@ def map_file_of(
     machine: Machine,
     workload: Workload,
     identity: ModelIdentity,
+    *,
+    verification: Verification = RAN_WHOLE,
+    library: str = "transformers",
     notes: tuple[str, ...] = (),
 ) -> DeviceMapFile:
     """A plan with everything that it was made for."""
     return DeviceMapFile(
-        device_map=contract_entries(plan.placement, graph.names),
+        device_map=contract_entries(plan.placement),
         model=identity,
         machine=machine,
         workload=workload,
@@ -198,18 +223,8 @@ def map_file_of(
         pins=plan.pins,
         relaxed=plan.relaxed,
         transfers=plan.transfers,
-        verification=UNVERIFIED,
-        versions=installed_versions(),
-        notes=(*plan.notes, *notes),
+        shared_copies=plan.shared_copies,
+        verification=verification,
+        versions=installed_versions(library),
+        notes=(*plan.notes, *main_device_notes(plan.placement.values(), machine), *notes),
     )
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions that a map depends on; libraries that are not installed are left out."""
-    found = {"devplan": VERSION}
-    for name in ("torch", "transformers", "accelerate", "diffusers"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -346,6 +346,11 @@ def test_other_numbers_are_part_of_the_label():
     assert machine_label(parse_gpus("1,0", memory="24GiB")) == "2x24gib-on-1-0"
 
 
+def test_another_main_device_is_part_of_the_label():
+    assert machine_label(parse_gpus("24GiB,12GiB", main="cuda:0")) == "24+12gib"
+    assert machine_label(parse_gpus("24GiB,12GiB", main="cuda:1")) == "24+12gib-main-1"
+
+
 def test_names_from_the_driver_are_shortened(local_gpus):
     local_gpus(("NVIDIA GeForce RTX 4090", 24081), ("NVIDIA Something/New (R) 96", 90000))
     assert machine_label(parse_gpus("0,1")) == "rtx-4090+something-new-r-96"

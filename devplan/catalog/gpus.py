@@ -98,7 +98,8 @@ def find(name: str) -> Gpu:
         hint = nearest(name, ids()) or f"; it knows {len(ids())}, such as rtx-4090 and a100-80gb"
         raise InputError(f"no GPU named {name!r} in the catalogue{hint} (sizes work too: 24GiB)")
     if len(part) > 1:
-        raise InputError(f"GPU {name!r} may be {' or '.join(part)}; write one of these")
+        listing = f"{', '.join(part[:-1])} or {part[-1]}"
+        raise InputError(f"GPU {name!r} may be {listing}; write one of these")
     return _all()[part[0]]
 
 

@@ -7,10 +7,10 @@ facts in devplan's own form and no copy of a published ``config.json``:
   class from the config; ``tensors`` has no class in any library (remote code), so the entry lists
   the tensors of the checkpoint instead (`devplan.catalog.tensors`).
 * **config** holds the hyperparameters.  Those that bear on size (widths, layers, heads, experts,
-  vocabulary, biases, ties, windows, positions) are always written out, because the defaults of a
-  class change between releases of transformers; all others only where they differ from the
-  default of transformers 5.23.  Names are those that releases from 4.45 on read: ``rope_theta``
-  and ``rope_scaling``, flat Qwen2-VL configs.
+  vocabulary, biases, ties, windows, positions) and the ids of placeholder tokens are always
+  written out, because the defaults of a class change between releases of transformers; all
+  others only where they differ from the default of transformers 5.23.  Names are those that
+  releases from 4.45 on read: ``rope_theta`` and ``rope_scaling``, flat Qwen2-VL configs.
 * **parameters** holds the published total and what lies between it and the class, as numbers:
   ``count of the class + sum(adjustments) == published``.  Checkpoints count router biases, fp8
   scales and prediction layers that the class does not hold as parameters.  ``verified: rounded``

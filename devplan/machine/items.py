@@ -130,9 +130,17 @@ def _checked_index(index: int, option: str) -> int:
     if index > MAX_INDEX:
         raise InputError(
             f"{option}: {index} is an index, and these end at {MAX_INDEX}; "
-            "for a size write its unit: 24GiB"
+            f"for a size write its unit: 24GiB{_card_of_that_name(index)}"
         )
     return index
+
+
+def _card_of_that_name(number: int) -> str:
+    """``4090`` typed alone: the card is meant."""
+    try:
+        return f"; for the card write {catalogue.find(str(number)).id}"
+    except InputError:
+        return ""
 
 
 def _refuse_missing_unit(text: str, option: str) -> None:

@@ -2,9 +2,10 @@
 
 It is made of the cards in their order, runs of the same card counted, and holds only lower-case
 letters, digits and ``.+-_``.  Cards whose numbers are not 0, 1, 2, ... add them
-(``2x24gib-on-2-3``), since a map for other numbers is another map.  Reserve, main device and
-offload are not part of it.  A machine of many different cards gets its number of cards and a
-digest, so that a file name stays a file name.
+(``2x24gib-on-2-3``), since a map for other numbers is another map, and a main device that is not
+the first card is added too (``24+12gib-main-1``).  Reserve and offload are not part of it.  A
+machine of many different cards gets its number of cards and a digest, so that a file name stays a
+file name.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def machine_label(machine: Machine) -> str:
     names = [_short(card.name) for card in machine.cards]
     runs = [(name, len(list(group))) for name, group in groupby(names)]
     counted = [f"{count}x{name}" if count > 1 else name for name, count in runs]
-    label = _join(counted) + _numbers(machine.devices)
+    label = _join(counted) + _numbers(machine.devices) + _main(machine)
     if len(label) <= MAX_LENGTH:
         return label
     digest = hashlib.sha256(label.encode()).hexdigest()[:8]
@@ -59,3 +60,10 @@ def _numbers(devices: tuple[str, ...]) -> str:
     if devices == tuple(f"cuda:{number}" for number in range(len(devices))):
         return ""
     return "-on-" + "-".join(device.removeprefix("cuda:") for device in devices)
+
+
+def _main(machine: Machine) -> str:
+    """Where inputs enter decides the map too; named where it is not the first card."""
+    if machine.main_device == machine.cards[0].device:
+        return ""
+    return "-main-" + machine.main_device.removeprefix("cuda:")

@@ -18,7 +18,7 @@ To add a key: the field in ``types.py``, its line in ``keys.py``, both direction
 
 from __future__ import annotations
 
-from devplan.mapfile.default_name import default_path, machine_label
+from devplan.mapfile.default_name import default_path
 from devplan.mapfile.entries import contract_entries, covering_modules, expand_entries
 from devplan.mapfile.hf import from_hf_device_map, to_hf_device_map
 from devplan.mapfile.load_code import import_lines, load_code, load_line
@@ -37,7 +37,6 @@ __all__ = [
     "load_code",
     "load_line",
     "loads_map",
-    "machine_label",
     "read_map",
     "to_hf_device_map",
     "write_map",

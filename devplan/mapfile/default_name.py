@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from itertools import groupby
 from pathlib import Path
 
-from devplan.types import Card, Machine, Workload
-from devplan.units import GIB, is_size
+from devplan.types import Workload
 
 FOLDER = "maps"
 
@@ -41,25 +39,6 @@ def model_label(model_id: str) -> str:
     if not components or is_local:
         return components[-1] if components else ""
     return "-".join(components[1:] or components)
-
-
-def machine_label(machine: Machine) -> str:
-    """The cards in order: ``24+12gib``, ``8x24gib``, ``2xa100-80gb+rtx-4090``."""
-    all_sizes = all(is_size(card.name) for card in machine.cards)
-    unit = "" if all_sizes else "gib"
-    labels = [_card_label(card, unit) for card in machine.cards]
-    groups = [(label, len(list(run))) for label, run in groupby(labels)]
-    text = "+".join(f"{count}x{label}" if count > 1 else label for label, count in groups)
-    text += "gib" if all_sizes else ""
-    if machine.cards and machine.main_device != machine.cards[0].device:
-        text += f"-main-{machine.main_device}"
-    return text
-
-
-def _card_label(card: Card, unit: str) -> str:
-    if is_size(card.name):
-        return f"{card.capacity_bytes / GIB:.2f}".rstrip("0").rstrip(".") + unit
-    return _file_safe(card.name)
 
 
 def workload_label(workload: Workload) -> str:

@@ -22,6 +22,7 @@ from devplan.types import (
     OffloadTier,
     Pin,
     Relaxation,
+    SharedCopies,
     Transfer,
     Verification,
     Workload,
@@ -53,6 +54,15 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
             }
             for each in map_file.transfers
         ],
+        "shared_copies": [
+            {
+                "source": each.source,
+                "target": each.target,
+                "num_copies": each.num_copies,
+                "bytes_per_token": each.bytes_per_token,
+            }
+            for each in map_file.shared_copies
+        ],
         "certificate": _certificate_document(map_file.certificate),
         "verification": {
             "status": map_file.verification.status,
@@ -70,6 +80,7 @@ def model_document(model: ModelIdentity) -> dict[str, Any]:
         "revision": model.revision,
         "config_hash": model.config_hash,
         "class": model.class_name,
+        "auto_class": model.auto_class,
         "dtype": model.dtype,
         "quantization": model.quantization,
         "num_parameters": model.num_parameters,
@@ -158,6 +169,7 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
             for item in document["relaxed"]
         ),
         transfers=tuple(Transfer(**item) for item in document["transfers"]),
+        shared_copies=tuple(SharedCopies(**item) for item in document["shared_copies"]),
         verification=Verification(**document["verification"]),
         versions=document["versions"],
         notes=tuple(document["notes"]),

@@ -85,7 +85,7 @@ def from_hf_device(value: Any, *, where: str = "device") -> str:
     text = str(value) if isinstance(value, str) or hasattr(value, "index") else ""
     if text in INDEXED_KINDS:
         return f"{text}:0"
-    if _DEVICE.match(text):
+    if _DEVICE.fullmatch(text):
         return text
     raise InputError(f"{where}: {_refusal(value, text)}")
 

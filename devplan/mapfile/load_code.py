@@ -10,6 +10,7 @@ has no ``from_pretrained`` and goes through accelerate.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import PurePath
 
@@ -20,7 +21,7 @@ _DTYPE_KEYWORD_SINCE = (4, 56)
 # What from_pretrained may be asked to compute in; a stored fp8 or int4 stays as it is ("auto").
 _COMPUTE_DTYPES = ("bfloat16", "float16", "float32")
 
-_FACTORY = re.compile(r"([\w.]+):(\w+)")
+_FACTORY = re.compile(r"([\w.]+):(\w+)((?:\.\w+)*)")
 
 
 def load_line(map_file: DeviceMapFile, map_path: str | PurePath) -> str:
@@ -46,18 +47,25 @@ def import_lines(map_file: DeviceMapFile) -> list[str]:
     if _is_diffusers(map_file):
         imports = ["import torch, yaml"] if _dtype(map_file) != "auto" else ["import yaml"]
         return [*imports, f"from diffusers import {map_file.model.class_name}"]
-    return ["import yaml", f"from transformers import {map_file.model.class_name}"]
+    return ["import yaml", f"from transformers import {_class(map_file)}"]
 
 
 def _call_head(map_file: DeviceMapFile) -> str:
     if _FACTORY.fullmatch(map_file.model.id):
         return "model = load_checkpoint_and_dispatch"
-    return f"model = {map_file.model.class_name}.from_pretrained"
+    return f"model = {_class(map_file)}.from_pretrained"
+
+
+def _class(map_file: DeviceMapFile) -> str:
+    """The class to import: code that comes with a model is reached through an auto class."""
+    return map_file.model.auto_class or map_file.model.class_name
 
 
 def _arguments(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
     shown = map_path.as_posix() if isinstance(map_path, PurePath) else map_path
     arguments = [*_model_arguments(map_file), *_dtype_argument(map_file)]
+    if map_file.model.auto_class:
+        arguments.append("trust_remote_code=True")
     arguments.append(f'device_map=yaml.safe_load(open({_quoted(shown)}))["device_map"]')
     if DISK in map_file.device_map.values():
         arguments.append('offload_folder="offload"')
@@ -68,12 +76,17 @@ def _model_arguments(map_file: DeviceMapFile) -> list[str]:
     model_id = map_file.model.id
     factory = _FACTORY.fullmatch(model_id)
     if factory:
-        return [f"{factory[2]}()", 'checkpoint="CHECKPOINT"']
+        return [f"{factory[2]}{factory[3]}()", 'checkpoint="CHECKPOINT"']
+    arguments = [_quoted(model_id)]
     owner, _, rest = model_id.partition("/")
     name, _, subfolder = rest.partition("/")
-    if subfolder and not model_id.startswith(("/", ".", "~")) and _is_diffusers(map_file):
-        return [_quoted(f"{owner}/{name}"), f"subfolder={_quoted(subfolder)}"]
-    return [_quoted(model_id)]
+    # [subfolder] ``org/name/part`` means a part of a repository; a path on disk can look like it.
+    on_the_hub = _is_diffusers(map_file) or map_file.model.revision
+    if subfolder and on_the_hub and not model_id.startswith(("/", ".", "~")):
+        arguments = [_quoted(f"{owner}/{name}"), f"subfolder={_quoted(subfolder)}"]
+    if map_file.model.revision:
+        arguments.append(f"revision={_quoted(map_file.model.revision)}")
+    return arguments
 
 
 def _dtype_argument(map_file: DeviceMapFile) -> list[str]:
@@ -102,6 +115,5 @@ def _is_diffusers(map_file: DeviceMapFile) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """A Python literal in double quotes."""
-    inner = repr(text)[1:-1].replace("\\'", "'").replace('"', '\\"')
-    return f'"{inner}"'
+    """A Python literal in double quotes; every JSON string is one."""
+    return json.dumps(text, ensure_ascii=False)

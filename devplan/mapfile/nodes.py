@@ -182,7 +182,7 @@ def _(shape: Text, node: yaml.Node, place: Place) -> str:
         _refuse_type(node, place, shape.expected, hint)
     if shape.choices and value not in shape.choices:
         _refuse_type(node, place, shape.expected, nearest(value, shape.choices))
-    if shape.pattern and not re.search(shape.pattern, value):
+    if shape.pattern and not re.fullmatch(shape.pattern, value):
         _refuse_type(node, place, shape.expected)
     return value
 

@@ -22,7 +22,7 @@ class Text:
     expected: str = "text"
     """In words, for messages and the reference: ``a device such as cuda:0``."""
     pattern: str | None = None
-    """Regular expression that both Python and ECMA 262 read alike."""
+    """Regular expression of the whole text, anchored, that Python and ECMA 262 read alike."""
     choices: tuple[str, ...] = ()
 
 

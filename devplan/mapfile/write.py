@@ -8,6 +8,7 @@ that a reader sees the old map or the new one and never a half.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -18,13 +19,15 @@ from typing import Any
 import yaml
 
 from devplan.errors import InputError
-from devplan.mapfile.default_name import default_path, machine_label
+from devplan.machine.label import machine_label
+from devplan.mapfile.default_name import default_path
 from devplan.mapfile.document import to_document
 from devplan.mapfile.header import header_lines
 from devplan.mapfile.keys import MAP_FILE
 from devplan.types import DeviceMapFile
 
 _LINE_LENGTH = 100
+_UNICODE_BREAKS = "\x85\u2028\u2029"
 
 
 class WriteOutcome(str, Enum):
@@ -51,6 +54,15 @@ _Dumper.add_representer(
         "tag:yaml.org,2002:seq", names, flow_style=True
     ),
 )
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Text with any of Unicode's own line breaks is escaped: PyYAML would read them as blanks."""
+    style = '"' if any(char in text for char in _UNICODE_BREAKS) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text_node)
 
 
 def dump_map(map_file: DeviceMapFile, shown_path: str | PurePath | None = None) -> str:
@@ -109,8 +121,10 @@ def write_map(
     text = dump_map(map_file, given.name if given.is_absolute() else given)
     try:
         return _place(text.encode(), Path(os.path.realpath(path)), shown=str(path), force=force)
-    except OSError as error:
-        reason = error.strerror or error
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"cannot write {path}: {reason}; choose another file with -o FILE, or -o - for stdout"
         ) from None
@@ -131,9 +145,16 @@ def _place(content: bytes, target: Path, *, shown: str, force: bool) -> WriteOut
                 "to another file"
             )
         outcome = WriteOutcome.REPLACED
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     _write_whole(content, target)
     return outcome
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder") from error
 
 
 def _write_whole(content: bytes, target: Path) -> None:

@@ -20,20 +20,14 @@ number has no window.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
-
-import torch
-from torch import nn
+from typing import TypeAlias
 
 from devplan.types import CacheGrowth
+from devplan.virtual.caches import cache_places
 from devplan.virtual.labels import maker_of
 from devplan.virtual.tracing import Trace
-
-CACHE_FIELDS = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
-"""Fields of a model output that hold what the next token needs.  Read off the output classes of
-transformers 5.23: Cache, Mamba, RWKV and xLSTM, Transformer-XL and XLNet, Reformer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +42,7 @@ class CachedTensor:
 
 def cached_tensors(trace: Trace) -> dict[str, CachedTensor]:
     """Every tensor in the cache of a run, by its place: ``past_key_values.layers.3.keys``."""
-    found: dict[str, torch.Tensor] = dict(trace.attributes)
-    output = trace.output
-    for field in CACHE_FIELDS:
-        value = output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
-        if value is not None:
-            found.update(_walk(value, field, set()))
+    found = {**trace.attributes, **dict(cache_places(trace.output))}
     return {
         place: CachedTensor(
             maker=maker_of(tensor),
@@ -63,25 +52,6 @@ def cached_tensors(trace: Trace) -> dict[str, CachedTensor]:
         )
         for place, tensor in found.items()
     }
-
-
-def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors in nested containers and plain objects; a cache may be any of them."""
-    if id(value) in seen or isinstance(value, (nn.Module, type, str)):
-        return
-    seen.add(id(value))
-    if isinstance(value, torch.Tensor):
-        if value.numel() > 1:  # a single number counts tokens, whatever the batch
-            yield place, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _walk(item, f"{place}.{key}", seen)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _walk(item, f"{place}.{index}", seen)
-    elif hasattr(value, "__dict__") and not hasattr(value, "to_diff_dict"):  # no configurations
-        for name, item in vars(value).items():
-            yield from _walk(item, f"{place}.{name}", seen)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,15 +16,60 @@ itself), the rules are asked for the very name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from torch import nn
 
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+# A component that is a number; splitting keeps the numbers.
+_NUMBER = re.compile(r"(?<![^.])(\d+)(?![^.])")
 # Stand-ins that no real index reaches.
 _FIRST_STAND_IN = 90_000_001
-_MAX_CACHED_SHAPES = 100_000
+
+
+# Endings of the names under which methods store the pieces of one weight, and what the weight
+# itself is called.  The methods' serialized names are in transformers' quantizers
+# (``serialized_names``); GPTQ's and AWQ's in the files of this package.
+_PIECES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), weight)
+    for pattern, weight in (
+        # bitsandbytes in 4 bits; quanto
+        (r"\.weight\.(?:nested_)?(?:absmax|quant_map)$", ".weight"),
+        (r"\.weight\.quant_state\.bitsandbytes__(?:nf4|fp4)$", ".weight"),
+        (r"\.weight\._(?:data|scale|shift)$", ".weight"),
+        # bitsandbytes in 8 bits
+        (r"\.(?:SCB|weight_format)$", ".weight"),
+        # fp8, compressed-tensors, fbgemm_fp8, eetq
+        (
+            r"\.weight_(?:packed|scale|scale_inv|scales|zero_point|global_scale|shape|g_idx)$",
+            ".weight",
+        ),
+        (r"\.(?:input|activation)_(?:scale|zero_point|global_scale|scale_ub)$", ".weight"),
+        (r"\.(?:scale|qscale_weight|qscale_act)$", ".weight"),
+        # GPTQ, AWQ
+        (r"\.(?:qweight|qzeros|scales|g_idx)$", ".weight"),
+        # torchao
+        (
+            r"\._weight_(?:qdata|scale|zero_point|scale_and_zero|per_tensor_scale|act_pre_scale)$",
+            ".weight",
+        ),
+        # fused experts: MXFP4, fp8
+        (r"_(?:blocks|scales)$", ""),
+        (r"_(?:scale_inv|activation_scale)$", ""),
+    )
+)
+
+
+class Rule(NamedTuple):
+    """What becomes of the stored names of one shape."""
+
+    targets: tuple[str, ...]
+    """Names of the model, with ``{0}``, ``{1}``, ... for the numbers of the stored name."""
+    is_piece: bool
+    """Whether the stored tensor is a piece of a packed weight."""
+
+
+_NO_RULE = Rule((), False)
 
 
 class CheckpointNames:
@@ -38,8 +83,8 @@ class CheckpointNames:
         Every name that the model has: parameters and buffers, tied ones under all their names.
     """
 
-    def __init__(self, model: nn.Module, known: Iterable[str]) -> None:
-        self._known = known if isinstance(known, (dict, set, frozenset)) else frozenset(known)
+    def __init__(self, model: nn.Module, known: Collection[str]) -> None:
+        self._known = known
         self._prefix = getattr(model, "base_model_prefix", "") or ""
         self._renamings, self._converters = conversions(model)
         self._by_pattern = {
@@ -48,33 +93,41 @@ class CheckpointNames:
             for pattern in converter.source_patterns
         }
         self._legacy = getattr(model, "_checkpoint_conversion_mapping", None) or {}
-        self._shapes: dict[str, tuple[str, ...]] = {}
+        self._rules: dict[tuple[str, ...], Rule] = {}
+        # ``GroupWeightRename`` applies only after it has met its first name.
+        self.depends_on_order = any(hasattr(rule, "_active") for rule in self._renamings)
 
-    def targets(self, stored_name: str) -> tuple[str, ...]:
-        """Names of the model that a stored tensor goes into; empty where there is none."""
+    def resolve(self, stored_name: str) -> tuple[tuple[str, ...], bool]:
+        """Names of the model that a stored tensor goes into, and whether it is a packed piece.
+
+        No names where it belongs to nothing in the model.
+        """
         if stored_name in self._known:
-            return (stored_name,)
-        numbers = _NUMBER.findall(stored_name)
-        found = self._targets_by_shape(stored_name, numbers) if numbers else ()
-        return found or self._ask(stored_name)
+            return (stored_name,), False
+        parts = _NUMBER.split(stored_name)
+        shape, numbers = tuple(parts[::2]), parts[1::2]
+        rule = self._rules.get(shape)
+        if rule is None:
+            rule = self._learn(_stand_in(shape), numbers)
+            if rule.targets:  # else the next name of this shape may do better
+                self._rules[shape] = rule
+        targets = tuple([target.format(*numbers) for target in rule.targets])
+        if targets and all([target in self._known for target in targets]):
+            return targets, rule.is_piece
+        return self._learn(stored_name, ())
 
-    def _targets_by_shape(self, stored_name: str, numbers: Sequence[str]) -> tuple[str, ...]:
-        stand_ins = [str(_FIRST_STAND_IN + index) for index in range(len(numbers))]
-        remaining = iter(stand_ins)
-        shape = _NUMBER.sub(lambda _: next(remaining), stored_name)
-        if shape not in self._shapes:
-            if len(self._shapes) >= _MAX_CACHED_SHAPES:
-                self._shapes.clear()
-            self._shapes[shape] = self._renamed(shape)
-        found = []
-        for answer in self._shapes[shape]:
-            for stand_in, number in zip(stand_ins, numbers, strict=True):
-                answer = answer.replace(stand_in, number)
-            found.append(answer)
-        return self._settled(found)
-
-    def _ask(self, stored_name: str) -> tuple[str, ...]:
-        return self._settled(self._renamed(stored_name))
+    def _learn(self, name: str, numbers: Sequence[str]) -> Rule:
+        """The rule for a name, in which stand-ins may take the place of `numbers`."""
+        for candidate, is_piece in ((name, False), (weight_name(name), True)):
+            if candidate is None:
+                continue
+            targets = [
+                self._known_form(_template(renamed, len(numbers)), numbers)
+                for renamed in self._renamed(candidate)
+            ]
+            if all(target is not None for target in targets):
+                return Rule(tuple(target for target in targets if target is not None), is_piece)
+        return _NO_RULE
 
     def _renamed(self, name: str) -> tuple[str, ...]:
         for pattern, replacement in self._legacy.items():
@@ -91,18 +144,34 @@ class CheckpointNames:
         first, *others = self._by_pattern[pattern].target_patterns
         return (renamed, *(renamed.replace(first, other) for other in others))
 
-    def _settled(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The names with the base-model prefix added or removed, where that makes them known."""
-        found = [self._with_prefix(name) for name in names]
-        return tuple(name for name in found if name is not None)
+    def _known_form(self, template: str, numbers: Sequence[str]) -> str | None:
+        """The template as it is, without or with the base-model prefix: what the model knows."""
+        forms = [template]
+        if self._prefix:
+            forms += [template.removeprefix(f"{self._prefix}."), f"{self._prefix}.{template}"]
+        return next((form for form in forms if form.format(*numbers) in self._known), None)
 
-    def _with_prefix(self, name: str) -> str | None:
-        if name in self._known:
+
+def weight_name(piece: str) -> str | None:
+    """Name of the weight that a tensor is a piece of, or None where it looks like no piece."""
+    for pattern, weight in _PIECES:
+        name, times = pattern.subn(weight, piece)
+        if times:
             return name
-        if not self._prefix:
-            return None
-        inner = name.removeprefix(f"{self._prefix}.")
-        return next((n for n in (inner, f"{self._prefix}.{name}") if n in self._known), None)
+    return None
+
+
+def _stand_in(shape: Sequence[str]) -> str:
+    """A name of the given shape with a number in every gap that no real index reaches."""
+    numbers = (str(_FIRST_STAND_IN + gap) for gap in range(len(shape) - 1))
+    return shape[0] + "".join(f"{n}{text}" for n, text in zip(numbers, shape[1:], strict=True))
+
+
+def _template(name: str, num_numbers: int) -> str:
+    """The name with its stand-ins as ``{0}``, ``{1}``, ..."""
+    for gap in range(num_numbers):
+        name = name.replace(str(_FIRST_STAND_IN + gap), f"{{{gap}}}")
+    return name
 
 
 def conversions(model: nn.Module) -> tuple[list[Any], list[Any]]:

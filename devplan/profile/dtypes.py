@@ -1,4 +1,4 @@
-"""Dtypes: their names, their sizes, and what ``from_pretrained`` does with them.
+"""What ``from_pretrained`` does with the dtypes of a model.
 
 ``from_pretrained`` casts every floating-point parameter to the one dtype of the model, whatever
 dtype the checkpoint stores, with two kinds of exception:
@@ -27,39 +27,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from devplan.errors import InputError, nearest
-from devplan.profile.tree import NamedModules, named_modules, named_parameters
-
-_SHORT_NAMES = {
-    "bf16": "bfloat16",
-    "fp16": "float16",
-    "half": "float16",
-    "fp32": "float32",
-    "float": "float32",
-    "fp64": "float64",
-    "double": "float64",
-    "fp8": "float8_e4m3fn",
-    "float8": "float8_e4m3fn",
-    "fp8_e4m3": "float8_e4m3fn",
-    "fp8_e5m2": "float8_e5m2",
-}
-_NAMES = (
-    "float64",
-    "float32",
-    "bfloat16",
-    "float16",
-    "float8_e4m3fn",
-    "float8_e4m3fnuz",
-    "float8_e5m2",
-    "float8_e5m2fnuz",
-    "float8_e8m0fnu",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint8",
-    "bool",
-)
+from devplan.dtypes import parse_dtype
+from devplan.profile.tree import NamedModules, all_modules, named_modules, named_parameters
 
 # Names in safetensors headers: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html
 _STORED_NAMES = {
@@ -82,30 +51,6 @@ class StoredTensor(Protocol):
     bytes: int
 
 
-def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """The torch dtype of a name such as ``bfloat16``, ``torch.bfloat16``, ``bf16`` or ``half``.
-
-    Raises
-    ------
-    InputError
-        When the name is no dtype that a tensor of a model can have.
-    """
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    name = dtype.strip().lower().removeprefix("torch.")
-    name = _SHORT_NAMES.get(name, name)
-    found = getattr(torch, name, None) if name in _NAMES else None
-    if found is None:
-        close = nearest(name, [*_NAMES, *_SHORT_NAMES])
-        raise InputError(f"{dtype!r} is no dtype; write one such as bfloat16 or float16{close}")
-    return found
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """``bfloat16`` of ``torch.bfloat16``."""
-    return str(dtype).removeprefix("torch.")
-
-
 def dtype_exceptions(
     model: nn.Module, dtype: torch.dtype, *, modules: NamedModules | None = None
 ) -> dict[str, torch.dtype]:
@@ -126,13 +71,9 @@ def dtype_exceptions(
         Parameter name -> dtype, for the exceptions only.
     """
     kept = _kept_in_float32(model, dtype)
-    modules = modules or named_modules(model)
-    if kept is None and all(
-        parameter is None or parameter.dtype is dtype
-        for _, module in modules
-        for parameter in module._parameters.values()
-    ):  # the common case, without making a name for every parameter
+    if kept is None and _all_have(model, dtype):  # the common case, without a single name
         return {}
+    modules = modules or named_modules(model)
     found: dict[str, torch.dtype] = {}
     for name, parameter in named_parameters(modules):
         own = parameter.dtype
@@ -141,6 +82,15 @@ def dtype_exceptions(
         if own is not dtype:
             found[name] = own
     return found
+
+
+def _all_have(model: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether every parameter has the dtype."""
+    for module in all_modules(model):
+        for parameter in module._parameters.values():
+            if parameter is not None and parameter.dtype is not dtype:
+                return False
+    return True
 
 
 def _kept_in_float32(model: nn.Module, dtype: torch.dtype) -> re.Pattern[str] | None:

@@ -34,6 +34,18 @@ def named_modules(model: nn.Module) -> NamedModules:
     return found
 
 
+def all_modules(model: nn.Module) -> list[nn.Module]:
+    """Every module once, in no order that matters, for questions that need no names."""
+    found = {id(model): model}
+    pending = [model]
+    while pending:
+        for child in pending.pop()._modules.values():
+            if child is not None and id(child) not in found:
+                found[id(child)] = child
+                pending.append(child)
+    return list(found.values())
+
+
 def named_parameters(
     modules: Iterable[tuple[str, nn.Module]],
 ) -> Iterator[tuple[str, nn.Parameter]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -37,22 +38,20 @@ def measure_blocks(sites: tuple[BlockSite, ...], sizes: Mapping[str, int]) -> Me
     sizes
         Parameter name -> bytes in memory, for those that are not as the skeleton has them.
     """
-    first_holder: dict[int, str] = {}
-    shared: dict[int, list[str]] = {}
+    owner_of: dict[int, str] = {}
+    shared: list[tuple[str, str]] = []
     blocks = {}
     num_parameters = 0
     for site in sites:
-        block_name = site.name
         weight_bytes = buffer_bytes = 0
-        for name, tensor, is_parameter in _tensors(site, named=bool(sizes)):
-            num_held = len(first_holder)
-            holder = first_holder.setdefault(id(tensor), block_name)
-            if len(first_holder) == num_held:  # seen before
-                if holder != block_name:
-                    shared.setdefault(id(tensor), [holder]).append(block_name)
+        for name, tensor, is_parameter in _named(site) if sizes else _unnamed(site):
+            key = id(tensor)
+            if key in owner_of:
+                shared.append((owner_of[key], site.name))
                 continue
+            owner_of[key] = site.name
             num_elements = tensor.numel()
-            num_bytes = sizes.get(name) if sizes else None
+            num_bytes = sizes.get(name) if name else None
             if num_bytes is None:
                 num_bytes = num_elements * tensor.element_size()
             if is_parameter:
@@ -60,12 +59,36 @@ def measure_blocks(sites: tuple[BlockSite, ...], sizes: Mapping[str, int]) -> Me
                 num_parameters += num_elements
             else:
                 buffer_bytes += num_bytes
-        blocks[block_name] = BlockBytes(weight_bytes=weight_bytes, buffer_bytes=buffer_bytes)
-    return Measured(blocks=blocks, tied=_groups(shared.values()), num_parameters=num_parameters)
+        blocks[site.name] = BlockBytes(weight_bytes=weight_bytes, buffer_bytes=buffer_bytes)
+    return Measured(blocks=blocks, tied=_groups(shared), num_parameters=num_parameters)
 
 
-def _tensors(site: BlockSite, *, named: bool) -> Iterator[tuple[str, torch.Tensor, bool]]:
-    """Name (empty unless `named`), tensor, and whether it is a parameter."""
+NamedTensor: TypeAlias = tuple[str, torch.Tensor, bool]
+"""Name, tensor, and whether it is a parameter."""
+
+
+def _unnamed(site: BlockSite) -> Iterator[NamedTensor]:
+    """Tensors of a block, with an empty name."""
+    if site.tensor is not None:
+        yield "", site.tensor, site.class_name == "Parameter"
+        return
+    pending = [site.module]
+    while pending:
+        module = pending.pop()
+        if module._parameters:
+            for tensor in module._parameters.values():
+                if tensor is not None:
+                    yield "", tensor, True
+        if module._buffers:
+            for tensor in module._buffers.values():
+                if tensor is not None:
+                    yield "", tensor, False
+        if module._modules:
+            pending.extend(child for child in module._modules.values() if child is not None)
+
+
+def _named(site: BlockSite) -> Iterator[NamedTensor]:
+    """Tensors of a block under their names in the model."""
     if site.tensor is not None:
         yield site.name, site.tensor, site.class_name == "Parameter"
         return
@@ -75,13 +98,13 @@ def _tensors(site: BlockSite, *, named: bool) -> Iterator[tuple[str, torch.Tenso
         for tensors, is_parameter in ((module._parameters, True), (module._buffers, False)):
             for name, tensor in tensors.items():
                 if tensor is not None:
-                    yield f"{prefix}.{name}" if named else "", tensor, is_parameter
+                    yield f"{prefix}.{name}", tensor, is_parameter
         for name, child in module._modules.items():
             if child is not None:
-                pending.append((f"{prefix}.{name}" if named else "", child))
+                pending.append((f"{prefix}.{name}", child))
 
 
-def _groups(shared: Iterable[list[str]]) -> tuple[tuple[str, ...], ...]:
+def _groups(shared: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
     """Blocks joined by any chain of shared tensors, in order of appearance."""
     group_of: dict[str, list[str]] = {}
     for names in shared:

@@ -27,7 +27,7 @@ def card_lines(loads: Sequence[CardLoad], terminal: Terminal) -> list[str]:
     ).splitlines()
     bars = [terminal.bar(load.share, _bar_width(table[0], terminal)) for load in loads]
     rows = [f"  {row}  {bar}".rstrip() for row, bar in zip(table[1:], bars, strict=True)]
-    explained = "GiB; share: weights, buffers and cache of capacity less reserve"
+    explained = "GiB; share of capacity less reserve"
     return [terminal.paint(f"  {table[0]}", "bold"), *rows, terminal.paint(f"  {explained}", "dim")]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -46,7 +47,11 @@ def plan_json(
 
 
 def infeasible_json(
-    infeasible: Infeasible, model: ModelIdentity, machine: Machine, workload: Workload
+    infeasible: Infeasible,
+    model: ModelIdentity,
+    machine: Machine,
+    workload: Workload,
+    notes: Sequence[str] = (),
 ) -> str:
     """Report of a plan that does not exist as JSON text."""
     bound = infeasible.lower_bound
@@ -65,6 +70,7 @@ def infeasible_json(
         "lower_bound": bound if math.isfinite(bound) else None,
         "proven": infeasible.proven,
         "remedies": [remedy.change for remedy in infeasible.remedies],
+        "notes": list(notes),
     }
     return _text(report)
 

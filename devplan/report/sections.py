@@ -38,12 +38,19 @@ def transfer_lines(plan: Plan, workload: Workload, terminal: Terminal) -> list[s
         lines += _crossing_lines(group, terminal)
     total = sum(each.bytes_per_token for each in plan.transfers)
     tokens = workload.batch * workload.context_tokens
-    if len(plan.transfers) > 1 or tokens > 1:
+    if total and (len(plan.transfers) > 1 or tokens > 1):
         lines += terminal.paragraph(
             f"{format_bytes(total)} per token in all; {format_bytes(total * tokens)} for a prompt "
             f"of {tokens:,} tokens"
         )
-    return lines if plan.transfers else []
+    copies = sum(each.num_copies for each in plan.shared_copies)
+    if copies:
+        size = format_bytes(sum(each.bytes_per_token for each in plan.shared_copies))
+        lines += terminal.paragraph(
+            "besides, accelerate's hooks copy what all blocks need (position embeddings, masks) "
+            f"to each block on another card: {copies} copies a forward, {size} per token"
+        )
+    return lines
 
 
 def _equal_crossings(transfers: Iterable[Transfer]) -> list[list[Transfer]]:
@@ -62,11 +69,14 @@ def _equal_crossings(transfers: Iterable[Transfer]) -> list[list[Transfer]]:
 
 
 def _crossing_lines(group: list[Transfer], terminal: Terminal) -> list[str]:
-    first, size = group[0], format_bytes(group[0].bytes_per_token)
+    first = group[0]
+    size = f"{format_bytes(first.bytes_per_token)} per token"
+    if not first.bytes_per_token:  # the encoder of a speech model: as much for any text
+        size = "nothing that grows with the tokens"
     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
     times = f"{len(group)} x " if len(group) > 1 else ""
     return terminal.paragraph(
-        f"{first.source} -> {first.target} before {first.before}{more}: {times}{size} per token",
+        f"{first.source} -> {first.target} before {first.before}{more}: {times}{size}",
         rest="      ",
     )
 
@@ -144,9 +154,9 @@ def tokens_sentence(plan: Plan, workload: Workload) -> str:
     """How much longer the context may become; empty when nothing grows."""
     certificate = plan.certificate
     if certificate.most_tokens is None:
-        return "Nothing grows with the context."
+        return "No cache was counted that grows with the context."
     device = first_full_card(plan, workload)
-    card = f"{device} is full first" if device else "the first card is full"
+    card = f"{device} is full" if device else "the first card is full"
     bound = ""
     if certificate.most_tokens_bound is not None:
         bound = f"; no placement holds more than {certificate.most_tokens_bound:,}"

@@ -7,6 +7,7 @@ is it, and last what to do next.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from devplan.mapfile import load_code
@@ -58,7 +59,7 @@ def plan_text(
         ("Pins that could not be kept", relaxed_lines(plan, terminal)),
         ("Offload", offload_lines(plan, terminal)),
         ("Certificate", certificate_lines(plan, workload, terminal)),
-        ("Notes", [line for note in plan.notes for line in terminal.paragraph(note, rest="    ")]),
+        ("Notes", _note_lines(map_file.notes, terminal)),
         (
             "Verification",
             terminal.paragraph(f"{verification.status}: {verification.detail}"),
@@ -78,6 +79,7 @@ def infeasible_text(
     machine: Machine,
     workload: Workload,
     terminal: Terminal,
+    notes: Sequence[str] = (),
 ) -> str:
     """Report of a plan that does not exist, ending with what would make it fit."""
     sections = [
@@ -91,8 +93,13 @@ def infeasible_text(
                 for line in terminal.paragraph(remedy.change, rest="    ")
             ],
         ),
+        ("Notes", _note_lines(notes, terminal)),
     ]
     return _joined(sections, terminal)
+
+
+def _note_lines(notes: Sequence[str], terminal: Terminal) -> list[str]:
+    return [line for note in notes for line in terminal.paragraph(note, rest="    ")]
 
 
 def _heading(plan: Plan, map_file: DeviceMapFile, terminal: Terminal) -> list[str]:

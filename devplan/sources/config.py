@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from devplan.dtypes import full_dtype_name
 from devplan.errors import InputError
 
 CONFIG_FILE = "config.json"
@@ -97,14 +98,43 @@ def library_and_class(config: Mapping[str, Any], where: str) -> tuple[str, str |
     return "transformers", None
 
 
-def stated_dtype(config: Mapping[str, Any]) -> str | None:
-    """The dtype that a config states, itself or in its text config: ``bfloat16``."""
+def stated_dtype(config: Mapping[str, Any], where: str) -> str | None:
+    """The dtype that a config states, itself or in its text config: ``bfloat16``.
+
+    Raises
+    ------
+    InputError
+        When what it states is no dtype.
+    """
     for part in (config, config.get("text_config")):
         if isinstance(part, Mapping):
             dtype = part.get("dtype") or part.get("torch_dtype")
-            if isinstance(dtype, str):
-                return dtype.removeprefix("torch.")
+            if isinstance(dtype, str) and dtype != "auto":
+                return _checked_dtype(dtype, where)
     return None
+
+
+def _checked_dtype(dtype: str, where: str) -> str:
+    try:
+        return full_dtype_name(dtype)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def refuse_wrong_kinds(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a part of a config that is no object where devplan reads one.
+
+    Raises
+    ------
+    InputError
+        With the key and what it holds.
+    """
+    held = config.get("quantization_config")
+    if held is not None and not isinstance(held, Mapping):
+        raise InputError(
+            f'{where}: "quantization_config" is {held!r} where an object {{...}} is needed, such '
+            'as {"quant_method": "gptq", "bits": 4}; correct it or remove it'
+        )
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

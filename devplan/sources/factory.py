@@ -23,6 +23,8 @@ from devplan.errors import InputError, UserCodeError, nearest
 from devplan.sources.source import ModelSource
 
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+# Names that a message shows where none is near.
+_MOST_NAMES = 8
 # Frames of these files lie between devplan and the user's code, and say nothing to the user.
 _OUR_FILES = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,)
 _IMPORT_FILES = ("<frozen importlib", importlib.__file__)
@@ -84,6 +86,11 @@ class Factory:
             raise InputError(
                 f"{self.text} returned {_kind(module)}; return a torch.nn.Module on the meta device"
             )
+        if not any(True for _ in module.state_dict(keep_vars=True)):
+            raise InputError(
+                f"{self.text} returned {_kind(module)} without parameters and buffers; there is "
+                "nothing to place"
+            )
         real = [name for name, value in module.named_parameters() if not value.is_meta]
         if real:
             device = module.get_parameter(real[0]).device
@@ -118,9 +125,14 @@ def _find(module: ModuleType, module_name: str, attribute: str) -> Any:
         if not hasattr(found, part):
             public = [name for name in dir(found) if not name.startswith("_")]
             where = f" ({module.__file__})" if getattr(module, "__file__", None) else ""
-            raise InputError(f"{module_name}{where} has no {attribute!r}{nearest(part, public)}")
+            near = nearest(part, public) or f"; it has {_some(public)}"
+            raise InputError(f"{module_name}{where} has no {attribute!r}{near}")
         found = getattr(found, part)
     return found
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_NAMES]) or "no public names"
 
 
 def _require_no_arguments(model: str, found: Any) -> None:

@@ -12,6 +12,7 @@ from devplan.sources.config import (
     library_and_class,
     parse_object,
     read_text,
+    refuse_wrong_kinds,
     stated_dtype,
 )
 from devplan.sources.source import ModelSource
@@ -39,6 +40,7 @@ def resolve_folder(model: str, *, trust_remote_code: bool) -> ModelSource:
         raise without_config(model, _file_names(folder), lambda name: read_text(folder / name))
     config = parse_object(read_text(path), str(path))
     library, class_name = library_and_class(config, str(path))
+    refuse_wrong_kinds(config, str(path))
     weights = read_folder_weights(folder)
     return ModelSource(
         id=model,
@@ -47,7 +49,7 @@ def resolve_folder(model: str, *, trust_remote_code: bool) -> ModelSource:
         library=library,
         class_name=class_name,
         config=config,
-        dtype=stated_dtype(config),
+        dtype=stated_dtype(config, str(path)),
         config_hash=config_hash(config),
         stored=weights.tensors,
         stored_metadata=weights.metadata,
@@ -64,9 +66,11 @@ def _require_folder(model: str, folder: Path) -> None:
         raise InputError(f"{model} is a file; give the folder that holds {CONFIG_FILE}")
     around = folder.parent
     known = [entry.name for entry in around.iterdir() if entry.is_dir()] if around.is_dir() else []
+    near = nearest(folder.name, known)
     raise InputError(
-        f"there is no folder {model}{nearest(folder.name, known)}"
+        f"there is no folder {model}"
         f"{'' if around.is_dir() else f' ({around} does not exist either)'}"
+        f"{near or f'; give the folder that holds {CONFIG_FILE}'}"
     )
 
 

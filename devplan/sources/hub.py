@@ -21,6 +21,7 @@ from devplan.sources.config import (
     library_and_class,
     parse_object,
     read_text,
+    refuse_wrong_kinds,
     stated_dtype,
 )
 from devplan.sources.hub_errors import hub_problem
@@ -108,6 +109,7 @@ def _source(address: HubAddress, snapshot: Snapshot, *, trust_remote_code: bool)
     where = f"{address.text}: {CONFIG_FILE}"
     config = parse_object(read_text(snapshot.folder / CONFIG_FILE), where)
     library, class_name = library_and_class(config, where)
+    refuse_wrong_kinds(config, where)
     return ModelSource(
         id=address.model,
         origin="hub",
@@ -115,7 +117,7 @@ def _source(address: HubAddress, snapshot: Snapshot, *, trust_remote_code: bool)
         library=library,
         class_name=class_name,
         config=config,
-        dtype=stated_dtype(config),
+        dtype=stated_dtype(config, where),
         subfolder=address.subfolder,
         revision=snapshot.commit,
         config_hash=config_hash(config),

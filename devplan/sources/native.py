@@ -65,6 +65,17 @@ def remote_class_reference(source: ModelSource) -> str | None:
     None where the model brings no code.  It is the entry for the class that `architectures` names;
     where no entry is, the first of an auto class for generation, then any model.
     """
+    entry = _remote_entry(source)
+    return None if entry is None else entry[1]
+
+
+def remote_auto_class(source: ModelSource) -> str | None:
+    """The auto class of transformers that loads what `remote_class_reference` names."""
+    entry = _remote_entry(source)
+    return None if entry is None else entry[0]
+
+
+def _remote_entry(source: ModelSource) -> tuple[str, str] | None:
     auto_map = (source.config or {}).get("auto_map")
     if not isinstance(auto_map, dict):
         return None
@@ -73,13 +84,13 @@ def remote_class_reference(source: ModelSource) -> str | None:
         for key, value in auto_map.items()
         if key.startswith("AutoModel") and isinstance(value, str)
     }
-    for reference in references.values():
+    for key, reference in references.items():
         if reference.rpartition(".")[2] == source.class_name:
-            return reference
+            return key, reference
     for key in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModel"):
         if key in references:
-            return references[key]
-    return next(iter(references.values()), None)
+            return key, references[key]
+    return next(iter(references.items()), None)
 
 
 def _transformers_class(id: str, name: str) -> type | None:
@@ -159,13 +170,27 @@ def _unknown_type(source: ModelSource) -> InputError:
 
 def _unknown_class(library: str, source: ModelSource) -> InputError:
     module = _library(library)
-    # `AutoModel` and its kin are no models; diffusers' `AutoencoderKL` is one.
-    known = [name for name in dir(module) if not re.match(r"_|Auto[A-Z]", name)]
-    what = source.class_name or f"a model class for {(source.config or {}).get('model_type')!r}"
+    named = source.class_name
+    known = [name for name in dir(module) if not _NO_MODEL.search(name)]
+    what = named or f"a model class for {(source.config or {}).get('model_type')!r}"
+    hint = nearest(what, [name for name in known if name != named])
+    if named is not None and named in dir(module):
+        return InputError(
+            f"{source.id} names {named}, which is no model of {library} {module.__version__}; name "
+            f'the class of the model under "architectures" of its config.json{hint}'
+        )
     return InputError(
         f"{source.id} needs {what}, which {library} {module.__version__} does not have; upgrade "
-        f"{library}, or correct the name in its config.json{nearest(what, known)}"
+        f"{library}, or correct the name in its config.json{hint}"
     )
+
+
+# Names of the libraries that are no model: private ones, functions and constants, `AutoModel` and
+# its kin (not diffusers' `AutoencoderKL`), and what belongs beside a model.
+_NO_MODEL = re.compile(
+    r"^_|^[a-z]|^[A-Z0-9_]+$|^Auto[A-Z]|"
+    r"(Config|Tokenizer|Fast|Backend|Processor|Extractor|Output|Pipeline)$"
+)
 
 
 def _library(name: str) -> Any:

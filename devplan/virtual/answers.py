@@ -7,21 +7,16 @@ execution mode below decides whether it is worth being real.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from devplan.virtual.labels import CPU, META, label_of, maker_of, mark
 
-_DEVICE_GETTER = torch.Tensor.device.__get__
-_GETTERS: dict[Any, Callable[[torch.device], Any]] = {
-    torch.Tensor.is_cuda.__get__: lambda device: device.type == "cuda",
-    torch.Tensor.is_meta.__get__: lambda device: device.type == "meta",
-    torch.Tensor.is_cpu.__get__: lambda device: device.type == "cpu",
-}
-_MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
+if TYPE_CHECKING:
+    from devplan.virtual.execution import Execution
+
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
@@ -30,35 +25,93 @@ class Answers(TorchFunctionMode):
 
     Parameters
     ----------
+    execution
+        The mode below; it is told of every transfer, and runs attention as one op.
     home
         Where a parameter lives that has no label: one of a layer that did not run yet.
     """
 
-    def __init__(self, home: torch.device) -> None:
+    def __init__(self, execution: Execution, home: torch.device | None = None) -> None:
         super().__init__()
+        self.execution = execution
         self.home = home
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func in _MOVES:
-            return move(func, args, kwargs)
-        # A property's getter is a new object at every access: it compares equal, but is not `is`.
-        if func == _DEVICE_GETTER:
-            return label_of(args[0]) or self._home(args[0]) or func(*args)
-        getter = _GETTERS.get(func)
-        if getter is not None and (label := label_of(args[0])) is not None:
-            return getter(label)
-        if func is torch.Tensor.get_device and (label := label_of(args[0])) is not None:
-            return -1 if label.type == "cpu" else (label.index or 0)
-        if func is torch.Tensor.data_ptr and args[0].untyped_storage().data_ptr() == 0:
-            # accelerate keys tied parameters by data_ptr, which is 0 for every meta tensor.
-            return args[0].untyped_storage()._cdata
-        if kwargs.get("device") is not None and as_device(kwargs["device"]) != META:
+        handler = _HANDLERS.get(func)
+        if handler is not None:
+            return handler(self, func, args, kwargs or {})
+        if kwargs and kwargs.get("device") is not None:
             return make(func, args, kwargs)
-        return func(*args, **kwargs)
+        self.execution.caller = args
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.execution.caller = ()  # a reference kept would keep memory counted
 
-    def _home(self, tensor: torch.Tensor) -> torch.device | None:
-        return self.home if isinstance(tensor, torch.nn.Parameter) else None
+    def _device(self, func, args, kwargs) -> torch.device:
+        return self._label(args[0]) or func(*args)
+
+    def _label(self, tensor: torch.Tensor) -> torch.device | None:
+        label = label_of(tensor)
+        return self.home if label is None and isinstance(tensor, torch.nn.Parameter) else label
+
+    def _is_cuda(self, func, args, kwargs) -> bool:
+        return self._device_type(func, args) == "cuda"
+
+    def _is_cpu(self, func, args, kwargs) -> bool:
+        return self._device_type(func, args) == "cpu"
+
+    def _is_meta(self, func, args, kwargs) -> bool:
+        return self._device_type(func, args) == "meta"
+
+    def _device_type(self, func, args) -> str:
+        label = self._label(args[0])
+        return label.type if label is not None else args[0].device.type
+
+    def _get_device(self, func, args, kwargs) -> int:
+        label = self._label(args[0])
+        if label is None:
+            return func(*args)
+        return -1 if label.type == "cpu" else (label.index or 0)
+
+    def _data_ptr(self, func, args, kwargs) -> int:
+        # accelerate keys tied parameters by data_ptr, which is 0 for every meta tensor.
+        return func(*args) or args[0].untyped_storage()._cdata
+
+    def _move(self, func, args, kwargs) -> torch.Tensor:
+        """``.to``, ``.cuda`` and ``.cpu``: a change of device and a change of dtype."""
+        tensor, *rest = args
+        device, rest, kwargs = target_device(func, rest, dict(kwargs))
+        kwargs.pop("non_blocking", None)
+        if device is not None:
+            tensor = self.transfer(tensor, as_device(device))
+        if rest or kwargs:
+            tensor = torch.Tensor.to(tensor, *rest, **kwargs)
+        return tensor
+
+    def transfer(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """The tensor on another virtual device: itself when it is there already, else a copy."""
+        if (label_of(tensor) or CPU) == device:
+            return tensor
+        return self.execution.copy_to(tensor, device)
+
+    def _attention(self, func, args, kwargs) -> torch.Tensor:
+        return self.execution.attention(func, args, kwargs)
+
+
+_HANDLERS = {
+    torch.Tensor.device.__get__: Answers._device,
+    torch.Tensor.is_cuda.__get__: Answers._is_cuda,
+    torch.Tensor.is_cpu.__get__: Answers._is_cpu,
+    torch.Tensor.is_meta.__get__: Answers._is_meta,
+    torch.Tensor.get_device: Answers._get_device,
+    torch.Tensor.data_ptr: Answers._data_ptr,
+    torch.Tensor.to: Answers._move,
+    torch.Tensor.cuda: Answers._move,
+    torch.Tensor.cpu: Answers._move,
+    torch.nn.functional.scaled_dot_product_attention: Answers._attention,
+}
+"""A property's getter is a new object at every access; it hashes and compares equal."""
 
 
 def as_device(device: Any) -> torch.device:
@@ -72,6 +125,8 @@ def as_device(device: Any) -> torch.device:
 def make(func, args, kwargs) -> Any:
     """Call a factory for a virtual device: make the tensor here and label it."""
     device = as_device(kwargs["device"])
+    if device == META:
+        return func(*args, **kwargs)
     if func in _FROM_DATA:
         args = (_plain_values(args[0]), *args[1:])
     result = func(*args, **{**kwargs, "device": CPU, **_pinned_off(kwargs)})
@@ -99,22 +154,7 @@ def _number(item: torch.Tensor) -> Any:
     return item.item()
 
 
-def move(func, args, kwargs) -> torch.Tensor:
-    """``.to``, ``.cuda`` and ``.cpu``: split into a change of device and a change of dtype."""
-    tensor, *rest = args
-    device, rest, kwargs = _target_device(func, rest, dict(kwargs))
-    kwargs.pop("non_blocking", None)
-    if device is not None:
-        tensor = transfer(tensor, as_device(device))
-    if rest or kwargs:
-        source = tensor
-        tensor = torch.Tensor.to(source, *rest, **kwargs)
-        if tensor is not source:
-            mark(tensor, label_of(source), maker_of(source))
-    return tensor
-
-
-def _target_device(func, rest: list, kwargs: dict) -> tuple[Any, list, dict]:
+def target_device(func, rest: list, kwargs: dict) -> tuple[Any, list, dict]:
     """The device that a move names, and the arguments that remain for ``.to``."""
     if func is torch.Tensor.cpu:
         return CPU, [], {}
@@ -136,10 +176,3 @@ def _target_device(func, rest: list, kwargs: dict) -> tuple[Any, list, dict]:
     if len(remaining) > 1 and remaining[0] is not None and isinstance(remaining[1], bool):
         remaining = [remaining[0], False, *remaining[2:]]  # non_blocking has no meaning here
     return device, remaining, kwargs
-
-
-def transfer(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on another virtual device: itself when it is there already, else a copy."""
-    if (label_of(tensor) or CPU) == device:
-        return tensor
-    return mark(tensor.detach().clone(), device, maker_of(tensor))

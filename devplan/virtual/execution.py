@@ -16,10 +16,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from devplan.errors import DevplanError
-from devplan.virtual.labels import CONCRETE_LIMIT, CPU, META, is_abstract, label_of, mark
+from devplan.virtual.labels import (
+    CONCRETE_LIMIT,
+    CPU,
+    META,
+    is_abstract,
+    label_of,
+    maker_of,
+    mark,
+)
 
 aten = torch.ops.aten
 
@@ -73,6 +81,8 @@ class Execution(TorchDispatchMode):
         self.num_ops = 0
         self.limit_ops = limit_ops
         self.made_up: set[str] = set()
+        self.caller: tuple = ()
+        """Arguments of the Python function that is running; set by `Answers`."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.num_ops += 1
@@ -80,31 +90,70 @@ class Execution(TorchDispatchMode):
             raise TooManyOps(self.block)
         kwargs = kwargs or {}
         tensors = _tensors(args, kwargs)
+        device = self.result_device(func, args, kwargs, tensors)
         if any(map(is_abstract, tensors)):
-            return self._run_abstract(func, args, kwargs, tensors)
+            return self._run_abstract(func, args, kwargs, tensors, device)
         if _may_grow(func, args, kwargs, tensors) and _grows(func, args, kwargs):
             args, kwargs = _on_meta(args), _on_meta(kwargs)
-            return self._finish(func(*args, **kwargs), tensors, func, settle=True)
+            return self._finish(func(*args, **kwargs), device, func, settle=True)
         if not tensors and kwargs.get("device") == META:
+            device = self._device_of_caller()
             kwargs = {**kwargs, "device": self._home(func, args, kwargs)}
         if func.overloadpacket in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
             args = (args[0].float(), *args[1:])
-        return self._finish(func(*args, **kwargs), tensors, func, settle=False)
+        return self._finish(func(*args, **kwargs), device, func, settle=False)
 
-    def _run_abstract(self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor]) -> Any:
+    def _run_abstract(
+        self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor], device
+    ) -> Any:
         packet = func.overloadpacket
         if packet is aten._local_scalar_dense:
             return self._made_up_number(tensors[0])
         if packet in _VALUE_SIZED:
-            return self._finish(self._made_up_selection(packet, args[0]), tensors, func, False)
+            selection = self._made_up_selection(packet, args[0])
+            return self._finish(selection, device, func, settle=False)
         mutates = func._schema.is_mutable
         target = args[0] if mutates and args and not _is_abstract_tensor(args[0]) else None
         if packet in _INDEXED:
             args = (args[0], [part for item in args[1] for part in _positions(item)], *args[2:])
         result = self._shaped(func, _on_meta(args), _on_meta(kwargs))
         if isinstance(target, torch.Tensor) and isinstance(result, torch.Tensor):
-            return self._finish(self._kept(target, func), tensors, func, settle=False)
-        return self._finish(result, tensors, func, settle=not mutates)
+            return self._finish(self._kept(target, func), device, func, settle=False)
+        return self._finish(result, device, func, settle=not mutates)
+
+    # ------------------------------------------------------------ what a split run overrides
+
+    def result_device(
+        self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor]
+    ) -> torch.device | None:
+        """Where the result of an op lies; on a single device, where its first operand lies."""
+        return next((label for item in tensors if (label := label_of(item))), None)
+
+    def made(self, tensor: torch.Tensor) -> None:
+        """Called for every result of an op."""
+
+    def note_made_up(self, op: str) -> None:
+        """An integer result of `op` had no value and was made up."""
+        self.made_up.add(op)
+
+    def copy_to(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """A copy of the tensor on another virtual device."""
+        copy = mark(_bare_copy(tensor), device, maker_of(tensor))
+        self.made(copy)
+        return copy
+
+    def attention(self, func, args: tuple, kwargs: dict) -> torch.Tensor:
+        """Attention as the one kernel that a GPU runs: no ``tokens x tokens`` matrix.
+
+        Concrete operands are computed for real.  The result is laid out as flash attention
+        leaves it, ``[batch, tokens, heads, width]`` in memory.
+        """
+        query, value = _query_and_value(*args, **kwargs)
+        if not _is_abstract_under_modes(query):
+            return func(*args, **kwargs)
+        *batch, heads, tokens, _ = query.shape
+        result = query.new_empty((*batch, tokens, heads, value.shape[-1]))
+        return result.transpose(-3, -2)
 
     def _shaped(self, func, args: tuple, kwargs: dict) -> Any:
         if func.overloadpacket not in _BFLOAT16_SHAPES or args[0].dtype == torch.bfloat16:
@@ -112,6 +161,12 @@ class Execution(TorchDispatchMode):
         left, right, *rest = args
         result = func(left.bfloat16(), right.bfloat16(), *rest, **kwargs)
         return result.to(kwargs.get("out_dtype") or left.dtype)
+
+    def _device_of_caller(self) -> torch.device | None:
+        """Where the first operand of the Python function lies whose C++ code is running."""
+        return next(
+            (label for item in _tensors(self.caller, {}) if (label := label_of(item))), None
+        )
 
     def _home(self, func, args: tuple, kwargs: dict) -> torch.device:
         """Where a factory that was asked for meta makes its tensor.
@@ -125,8 +180,7 @@ class Execution(TorchDispatchMode):
 
     # ------------------------------------------------------------------------------ results
 
-    def _finish(self, result: Any, operands: list[torch.Tensor], func, settle: bool) -> Any:
-        device = next((label for item in operands if (label := label_of(item))), None)
+    def _finish(self, result: Any, device: torch.device | None, func, settle: bool) -> Any:
         if isinstance(result, torch.Tensor):
             return self._settle(result, device, func, settle)
         if isinstance(result, (list, tuple)):
@@ -140,28 +194,45 @@ class Execution(TorchDispatchMode):
     def _settle(self, tensor: torch.Tensor, device, func, settle: bool) -> torch.Tensor:
         """Make up small integers that have no value, and label."""
         if settle and not (_is_float(tensor) or _is_large(tensor) or func.is_view):
-            self.made_up.add(str(func))
+            self.note_made_up(str(func))
             tensor = _plausible(tensor, func.overloadpacket)
-        return mark(tensor, device, self.block)
+        mark(tensor, device, self.block)
+        self.made(tensor)
+        return tensor
 
     def _kept(self, tensor: torch.Tensor, func) -> torch.Tensor:
         """A concrete tensor into which abstract values were to be written."""
         if not _is_float(tensor):
-            self.made_up.add(str(func))
+            self.note_made_up(str(func))
         return tensor
 
     def _made_up_number(self, tensor: torch.Tensor) -> Any:
-        self.made_up.add("aten._local_scalar_dense.default")
+        self.note_made_up("aten._local_scalar_dense.default")
         if tensor.dtype == torch.bool:
             return False
         return 1.0 if tensor.is_floating_point() else 0
 
     def _made_up_selection(self, packet, tensor: torch.Tensor) -> torch.Tensor:
         """All elements are taken to be selected: the largest result that the op can have."""
-        self.made_up.add(str(packet.default))
+        self.note_made_up(str(packet.default))
         if packet is aten.nonzero:
             return torch.empty(tensor.numel(), tensor.dim(), dtype=torch.int64, device=META)
         return torch.empty(tensor.numel(), dtype=tensor.dtype, device=META)
+
+
+def _bare_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that no mode sees."""
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        return tensor.detach().clone()
+
+
+def _is_abstract_under_modes(tensor: torch.Tensor) -> bool:
+    with torch._C.DisableTorchFunction():
+        return is_abstract(tensor)
+
+
+def _query_and_value(query, key, value, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+    return query, value
 
 
 def _is_large(tensor: torch.Tensor) -> bool:

@@ -135,6 +135,7 @@ def _tensors_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
             and twin is not None
             and tensor.shape == twin.shape
             and tensor.dtype == twin.dtype
+            and label_of(tensor) == label_of(twin)
         )
         for tensor, twin in zip(one.values(), other.values(), strict=True)
     )
@@ -219,6 +220,17 @@ def _repeat_leaf(leaf: Any, arguments: list[Any], maker: str) -> Any:
         tensor = torch.empty_strided(leaf.shape, leaf.stride, dtype=leaf.dtype, device="meta")
         return mark(tensor, leaf.device, maker)
     return leaf
+
+
+def made_tensors(
+    outcome: Outcome,
+) -> list[tuple[tuple[int, ...], torch.dtype, torch.device | None]]:
+    """Shape, dtype and device of the tensors that each repetition makes anew."""
+    return [
+        (leaf.shape, leaf.dtype, leaf.device)
+        for leaf in outcome.leaves
+        if isinstance(leaf, _Shaped)
+    ]
 
 
 def extrapolate(first: Outcome, second: Outcome, steps: float) -> Outcome | None:

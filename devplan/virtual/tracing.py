@@ -24,7 +24,9 @@ from devplan.virtual import folding
 from devplan.virtual.answers import Answers
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import CONCRETE_LIMIT, CPU, maker_of, mark, unmark
+from devplan.virtual.labels import CPU, maker_of, mark
+from devplan.virtual.loan import Loan
+from devplan.virtual.placing import wants_values
 
 MAIN = torch.device("cuda", 0)
 
@@ -110,12 +112,13 @@ def run_traced(
     trace = Trace()
     execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
-        loan = undo.enter_context(Loan(MAIN))
+        loan = undo.enter_context(Loan())
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering((VirtualCard(),)))
         undo.enter_context(torch.device(CPU))  # whatever device context the caller is in
-        loan.borrow_outside(model, {site.module for site in sites if site.stack is not None})
-        tracer = _Tracer(trace, execution, loan, kinds, preset, limits)
+        borrower = _Borrower(loan, MAIN)
+        borrower.borrow_outside(model, {site.module for site in sites if site.stack is not None})
+        tracer = _Tracer(trace, execution, borrower, kinds, preset, limits)
         for site in sites:
             if site.module is not None:
                 tracer.wrap(site)
@@ -123,7 +126,7 @@ def run_traced(
             name: mark(value, MAIN, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
-        with Answers(MAIN), execution:
+        with Answers(execution, home=MAIN), execution:
             trace.output = model(**placed_inputs)
         trace.attributes = _made_attributes(model, loan)
     trace.num_ops = execution.num_ops
@@ -131,47 +134,17 @@ def run_traced(
     return trace
 
 
-class Loan:
-    """Modules that a run may change, given back at its end as they were, whatever happens.
+class _Borrower:
+    """Keeps modules for the time of a run and puts them on the virtual device.
 
-    A run labels tensors, wraps ``forward`` methods and swaps buffers; a model's own code may
-    re-register buffers (dynamic rotary embeddings) or keep states in attributes (Griffin).  The
-    modules inside a layer are borrowed when the layer first runs: of a hundred thousand modules,
-    most belong to layers that are folded.
+    The modules inside a layer are borrowed when the layer first runs: of a hundred thousand, most
+    belong to layers that are folded.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, loan: Loan, device: torch.device) -> None:
+        self.loan = loan
         self.device = device
-        self.kept: dict[nn.Module, tuple[dict, dict, dict]] = {}
-
-    def __enter__(self) -> Loan:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for module, (attributes, parameters, buffers) in self.kept.items():
-            for content, old in (
-                (vars(module), attributes),
-                (module._parameters, parameters),
-                (module._buffers, buffers),
-            ):
-                content.clear()
-                content.update(old)
-            for tensor in (*parameters.values(), *buffers.values()):
-                if tensor is not None:
-                    unmark(tensor)
-
-    def borrow(self, module: nn.Module) -> None:
-        """Remember one module; label its tensors, and give integer buffers on meta real zeros."""
-        if module in self.kept:
-            return
-        buffers = module._buffers
-        self.kept[module] = dict(vars(module)), dict(module._parameters), dict(buffers)
-        for name, buffer in buffers.items():
-            if buffer is not None and _wants_values(buffer):
-                buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype, device=CPU)
-        for tensor in (*module._parameters.values(), *buffers.values()):
-            if tensor is not None:
-                mark(tensor, self.device, None)
+        self.placed: set[nn.Module] = set()
 
     def borrow_outside(self, model: nn.Module, layers: Container[nn.Module]) -> None:
         """Everything but the insides of `layers`."""
@@ -182,10 +155,24 @@ class Loan:
             if module not in layers:
                 pending.extend(child for child in module._modules.values() if child is not None)
 
+    def borrow_inside(self, module: nn.Module) -> None:
+        """A module and all that is in it."""
+        for inner in module.modules():
+            self.borrow(inner)
 
-def _wants_values(buffer: torch.Tensor) -> bool:
-    is_number = buffer.is_floating_point() or buffer.is_complex()
-    return buffer.device.type == "meta" and not is_number and buffer.numel() <= CONCRETE_LIMIT
+    def borrow(self, module: nn.Module) -> None:
+        """One module; small integer buffers get values, zeros."""
+        if module in self.placed:
+            return
+        self.placed.add(module)
+        self.loan.keep(module)
+        buffers = module._buffers
+        for name, buffer in buffers.items():
+            if buffer is not None and wants_values(buffer):
+                buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype, device=CPU)
+        for tensor in (*module._parameters.values(), *buffers.values()):
+            if tensor is not None:
+                mark(tensor, self.device, None)
 
 
 def _made_attributes(model: nn.Module, loan: Loan) -> dict[str, torch.Tensor]:
@@ -208,14 +195,14 @@ class _Tracer:
         self,
         trace: Trace,
         execution: Execution,
-        loan: Loan,
+        borrower: _Borrower,
         kinds: Mapping[str, Hashable],
         preset: Mapping[str, folding.Outcome],
         limits: Limits,
     ) -> None:
         self.trace = trace
         self.execution = execution
-        self.loan = loan
+        self.borrower = borrower
         self.kinds = kinds
         self.preset = preset
         self.limits = limits
@@ -243,8 +230,7 @@ class _Tracer:
         if (outcome := self.known.get(key)) is not None:
             trace.stands_for[outcome.maker].append(name)
             return folding.repeat(outcome, args, kwargs, name)
-        for module in site.module.modules():
-            self.loan.borrow(module)
+        self.borrower.borrow_inside(site.module)
         result = self._run(name, original, args, kwargs)
         outcome = folding.remember(result, args, kwargs, name)
         if outcome is not None:

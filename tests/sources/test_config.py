@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devplan.sources.config import VOLATILE_KEYS, config_hash, stated_dtype
+from devplan.errors import InputError
+from devplan.sources.config import VOLATILE_KEYS, config_hash, refuse_wrong_kinds, stated_dtype
 
 KEYS = st.sampled_from(["hidden_size", "rope_scaling", "vocab_size", "layer_types", "eps"])
 VALUES = st.recursive(
@@ -59,7 +61,20 @@ def test_the_hash_is_the_same_in_every_version():
 
 
 def test_the_stated_dtype():
-    assert stated_dtype({"torch_dtype": "bfloat16"}) == "bfloat16"
-    assert stated_dtype({"dtype": "torch.float16"}) == "float16"
-    assert stated_dtype({"text_config": {"dtype": "float32"}}) == "float32"
-    assert stated_dtype({"dtype": None, "text_config": None}) is None
+    assert stated_dtype({"torch_dtype": "bfloat16"}, "config.json") == "bfloat16"
+    assert stated_dtype({"dtype": "torch.float16"}, "config.json") == "float16"
+    assert stated_dtype({"text_config": {"dtype": "float32"}}, "config.json") == "float32"
+    assert stated_dtype({"dtype": None, "text_config": None}, "config.json") is None
+    assert stated_dtype({"dtype": "auto"}, "config.json") is None
+
+
+def test_a_stated_dtype_that_is_none():
+    with pytest.raises(InputError, match=r"x/config\.json: 'bfloat61' is no dtype.*bfloat16"):
+        stated_dtype({"dtype": "bfloat61"}, "x/config.json")
+
+
+def test_a_quantization_config_that_is_no_object():
+    refuse_wrong_kinds({"quantization_config": None}, "config.json")
+    refuse_wrong_kinds({"quantization_config": {"quant_method": "gptq"}}, "config.json")
+    with pytest.raises(InputError, match=r'x/config\.json: "quantization_config" is \'int8\''):
+        refuse_wrong_kinds({"quantization_config": "int8"}, "x/config.json")

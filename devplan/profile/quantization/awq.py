@@ -54,10 +54,11 @@ def sizes(
             ledger.unquantized[name] = reason
             continue
         ledger.add(f"{name}.weight", pieces(shape, bits, group_size))
-        if module.bias is not None:
+        if module._parameters.get("bias") is not None:
             ledger.add(f"{name}.bias", float16_bias(shape.out_features))
-    rules = conversions(model)
-    for fused in fused_weights(modules):
+    experts = list(fused_weights(modules))
+    rules = conversions(model) if experts else ([], [])
+    for fused in experts:
         names = stored_projections(rules, fused.parameter, fused.projections)
         reasons = [skips.reason(name) for alternative in names for name in alternative]
         reason = next((reason for reason in reasons if reason), None)

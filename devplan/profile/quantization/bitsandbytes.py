@@ -2,10 +2,10 @@
 
 8 bit: weight int8, and ``SCB``, one float32 scale per output row.
 
-4 bit: two weights a byte; ``absmax``, one float32 scale per block of 64 weights (128 where
-``blocksize`` says so); the code table of 16 float32 values.  With double quantization the scales
-are quantized in turn: one byte each, one float32 per 256 of them, a table of 256 float32 values
-and a float32 offset.  ``bnb_4bit_quant_storage`` changes the dtype of the packed tensor, not its
+4 bit: two weights a byte; ``absmax``, one float32 scale per block of 64 weights (the block size
+of ``Linear4bit``); the code table of 16 float32 values.  With double quantization the scales are
+quantized in turn: one byte each, one float32 per 256 of them, a table of 256 float32 values and a
+float32 offset.  ``bnb_4bit_quant_storage`` changes the dtype of the packed tensor, not its
 bytes.
 
 Measured with bitsandbytes 0.50.2 on its CPU backend (the numbers are in the tests); shapes as in
@@ -20,7 +20,7 @@ one exception: the experts of Llama 4 become linears when the checkpoint is quan
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -37,6 +37,8 @@ from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
 from devplan.profile.quantization.skips import Skips, listed_skips
 from devplan.profile.tree import NamedModules
 from devplan.units import format_bytes
+
+PiecesOf = Callable[[Linear], Pieces]
 
 _FLOAT32 = 4
 _BLOCK = 64
@@ -103,7 +105,14 @@ def pieces_4bit_nested(linear: Linear) -> Pieces:
     }
 
 
-def _convert(ledger, model, modules, config, dtype, pieces) -> None:
+def _convert(
+    ledger: Ledger,
+    model: nn.Module,
+    modules: NamedModules,
+    config: Mapping[str, Any],
+    dtype: torch.dtype,
+    pieces: PiecesOf,
+) -> None:
     skips = Skips(listed_skips(model, modules, config.get("llm_int8_skip_modules")))
     for name, module in modules:
         shape = linear_shape(module)
@@ -119,7 +128,14 @@ def _convert(ledger, model, modules, config, dtype, pieces) -> None:
     _convert_experts(ledger, model, modules, skips, dtype, pieces)
 
 
-def _convert_experts(ledger, model, modules, skips, dtype, pieces) -> None:
+def _convert_experts(
+    ledger: Ledger,
+    model: nn.Module,
+    modules: NamedModules,
+    skips: Skips,
+    dtype: torch.dtype,
+    pieces: PiecesOf,
+) -> None:
     converted_classes = _experts_made_linear(model)
     left = 0
     classes = {name: type(module).__name__ for name, module in modules if is_fused_experts(module)}

@@ -81,10 +81,11 @@ def sizes(
             ledger.unquantized[name] = reason
             continue
         ledger.add(f"{name}.weight", pieces(shape, layout))
-        if module.bias is not None:
+        if module._parameters.get("bias") is not None:
             ledger.add(f"{name}.bias", float16_bias(shape.out_features))
-    rules = conversions(model)
-    for fused in fused_weights(modules):
+    experts = list(fused_weights(modules))
+    rules = conversions(model) if experts else ([], [])
+    for fused in experts:
         layout, reason = _choice_of_experts(choose, fused, rules)
         if layout is None:
             ledger.unquantized[fused.module] = reason
@@ -160,9 +161,10 @@ def _layout(config: Mapping[str, Any]) -> Layout:
 
 
 def _block_prefix(modules: NamedModules) -> str:
-    names = [name for name, _ in modules]
+    # A name that starts with a prefix lies in one as short as the prefix that does.
+    shallow = [name for name, _ in modules if name.count(".") <= 2]
     for prefix in _BLOCK_PREFIXES:
-        if any(name.startswith(prefix) for name in names):
+        if any(name.startswith(prefix) for name in shallow):
             return prefix
     raise InputError(
         "the blocks that GPTQ quantizes cannot be found in this model; name them with "

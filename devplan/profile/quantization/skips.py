@@ -10,6 +10,9 @@ base.py`` and ``quantizers_utils.py``):
 * the names in ``_keep_in_fp32_modules`` are added always;
 * a pattern is met as a regular expression from the start of the name up to a dot or the end, or
   literally as the end of the name.
+
+Limits: releases before transformers 5 had a rule of their own in every quantizer, several of them
+by substring.  The rule here is applied to them too, unchecked.
 """
 
 from __future__ import annotations

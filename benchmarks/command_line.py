@@ -1,0 +1,149 @@
+"""What a user waits for: the command line as whole processes, in time and memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.report import Report, Requirement, Table
+from devplan.units import GIB, MIB
+
+NUM_ROUNDS = 5
+MOST_HELP_S = 0.3
+MOST_ABOVE_IMPORT_S = 2.0
+MOST_BYTES = int(1.5 * GIB)
+
+SUGGESTED = (
+    (
+        "Qwen/Qwen2.5-VL-72B-Instruct",
+        "from transformers import Qwen2_5_VLForConditionalGeneration",
+        "2x80GiB",
+    ),
+    ("meta-llama/Llama-3.1-70B-Instruct", "from transformers import LlamaForCausalLM", "2x80GiB"),
+)
+
+PROSE = f"""
+Whole processes, taken in turns, {NUM_ROUNDS} rounds after one that is thrown away: wall time from
+start to end (median and best) and the largest resident memory. The bare import is a process that
+imports torch, transformers and the class of the model, and nothing else; what `devplan suggest`
+takes above it is its own: it reads the catalogue, builds the skeleton, runs it virtually, plans,
+and writes a map.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One process, ended."""
+
+    wall_s: float
+    peak_bytes: int
+
+
+def measure() -> Report:
+    """Help, and suggest beside the bare import."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = _in_turns(_commands(folder))
+    rows = [_row(name, found) for name, found in runs.items()]
+    requirements = [_help_is_quick(runs), _help_without_torch()]
+    for id, *_ in SUGGESTED:
+        requirements += _suggest_requirements(id, runs)
+    return Report(
+        title="The command line",
+        prose=PROSE,
+        tables=(Table(title="Processes", rows=rows),),
+        requirements=requirements,
+    )
+
+
+def _commands(folder: str) -> dict[str, list[str]]:
+    python = sys.executable
+    commands = {"devplan --help": [python, "-m", "devplan", "--help"]}
+    for id, statement, gpus in SUGGESTED:
+        commands[_import_name(id)] = [python, "-c", f"import torch, transformers; {statement}"]
+        words = ["suggest", id, "--gpus", gpus, "--context", "32768", "--force"]
+        commands[_suggest_name(id)] = [python, "-m", "devplan", *words, "-o", f"{folder}/map.yaml"]
+    return commands
+
+
+def _import_name(id: str) -> str:
+    return f"bare import for {id.partition('/')[2]}"
+
+
+def _suggest_name(id: str) -> str:
+    return f"devplan suggest {id.partition('/')[2]}"
+
+
+def _in_turns(commands: Mapping[str, Sequence[str]]) -> dict[str, list[Run]]:
+    runs: dict[str, list[Run]] = {name: [] for name in commands}
+    for turn in range(NUM_ROUNDS + 1):
+        for name, command in commands.items():
+            found = _run(command)
+            if turn:  # the first round fills the file cache and writes byte code
+                runs[name].append(found)
+    return runs
+
+
+def _run(command: Sequence[str]) -> Run:
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    wall_s = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"{' '.join(command)}: {errors.decode()}"
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): kilobytes but on macOS
+    return Run(wall_s=wall_s, peak_bytes=usage.ru_maxrss * unit)
+
+
+def _row(name: str, runs: Sequence[Run]) -> dict:
+    return {
+        "process": name,
+        "median s": f"{median(run.wall_s for run in runs):.2f}",
+        "best s": f"{min(run.wall_s for run in runs):.2f}",
+        "peak MiB": f"{max(run.peak_bytes for run in runs) / MIB:.0f}",
+    }
+
+
+def _help_is_quick(runs: Mapping[str, Sequence[Run]]) -> Requirement:
+    seconds = median(run.wall_s for run in runs["devplan --help"])
+    return Requirement(
+        text=f"devplan --help under {MOST_HELP_S} s (median)",
+        measured=f"{seconds:.2f} s",
+        met=seconds < MOST_HELP_S,
+    )
+
+
+def _help_without_torch() -> Requirement:
+    command = [sys.executable, "-X", "importtime", "-m", "devplan", "--help"]
+    trace = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    modules = {line.rpartition("|")[2].strip() for line in trace.splitlines()}
+    heavy = sorted(modules & {"torch", "transformers", "accelerate", "numpy", "networkx"})
+    return Requirement(
+        text="devplan --help without torch, transformers, accelerate, numpy, networkx",
+        measured=f"imports {', '.join(heavy)}" if heavy else "imports none of them",
+        met=not heavy,
+    )
+
+
+def _suggest_requirements(id: str, runs: Mapping[str, Sequence[Run]]) -> list[Requirement]:
+    suggest, bare = runs[_suggest_name(id)], runs[_import_name(id)]
+    above_s = median(run.wall_s for run in suggest) - median(run.wall_s for run in bare)
+    peak = max(run.peak_bytes for run in suggest)
+    return [
+        Requirement(
+            text=f"{_suggest_name(id)}: at most {MOST_ABOVE_IMPORT_S:.0f} s above the bare import",
+            measured=f"{above_s:.2f} s",
+            met=above_s <= MOST_ABOVE_IMPORT_S,
+        ),
+        Requirement(
+            text=f"{_suggest_name(id)}: peak memory under {MOST_BYTES / GIB} GiB",
+            measured=f"{peak / GIB:.2f} GiB",
+            met=peak < MOST_BYTES,
+        ),
+    ]

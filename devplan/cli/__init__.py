@@ -1,0 +1,13 @@
+"""The command line: the only part of devplan that prints.
+
+Every command is a file here.  Nothing heavy is imported before a command runs: ``devplan --help``
+must not wait for torch.
+
+Exit status: 0 done, 1 nothing fits (or findings), 2 could not run: bad input, in one line.
+"""
+
+from __future__ import annotations
+
+from devplan.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,86 @@
+"""The application, and what becomes of the errors of its commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from devplan.cli.check import check_command
+from devplan.cli.explain import explain_command
+from devplan.cli.suggest import suggest_command
+from devplan.errors import DevplanError, UserCodeError
+from devplan.version import VERSION
+
+COULD_NOT_RUN = 2
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
+INTERRUPTED_LINE = "devplan: interrupted"
+
+app = typer.Typer(
+    name="devplan",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command("suggest")(suggest_command)
+app.command("check")(check_command)
+app.command("explain")(explain_command)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"devplan {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def devplan(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Device maps for Hugging Face models that are split over several GPUs."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit status; bad input becomes one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = app(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
+        sys.stdout.flush()
+        # [interrupts] newer releases of typer turn them into this status themselves, silently.
+        return _fail(INTERRUPTED_LINE, INTERRUPTED) if status == INTERRUPTED else status or 0
+    except UserCodeError as error:
+        return _fail(f"{error.traceback_text.rstrip()}\ndevplan: {error}")
+    except DevplanError as error:
+        return _fail(f"devplan: {' '.join(str(error).split())}")
+    except BrokenPipeError:  # the reader of a pipe went away; nobody is there to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return COULD_NOT_RUN
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(INTERRUPTED_LINE, INTERRUPTED)
+    except Exception as error:
+        # [usage errors] typer brings its own copy of click, or uses the one that is installed;
+        # both know how to say what is wrong with the command line.
+        if not hasattr(error, "format_message"):
+            raise
+        command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
+        said = _sentence(error.format_message())
+        return _fail(f"devplan: {said}{' ' if said.endswith('?') else '; '}see {command} --help")
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split()).rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _fail(text: str, status: int = COULD_NOT_RUN) -> int:
+    print(text, file=sys.stderr)
+    return status

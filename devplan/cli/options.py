@@ -1,0 +1,219 @@
+"""What was asked for: the command line, and behind it the settings of the project.
+
+An option that was typed wins over ``devplan.yaml`` or ``[tool.devplan]``; what neither says has
+its default here.  An error in a value that came from the settings names the file and the key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from devplan.dtypes import compute_dtype_name, full_dtype_name
+from devplan.errors import InputError, nearest
+from devplan.machine import parse_gpus
+from devplan.names import is_inside
+from devplan.settings import OBJECTIVES, Settings
+from devplan.types import Machine
+from devplan.workload import DEFAULT_BATCH, WorkloadRequest
+
+# Bounds that catch a slip of the finger and let every real workload through: a million sequences,
+# and a thousand times the longest context that a model has (1M tokens).
+LARGEST_BATCH = 2**20
+LARGEST_CONTEXT = 2**30
+
+# What from_pretrained calls the dtype of the checkpoint.
+AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed:
+    """The options of ``devplan suggest`` as typed; None where they were not."""
+
+    model: str | None = None
+    gpus: str | None = None
+    memory: str | None = None
+    main: str | None = None
+    reserve: str | None = None
+    batch: str | None = None
+    context: str | None = None
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    objective: str | None = None
+    pin: Sequence[str] = ()
+    no_pin: bool | None = None
+    offload: Sequence[str] = ()
+    output: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be planned, checked as far as that is possible without the model."""
+
+    model: str
+    machine: Machine
+    workload: WorkloadRequest
+    objective: str
+    pins: Mapping[str, str]
+    default_pins: bool
+    output: str | None
+    notes: tuple[str, ...]
+
+
+def read_options(typed: Typed, settings: Settings) -> Asked:
+    """Join what was typed with the settings of the project.
+
+    Raises
+    ------
+    InputError
+        For a missing model or machine, and for values that cannot be.
+    """
+    model = typed.model or settings.model
+    if model is None:
+        raise InputError(
+            "no model: name one (devplan suggest MODEL --gpus ...), or set model in devplan.yaml"
+        )
+    gpus = typed.gpus or settings.gpus
+    if gpus is None:
+        raise InputError(
+            "no machine: give --gpus, such as --gpus 0,1 for local GPUs or --gpus 24GiB,12GiB "
+            "for others, or set gpus in devplan.yaml"
+        )
+    return Asked(
+        model=model,
+        machine=_machine(gpus, typed, settings),
+        workload=_workload(typed, settings),
+        objective=_objective(typed.objective or settings.objective or "balance"),
+        pins=_pins(typed, settings),
+        default_pins=not _first(typed.no_pin, settings.no_pin, False),
+        output=typed.output or settings.output,
+        notes=settings.notes,
+    )
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
+
+
+def _machine(gpus: str, typed: Typed, settings: Settings) -> Machine:
+    # A machine that was typed is a machine of its own: the project's memory, reserve and main
+    # device belong to the project's cards.
+    own = Settings() if typed.gpus else settings
+    try:
+        return parse_gpus(
+            gpus,
+            memory=typed.memory or own.memory,
+            reserve=typed.reserve or own.reserve,
+            main=typed.main or own.main,
+            offload=tuple(typed.offload) or settings.offload or (),
+        )
+    except InputError as error:
+        # Messages begin with the option that they are about; names of GPUs come with none.
+        options = ("memory", "reserve", "main", "offload")
+        key = next((key for key in options if str(error).startswith(f"--{key}")), "gpus")
+        with _named(settings, key, typed):
+            raise
+
+
+def _workload(typed: Typed, settings: Settings) -> WorkloadRequest:
+    batch = _count(typed, settings, "batch", "sequences", LARGEST_BATCH)
+    return WorkloadRequest(
+        batch=DEFAULT_BATCH if batch is None else batch,
+        context_tokens=_count(typed, settings, "context", "tokens per sequence", LARGEST_CONTEXT),
+        dtype=_dtype(typed, settings, "dtype", compute_dtype_name),
+        kv_dtype=_dtype(typed, settings, "kv_dtype", full_dtype_name),
+    )
+
+
+def _count(typed: Typed, settings: Settings, key: str, what: str, largest: int) -> int | None:
+    value = _first_or_none(getattr(typed, key), getattr(settings, key))
+    if value is None:
+        return None
+    text = str(value).strip()
+    count = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
+    if not 1 <= count <= largest:
+        with _named(settings, key, typed):
+            raise InputError(
+                f"--{key} {text or repr(text)}: give a whole number of {what}, 1 to {largest:,}"
+            )
+    return count
+
+
+def _dtype(typed: Typed, settings: Settings, key: str, full_name: Any) -> str | None:
+    value = _first_or_none(getattr(typed, key), getattr(settings, key))
+    if value is None or value.strip().lower() == AUTO:
+        return None
+    with _named(settings, key, typed):
+        try:
+            return full_name(value)
+        except InputError as error:
+            raise InputError(f"--{key.replace('_', '-')}: {error}") from error
+
+
+def _first_or_none(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _objective(objective: str) -> str:
+    if objective not in OBJECTIVES:
+        raise InputError(
+            f"--objective {objective!r} is none of {', '.join(OBJECTIVES)}"
+            f"{nearest(objective, OBJECTIVES)}"
+        )
+    return objective
+
+
+def _pins(typed: Typed, settings: Settings) -> dict[str, str]:
+    own: dict[str, str] = {}
+    for text in typed.pin:
+        module, device = _read_pin(text)
+        if own.get(module, device) != device:
+            raise InputError(
+                f"--pin {module}={own[module]} and --pin {module}={device} contradict each other; "
+                "keep one"
+            )
+        own[module] = device
+    set_before = {name: _device(device) for name, device in (settings.pin or {}).items()}
+    _refuse_contradictions(own, set_before, settings)
+    return {**set_before, **own}
+
+
+def _read_pin(text: str) -> tuple[str, str]:
+    module, _, device = (part.strip() for part in text.rpartition("="))
+    if not module or not device:
+        raise InputError(f"--pin {text!r}: write MODULE=DEVICE, such as --pin lm_head=cuda:1")
+    return module, _device(device)
+
+
+def _device(text: str) -> str:
+    """``1`` and ``CUDA:1`` as ``cuda:1``; whether there is such a card, the planner says."""
+    text = text.strip().lower()
+    return f"cuda:{int(text)}" if text.isascii() and text.isdecimal() else text
+
+
+def _refuse_contradictions(
+    own: Mapping[str, str], set_before: Mapping[str, str], settings: Settings
+) -> None:
+    """A pin that was typed replaces the project's of the same module, not one around or inside."""
+    for module, device in own.items():
+        for other, other_device in set_before.items():
+            nested = is_inside(module, other) or is_inside(other, module)
+            if nested and module != other and device != other_device and other not in own:
+                raise InputError(
+                    f"--pin {module}={device} contradicts {other}={other_device} of "
+                    f"{settings.where('pin')}; pin {other} as well, or change the settings"
+                )
+
+
+@contextlib.contextmanager
+def _named(settings: Settings, key: str, typed: Typed) -> Iterator[None]:
+    """Put the place of a setting before an error in its value, where it was not typed."""
+    try:
+        yield
+    except InputError as error:
+        written = key.replace("_", "-")
+        if not getattr(typed, key) and settings.path is not None and getattr(settings, key):
+            raise InputError(f"{settings.where(written)}: {error}") from error
+        raise

@@ -1,0 +1,249 @@
+"""From a placement that was found to the `Plan` that is shown: loads, certificate, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from devplan.planning import tokens as search
+from devplan.planning.bounds import exceeds, lower_bound
+from devplan.planning.pins import REASONS, roles
+from devplan.planning.pose import Case, Pose
+from devplan.planning.problem import is_contiguous
+from devplan.planning.search import Found, rungs
+from devplan.planning.units import expand
+from devplan.planning.walks import execution_device, shared_copies_of, stages_of, transfers_of
+from devplan.types import (
+    OFFLOAD_DEVICES,
+    BlockGraph,
+    CardLoad,
+    Certificate,
+    Machine,
+    Pin,
+    Plan,
+    Relaxation,
+    Workload,
+)
+from devplan.units import format_bytes
+
+NOT_CONTIGUOUS = (
+    "no contiguous stages fit; layers were packed by size, which costs transfers "
+    "({count} a token and sequence)"
+)
+INTERRUPTED = "pinned layers interrupt the stages: no contiguous stages fit with them in line"
+
+
+def assemble(case: Case, found: Found, objective: str, notes: tuple[str, ...]) -> Plan:
+    """The plan of a placement."""
+    pose = found.pose
+    devices = pose.devices(found.assignment)
+    placement = expand(case.graph, case.units, devices)
+    loads = card_loads(case.graph, case.machine, case.workload, placement)
+    transfers = transfers_of(case.graph, placement, case.machine.main_device)
+    contiguous = layers_are_contiguous(pose, devices)
+    return Plan(
+        placement=placement,
+        stages=stages_of(case.graph, placement),
+        loads=loads,
+        offload_bytes=_offload_bytes(case, placement),
+        pins=_pins(case, pose),
+        relaxed=_relaxations(case, pose),
+        transfers=transfers,
+        shared_copies=shared_copies_of(case.graph, placement, case.machine.main_device),
+        certificate=_certificate(case, found, objective, devices, loads),
+        contiguous=contiguous,
+        notes=notes + _notes(found, objective, contiguous, len(transfers)),
+    )
+
+
+def card_loads(
+    graph: BlockGraph, machine: Machine, workload: Workload, placement: Mapping[str, str]
+) -> tuple[CardLoad, ...]:
+    """What a placement puts on every card at the workload."""
+    weights, buffers, cache = ({card.device: 0 for card in machine.cards} for _ in range(3))
+    onload = 0
+    for block in graph.blocks:
+        device = placement[block.name]
+        runs_on = execution_device(device, machine.main_device)
+        cache[runs_on] += block.cache_bytes(workload.context_tokens, workload.batch)
+        if device in OFFLOAD_DEVICES:
+            continue
+        weights[device] += block.weight_bytes
+        buffers[device] += block.buffer_bytes
+    onload = _largest_offloaded(graph, placement)
+    return tuple(
+        CardLoad(
+            device=card.device,
+            weight_bytes=weights[card.device],
+            buffer_bytes=buffers[card.device],
+            cache_bytes=cache[card.device],
+            onload_bytes=onload if card.device == machine.main_device else 0,
+            reserve_bytes=card.reserve_bytes,
+            capacity_bytes=card.capacity_bytes,
+        )
+        for card in machine.cards
+    )
+
+
+def _largest_offloaded(graph: BlockGraph, placement: Mapping[str, str]) -> int:
+    return max(
+        (b.static_bytes for b in graph.blocks if placement[b.name] in OFFLOAD_DEVICES), default=0
+    )
+
+
+def _offload_bytes(case: Case, placement: Mapping[str, str]) -> dict[str, int]:
+    totals = {tier.device: 0 for tier in case.machine.tiers}
+    for block in case.graph.blocks:
+        if placement[block.name] in totals:
+            totals[placement[block.name]] += block.static_bytes
+    return {device: total for device, total in totals.items() if total}
+
+
+def layers_are_contiguous(pose: Pose, devices: list[str]) -> bool:
+    """Whether the layers of every card follow one another; offloaded ones are left out."""
+    case = pose.case
+    return is_contiguous(
+        [
+            device
+            for unit, device in enumerate(devices)
+            if device not in OFFLOAD_DEVICES
+            and (unit in pose.chain_set or case.units.is_stage_bound(unit))
+        ]
+    )
+
+
+# ----------------------------------------------------------------------------------------- pins
+
+
+def _pins(case: Case, pose: Pose) -> tuple[Pin, ...]:
+    role = roles(case.graph)
+    main = case.machine.main_device
+    pins = []
+    for block in case.graph.blocks:
+        unit = case.units.of[block.name]
+        if unit in case.user_pins:
+            pins.append(Pin(block=block.name, device=case.user_pins[unit], reason="user"))
+        elif unit in case.defaults and unit not in pose.relaxed:
+            pins.append(Pin(block=block.name, device=main, reason=REASONS[role[block.name]]))
+    return tuple(pins)
+
+
+def _relaxations(case: Case, pose: Pose) -> tuple[Relaxation, ...]:
+    given_up = [rung for rung in rungs(case) if set(rung) <= pose.relaxed]
+    reason = _why_relaxed(case)
+    return tuple(Relaxation(blocks=case.units.names(r), reason=reason) for r in given_up)
+
+
+def _why_relaxed(case: Case) -> str:
+    """What is missing on the main device when all default pins are kept."""
+    main = case.machine.card(case.machine.main_device)
+    slot = case.machine.devices.index(main.device)
+    needed = Pose(case=case).bases_bytes(case.workload.context_tokens)[slot]
+    what = f"what belongs on {main.device} needs {format_bytes(needed)}"
+    if needed > main.budget_bytes:
+        missing = format_bytes(needed - main.budget_bytes)
+        return f"{what} of its {format_bytes(main.budget_bytes)}: {missing} are missing"
+    left = format_bytes(main.budget_bytes - needed)
+    return f"{what} and leaves {left}, with which the layers do not fit on the cards"
+
+
+# ---------------------------------------------------------------------------------- certificate
+
+
+def _certificate(
+    case: Case, found: Found, objective: str, devices: list[str], loads: tuple[CardLoad, ...]
+) -> Certificate:
+    bottleneck = max(load.share for load in loads)
+    bound = float(_bound(case, found.pose))
+    most = most_tokens(case, found.pose, devices)
+    return Certificate(
+        objective=objective,
+        bottleneck=bottleneck,
+        lower_bound=bound,
+        solver=found.solver,
+        optimal_within=found.optimal_within,
+        most_tokens=most,
+        most_tokens_bound=None if most is None else _most_tokens_bound(case, found.pose, most),
+    )
+
+
+def _bound(case: Case, pose: Pose):
+    """No placement with the same blocks offloaded has a smaller largest share."""
+    return lower_bound(
+        case.loads_bytes[_on_cards(case, pose)],
+        case.budgets_bytes,
+        _offload_bases(case, pose, case.workload.context_tokens),
+    )
+
+
+def _on_cards(case: Case, pose: Pose) -> np.ndarray:
+    return np.array([unit not in pose.tiers for unit in range(len(case.units))], dtype=bool)
+
+
+def _offload_bases(case: Case, pose: Pose, tokens: int) -> list[int] | None:
+    """What offloading itself puts on the main card: caches, and room to onload."""
+    if not pose.tiers:
+        return None
+    cache = case.units.cache_bytes(tokens, case.workload.batch)
+    bases = [0] * len(case.machine.cards)
+    main = case.machine.devices.index(case.machine.main_device)
+    bases[main] = pose.onload_bytes + int(cache[list(pose.tiers)].sum())
+    return bases
+
+
+def most_tokens(case: Case, pose: Pose, devices: list[str]) -> int | None:
+    """Tokens per sequence at which the first card of a placement is full; None if never."""
+    main = case.machine.main_device
+    card_of = {device: index for index, device in enumerate(case.machine.devices)}
+    runs_on = np.array([card_of[execution_device(device, main)] for device in devices])
+    static = np.where(_on_cards(case, pose), case.units.static_bytes, 0)
+    fixed = np.zeros(len(card_of), dtype=np.int64)
+    np.add.at(fixed, runs_on, static)
+    fixed[card_of[main]] += pose.onload_bytes
+    rooms = np.array(case.budgets_bytes, dtype=np.int64) - fixed
+
+    def fits(tokens: int) -> bool:
+        held = np.zeros(len(card_of), dtype=np.int64)
+        np.add.at(held, runs_on, case.units.cache_bytes(tokens, case.workload.batch))
+        return bool((held <= rooms).all())
+
+    most = search.largest(fits, low=case.workload.context_tokens)
+    assert most is not None, "a plan that does not fit its own workload"
+    return None if most >= search.MAX_TOKENS else most
+
+
+def _most_tokens_bound(case: Case, pose: Pose, most: int) -> int | None:
+    """Tokens that no placement with the same blocks offloaded goes beyond."""
+    kept = _on_cards(case, pose)
+    budgets = list(case.budgets_bytes)
+    main = case.machine.devices.index(case.machine.main_device)
+
+    def may_fit(tokens: int) -> bool:
+        room = list(budgets)
+        room[main] -= sum(_offload_bases(case, pose, tokens) or [0])
+        return room[main] >= 0 and not exceeds(case.loads_at(tokens)[kept], room)
+
+    bound = search.largest(may_fit, low=most)
+    return None if bound is None or bound >= search.MAX_TOKENS else bound
+
+
+# ---------------------------------------------------------------------------------------- notes
+
+
+def _notes(found: Found, objective: str, contiguous: bool, num_transfers: int) -> tuple[str, ...]:
+    notes = []
+    if found.solver == "packing":
+        notes.append(NOT_CONTIGUOUS.format(count=num_transfers))
+        if objective != "balance":
+            notes.append(f"objective {objective} was not pursued: the packing is the most balanced")
+    elif not contiguous:
+        notes.append(INTERRUPTED)
+    if found.pose.offloaded:
+        notes.append(
+            f"{len(found.pose.offloaded)} layers do not fit on the cards and are offloaded; "
+            "the fewest bytes in contiguous stages where layers are of equal size"
+        )
+    if not found.optimal_within:
+        notes.append("the placement fits but is not proven best; see the lower bound")
+    return tuple(notes)

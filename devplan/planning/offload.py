@@ -1,0 +1,126 @@
+"""Which layers go to ``cpu`` or ``disk`` when the cards do not hold everything.
+
+An offloaded block still runs on the main device: its weights come and go, its cache stays there,
+and the main card keeps room for the largest offloaded block.  So every block that goes costs the
+main card something, and not all of its bytes are won.
+
+Only whole layers of the main run go: embeddings and tied weights are used in several places, and
+small blocks win little.  A run of layers at the end of the chain (next to the norm and the head,
+which are on the main device too) or at its beginning goes, as short as fits, and its last member is
+exchanged for a lighter layer where that suffices.  For layers of equal size these are the fewest
+bytes that contiguous stages allow; for unequal ones fewer may exist, and nothing is claimed.
+
+A tier is filled in the order in which the machine names them, block by block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from devplan.planning.pose import Pose
+from devplan.planning.solvers import chain
+
+
+def offload_fewest(pose: Pose) -> Pose | None:
+    """The pose with the fewest bytes offloaded that contiguous stages fit beside, or None."""
+    layers = eligible(pose)
+    runs = (
+        _shortest(pose, lambda count: layers[len(layers) - count :], len(layers)),
+        _shortest(pose, lambda count: layers[:count], len(layers)),
+    )
+    poses = [_lightened(pose, run, layers) for run in runs if run is not None]
+    if not poses:
+        return None
+    return min(poses, key=offloaded_bytes)
+
+
+def eligible(pose: Pose) -> list[int]:
+    """Layers that may be offloaded, in execution order."""
+    units, graph = pose.case.units, pose.case.graph
+    ends = {graph.embedding, graph.head}
+    return [
+        unit
+        for unit in pose.chain
+        if units.is_stage_bound(unit)
+        and len(units.blocks[unit]) == 1
+        and units.blocks[unit][0].name not in ends
+    ]
+
+
+def offloaded_bytes(pose: Pose) -> int:
+    """Weights and buffers outside the cards."""
+    return sum(int(pose.case.units.static_bytes[unit]) for unit in pose.tiers)
+
+
+def _shortest(
+    pose: Pose, run_of: Callable[[int], Sequence[int]], num_layers: int
+) -> Sequence[int] | None:
+    """The shortest run that makes the rest fit, or None.
+
+    Tried one by one: a longer run is no easier to fit beside, since its caches move to the main
+    card.  Volume says where to begin, and the main card when to stop.
+    """
+    budgets = pose.case.budgets_bytes
+    excess = int(pose.case.loads_bytes.sum()) - sum(budgets)
+    for length in range(num_layers + 1):
+        run = run_of(length)
+        if _static_bytes(pose, run) < excess:
+            continue
+        offloaded = _with_tiers(pose, run)
+        if offloaded is None or not _bases_fit(offloaded):
+            return None
+        if chain.fits(offloaded.problem()):
+            return run
+    return None
+
+
+def _static_bytes(pose: Pose, units: Iterable[int]) -> int:
+    return int(pose.case.units.static_bytes[[*pose.tiers, *units]].sum())
+
+
+def _bases_fit(pose: Pose) -> bool:
+    """Whether what is fixed fits; it only grows with the run that is offloaded."""
+    bases = pose.bases_bytes(pose.case.workload.context_tokens)
+    return all(a <= b for a, b in zip(bases, pose.case.budgets_bytes, strict=True))
+
+
+def _fits(pose: Pose, run: Sequence[int]) -> bool:
+    offloaded = _with_tiers(pose, run)
+    return offloaded is not None and chain.fits(offloaded.problem())
+
+
+def _with_tiers(pose: Pose, run: Sequence[int]) -> Pose | None:
+    """The pose with these layers on the tiers, or None where they do not hold them."""
+    static = pose.case.units.static_bytes
+    left = {tier.device: tier.capacity_bytes for tier in pose.case.machine.tiers}
+    for unit, device in pose.tiers.items():
+        if left[device] is not None:
+            left[device] -= int(static[unit])
+    if any(room is not None and room < 0 for room in left.values()):
+        return None
+    tier_of = {}
+    for unit in run:
+        size = int(static[unit])
+        device = next((d for d, room in left.items() if room is None or room >= size), None)
+        if device is None:
+            return None
+        tier_of[unit] = device
+        if left[device] is not None:
+            left[device] -= size
+    return replace(pose, offloaded=tier_of)
+
+
+def _lightened(pose: Pose, run: Sequence[int], layers: Sequence[int]) -> Pose:
+    """The run with its heaviest member exchanged for the lightest layer that still suffices."""
+    static = pose.case.units.static_bytes
+    if run:
+        heaviest = max(run, key=lambda unit: static[unit])
+        rest = [unit for unit in run if unit != heaviest]
+        seen = {int(static[heaviest])}
+        for unit in sorted(set(layers) - set(run), key=lambda unit: (static[unit], unit)):
+            size = int(static[unit])
+            if size < static[heaviest] and size not in seen and _fits(pose, [*rest, unit]):
+                return _with_tiers(pose, [*rest, unit])
+            seen.add(size)
+    return _with_tiers(pose, run)

@@ -1,0 +1,102 @@
+"""The planner: from blocks, machine and workload to a plan, or to why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from devplan.errors import InputError, nearest
+from devplan.planning.assemble import assemble
+from devplan.planning.infeasible import explain
+from devplan.planning.objectives import OBJECTIVES
+from devplan.planning.pins import default_pins as pins_by_default
+from devplan.planning.pins import resolve_user_pins
+from devplan.planning.pose import Case
+from devplan.planning.search import find
+from devplan.planning.units import contract
+from devplan.planning.verifier import verify
+from devplan.types import BlockGraph, Infeasible, Machine, Plan, Workload
+from devplan.units import format_bytes
+
+Alternatives = Mapping[str, Callable[[], BlockGraph]]
+"""Change, as the user would type it -> the graph after it: ``{"--quantize 8bit": ...}``."""
+
+
+def plan(
+    graph: BlockGraph,
+    machine: Machine,
+    workload: Workload,
+    *,
+    objective: str = "balance",
+    pins: Mapping[str, str] | None = None,
+    default_pins: bool = True,
+    alternatives: Alternatives | None = None,
+) -> Plan | Infeasible:
+    """The best placement of the blocks on the cards at the workload, verified.
+
+    Parameters
+    ----------
+    graph
+        Blocks in execution order.
+    machine
+        Cards in the order in which they were named; tiers only where offloading is allowed.
+    workload
+        Decides the size of the caches.
+    objective
+        ``balance`` (smallest largest share), ``context`` (most tokens) or ``fewest`` (cards).
+    pins
+        Module -> device, as the user typed them.
+    default_pins
+        Whether all that is no layer belongs on the main device where it fits.
+    alternatives
+        Other graphs to try when nothing fits.
+
+    Returns
+    -------
+    Plan or Infeasible
+        A plan always fits and has passed the verifier.
+
+    Raises
+    ------
+    InputError
+        Unknown objective, module or device, contradictory pins, or a card without budget.
+    """
+    pins = pins or {}
+    if objective not in OBJECTIVES:
+        known = ", ".join(OBJECTIVES)
+        raise InputError(
+            f"no objective {objective!r}; there are {known}{nearest(objective, OBJECTIVES)}"
+        )
+    case, notes = pose_case(graph, machine, workload, pins, default_pins)
+    found = find(case, OBJECTIVES[objective])
+    if found is None:
+        return explain(case, pins, alternatives or {})
+    answer = assemble(case, found, objective, notes)
+    verify(answer, graph, machine, workload, pins, default_pins=default_pins)
+    return answer
+
+
+def pose_case(
+    graph: BlockGraph,
+    machine: Machine,
+    workload: Workload,
+    pins: Mapping[str, str],
+    default_pins: bool,
+) -> tuple[Case, tuple[str, ...]]:
+    """What was asked, with names resolved, and notes on how they were read."""
+    for card in machine.cards:
+        if card.budget_bytes <= 0:
+            raise InputError(
+                f"{card.device}: a reserve of {format_bytes(card.reserve_bytes)} leaves nothing of "
+                f"its {format_bytes(card.capacity_bytes)}; give a smaller --reserve"
+            )
+    units = contract(graph)
+    user = resolve_user_pins(pins, graph, units, machine)
+    case = Case(
+        graph=graph,
+        units=units,
+        machine=machine,
+        workload=workload,
+        user_pins=user.devices,
+        defaults=pins_by_default(graph, units) if default_pins else {},
+    )
+    return case, user.notes

@@ -1,0 +1,95 @@
+"""What a solver is asked and what it answers, in bytes and indices only.
+
+The planner has already done away with names, ties, default pins and tokens: what is left is a row
+of *items* (what is spread over the cards, in execution order) and a row of *slots* (the cards,
+with what lies on them already).  The *share* of a slot is ``(base + its items) / budget``; the
+share of an assignment is the largest over all slots, and at most 1 when everything fits.  Shares
+are exact fractions, so that equal is equal.
+
+An assignment is *contiguous* when the items of every slot follow one another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """A card as a solver sees it."""
+
+    device: str
+    budget_bytes: int
+    base_bytes: int = 0
+    """What is on the card whatever the solver does: pinned blocks, room for onloading."""
+    in_use: bool = False
+    """Whether the card is used even without items; such a card costs nothing in `fewest`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Items in execution order, to be spread over slots."""
+
+    loads_bytes: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    pinned: Mapping[int, int] = field(default_factory=dict)
+    """Item -> slot on which it must be."""
+    first: int | None = None
+    """Slot that runs what comes before the first item; None when nothing does."""
+    last: int | None = None
+    """Slot that runs what comes after the last item; None when nothing does."""
+    main: int | None = None
+    """Slot whose items come first in the chain among equally good assignments."""
+
+    def __post_init__(self) -> None:
+        assert all(slot.budget_bytes > 0 for slot in self.slots), "a card without budget"
+        assert all(load >= 0 for load in self.loads_bytes), "a negative load"
+
+
+Assignment = tuple[int, ...]
+"""Slot of every item."""
+
+
+def slot_loads(problem: Problem, assignment: Sequence[int]) -> list[int]:
+    """Bytes on every slot, base included."""
+    loads = [slot.base_bytes for slot in problem.slots]
+    for load, slot in zip(problem.loads_bytes, assignment, strict=True):
+        loads[slot] += load
+    return loads
+
+
+def share_of(problem: Problem, assignment: Sequence[int]) -> Fraction:
+    """Largest share over all slots, exactly."""
+    loads = slot_loads(problem, assignment)
+    return max(
+        Fraction(load, slot.budget_bytes) for load, slot in zip(loads, problem.slots, strict=True)
+    )
+
+
+def num_transfers(problem: Problem, assignment: Sequence[int]) -> int:
+    """Changes of slot along the items and at the two ends of the chain."""
+    walk = [*assignment]
+    if problem.first is not None:
+        walk.insert(0, problem.first)
+    if problem.last is not None:
+        walk.append(problem.last)
+    return sum(a != b for a, b in itertools.pairwise(walk))
+
+
+def num_new_slots(problem: Problem, assignment: Sequence[int]) -> int:
+    """Slots that are used only because of the items."""
+    return sum(not problem.slots[slot].in_use for slot in set(assignment))
+
+
+def is_contiguous(assignment: Sequence[int]) -> bool:
+    """Whether the items of every slot follow one another."""
+    num_changes = sum(a != b for a, b in itertools.pairwise(assignment))
+    return not assignment or num_changes == len(set(assignment)) - 1
+
+
+def respects_pins(problem: Problem, assignment: Sequence[int]) -> bool:
+    """Whether every pinned item is on its slot."""
+    return all(assignment[item] == slot for item, slot in problem.pinned.items())

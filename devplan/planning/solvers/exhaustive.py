@@ -1,0 +1,42 @@
+"""The oracle of the tests: looks at every assignment.  For small problems only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from devplan.planning.problem import (
+    Assignment,
+    Problem,
+    is_contiguous,
+    num_transfers,
+    respects_pins,
+    share_of,
+)
+
+MAX_ASSIGNMENTS = 1_000_000
+"""About ten seconds."""
+
+
+def solve(problem: Problem) -> Assignment | None:
+    """The assignment of any kind with the smallest share and, among those, fewest transfers."""
+    return min(assignments(problem), key=lambda a: _cost(problem, a), default=None)
+
+
+def solve_contiguous(problem: Problem) -> Assignment | None:
+    """The same among contiguous assignments; None when there is none."""
+    contiguous = filter(is_contiguous, assignments(problem))
+    return min(contiguous, key=lambda a: _cost(problem, a), default=None)
+
+
+def assignments(problem: Problem) -> Iterator[Assignment]:
+    """Every assignment that respects the pins."""
+    num_slots, num_items = len(problem.slots), len(problem.loads_bytes)
+    assert num_slots**num_items <= MAX_ASSIGNMENTS, "too large for the exhaustive solver"
+    every = product(range(num_slots), repeat=num_items)
+    return (assignment for assignment in every if respects_pins(problem, assignment))
+
+
+def _cost(problem: Problem, assignment: Assignment) -> tuple:
+    starts_elsewhere = assignment[:1] != (problem.main,)
+    return share_of(problem, assignment), num_transfers(problem, assignment), starts_elsewhere

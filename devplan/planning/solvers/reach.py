@@ -1,0 +1,186 @@
+"""How far the items get for every set of cards: the programme under the chain solver.
+
+`Reach` holds a problem's prefix sums, groups and states, and is asked about many shares.  A
+*trial* is the answer for one share: ``next_c(p)`` for every group and position, and the item that
+every state reaches.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+
+import numpy as np
+
+from devplan.planning.problem import Assignment, Problem
+from devplan.planning.solvers.card_groups import Group, groups_of
+from devplan.planning.solvers.card_states import card_states
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What is reached when no slot may hold more than a share."""
+
+    share: Fraction
+    steps: np.ndarray
+    """Where a stage ends that starts at a position.  # [groups, items + 1]"""
+    reached: np.ndarray
+    """Items placed by every state.  # [states]"""
+
+
+class Reach:
+    """A chain problem, ready to be tried at many shares."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.num_items = len(problem.loads_bytes)
+        self.sums = [0, *accumulate(problem.loads_bytes)]
+        self.groups = groups_of(problem)
+        self.states = card_states(tuple(map(len, self.groups)))
+        new = [not problem.slots[group[0]].in_use for group in self.groups]
+        self.num_new = self.states.digits @ np.array(new, dtype=np.int64)  # [states]
+        self._prefix = np.array(self.sums, dtype=np.int64)  # [items + 1]
+        self._walls = np.stack([self._wall(group[0]) for group in self.groups])
+
+    def _wall(self, slot: int) -> np.ndarray:
+        """First item from each position on that is pinned to another slot.  # [items + 1]"""
+        # [Constraint] A slot never takes an item that is pinned to another one.
+        wall = np.full(self.num_items + 1, self.num_items)
+        for item, owner in sorted(self.problem.pinned.items(), reverse=True):
+            if owner != slot:
+                wall[: item + 1] = item
+        return wall
+
+    def floor(self) -> Fraction:
+        """A share that no assignment goes below: base loads, volume, the largest item."""
+        slots = self.problem.slots
+        total = self.sums[-1] + sum(slot.base_bytes for slot in slots)
+        largest = max(self.problem.loads_bytes, default=0)
+        return max(
+            *(Fraction(slot.base_bytes, slot.budget_bytes) for slot in slots),
+            Fraction(total, sum(slot.budget_bytes for slot in slots)),
+            min(Fraction(slot.base_bytes + largest, slot.budget_bytes) for slot in slots),
+        )
+
+    # --------------------------------------------------------------------------------- trials
+
+    def trial(self, share: Fraction) -> Trial:
+        """How far every state gets from the first item on."""
+        return self._trial(share, self._steps(share), start=0)
+
+    def trial_between(self, share: Fraction, start: int, without: set[int]) -> Trial:
+        """How far every state gets from item `start` on; the slots in `without` take nothing."""
+        steps = self._steps(share)
+        for index, group in enumerate(self.groups):
+            if group[0] in without:
+                steps[index] = np.arange(self.num_items + 1)
+        return self._trial(share, steps, start)
+
+    def _steps(self, share: Fraction) -> np.ndarray:
+        rows = []
+        for group, wall in zip(self.groups, self._walls, strict=True):
+            room = min(self._room_bytes(slot, share) for slot in group)
+            ends = np.searchsorted(self._prefix, self._prefix + room, side="right") - 1
+            rows.append(np.minimum(ends, wall))
+        return np.stack(rows)
+
+    def _trial(self, share: Fraction, steps: np.ndarray, start: int) -> Trial:
+        # Positions are kept times the number of groups: a step is then looked up by one addition.
+        num_groups = len(self.groups)
+        scaled = np.empty(len(self.states.digits), dtype=np.int64)
+        scaled[0] = start * num_groups
+        table = steps.T.ravel() * num_groups
+        for layer in self.states.layers:
+            ends = table.take(scaled.take(layer.before) + layer.group)
+            scaled[layer.start : layer.stop] = np.maximum.reduceat(ends, layer.offsets)
+        reached = scaled // num_groups
+        return Trial(share=share, steps=steps, reached=reached)
+
+    def next_share(self, trial: Trial) -> Fraction | None:
+        """The smallest share at which a step from a position reached would get further.
+
+        The trial must have failed.  Up to the answer every state reaches what it reaches now, so
+        every smaller share fails too.  None when no step ever gets further.
+        """
+        positions = np.unique(trial.reached)
+        candidates = []
+        for group, wall, steps in zip(self.groups, self._walls, trial.steps, strict=True):
+            ends = steps[positions]
+            movable = ends < wall[positions]
+            if movable.any():
+                runs = self._prefix[ends[movable] + 1] - self._prefix[positions[movable]]
+                candidates.append(self._share_to_hold(group, int(runs.min())))
+        return min(candidates, default=None)
+
+    def _share_to_hold(self, group: Group, run_bytes: int) -> Fraction:
+        slots = (self.problem.slots[slot] for slot in group)
+        return max(Fraction(run_bytes + slot.base_bytes, slot.budget_bytes) for slot in slots)
+
+    # --------------------------------------------------------------------- from states to items
+
+    def order(self, trial: Trial, state: int, goal: int) -> list[int]:
+        """The slots of a state, first stage first, in an order that reaches the goal.
+
+        The last slot named goes last where there is a choice, which keeps the machine's order.
+        """
+        order = []
+        while self.states.digits[state].any():
+            ways = [
+                (self.groups[group][self.states.digits[state][group] - 1], before)
+                for before, group in self.states.before(state)
+                if trial.steps[group][trial.reached[before]] >= goal
+            ]
+            slot, state = max(ways)
+            order.append(slot)
+            goal = int(trial.reached[state])
+        return order[::-1]
+
+    def spread(self, order: list[int], share: Fraction) -> Assignment:
+        """The items over these slots in this order, within the share and as evenly as that allows.
+
+        Every stage ends as near as it may to where the rest of the slots would have equal shares.
+        """
+        latest_starts = self._latest_starts(order, share)
+        slots = [self.problem.slots[slot] for slot in order]
+        assignment: list[int] = []
+        for index, slot in enumerate(order):
+            start, rest = len(assignment), slots[index:]
+            load = self.sums[-1] - self.sums[start] + sum(card.base_bytes for card in rest)
+            even = load * rest[0].budget_bytes // sum(card.budget_bytes for card in rest)
+            stop = self.stage_end(slot, start, share)
+            least = max(latest_starts[index + 1], min(start + 1, stop))
+            wished = self._nearest(self.sums[start] + even - rest[0].base_bytes)
+            end = min(max(wished, least), stop)
+            assignment += [slot] * (end - start)
+        assert len(assignment) == self.num_items, "the order does not hold the items"
+        return tuple(assignment)
+
+    def _latest_starts(self, order: list[int], share: Fraction) -> list[int]:
+        """First item from which on the slots from each one on hold everything."""
+        starts = [self.num_items]
+        for slot in reversed(order):
+            starts.append(self.stage_start(slot, starts[-1], share))
+        return starts[::-1]
+
+    def _nearest(self, sum_bytes: int) -> int:
+        after = min(bisect_left(self.sums, sum_bytes), self.num_items)
+        before = max(after - 1, 0)
+        return min((after, before), key=lambda end: abs(self.sums[end] - sum_bytes))
+
+    def stage_end(self, slot: int, start: int, share: Fraction) -> int:
+        """First item that the slot no longer takes when its stage starts at `start`."""
+        end = bisect_right(self.sums, self.sums[start] + self._room_bytes(slot, share)) - 1
+        foreign = (i for i, s in self.problem.pinned.items() if s != slot and i >= start)
+        return min(end, min(foreign, default=self.num_items))
+
+    def stage_start(self, slot: int, end: int, share: Fraction) -> int:
+        """First item that the slot takes when its stage must end at `end`."""
+        start = bisect_left(self.sums, self.sums[end] - self._room_bytes(slot, share))
+        foreign = (i + 1 for i, s in self.problem.pinned.items() if s != slot and i < end)
+        return max(start, max(foreign, default=0))
+
+    def _room_bytes(self, slot: int, share: Fraction) -> int:
+        card = self.problem.slots[slot]
+        return share.numerator * card.budget_bytes // share.denominator - card.base_bytes

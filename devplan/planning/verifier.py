@@ -1,0 +1,153 @@
+"""Checks every plan, and knows no solver: it counts again from the graph and the machine.
+
+A plan that fails here is a bug of devplan's, hence ``AssertionError``.  It shares no code with the
+solvers; what it does share (`is_inside`, the execution device, the stages' definition of an
+executed block) is vocabulary.
+
+What is checked: every block is placed once and on a device that exists; user pins, recorded pins
+and ties hold; the loads are what the placement puts on every card, within the budgets and within
+the tiers; nothing is offloaded without being asked for; the stages are the runs of the placement;
+transfers start and end where the placement says; shares and certificate agree with the loads, and
+the lower bound is not above the bottleneck.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+from devplan.names import is_inside
+from devplan.planning.devices import normalise_device
+from devplan.planning.walks import executed, execution_device
+from devplan.types import OFFLOAD_DEVICES, Block, BlockGraph, CardLoad, Machine, Plan, Workload
+
+
+def verify(
+    plan: Plan,
+    graph: BlockGraph,
+    machine: Machine,
+    workload: Workload,
+    pins: Mapping[str, str],
+    *,
+    default_pins: bool = True,
+) -> None:
+    """Pass in silence, or raise.
+
+    Raises
+    ------
+    AssertionError
+        The plan is wrong; the message says in what.
+    """
+    _check_devices(plan, graph, machine)
+    _check_pins(plan, machine, pins)
+    _check_ties(plan, graph)
+    if default_pins:
+        _check_default_pins(plan, graph)
+    for card, load in zip(machine.cards, plan.loads, strict=True):
+        assert (load.device, load.capacity_bytes, load.reserve_bytes) == (
+            card.device,
+            card.capacity_bytes,
+            card.reserve_bytes,
+        ), f"load of another card than {card.device}"
+        _check_load(plan, load, graph, machine, workload)
+    _check_tiers(plan, graph, machine)
+    _check_stages(plan, graph)
+    _check_transfers(plan, machine)
+    _check_certificate(plan, workload)
+
+
+def _check_devices(plan: Plan, graph: BlockGraph, machine: Machine) -> None:
+    assert list(plan.placement) == list(graph.names), "placement and graph name different blocks"
+    known = {*machine.devices, *(tier.device for tier in machine.tiers)}
+    unknown = {device for device in plan.placement.values() if device not in known}
+    assert not unknown, f"placed on devices that are not there: {sorted(unknown)}"
+
+
+def _check_pins(plan: Plan, machine: Machine, pins: Mapping[str, str]) -> None:
+    for pin in plan.pins:
+        assert plan.placement[pin.block] == pin.device, f"pin of {pin.block} is not kept"
+    for name, typed in pins.items():
+        device = normalise_device(typed, machine)
+        for block, placed in plan.placement.items():
+            if is_inside(block, name) or is_inside(name, block):
+                assert placed == device, f"{name} was pinned to {device}, {block} is on {placed}"
+
+
+def _check_ties(plan: Plan, graph: BlockGraph) -> None:
+    for group in graph.tied:
+        devices = {plan.placement[name] for name in group}
+        assert len(devices) == 1, f"tied blocks {group} are on {sorted(devices)}"
+
+
+def _check_default_pins(plan: Plan, graph: BlockGraph) -> None:
+    explained = {pin.block for pin in plan.pins}
+    explained |= {name for relaxation in plan.relaxed for name in relaxation.blocks}
+    tied_layers = {
+        name
+        for group in graph.tied
+        if any(graph.block(n).stage_bound for n in group)
+        for name in group
+    }
+    for block in graph.blocks:
+        loose = not block.stage_bound and block.name not in explained | tied_layers
+        assert not loose, f"{block.name} is neither pinned nor said to be relaxed"
+
+
+def _check_load(
+    plan: Plan, load: CardLoad, graph: BlockGraph, machine: Machine, workload: Workload
+) -> None:
+    lying = [block for block in graph.blocks if plan.placement[block.name] == load.device]
+    running = [block for block in graph.blocks if _runs_on(plan, block, machine) == load.device]
+    offloaded = [b for b in graph.blocks if plan.placement[b.name] in OFFLOAD_DEVICES]
+    is_main = load.device == machine.main_device
+    onload = max((block.static_bytes for block in offloaded), default=0) if is_main else 0
+    tokens, batch = workload.context_tokens, workload.batch
+    counted = (
+        sum(block.weight_bytes for block in lying),
+        sum(block.buffer_bytes for block in lying),
+        sum(block.cache_bytes(tokens, batch) for block in running),
+        onload,
+    )
+    stated = (load.weight_bytes, load.buffer_bytes, load.cache_bytes, load.onload_bytes)
+    assert stated == counted, f"{load.device}: stated {stated}, counted {counted}"
+    assert load.headroom_bytes >= 0, f"{load.device} lacks {-load.headroom_bytes} bytes"
+
+
+def _runs_on(plan: Plan, block: Block, machine: Machine) -> str:
+    return execution_device(plan.placement[block.name], machine.main_device)
+
+
+def _check_tiers(plan: Plan, graph: BlockGraph, machine: Machine) -> None:
+    for tier in machine.tiers:
+        on_tier = [b for b in graph.blocks if plan.placement[b.name] == tier.device]
+        total = sum(block.static_bytes for block in on_tier)
+        assert plan.offload_bytes.get(tier.device, 0) == total, f"{tier.device}: wrong total"
+        bounded = tier.capacity_bytes is not None
+        assert not bounded or total <= tier.capacity_bytes, f"{tier.device} overflows"
+
+
+def _check_stages(plan: Plan, graph: BlockGraph) -> None:
+    walked = [name for stage in plan.stages for name in stage.blocks]
+    assert walked == [block.name for block in executed(graph)], "stages do not walk the blocks"
+    for stage in plan.stages:
+        assert stage.blocks, "an empty stage"
+        assert {plan.placement[name] for name in stage.blocks} == {stage.device}, "mixed stage"
+    devices = [stage.device for stage in plan.stages]
+    assert all(a != b for a, b in itertools.pairwise(devices)), "a stage was cut in two"
+
+
+def _check_transfers(plan: Plan, machine: Machine) -> None:
+    for transfer in plan.transfers:
+        assert transfer.source != transfer.target, "a transfer to the same device"
+        target = execution_device(plan.placement[transfer.before], machine.main_device)
+        assert transfer.target == target, f"transfer before {transfer.before} goes elsewhere"
+
+
+def _check_certificate(plan: Plan, workload: Workload) -> None:
+    certificate = plan.certificate
+    assert certificate.bottleneck == max(load.share for load in plan.loads), "wrong bottleneck"
+    assert certificate.bottleneck <= 1, "a plan that does not fit"
+    assert certificate.lower_bound <= certificate.bottleneck, "lower bound above the bottleneck"
+    most, bound = certificate.most_tokens, certificate.most_tokens_bound
+    assert most is None or most >= workload.context_tokens, "fewer tokens than the workload"
+    assert bound is None or (most is not None and bound >= most), "bound below what is attained"

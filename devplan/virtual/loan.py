@@ -1,0 +1,74 @@
+"""Modules that a virtual run may change, given back at its end as they were, whatever happens.
+
+A run labels tensors, wraps ``forward`` methods and swaps buffers; a model's own code may register
+other buffers (dynamic rotary embeddings) or keep states in attributes (Griffin), even those of
+layers that do not run themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+from torch import nn
+
+from devplan.virtual.labels import unmark
+
+
+class Loan:
+    """A context; every module that was kept, or set an attribute inside, is restored at its end.
+
+    Attributes
+    ----------
+    kept : dict
+        Module -> its attributes, parameters and buffers as they were.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[nn.Module, tuple[dict, dict, dict]] = {}
+        self._undo = contextlib.ExitStack()
+
+    def keep(self, module: nn.Module) -> None:
+        """Remember one module as it is now, unless it is remembered already."""
+        if module not in self.kept:
+            content = vars(module)
+            parameters, buffers = content.get("_parameters", {}), content.get("_buffers", {})
+            self.kept[module] = dict(content), dict(parameters), dict(buffers)
+
+    def __enter__(self) -> Loan:
+        original, thread = nn.Module.__setattr__, threading.get_ident()
+
+        def keep_and_set(module: nn.Module, name: str, value: Any) -> None:
+            if threading.get_ident() == thread:
+                self.keep(module)
+            original(module, name, value)
+
+        self._undo.enter_context(mock.patch.object(nn.Module, "__setattr__", keep_and_set))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._undo.close()
+        for module, (attributes, parameters, buffers) in self.kept.items():
+            _refill(vars(module), attributes)
+            _refill(attributes.get("_parameters", {}), parameters)
+            _refill(attributes.get("_buffers", {}), buffers)
+            for tensor in (*parameters.values(), *buffers.values()):
+                if tensor is not None:
+                    unmark(tensor)
+
+
+def _refill(mapping: dict, content: dict) -> None:
+    mapping.clear()
+    mapping.update(content)
+
+
+@contextlib.contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Give every module of a model back as it was."""
+    with Loan() as loan:
+        for module in model.modules():
+            loan.keep(module)
+        yield

@@ -1,0 +1,208 @@
+"""What a split run records: mismatches, transfers, made-up values, each kind once with a count.
+
+An event is the same as an earlier one when it happened at the same line of code, in the same
+module and phase, between the same devices; the count then rises.  When a layer was folded into
+another, the events of that other layer are counted for it too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from devplan.findings import MadeUpValue, MismatchEvent, OperandFact, TransferEvent
+from devplan.names import is_inside
+from devplan.virtual import source_lines
+from devplan.virtual.labels import maker_of
+from devplan.virtual.rules import Mismatch, Operand
+
+_HOOKS = "accelerate/hooks.py"
+
+
+class Recorder:
+    """Collects the events of one run.
+
+    Attributes
+    ----------
+    phase : str
+        Set by the runner: ``prefill``, ``decode 1``, ...
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.phase = ""
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._tensor_names = {
+            id(tensor): name
+            for named in (model.named_parameters, model.named_buffers)
+            for name, tensor in named(remove_duplicate=False)
+        }
+        self.mismatches: dict[Any, MismatchEvent] = {}
+        self.transfers: dict[Any, TransferEvent] = {}
+        self.made_up: Counter[tuple[str, Any]] = Counter()
+        self.assumed: set[str] = set()
+        self._log: list[tuple[str, Any]] = []
+        """Kind and key of every event, in order; what a folded layer repeats is a slice of it."""
+
+    # ------------------------------------------------------------------------------ recording
+
+    def mismatch(self, op: str, mismatch: Mismatch, leaves: list[Any]) -> None:
+        """An op that PyTorch would have refused; `leaves` are its flattened arguments."""
+        if mismatch.assumed:
+            self.assumed.add(op)
+        stack = source_lines.current_stack()
+        source = stack[-1] if stack else None
+        module = self._module_name()
+        key = (op, mismatch.message, str(source))
+        if key not in self.mismatches:
+            self.mismatches[key] = MismatchEvent(
+                op=op,
+                message=mismatch.message,
+                rule=mismatch.rule,
+                module=module,
+                source=source,
+                stack=stack,
+                operands=tuple(self._operand(operand, leaves) for operand in mismatch.operands),
+                phase=self.phase,
+                count=0,
+            )
+        self._count("mismatches", key)
+
+    def transfer(self, tensor: torch.Tensor, source: torch.device, target: torch.device) -> None:
+        """A copy of a tensor from one device to another."""
+        asker = _asker(tensor)
+        module = (
+            self._names.get(id(asker.module), "")
+            if asker.module is not None
+            else self._module_name()
+        )
+        num_bytes = tensor.numel() * tensor.element_size()
+        line = None if asker.kind != "to" else source_lines.current_source()
+        key = (
+            *(str(source), str(target), asker.kind, module, asker.argument),
+            *(maker_of(tensor), str(line), num_bytes, self.phase),
+        )
+        if key not in self.transfers:
+            self.transfers[key] = TransferEvent(
+                source_device=str(source),
+                target_device=str(target),
+                asked_by=asker.kind,
+                module=module,
+                argument=asker.argument,
+                maker=maker_of(tensor),
+                source=line,
+                phase=self.phase,
+                num_bytes=num_bytes,
+                count=0,
+            )
+        self._count("transfers", key)
+
+    def made_up_value(self, op: str) -> None:
+        """An integer that had no value."""
+        self.made_up[(op, source_lines.current_source())] += 1
+
+    def forget(self) -> None:
+        """Drop what was recorded: loading is no part of the run."""
+        self.mismatches.clear()
+        self.transfers.clear()
+        self.made_up.clear()
+        self._log.clear()
+
+    def _count(self, kind: str, key: Any) -> None:
+        events = getattr(self, kind)
+        events[key] = replace(events[key], count=events[key].count + 1)
+        self._log.append((kind, key))
+
+    # -------------------------------------------------------------------------------- folding
+
+    def mark(self) -> int:
+        """A place in the order of events."""
+        return len(self._log)
+
+    def events_since(self, mark: int) -> list[tuple[str, Any]]:
+        """What happened since."""
+        return self._log[mark:]
+
+    def repeat(self, events: list[tuple[str, Any]], ran: str, stands_for: str) -> None:
+        """Record the events of block `ran` once more, as those of a block folded into it."""
+        for kind, key in events:
+            if kind == "mismatches":  # one place in the code: the count says how often
+                self._count(kind, key)
+            else:
+                self._repeat_transfer(self.transfers[key], key, ran, stands_for)
+
+    def _repeat_transfer(self, event: TransferEvent, key: Any, ran: str, stands_for: str) -> None:
+        if not is_inside(event.module, ran):
+            self._count("transfers", key)
+            return
+        module = stands_for + event.module[len(ran) :]
+        own_key = (*key[:3], module, *key[4:])
+        self.transfers.setdefault(own_key, replace(event, module=module, count=0))
+        self._count("transfers", own_key)
+
+    # -------------------------------------------------------------------------------- results
+
+    def made_up_values(self) -> tuple[MadeUpValue, ...]:
+        return tuple(
+            MadeUpValue(op=op, source=source, count=count)
+            for (op, source), count in self.made_up.items()
+        )
+
+    def _module_name(self) -> str:
+        module = source_lines.current_module()
+        return self._names.get(id(module), "") if module is not None else ""
+
+    def _operand(self, operand: Operand, leaves: list[Any]) -> OperandFact:
+        return OperandFact(
+            argument=operand.path,
+            device=str(operand.device),
+            shape=tuple(operand.shape),
+            dtype=str(operand.dtype).removeprefix("torch."),
+            num_bytes=operand.num_bytes,
+            name=self._tensor_names.get(id(leaves[operand.position])),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asker:
+    """Who asked for a transfer."""
+
+    kind: str
+    module: nn.Module | None = None
+    argument: str | None = None
+
+
+def _asker(tensor: torch.Tensor) -> _Asker:
+    """Read off the stack whether a hook of accelerate's or the model's code moves the tensor."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.replace("\\", "/").endswith(_HOOKS) and "module" in frame.f_locals:
+            return _hook_asker(frame.f_locals, code.co_name, tensor)
+        if source_lines.is_model_code(frame):
+            return _Asker(kind="to")
+        frame = frame.f_back
+    return _Asker(kind="to")
+
+
+def _hook_asker(local: Mapping[str, Any], function: str, tensor: torch.Tensor) -> _Asker:
+    module = local["module"]
+    if function == "post_forward":
+        return _Asker(kind="io", module=module)
+    for name, value in _arguments(local):
+        if any(leaf is tensor for leaf in tree_leaves(value)):
+            return _Asker(kind="hook", module=module, argument=name)
+    return _Asker(kind="offload" if "value" in local else "hook", module=module)
+
+
+def _arguments(local: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    kwargs = local.get("kwargs")
+    yield from (kwargs or {}).items()
+    for position, value in enumerate(local.get("args") or ()):
+        yield str(position), value

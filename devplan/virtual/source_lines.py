@@ -1,0 +1,96 @@
+"""Where in the model's code something happened: the stack, without the libraries that carry it.
+
+Frames of torch, accelerate and devplan say nothing to the user; what remains is the model's own
+code, first the line that asked for the op.  Frames of transformers' shared code (caches, masks,
+attention) count as the model's: a mismatch may well be there, and the stack says who called.
+"""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import os
+import re
+import sys
+from types import CodeType, FrameType
+
+from torch import nn
+
+from devplan.findings import SourceLine
+
+_CARRIERS = frozenset({"torch", "accelerate", "devplan", "functorch", *sys.stdlib_module_names})
+_WRAPPERS = ("transformers.utils.", "transformers.integrations.accelerate")
+"""Modules of transformers whose decorators wrap every forward."""
+_INSTALLED = re.compile(r".*[\\/](?:site|dist)-packages[\\/]")
+
+
+def is_model_code(frame: FrameType) -> bool:
+    """Whether a frame runs the model's code, and not the code that carries it."""
+    module = frame.f_globals.get("__name__") or ""
+    return module.partition(".")[0] not in _CARRIERS and not module.startswith(_WRAPPERS)
+
+
+@functools.cache
+def shown_path(filename: str) -> str:
+    """The path of a code file from its package on, or from the current folder."""
+    installed = _INSTALLED.match(filename)
+    if installed:
+        return filename[installed.end() :].replace("\\", "/")
+    here = os.getcwd() + os.sep
+    return filename[len(here) :] if filename.startswith(here) else filename
+
+
+def current_source() -> SourceLine | None:
+    """The innermost line of the model's code that is running now."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if is_model_code(frame):
+            return _line_of(frame)
+        frame = frame.f_back
+    return None
+
+
+def current_stack(limit: int = 12) -> tuple[SourceLine, ...]:
+    """The running lines of the model's code, outermost first; of a deep stack the inner part."""
+    found: list[SourceLine] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and len(found) < limit:
+        if is_model_code(frame):
+            found.append(_line_of(frame))
+        frame = frame.f_back
+    return tuple(reversed(found))
+
+
+def stack_of(error: BaseException, limit: int = 12) -> tuple[SourceLine, ...]:
+    """Lines of the model's code in an exception's traceback, outermost first."""
+    found = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        if is_model_code(traceback.tb_frame):
+            found.append(_line(traceback.tb_frame.f_code, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return tuple(found[-limit:])
+
+
+def current_module() -> nn.Module | None:
+    """The innermost module whose ``forward`` or method is running now."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module):
+            return owner
+        frame = frame.f_back
+    return None
+
+
+def _line_of(frame: FrameType) -> SourceLine:
+    return _line(frame.f_code, frame.f_lineno)
+
+
+def _line(code: CodeType, line: int) -> SourceLine:
+    return SourceLine(
+        file=shown_path(code.co_filename),
+        line=line,
+        function=code.co_name,
+        text=linecache.getline(code.co_filename, line).strip(),
+    )

@@ -1,0 +1,383 @@
+"""A virtual run of a model that is split over several devices, with everything that it showed.
+
+Phases: label every tensor as the map says, let accelerate attach its hooks, wrap the blocks, run
+``forward`` or ``generate``, undo all of it.  An op that PyTorch would refuse is recorded and the
+run goes on as if a person had moved the odd operand.
+
+Folding: of identical layers on one device, called with inputs that cannot be told apart, one is
+run.  For the others its events are counted again, its temporary bytes are held against the peak,
+and what it kept, its cache, is added as phantom bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from devplan.blocks import BlockSite
+from devplan.errors import DevplanError
+from devplan.findings import DevicePeak, ModelError, RunRecord
+from devplan.virtual import folding, source_lines
+from devplan.virtual.answers import Answers
+from devplan.virtual.caches import cache_places
+from devplan.virtual.cuda import VirtualCard, answering
+from devplan.virtual.execution import Execution
+from devplan.virtual.labels import CPU, label_of, maker_of, mark
+from devplan.virtual.loan import restored
+from devplan.virtual.memory import MemoryMeter, rounded
+from devplan.virtual.placing import attach_hooks, label_by_map
+from devplan.virtual.recording import Recorder
+from devplan.virtual.rules import Verdict, judge, judge_function
+
+DECODE_STEPS = 2
+"""Steps with the cache after the prefill: the first grows what prefill made, the second what a
+step made."""
+
+
+class SplitExecution(Execution):
+    """Judges every op by the device rules, and measures what lives where."""
+
+    def __init__(self, recorder: Recorder, meter: MemoryMeter, limit_ops: float) -> None:
+        super().__init__(limit_ops)
+        self.recorder = recorder
+        self.meter = meter
+
+    def result_device(
+        self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor]
+    ) -> torch.device | None:
+        verdict = judge(func, args, kwargs)
+        if verdict.named:
+            # [named] what reaches us here is the device of the stand-in, not the virtual one: a
+            # factory is labelled by the answers above, `new_empty` lies where its tensor lies.
+            return super().result_device(func, args, kwargs, tensors)
+        return self._heard(verdict, str(func), args, kwargs)
+
+    def attention(self, func, args: tuple, kwargs: dict) -> torch.Tensor:
+        verdict = judge_function(func, args, kwargs)
+        device = self._heard(verdict, "aten.scaled_dot_product_attention.default", args, kwargs)
+        result = super().attention(func, args, kwargs)
+        return mark(result, device, self.block)
+
+    def _heard(self, verdict: Verdict, op: str, args: tuple, kwargs: dict) -> torch.device | None:
+        """Record what the verdict says, and give the device of the result."""
+        if verdict.mismatch is not None:
+            self.recorder.mismatch(op, verdict.mismatch, tree_leaves((args, kwargs)))
+        return verdict.device
+
+    def made(self, tensor: torch.Tensor) -> None:
+        device = label_of(tensor)
+        if device is not None:
+            self.meter.count(tensor, device, self.place)
+
+    def copy_to(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        source = label_of(tensor) or torch.device("cpu")
+        if device.type != "meta":
+            self.recorder.transfer(tensor, source, device)
+        return super().copy_to(tensor, device)
+
+    def note_made_up(self, op: str) -> None:
+        self.recorder.made_up_value(op)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Block and phase that run now."""
+        return self.block or "", self.recorder.phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitModel:
+    """A model, its blocks, and where they are to lie."""
+
+    model: nn.Module
+    config: Any
+    sites: tuple[BlockSite, ...]
+    device_map: Mapping[str, str]
+    main_device: str
+    cards: tuple[VirtualCard, ...]
+    """By CUDA index; as many as the highest index of the map asks for."""
+
+
+def run_split(
+    split: SplitModel,
+    inputs: Mapping[str, Any],
+    *,
+    described: str,
+    generate: bool,
+    fold: bool = True,
+    limit_ops: float = math.inf,
+) -> RunRecord:
+    """Run a split model and say what happened.
+
+    Parameters
+    ----------
+    split
+        The model on the meta device and its map; the model is left as it was.
+    inputs
+        Keyword arguments; integer tensors real, float tensors meta.
+    described
+        The inputs in words, for the record.
+    generate
+        Whether ``generate`` is called (prefill and `DECODE_STEPS` steps) or ``forward``.
+    fold
+        Whether identical layers are run once.
+    limit_ops
+        Ops that the run may take.
+
+    Raises
+    ------
+    TooManyOps
+        When it takes more.
+    """
+    recorder, meter = Recorder(split.model), MemoryMeter()
+    execution = SplitExecution(recorder, meter, limit_ops)
+    run = _Run(split, execution, recorder, meter, fold)
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(restored(split.model))
+        undo.enter_context(torch.no_grad())
+        undo.enter_context(answering(split.cards))
+        undo.enter_context(_quiet())
+        uncovered = label_by_map(split.model, split.device_map)
+        error = run.attach_hooks() or run.execute(inputs, generate)
+    notes = (f"{len(uncovered)} tensors are in no entry: {uncovered[0]} ...",) if uncovered else ()
+    return RunRecord(
+        phases=tuple(run.phases),
+        inputs=described,
+        mismatches=tuple(recorder.mismatches.values()),
+        transfers=tuple(recorder.transfers.values()),
+        peaks=run.peaks(),
+        executed=frozenset(run.executed),
+        made_up=recorder.made_up_values(),
+        assumed_ops=tuple(sorted(recorder.assumed)),
+        error=error,
+        num_ops=execution.num_ops,
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """What a representative's call did, to be done again for the layers it stands for."""
+
+    outcome: folding.Outcome
+    events: list[tuple[str, Any]]
+    kept_bytes: Mapping[torch.device, int]
+    """Bytes that lived on after the call, its result aside."""
+    peak_bytes: Mapping[torch.device, int]
+    """Bytes at the fullest moment of the call beyond those before it."""
+
+
+class _Run:
+    """One run: wraps blocks, follows phases, folds."""
+
+    def __init__(self, split: SplitModel, execution, recorder, meter, fold: bool) -> None:
+        self.split = split
+        self.execution: SplitExecution = execution
+        self.recorder: Recorder = recorder
+        self.meter: MemoryMeter = meter
+        self.fold = fold
+        self.phases: list[str] = []
+        self.executed: set[str] = set()
+        self.weights: dict[torch.device, int] = {}
+        self.cache: dict[torch.device, int] = {}
+        self.known: dict[Any, _Call] = {}
+        self.stands_for: dict[str | None, set[str]] = {}
+
+    # ---------------------------------------------------------------------------- the run
+
+    def attach_hooks(self) -> ModelError | None:
+        split = self.split
+        self.recorder.phase = "dispatch"
+        try:
+            with torch.device(CPU), Answers(self.execution), self.execution:
+                attach_hooks(split.model, split.device_map, split.main_device)
+        except Exception as error:  # accelerate refuses the map
+            return _model_error(error, "dispatch")
+        self.recorder.forget()
+        self.meter.restart()
+        self._count_weights()
+        return None
+
+    def _count_weights(self) -> None:
+        for tensor in (*self.split.model.parameters(), *self.split.model.buffers()):
+            device = label_of(tensor)
+            if device is not None and device.type != "meta":
+                self.meter.count(tensor, device, ("", "load"))
+        self.weights = self.meter.now()
+
+    def execute(self, inputs: Mapping[str, Any], generate: bool) -> ModelError | None:
+        main = torch.device(self.split.main_device)
+        placed = {
+            name: mark(value, main, None) if isinstance(value, torch.Tensor) else value
+            for name, value in inputs.items()
+        }
+        self._wrap_blocks()
+        self._follow_phases(generate)
+        model = self.split.model
+        try:
+            with torch.device(CPU), Answers(self.execution), self.execution:
+                if generate:
+                    steps = DECODE_STEPS + 1
+                    model.generate(
+                        **placed, max_new_tokens=steps, min_new_tokens=steps, do_sample=False
+                    )
+                else:
+                    model(**placed)
+        except DevplanError:  # the user's time is up, not the model's fault
+            raise
+        except Exception as error:  # the model's own code: anything can happen
+            return _model_error(error, self.recorder.phase)
+        return None
+
+    def _follow_phases(self, generate: bool) -> None:
+        """Name the phase at each call of the whole model."""
+        names = iter(("prefill", *(f"decode {n}" for n in range(1, DECODE_STEPS + 9))))
+        model, original = self.split.model, self.split.model.forward
+
+        @functools.wraps(original)
+        def forward(*args, **kwargs):
+            self.recorder.phase = next(names) if generate else "forward"
+            result = original(*args, **kwargs)
+            self.phases.append(self.recorder.phase)
+            self._measure_cache(result)
+            return result
+
+        model.forward = forward
+        self.recorder.phase = "prepare" if generate else "forward"
+
+    def _measure_cache(self, result: Any) -> None:
+        """Bytes of the cache on each device as a phase leaves it, folded layers included."""
+        found: dict[torch.device, int] = {}
+        storages = set()
+        for _, tensor in cache_places(result):
+            device, storage = label_of(tensor), tensor.untyped_storage()
+            if device is not None and id(storage) not in storages:
+                storages.add(id(storage))
+                num_layers = 1 + len(self.stands_for.get(maker_of(tensor), ()))
+                found[device] = found.get(device, 0) + num_layers * rounded(storage.nbytes())
+        self.cache = found
+
+    # ---------------------------------------------------------------------------- folding
+
+    def _wrap_blocks(self) -> None:
+        known = folding.layer_kinds(self.split.sites, self.split.config) if self.fold else {}
+        for site in self.split.sites:
+            if site.module is not None:
+                self._wrap(site, known.get(site.name))
+
+    def _wrap(self, site: BlockSite, signature: Any) -> None:
+        original = site.module.forward
+
+        @functools.wraps(original)
+        def forward(*args, **kwargs):
+            self.executed.add(site.name)
+            key = None
+            if signature is not None:
+                key = (signature, self.recorder.phase, folding.call_signature(args, kwargs))
+                call = self.known.get(key)
+                if call is not None:
+                    return self._repeat(call, site, args, kwargs)
+            return self._call(original, site, key, args, kwargs)
+
+        site.module.forward = forward
+
+    def _call(self, original, site: BlockSite, key: Any, args: tuple, kwargs: dict) -> Any:
+        execution, meter = self.execution, self.meter
+        outer, execution.block = execution.block, site.name
+        before, events = meter.now(), self.recorder.mark()
+        peaks = meter.start_peaks() if key is not None else None
+        try:
+            result = original(*args, **kwargs)
+        finally:
+            execution.block = outer
+            highest = meter.end_peaks(peaks) if peaks is not None else {}
+        outcome = folding.remember(result, args, kwargs, site.name) if key is not None else None
+        if outcome is not None:
+            given = _result_bytes(outcome)
+            self.known[key] = _Call(
+                outcome=outcome,
+                events=self.recorder.events_since(events),
+                kept_bytes={
+                    device: now - before.get(device, 0) - given.get(device, 0)
+                    for device, now in meter.now().items()
+                },
+                peak_bytes={
+                    device: high - before.get(device, 0) for device, high in highest.items()
+                },
+            )
+        return result
+
+    def _repeat(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> Any:
+        self.stands_for.setdefault(call.outcome.maker, set()).add(site.name)
+        self.recorder.repeat(call.events, call.outcome.maker, site.name)
+        place = (site.name, self.recorder.phase)
+        for device, num_bytes in call.peak_bytes.items():
+            self.meter.touch(device, num_bytes, place)
+        for device, num_bytes in call.kept_bytes.items():
+            self.meter.add_phantom(device, num_bytes, place)
+        result = folding.repeat(call.outcome, args, kwargs, site.name)
+        outer, self.execution.block = self.execution.block, site.name
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.execution.made(tensor)
+        self.execution.block = outer
+        return result
+
+    # ---------------------------------------------------------------------------- results
+
+    def peaks(self) -> tuple[DevicePeak, ...]:
+        return tuple(
+            DevicePeak(
+                device=str(device),
+                weight_bytes=self.weights.get(device, 0),
+                cache_bytes=self.cache.get(device, 0),
+                peak_bytes=use.peak_bytes,
+                module=use.peak_place[0],
+                phase=use.peak_place[1],
+            )
+            for device, use in sorted(self.meter.devices.items(), key=lambda item: str(item[0]))
+            if device.type != "meta"
+        )
+
+
+def _result_bytes(outcome: folding.Outcome) -> dict[torch.device, int]:
+    """Bytes of the tensors that a call gave; they are made anew at each repetition."""
+    found: dict[torch.device, int] = {}
+    for shape, dtype, device in folding.made_tensors(outcome):
+        size = rounded(torch.Size(shape).numel() * dtype.itemsize)
+        if device is not None:
+            found[device] = found.get(device, 0) + size
+    return found
+
+
+def _model_error(error: BaseException, phase: str) -> ModelError:
+    stack = source_lines.stack_of(error)
+    return ModelError(
+        type=type(error).__name__,
+        message=" ".join(str(error).split())[:500],
+        source=stack[-1] if stack else None,
+        stack=stack,
+        phase=phase,
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries warn about in a virtual run is not the user's matter."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

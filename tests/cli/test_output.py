@@ -1,0 +1,197 @@
+"""What a run leaves behind: reports, map files, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devplan.cli import main
+from devplan.mapfile import read_map
+
+CARDS = ("--gpus", "1GiB,512MiB")
+DEFAULT_PATH = "maps/tiny-llama__1gib+512mib__b1-c256.yaml"
+
+
+def test_a_plan_is_shown_and_written(devplan, checkpoint):
+    answer = devplan("suggest", checkpoint, *CARDS)
+    assert (answer.status, answer.err, answer.files) == (0, "", (DEFAULT_PATH,))
+    for part in ("LlamaForCausalLM", "KV cache", "headroom", "Stages", "Transfers", "Certificate"):
+        assert part in answer.out
+    assert f"{DEFAULT_PATH} (written)" in answer.out
+    assert "from_pretrained(" in answer.out
+    assert f'device_map=yaml.safe_load(open("{DEFAULT_PATH}"))["device_map"]' in answer.out
+
+
+def test_the_same_again_changes_nothing(devplan, here, checkpoint):
+    devplan("suggest", checkpoint, *CARDS)
+    text = (here / DEFAULT_PATH).read_bytes()
+    answer = devplan("suggest", checkpoint, *CARDS)
+    assert (answer.status, answer.err, answer.files) == (0, "", ())
+    assert "(unchanged)" in answer.out
+    assert (here / DEFAULT_PATH).read_bytes() == text
+
+
+def test_another_map_is_not_overwritten(devplan, here, refused, checkpoint):
+    devplan("suggest", checkpoint, *CARDS)
+    text = (here / DEFAULT_PATH).read_bytes()
+    other = ("suggest", checkpoint, *CARDS, "--pin", "model.layers.0=1")
+    line = refused(*other)
+    assert DEFAULT_PATH in line
+    assert "--force" in line
+    assert (here / DEFAULT_PATH).read_bytes() == text
+    answer = devplan(*other, "--force")
+    assert answer.status == 0
+    assert "(replaced)" in answer.out
+    assert (here / DEFAULT_PATH).read_bytes() != text
+
+
+def test_dash_is_pure_yaml_on_stdout(devplan, here, checkpoint):
+    answer = devplan("suggest", checkpoint, *CARDS, "-o", "-")
+    assert (answer.status, answer.files) == (0, ())
+    (here / "map.yaml").write_text(answer.out)
+    assert set(read_map(here / "map.yaml").device_map.values()) == {"cuda:0", "cuda:1"}
+    assert "Certificate" in answer.err
+
+
+def test_json_of_a_plan(devplan, here, checkpoint):
+    answer = devplan("suggest", checkpoint, *CARDS, "--json")
+    report = json.loads(answer.out)
+    assert (answer.status, answer.err, report["status"]) == (0, "", "plan")
+    assert answer.files == (report["map_path"],)
+    written = yaml.safe_load((here / report["map_path"]).read_text())
+    assert {key: report[key] for key in written} == written
+    assert devplan("suggest", checkpoint, *CARDS, "--json").out == answer.out
+
+
+def test_json_of_what_does_not_fit(devplan):
+    answer = devplan("suggest", "Qwen/Qwen3-8B", *CARDS, "--json")
+    report = json.loads(answer.out)
+    assert (answer.status, answer.err, answer.files) == (1, "", ())
+    assert report["status"] == "infeasible"
+    assert report["proven"]
+    assert report["remedies"]
+
+
+def test_what_does_not_fit(devplan):
+    answer = devplan("suggest", "Qwen/Qwen3-8B", *CARDS, "--context", "8192")
+    assert (answer.status, answer.err, answer.files) == (1, "", ())
+    for part in ("Does not fit", "8192 tokens", "cuda:1 lacks", "What would make it fit"):
+        assert part in answer.out
+
+
+# ----------------------------------------------------------------------------------- the context
+
+
+def test_a_context_that_nobody_asked_for_is_no_warning(devplan, checkpoint):
+    answer = devplan("suggest", checkpoint, *CARDS, "--json")
+    report = json.loads(answer.out)
+    assert report["workload"]["context_tokens"] == 256  # the default is 4096
+    assert report["notes"] == []
+
+
+def test_a_context_beyond_the_model_is_a_warning(devplan, checkpoint):
+    answer = devplan("suggest", checkpoint, *CARDS, "--context", "300", "--json")
+    report = json.loads(answer.out)
+    assert answer.status == 0
+    assert report["workload"]["context_tokens"] == 300
+    assert [note for note in report["notes"] if "300" in note and "256" in note]
+
+
+def test_the_default_context_of_a_long_model(devplan):
+    answer = devplan("suggest", "meta-llama/Llama-3.2-3B-Instruct", "--gpus", "24GiB", "--json")
+    assert json.loads(answer.out)["workload"]["context_tokens"] == 4096
+
+
+# ------------------------------------------------------------------------------ the main device
+
+
+def main_device_notes(answer) -> list[str]:
+    return [note for note in json.loads(answer.out)["notes"] if "main device" in note]
+
+
+def test_a_main_device_that_from_pretrained_does_not_honour(devplan, checkpoint):
+    answer = devplan("suggest", checkpoint, *CARDS, "--main", "cuda:1", "--json")
+    assert answer.files == ("maps/tiny-llama__1gib+512mib-main-1__b1-c256.yaml",)
+    (note,) = main_device_notes(answer)
+    assert "CUDA_VISIBLE_DEVICES=1,0" in note
+    assert 'main_device="cuda:1"' in note
+
+
+def test_a_main_device_that_it_honours(devplan, checkpoint):
+    assert not main_device_notes(devplan("suggest", checkpoint, *CARDS, "--json"))
+    alone = ("--main", "cuda:1", "--pin", "model=1", "--pin", "lm_head=1", "-o", "alone.yaml")
+    assert not main_device_notes(devplan("suggest", checkpoint, *CARDS, *alone, "--json"))
+
+
+# ------------------------------------------------------------------------------------- settings
+
+
+def test_everything_from_the_settings(devplan, here, checkpoint):
+    (here / "devplan.yaml").write_text(
+        f"model: {checkpoint}\ngpus: [1GiB, 512MiB]\ncontext: 128\nbatch: 2\nkv-dtype: fp8\n"
+        "objective: context\npin:\n  model.layers.0: 1\noutput: out/map.yaml\n"
+    )
+    answer = devplan("suggest", "--json")
+    report = json.loads(answer.out)
+    assert (answer.status, answer.files) == (0, ("out/map.yaml",))
+    assert report["workload"] == {
+        "batch": 2,
+        "context_tokens": 128,
+        "dtype": "float32",
+        "kv_dtype": "float8_e4m3fn",
+    }
+    assert report["certificate"]["objective"] == "context"
+    assert report["device_map"]["model.layers.0"] == 1
+    typed = devplan("suggest", "--context", "64", "--pin", "model.layers.0=0", "--json", "-o", "-")
+    assert json.loads(typed.out)["workload"]["context_tokens"] == 64
+    assert json.loads(typed.out)["device_map"]["model.layers.0"] == 0
+
+
+# ----------------------------------------------------------------------------------- the process
+
+
+def test_no_arguments_show_the_help(devplan):
+    answer = devplan()
+    assert (answer.status, answer.err) == (0, "")
+    assert "suggest" in answer.out
+    assert answer.out == devplan("--help").out
+
+
+def test_an_interrupt_leaves_one_line_and_no_file(devplan, here):
+    (here / "interrupted_in_this_test.py").write_text("def build():\n    raise KeyboardInterrupt\n")
+    answer = devplan("suggest", "interrupted_in_this_test:build", *CARDS)
+    assert (answer.status, answer.out, answer.err) == (130, "", "devplan: interrupted\n")
+    assert answer.files == ()
+
+
+def test_the_catalogue_answers_for_a_short_name(devplan):
+    answer = devplan("suggest", "Qwen3-8B", "--gpus", "24GiB", "--json", "-o", "-")
+    assert json.loads(answer.out)["model"]["id"] == "Qwen/Qwen3-8B"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file descriptors of a closed pipe")
+def test_a_reader_that_goes_away_is_no_traceback(here, checkpoint, monkeypatch, capfd):
+    class Gone:
+        encoding = "utf-8"
+
+        def isatty(self):
+            return False
+
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return Path(here / "sink").open("w").fileno()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Gone())
+        status = main(["suggest", str(checkpoint), *CARDS])
+    assert status != 0
+    assert capfd.readouterr().err == ""

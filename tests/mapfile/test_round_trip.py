@@ -1,0 +1,164 @@
+"""What is written is read back equal, loads as plain YAML, and validates."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devplan.mapfile import dump_map, loads_map, to_hf_device_map
+from devplan.mapfile.json_schema import schema
+from devplan.types import Machine, ModelIdentity, OffloadTier, Pin, Relaxation
+from tests.report.example_plans import MAP_FILE, offload_plan
+
+# Names that YAML 1.1 takes for something else when they are not quoted.
+PITFALLS = ("on", "off", "yes", "null", "~", "1.0", "0", "1e3", "0x10", "1_000", "12:30", "true")
+PITFALL_NAMES = (*PITFALLS, "model.layers.0", "a-b", "=", "<<", "- x".replace(" ", ""), "größe")
+
+module_names = st.one_of(
+    st.sampled_from(PITFALL_NAMES),
+    st.from_regex(r"[a-zA-Z0-9_]+(\.[a-zA-Z0-9_]+){0,4}", fullmatch=True),
+)
+devices = st.sampled_from(["cuda:0", "cuda:1", "cuda:11", "cpu", "disk"])
+# Line breaks of every kind and half a surrogate pair, as in the name of a folder that is not UTF-8.
+texts = st.text(st.characters() | st.sampled_from("\n\r\t\x85\u2028\u2029\x00\x1b\udcff: #"))
+WIDE_MACHINE = Machine(
+    cards=tuple(
+        replace(MAP_FILE.machine.cards[0], device=f"cuda:{index}", name="24GiB")
+        for index in range(12)
+    ),
+    main_device="cuda:0",
+    tiers=(
+        OffloadTier(device="cpu", capacity_bytes=None),
+        OffloadTier(device="disk", capacity_bytes=5),
+    ),
+)
+
+
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+
+
+def validate(text: str) -> None:
+    VALIDATOR.validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("map_file", [MAP_FILE, offload_plan()[1]], ids=["plan", "offload"])
+def test_examples(map_file):
+    text = dump_map(map_file)
+    assert loads_map(text, "example") == map_file
+    assert dump_map(loads_map(text, "example")) == text
+    validate(text)
+    plain = yaml.safe_load(text)["device_map"]
+    assert plain == to_hf_device_map(map_file.device_map)
+    assert list(yaml.safe_load(text))[:2] == ["schema", "device_map"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(module_names, devices, min_size=1, max_size=8))
+def test_any_device_map(device_map):
+    map_file = replace(MAP_FILE, device_map=device_map, machine=WIDE_MACHINE, loads=())
+    text = dump_map(map_file)
+    assert loads_map(text, "any") == map_file
+    assert yaml.safe_load(text)["device_map"] == to_hf_device_map(device_map)
+    validate(text)
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts, texts, st.lists(texts, max_size=3))
+def test_any_text(name, reason, notes):
+    model = ModelIdentity(
+        id=name,
+        revision=reason,
+        config_hash=name,
+        class_name=name,
+        dtype=name,
+        quantization=reason,
+        num_parameters=0,
+    )
+    map_file = replace(
+        MAP_FILE,
+        model=model,
+        notes=tuple(notes),
+        relaxed=(Relaxation(blocks=(), reason=reason),),
+        versions={name: reason},
+    )
+    assert loads_map(dump_map(map_file).encode().decode(), "any") == map_file
+
+
+def test_a_line_break_in_the_model_id_stays_inside_the_comment():
+    model = replace(MAP_FILE.model, id="a\nschema: 7\x85b")
+    text = dump_map(replace(MAP_FILE, model=model))
+    assert loads_map(text, "x").model == model
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0, 1e6), st.floats(1e-3, 1e6))
+def test_any_certificate(bottleneck, lower_bound):
+    certificate = replace(MAP_FILE.certificate, bottleneck=bottleneck, lower_bound=lower_bound)
+    map_file = replace(MAP_FILE, certificate=certificate)
+    assert loads_map(dump_map(map_file), "any") == map_file
+
+
+def test_pins_keep_their_order_and_grouping_loses_nothing():
+    pins = tuple(
+        Pin(block=block, device=device, reason=reason)
+        for block, device, reason in [
+            ("a", "cuda:0", "user"),
+            ("b", "cuda:0", "user"),
+            ("c", "cuda:1", "user"),
+            ("d", "cuda:0", "user"),
+        ]
+    )
+    assert loads_map(dump_map(replace(MAP_FILE, pins=pins)), "x").pins == pins
+
+
+def test_main_device_comes_first():
+    device_map = {"a": "cuda:1", "b": "cuda:0", "c": "cuda:1"}
+    map_file = replace(MAP_FILE, device_map=device_map)
+    assert list(yaml.safe_load(dump_map(map_file))["device_map"].items()) == [
+        ("b", 0),
+        ("a", 1),
+        ("c", 1),
+    ]
+
+
+def test_every_number_of_the_prediction_is_named():
+    load = yaml.safe_load(dump_map(MAP_FILE))["prediction"]["cuda:0"]
+    assert load["weights_bytes"] == MAP_FILE.loads[0].weight_bytes
+    assert load["kv_cache_bytes"] == MAP_FILE.loads[0].cache_bytes
+    assert load["headroom_bytes"] == MAP_FILE.loads[0].headroom_bytes
+    assert all(name.endswith("_bytes") for name in load)
+
+
+def test_header_is_comment_and_holds_the_python_line():
+    header = dump_map(MAP_FILE, "maps/here.yaml").partition("\n\n")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert 'yaml.safe_load(open("maps/here.yaml"))["device_map"]' in header
+    assert "from transformers import Qwen2_5_VLForConditionalGeneration" in header
+    assert "10.67" in header  # GiB of weights on cuda:0
+
+
+def test_device_map_is_early_in_the_file():
+    lines = dump_map(MAP_FILE).splitlines()
+    assert lines.index("device_map:") < 30
+
+
+def test_published_files_are_fresh():
+    from devplan.mapfile.publish import published_texts
+
+    root = Path(__file__).parents[2]
+    for path, text in published_texts().items():
+        assert (root / path).read_text(encoding="utf-8") == text, (
+            f"{path} is stale; run python -m devplan.mapfile.publish"
+        )
+
+
+def test_schema_is_draft_2020_12():
+    assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    jsonschema.Draft202012Validator.check_schema(json.loads(json.dumps(schema())))

@@ -1,0 +1,155 @@
+"""Small random problems and cases, for the properties of solvers and planner."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from devplan.planning.problem import Problem, Slot
+from devplan.types import (
+    Block,
+    BlockGraph,
+    CacheGrowth,
+    Card,
+    Machine,
+    OffloadTier,
+    Workload,
+)
+
+SIZES = st.one_of(st.sampled_from([3, 4, 6, 8]), st.integers(0, 30))
+"""Repeated sizes as in models, and arbitrary ones."""
+
+
+@st.composite
+def problems(draw, *, max_items: int = 6, max_slots: int = 4, pins: bool = True) -> Problem:
+    num_slots = draw(st.integers(1, max_slots))
+    loads = draw(st.lists(SIZES, min_size=0, max_size=max_items))
+    slot = st.none() | st.integers(0, num_slots - 1)
+    pinned = {}
+    if pins and loads:
+        item = st.integers(0, len(loads) - 1)
+        pinned = draw(st.dictionaries(item, st.integers(0, num_slots - 1), max_size=2))
+    return Problem(
+        loads_bytes=tuple(loads),
+        slots=tuple(draw(_slots(index)) for index in range(num_slots)),
+        pinned=pinned,
+        first=draw(slot),
+        last=draw(slot),
+        main=draw(slot),
+    )
+
+
+@st.composite
+def _slots(draw, index: int) -> Slot:
+    base = draw(st.sampled_from([0, 0, 0, 5, 11]))
+    return Slot(
+        device=f"cuda:{index}",
+        budget_bytes=draw(st.sampled_from([10, 10, 24, 17, 40])),
+        base_bytes=base,
+        in_use=base > 0,
+    )
+
+
+def block(name: str, weight_bytes: int, **kwargs) -> Block:
+    return Block(
+        **{
+            "name": name,
+            "class_name": "Module",
+            "weight_bytes": weight_bytes,
+            "buffer_bytes": 0,
+            "input_bytes_per_token": 2,
+        }
+        | kwargs
+    )
+
+
+def layer(index: int, weight_bytes: int, cache: tuple[CacheGrowth, ...] = ()) -> Block:
+    return block(
+        f"model.layers.{index}",
+        weight_bytes,
+        stack="model.layers",
+        stage_bound=True,
+        cache=cache,
+    )
+
+
+def text_graph(layers: list[Block], *, embed: int = 5, head: int = 5, tied: bool = False):
+    """Embedding, rotary embedding, layers, norm, head."""
+    blocks = (
+        block("model.embed_tokens", embed),
+        block("model.rotary_emb", 0, buffer_bytes=1, input_bytes_per_token=0),
+        *layers,
+        block("model.norm", 1),
+        block("lm_head", 0 if tied else head),
+    )
+    ties = (("model.embed_tokens", "lm_head"),) if tied else ()
+    return BlockGraph(blocks=blocks, tied=ties, embedding="model.embed_tokens", head="lm_head")
+
+
+def vision_graph(layers: list[Block], towers: list[int], *, merger: int = 2) -> BlockGraph:
+    """The same with a tower of blocks and its merger before the layers."""
+    text = text_graph(layers)
+    tower = [block(f"model.visual.blocks.{i}", size) for i, size in enumerate(towers)]
+    return BlockGraph(
+        blocks=(
+            text.blocks[0],
+            *tower,
+            block("model.visual.merger", merger),
+            *text.blocks[1:],
+        ),
+        embedding=text.embedding,
+        head=text.head,
+        towers=("model.visual.blocks",),
+    )
+
+
+def machine(*budgets: int, reserve: int = 0, main: int = 0, tiers=()) -> Machine:
+    """Cards of these budgets; capacity is the budget and the reserve."""
+    cards = tuple(
+        Card(
+            device=f"cuda:{index}",
+            name=str(budget),
+            capacity_bytes=budget + reserve,
+            reserve_bytes=reserve,
+        )
+        for index, budget in enumerate(budgets)
+    )
+    return Machine(cards=cards, main_device=f"cuda:{main}", tiers=tuple(tiers))
+
+
+def cpu(capacity_bytes: int | None = None) -> OffloadTier:
+    return OffloadTier(device="cpu", capacity_bytes=capacity_bytes)
+
+
+CACHES = st.sampled_from(
+    [
+        (),
+        (CacheGrowth(bytes_per_token=1),),
+        (CacheGrowth(bytes_per_token=2, window_tokens=3),),
+        (CacheGrowth(constant_bytes=2),),
+        (CacheGrowth(bytes_per_token=1), CacheGrowth(bytes_per_token=1, window_tokens=2)),
+    ]
+)
+
+
+@st.composite
+def cases(draw, *, max_layers: int = 5):
+    """(graph, machine, workload, objective, pins, default_pins) of any kind."""
+    num_layers = draw(st.integers(1, max_layers))
+    layers = [layer(i, draw(SIZES), draw(CACHES)) for i in range(num_layers)]
+    if draw(st.booleans()):
+        graph = text_graph(layers, embed=draw(SIZES), head=draw(SIZES), tied=draw(st.booleans()))
+    else:
+        graph = vision_graph(layers, draw(st.lists(SIZES, min_size=1, max_size=3)))
+    budgets = draw(st.lists(st.sampled_from([10, 20, 20, 33, 60]), min_size=1, max_size=4))
+    tiers = draw(st.sampled_from([(), (), (cpu(),), (cpu(12),)]))
+    main = draw(st.integers(0, len(budgets) - 1))
+    pinned = st.sampled_from(["model.layers.0", "model.norm", "model.embed_tokens"])
+    pins = draw(st.dictionaries(pinned, st.integers(0, len(budgets) - 1).map(str), max_size=1))
+    return (
+        graph,
+        machine(*budgets, reserve=draw(st.sampled_from([0, 4])), main=main, tiers=tiers),
+        Workload(context_tokens=draw(st.integers(1, 8)), batch=draw(st.integers(1, 2))),
+        draw(st.sampled_from(["balance", "context", "fewest"])),
+        pins,
+        draw(st.booleans()),
+    )

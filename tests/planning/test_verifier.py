@@ -1,0 +1,81 @@
+"""The verifier finds what is wrong: each test spoils a good plan in one way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from devplan.planning import plan, verify
+from devplan.planning.walks import route, tower_modules
+from devplan.types import CacheGrowth, Workload
+from tests.planning.strategies import layer, machine, text_graph, vision_graph
+
+LAYERS = [layer(i, 4, (CacheGrowth(bytes_per_token=1),)) for i in range(4)]
+GRAPH = text_graph(LAYERS, tied=True)
+MACHINE = machine(20, 20)
+WORKLOAD = Workload(context_tokens=2)
+PINS = {"model.layers.3": "1"}
+GOOD = plan(GRAPH, MACHINE, WORKLOAD, pins=PINS)
+
+
+def moved(block: str, device: str):
+    return replace(GOOD, placement={**GOOD.placement, block: device})
+
+
+def load(**changes):
+    return replace(GOOD, loads=(replace(GOOD.loads[0], **changes), GOOD.loads[1]))
+
+
+def certificate(**changes):
+    return replace(GOOD, certificate=replace(GOOD.certificate, **changes))
+
+
+SPOILED = {
+    "different blocks": replace(GOOD, placement=dict(list(GOOD.placement.items())[1:])),
+    "not there": moved("model.layers.0", "cuda:9"),
+    "was pinned to": replace(moved("model.layers.3", "cuda:0"), pins=()),
+    "pin of model.embed_tokens": moved("model.embed_tokens", "cuda:1"),
+    "tied blocks": replace(moved("lm_head", "cuda:1"), pins=()),
+    "neither pinned nor": replace(GOOD, pins=()),
+    "counted": load(cache_bytes=GOOD.loads[0].cache_bytes + 1),
+    "another card": load(capacity_bytes=99),
+    "do not walk": replace(GOOD, stages=GOOD.stages[1:]),
+    "goes elsewhere": replace(
+        GOOD, transfers=(replace(GOOD.transfers[0], target="cuda:7"), *GOOD.transfers[1:])
+    ),
+    "wrong bottleneck": certificate(bottleneck=0.95),
+    "lower bound above": certificate(lower_bound=0.999),
+    "fewer tokens": certificate(most_tokens=1),
+    "bound below": certificate(most_tokens=5, most_tokens_bound=4),
+}
+
+
+def test_the_good_plan_passes():
+    verify(GOOD, GRAPH, MACHINE, WORKLOAD, PINS)
+
+
+@pytest.mark.parametrize("fact", SPOILED)
+def test_a_spoiled_plan_does_not_pass(fact):
+    with pytest.raises(AssertionError, match=fact):
+        verify(SPOILED[fact], GRAPH, MACHINE, WORKLOAD, PINS)
+
+
+def test_a_plan_for_larger_cards_does_not_pass():
+    small = machine(14, 14)
+    loads = tuple(replace(card_load, capacity_bytes=14) for card_load in GOOD.loads)
+    with pytest.raises(AssertionError, match="cuda:1 lacks 4 bytes"):
+        verify(replace(GOOD, loads=loads), GRAPH, small, WORKLOAD, PINS)
+
+
+def test_a_tower_is_walked_apart_with_its_merger():
+    graph = vision_graph(LAYERS, [2, 2])
+    assert tower_modules(graph) == ("model.visual",)
+    assert not any(block.name.startswith("model.visual") for block in route(graph))
+    pins = {"model.visual": "1", "model.layers": "0"}
+    answer = plan(graph, machine(60, 20), WORKLOAD, pins=pins)
+    crossings = [(t.source, t.target, t.before) for t in answer.transfers]
+    assert crossings == [
+        ("cuda:0", "cuda:1", "model.visual.blocks.0"),
+        ("cuda:1", "cuda:0", "model.embed_tokens"),
+    ]
