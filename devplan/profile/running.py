@@ -85,10 +85,13 @@ def measure_run(
             "tree and the KV cache is not counted"
         )
     large, notes = _large_run(runs, workload)
+    cache = _growths(runs, large, kv_element_bytes)
+    if not cache and "use_cache" in runs.example.makers:
+        notes = (*notes, "asked to keep a cache, the model kept none: no KV cache is counted")
     carried, shared = _input_bytes(runs)
     return RunProfile(
         order=tuple(runs.medium.order),
-        cache=_growths(runs, large, kv_element_bytes),
+        cache=cache,
         input_bytes_per_token=carried,
         shared_inputs=shared,
         made_up=tuple(sorted(runs.small.made_up | runs.medium.made_up)),

@@ -39,13 +39,22 @@ class Loan:
             self.kept[module] = dict(content), dict(parameters), dict(buffers)
 
     def __enter__(self) -> Loan:
-        original, thread = nn.Module.__setattr__, threading.get_ident()
+        construct, set_attribute = nn.Module.__init__, nn.Module.__setattr__
+        thread = threading.get_ident()
+        made: set[nn.Module] = set()
+        """Modules made inside belong to the run: caches were modules up to transformers 4.48."""
+
+        def noted_init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            if threading.get_ident() == thread:
+                made.add(module)
+            construct(module, *args, **kwargs)
 
         def keep_and_set(module: nn.Module, name: str, value: Any) -> None:
-            if threading.get_ident() == thread:
+            if threading.get_ident() == thread and module not in made:
                 self.keep(module)
-            original(module, name, value)
+            set_attribute(module, name, value)
 
+        self._undo.enter_context(mock.patch.object(nn.Module, "__init__", noted_init))
         self._undo.enter_context(mock.patch.object(nn.Module, "__setattr__", keep_and_set))
         return self
 

@@ -258,11 +258,13 @@ class _Run:
         """Bytes of the cache on each device as a phase leaves it, folded layers included."""
         found: dict[torch.device, int] = {}
         storages = set()
-        for _, tensor in cache_places(result):
+        places = list(cache_places(result))
+        makers = {maker_of(tensor) for _, tensor in places}
+        for _, tensor in places:
             device, storage = label_of(tensor), tensor.untyped_storage()
             if device is not None and id(storage) not in storages:
                 storages.add(id(storage))
-                num_layers = 1 + len(self.stands_for.get(maker_of(tensor), ()))
+                num_layers = 1 + len(self.stands_for.get(maker_of(tensor), set()) - makers)
                 found[device] = found.get(device, 0) + num_layers * rounded(storage.nbytes())
         self.cache = found
 
