@@ -15,8 +15,8 @@ Exceptions: a folded layer that returns its cache has tensors of its own (GPT-2 
 4.52).  A tensor that no block made belongs to a layer where its container holds one for each
 (caches that are allocated before the first layer runs), and is shared evenly among the layers
 otherwise (RWKV has one state for all).  A cache that grows by steps (one compressed entry for 128
-tokens) is fitted by a line that passes above its largest size.  A layer that was not run at the large
-number has no window.
+tokens) is fitted by a line that passes above its largest size.  A layer that was not run at the
+large number has no window.
 """
 
 from __future__ import annotations
@@ -81,16 +81,17 @@ def fit_growth(small: Sample, medium: Sample, large: Sample | None = None) -> Gr
     if large is None:
         return growth
     tokens, held = large
+    if held == growth.at(tokens):
+        return growth
+    if few_held < more_held == held and few_held % few == 0:  # a window between the small runs
+        slope = few_held // few
+        return Growth(constant=0, per_token=slope, window_tokens=held // slope)
+    if held < more_held:  # a buffer that is emptied when it is full
+        return Growth(constant=more_held, per_token=0, window_tokens=None)
     if held > growth.at(tokens):  # by steps longer than the small runs
         slope = -(-(held - more_held) // tokens)
         return Growth(constant=more_held, per_token=slope, window_tokens=None)
-    if held == growth.at(tokens):
-        return growth
-    if held < more_held:  # a buffer that is emptied when it is full
-        return Growth(constant=more_held, per_token=0, window_tokens=None)
-    if held == more_held and few_held % few == 0:  # the window lies between the small runs
-        growth = Growth(constant=0, per_token=few_held // few, window_tokens=None)
-    return replace(growth, window_tokens=max((held - growth.constant) // growth.per_token, 0))
+    return replace(growth, window_tokens=(held - growth.constant) // growth.per_token)
 
 
 def block_growths(

@@ -1,0 +1,263 @@
+"""The virtual runs from which a model is profiled: two small ones and a large one.
+
+The two small numbers of tokens give constants and slopes, the largest that matters shows windows.
+Layers that are identical are run once (``virtual.folding``); should the model's code not bear that,
+all of them are run.
+
+At the large number some code loops over tokens or chunks of them and would take minutes (the
+gated delta rule of Qwen3-Next: 456,000 ops at 131,072 tokens, 26 s).  Every block may therefore
+take only a few times the ops of a small run.  One that passes its limit is given the result that
+the two small runs foretell, if its cache does not grow, together with its like; else the large
+run is made smaller, and a note says what is not seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import warnings
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from torch import nn
+
+from devplan.blocks import BlockSite
+from devplan.inputs import InputRequest
+from devplan.inputs import example_inputs as inputs_of_any_kind
+from devplan.profile.cache import block_growths
+from devplan.skeleton.model import Skeleton
+from devplan.types import CacheGrowth, Workload
+from devplan.virtual.execution import TooManyOps
+from devplan.virtual.folding import Outcome, extrapolate, layer_kinds
+from devplan.virtual.inputs import NoExampleInputs, example_inputs
+from devplan.virtual.tracing import Limits, Trace, run_traced
+
+SMALL_TOKENS, MEDIUM_TOKENS = 24, 40
+"""Tokens of the two runs that give constant and slope.  More than the widest convolution of a
+state-space layer (4 in Mamba), fewer than any attention window in use (128 in gpt-oss).  Loops
+over chunks of more tokens (64 in the gated delta rule) are stopped by the limits of the large
+run."""
+
+MOST_TOKENS = 2**20
+"""No context longer than this is looked at for windows."""
+
+MOST_OPS = 20_000
+"""Ops of the large run together, a few seconds."""
+
+LOOP_FACTOR, LOOP_OPS = 4, 200
+"""A block that takes more than `LOOP_FACTOR` times the ops of the run at `MEDIUM_TOKENS` tokens,
+and `LOOP_OPS` more, loops over tokens.  Layers of a transformer take 20 to 100 ops whatever the
+length; the slack is for code that takes another branch for long inputs."""
+
+MOST_SMALL_OPS = 200_000
+"""Ops of a small run, about a minute: more is taken for an endless loop."""
+
+
+class MakesInputs(Protocol):
+    """Makes keyword arguments of ``forward`` for a number of tokens."""
+
+    def make(self, tokens: int) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """A skeleton, how it is run, and its two small runs."""
+
+    skeleton: Skeleton
+    sites: tuple[BlockSite, ...]
+    inputs: MakesInputs
+    kinds: Mapping[str, Hashable] = field(default_factory=dict)
+    small: Trace = field(default_factory=Trace)
+    medium: Trace = field(default_factory=Trace)
+
+    @property
+    def layers(self) -> set[str]:
+        """Blocks that are part of a stack."""
+        return {site.name for site in self.sites if site.stack is not None}
+
+    @property
+    def asks_for_cache(self) -> bool:
+        return "use_cache" in self.inputs.make(SMALL_TOKENS)
+
+    def run(
+        self, tokens: int, preset: Mapping[str, Outcome] | None = None, limits: Limits | None = None
+    ) -> Trace:
+        with _quiet():
+            return run_traced(
+                self.skeleton.model,
+                self.sites,
+                self.inputs.make(tokens),
+                kinds=self.kinds,
+                preset=preset or {},
+                limits=limits or Limits(run_ops=MOST_SMALL_OPS),
+            )
+
+
+def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> Runs:
+    """The two small runs, with the first kind of inputs that the model accepts.
+
+    Raises
+    ------
+    Exception
+        What the model said to the first kind of inputs, when it accepts none.
+    """
+    first_error: Exception | None = None
+    for inputs in _kinds_of_inputs(skeleton):
+        try:
+            return _both(Runs(skeleton=skeleton, sites=sites, inputs=inputs), fold)
+        except Exception as error:  # the model's own code: anything can happen
+            first_error = first_error or error
+    assert first_error is not None
+    raise first_error
+
+
+def _kinds_of_inputs(skeleton: Skeleton) -> Iterator[MakesInputs]:
+    """Text alone where the model takes it, else whatever `devplan.inputs` makes for it."""
+    model, config = skeleton.model, skeleton.config
+    with contextlib.suppress(NoExampleInputs):
+        yield from example_inputs(model, config)
+    yield _AnyInputs(model=model, config=config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _AnyInputs:
+    """Inputs with images, sounds or latents, for models that do not run on text alone."""
+
+    model: nn.Module
+    config: Any
+
+    def make(self, tokens: int) -> Mapping[str, Any]:
+        made = inputs_of_any_kind(self.model, self.config, InputRequest(tokens=tokens))
+        accepted = inspect.signature(self.model.forward).parameters
+        return {**made.kwargs, **({"use_cache": True} if "use_cache" in accepted else {})}
+
+
+def _both(runs: Runs, fold: bool) -> Runs:
+    """The two small runs, identical layers folded where asked and where the code bears it."""
+    runs.inputs.make(SMALL_TOKENS)  # may raise: then the layers need not be compared
+    kinds = layer_kinds(runs.sites, runs.skeleton.config) if fold else {}
+    try:
+        return _run_both(replace(runs, kinds=kinds))
+    except Exception:
+        if not kinds:
+            raise
+    return _run_both(runs)
+
+
+def _run_both(runs: Runs) -> Runs:
+    return replace(runs, small=runs.run(SMALL_TOKENS), medium=runs.run(MEDIUM_TOKENS))
+
+
+# -------------------------------------------------------------------------------- large run
+
+
+def large_run(runs: Runs, workload: Workload) -> tuple[tuple[int, Trace] | None, tuple[str, ...]]:
+    """(tokens, trace) of the run that shows windows, at as many tokens as can be had."""
+    promised = runs.skeleton.max_tokens
+    wanted = min(max(workload.context_tokens, promised or 0), MOST_TOKENS)
+    needed = min(workload.context_tokens, promised or workload.context_tokens)
+    reason = ""
+    for tokens in _attempts(wanted, promised):
+        try:
+            trace = _run_without_loops(runs, tokens)
+        except TooManyOps as error:
+            reason = reason or str(error)
+            continue
+        except Exception as error:
+            reason = reason or one_line(error)
+            continue
+        seen = () if tokens >= needed else (_unseen(tokens, reason),)
+        return (tokens, trace), seen
+    return None, (_unseen(MEDIUM_TOKENS, reason),) if wanted > MEDIUM_TOKENS else ()
+
+
+def _attempts(wanted: int, promised: int | None) -> list[int]:
+    """Numbers of tokens to try, falling; beyond its promised context a model may well fail."""
+    tries = {wanted, *((promised,) if promised else ()), *(8192, 2048, 512, 128)}
+    return sorted((tokens for tokens in tries if MEDIUM_TOKENS < tokens <= wanted), reverse=True)
+
+
+def _unseen(tokens: int, reason: str) -> str:
+    return (
+        f"no virtual run of more than {tokens:,} tokens ({reason}); attention windows above that "
+        "are not seen and count as full attention"
+    )
+
+
+def _run_without_loops(runs: Runs, tokens: int) -> Trace:
+    """The run at `tokens`, blocks that loop over tokens given instead of run where that can be.
+
+    Raises
+    ------
+    TooManyOps
+        When a block loops whose cache grows, or the code between the blocks does.
+    """
+    small_growths = growths(runs, None, None)
+    preset: dict[str, Outcome] = {}
+    limits = Limits(
+        run_ops=max(MOST_OPS, LOOP_FACTOR * runs.medium.num_ops),
+        block_ops={
+            name: LOOP_FACTOR * ops + LOOP_OPS for name, ops in runs.medium.num_block_ops.items()
+        },
+    )
+    while True:
+        try:
+            return runs.run(tokens, preset, limits)
+        except TooManyOps as error:
+            given = _foretold(runs, small_growths, error.block, tokens)
+            if not given or error.block in preset:
+                raise
+            preset.update(given)
+
+
+def _foretold(
+    runs: Runs, grown: Mapping[str, tuple[CacheGrowth, ...]], block: str | None, tokens: int
+) -> dict[str, Outcome]:
+    """Outcomes at `tokens` of a block and its like, from the two small runs; empty: unknown."""
+    stack_of = {site.name: site.stack for site in runs.sites}
+    steps = (tokens - SMALL_TOKENS) / (MEDIUM_TOKENS - SMALL_TOKENS)
+    found: dict[str, Outcome] = {}
+    if block is None or any(part.bytes_per_token for part in grown.get(block, ())):
+        return found
+    for name, after in runs.medium.outcomes.items():
+        like = stack_of.get(name) == stack_of.get(block) and grown.get(name) == grown.get(block)
+        before = runs.small.outcomes.get(name)
+        if not (name == block or like) or before is None:
+            continue
+        outcome = extrapolate(before, after, steps)
+        if outcome is not None:
+            found.update(dict.fromkeys((name, *runs.medium.stands_for.get(name, ())), outcome))
+    return found
+
+
+def growths(
+    runs: Runs, large: tuple[int, Trace] | None, kv_element_bytes: int | None
+) -> dict[str, tuple[CacheGrowth, ...]]:
+    """Block -> growths of its cache, from the runs that there are."""
+    return block_growths(
+        (SMALL_TOKENS, runs.small),
+        (MEDIUM_TOKENS, runs.medium),
+        large,
+        layers=runs.layers,
+        kv_element_bytes=kv_element_bytes,
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Models warn about kernels and caches; in a virtual run nobody can act on it."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
