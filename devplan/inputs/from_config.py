@@ -129,6 +129,8 @@ def _distinct(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
 def _rows_per_item(facts: Facts, candidate: Candidate, answer: Probed) -> int:
     if answer.rows is None or facts.takes("cross_attention_mask", "cross_attention_states"):
         # Features that are attended to stand beside the text: a token marks where they belong.
+        if "input_ids" not in facts.accepted:  # latents and the like: no text, no placeholders
+            return 0
         return 0 if find_token(facts.config, candidate.kind) is None else 1
     return answer.rows // (candidate.items * facts.request.batch)
 

@@ -140,7 +140,7 @@ def _owners(places: Iterable[str], layers: Sequence[str]) -> dict[str, str]:
                 container = (*parts[:position], "*", *parts[position + 1 :])
                 numbered[container][int(part)] = place
     owners: dict[str, str] = {}
-    for found in numbered.values():
+    for _, found in sorted(numbered.items(), key=lambda item: item[0].index("*")):
         if set(found) == set(range(len(layers))):
             for number, place in found.items():
                 owners.setdefault(place, layers[number])

@@ -103,22 +103,19 @@ def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> 
     Exception
         What the model said to the first kind of inputs, when it accepts none.
     """
-    first_error: Exception | None = None
-    for inputs in _kinds_of_inputs(skeleton):
+    try:
+        kinds: list[MakesInputs] = list(example_inputs(skeleton.model, skeleton.config))
+        reason: Exception | None = None
+    except NoExampleInputs as error:
+        kinds, reason = [], error
+    kinds.append(_AnyInputs(model=skeleton.model, config=skeleton.config))
+    for inputs in kinds:
         try:
             return _both(Runs(skeleton=skeleton, sites=sites, inputs=inputs), fold)
         except Exception as error:  # the model's own code: anything can happen
-            first_error = first_error or error
-    assert first_error is not None
-    raise first_error
-
-
-def _kinds_of_inputs(skeleton: Skeleton) -> Iterator[MakesInputs]:
-    """Text alone where the model takes it, else whatever `devplan.inputs` makes for it."""
-    model, config = skeleton.model, skeleton.config
-    with contextlib.suppress(NoExampleInputs):
-        yield from example_inputs(model, config)
-    yield _AnyInputs(model=model, config=config)
+            reason = reason or error
+    assert reason is not None
+    raise reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +151,12 @@ def _run_both(runs: Runs) -> Runs:
 
 
 def large_run(runs: Runs, workload: Workload) -> tuple[tuple[int, Trace] | None, tuple[str, ...]]:
-    """(tokens, trace) of the run that shows windows, at as many tokens as can be had."""
+    """(tokens, trace) of the run that shows windows, at as many tokens as can be had.
+
+    None where it was not needed (nothing is cached) or could not be had.
+    """
+    if not growths(runs, None, None):
+        return None, ()
     promised = runs.skeleton.max_tokens
     wanted = min(max(workload.context_tokens, promised or 0), MOST_TOKENS)
     needed = min(workload.context_tokens, promised or workload.context_tokens)
