@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -62,45 +63,17 @@ def partition(model: nn.Module, no_split: frozenset[str] = frozenset()) -> tuple
 
 
 class _Partition:
-    """One walk over the tree, only as deep as blocks are: what lies inside a declared class is not
-    looked at, which on a model of 170,000 modules is nearly everything."""
+    """One walk over the tree; looks into a module only where the answer depends on it."""
 
     def __init__(self, model: nn.Module, no_split: frozenset[str]) -> None:
         self.model = model
         self.no_split = no_split
         self.divided: dict[int, bool] = {}
-        self.num_bytes: dict[int, int] = {}
-
-    def _divides(self, module: nn.Module) -> bool:
-        """Whether the module contains a layer strictly inside itself."""
-        known = self.divided.get(id(module))
-        if known is None:
-            children = [child for child in module._modules.values() if child is not None]
-            known = (
-                any(self._is_declared(child) for child in children)
-                or is_stack(module)
-                or any(self._divides(child) for child in children)
-            )
-            self.divided[id(module)] = known
-        return known
-
-    def _bytes_of(self, module: nn.Module) -> int:
-        """Bytes of all tensors in the module."""
-        known = self.num_bytes.get(id(module))
-        if known is None:
-            children = (child for child in module._modules.values() if child is not None)
-            known = _own_bytes(module) + sum(self._bytes_of(child) for child in children)
-            self.num_bytes[id(module)] = known
-        return known
-
-    def _is_declared(self, module: nn.Module) -> bool:
-        return type(module).__name__ in self.no_split
 
     def visit(self, module: nn.Module, name: str, stack: str | None = None) -> Iterator[BlockSite]:
+        """The blocks in a module, which may be a block itself."""
         if self._is_whole(module):
-            if _has_tensors(module):
-                class_name = type(module).__name__
-                yield BlockSite(name=name, class_name=class_name, stack=stack, module=module)
+            yield from _whole(module, name, stack)
             return
         yield from _bare_tensors(module, name)
         for child_name, child in module._modules.items():
@@ -108,26 +81,56 @@ class _Partition:
                 path = f"{name}.{child_name}" if name else child_name
                 yield from self._visit_child(module, name, child, path)
 
-    def _visit_child(self, module, name: str, child: nn.Module, path: str) -> Iterator[BlockSite]:
-        if is_stack(module) and not self._declares_inside(child):
-            if _has_tensors(child):
-                class_name = type(child).__name__
-                yield BlockSite(name=path, class_name=class_name, stack=name, module=child)
-            return
-        yield from self.visit(child, path, name if self._is_declared(child) else None)
+    def _visit_child(
+        self, module: nn.Module, name: str, child: nn.Module, path: str
+    ) -> Iterator[BlockSite]:
+        if self._is_element(module, child):
+            yield from _whole(child, path, name)
+        else:
+            yield from self.visit(child, path, name if self._is_declared(child) else None)
+
+    def _is_declared(self, module: nn.Module) -> bool:
+        return type(module).__name__ in self.no_split
 
     def _is_whole(self, module: nn.Module) -> bool:
         if self._is_declared(module):
             return True
-        return not isinstance(module, _UNCALLED) and not self._divides(module)
+        return not isinstance(module, _UNCALLED) and not self._is_divided(module)
 
-    def _declares_inside(self, element: nn.Module) -> bool:
-        """Whether an element of a stack is itself taken apart by a declared class within."""
-        if self._is_declared(element) or not self._divides(element):
+    def _is_element(self, module: nn.Module, child: nn.Module) -> bool:
+        """Whether a child is a layer because of where it is, not of its class."""
+        if not is_stack(module) or isinstance(child, _UNCALLED):
             return False
-        if self._bytes_of(element) <= int(self._bytes_of(self.model) * LARGEST_LAYER_SHARE):
+        return not self._is_taken_apart(child)
+
+    def _is_divided(self, module: nn.Module) -> bool:
+        """Whether the module contains a layer strictly inside itself."""
+        known = self.divided.get(id(module))
+        if known is None:
+            children = [child for child in module._modules.values() if child is not None]
+            known = is_stack(module) or any(
+                self._is_declared(child) or self._is_divided(child) for child in children
+            )
+            self.divided[id(module)] = known
+        return known
+
+    def _is_taken_apart(self, element: nn.Module) -> bool:
+        """Whether an element of a stack is so large that its declared classes are the layers."""
+        if not self.no_split or self._is_declared(element):
             return False
-        return any(self._is_declared(module) for module in element.modules())
+        if not any(self._is_declared(module) for module in element.modules()):
+            return False
+        return _num_bytes(element) > self.largest_layer_bytes
+
+    @cached_property
+    def largest_layer_bytes(self) -> int:
+        return int(_num_bytes(self.model) * LARGEST_LAYER_SHARE)
+
+
+def _whole(module: nn.Module, name: str, stack: str | None) -> Iterator[BlockSite]:
+    if any(True for _ in _tensors(module)):
+        class_name = type(module).__name__
+        yield BlockSite(name=name, class_name=class_name, stack=stack, module=module)
 
 
 def is_stack(module: nn.Module) -> bool:
@@ -144,19 +147,16 @@ def _is_composite(module: nn.Module | None) -> bool:
     return module is not None and len(module._modules) > 0
 
 
-def _has_tensors(module: nn.Module) -> bool:
-    if any(tensor.numel() for tensor in _own_tensors(module)):
-        return True
-    return any(_has_tensors(child) for child in module._modules.values() if child is not None)
+def _num_bytes(module: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(module))
 
 
-def _own_bytes(module: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in _own_tensors(module))
-
-
-def _own_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    for tensors in (module._parameters, module._buffers):
-        yield from (tensor for tensor in tensors.values() if tensor is not None)
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Parameters and buffers, shared ones as often as they occur."""
+    for inner in module.modules():
+        for tensor in (*inner._parameters.values(), *inner._buffers.values()):
+            if tensor is not None:
+                yield tensor
 
 
 def _bare_tensors(module: nn.Module, name: str) -> Iterator[BlockSite]:

@@ -26,7 +26,7 @@ from devplan.profile.model import RunProfile
 from devplan.skeleton.model import Skeleton
 from devplan.types import CacheGrowth, SharedInput, Workload
 from devplan.virtual.execution import TooManyOps
-from devplan.virtual.folding import Outcome, extrapolate, stack_signatures
+from devplan.virtual.folding import Outcome, extrapolate, layer_kinds
 from devplan.virtual.inputs import Example, example_inputs
 from devplan.virtual.tracing import Limits, Trace, run_traced
 
@@ -115,7 +115,7 @@ class _Runs:
     skeleton: Skeleton
     sites: tuple[BlockSite, ...]
     example: Example
-    signatures: Mapping[str, Hashable]
+    kinds: Mapping[str, Hashable]
     small: Trace = field(default_factory=Trace)
     medium: Trace = field(default_factory=Trace)
 
@@ -132,7 +132,7 @@ class _Runs:
                 self.skeleton.model,
                 self.sites,
                 self.example.make(tokens),
-                signatures=self.signatures,
+                kinds=self.kinds,
                 preset=preset or {},
                 limits=limits or Limits(run_ops=MOST_SMALL_OPS),
             )
@@ -153,9 +153,9 @@ def _small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) ->
     """
     first_error: Exception | None = None
     for example in example_inputs(skeleton.model, skeleton.config):
-        signatures = stack_signatures(sites, skeleton.config) if fold else {}
-        for chosen in (signatures, {}) if signatures else ({},):
-            runs = _Runs(skeleton=skeleton, sites=sites, example=example, signatures=chosen)
+        kinds = layer_kinds(sites, skeleton.config) if fold else {}
+        for chosen in (kinds, {}) if kinds else ({},):
+            runs = _Runs(skeleton=skeleton, sites=sites, example=example, kinds=chosen)
             try:
                 return replace(runs, small=runs.run(SMALL_TOKENS), medium=runs.run(MEDIUM_TOKENS))
             except Exception as error:

@@ -27,11 +27,14 @@ class Answers(TorchFunctionMode):
     ----------
     execution
         The mode below; it is told of every transfer, and runs attention as one op.
+    home
+        Where a parameter lives that has no label: one of a layer that did not run yet.
     """
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, execution: Execution, home: torch.device | None = None) -> None:
         super().__init__()
         self.execution = execution
+        self.home = home
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         handler = _HANDLERS.get(func)
@@ -46,7 +49,11 @@ class Answers(TorchFunctionMode):
             self.execution.caller = ()  # a reference kept would keep memory counted
 
     def _device(self, func, args, kwargs) -> torch.device:
-        return label_of(args[0]) or func(*args)
+        tensor = args[0]
+        label = label_of(tensor)
+        if label is None and self.home is not None and isinstance(tensor, torch.nn.Parameter):
+            return self.home
+        return label or func(*args)
 
     def _is_cuda(self, func, args, kwargs) -> bool:
         return self._device_type(func, args) == "cuda"

@@ -1,10 +1,10 @@
 """Folding: of identical layers in a stack, one is run and the others take over its result.
 
-Two layers are identical when their **signatures** agree: classes, shapes and dtypes of parameters
-and buffers, and the plain attributes of every module inside (``sliding_window``, ``layer_type``,
-...), save those that hold the layer's number in every layer, plus what the configuration says
-about that layer in lists as long as the stack (``layer_types``).  What differs in any attribute is
-run for itself: a wrong guess costs time, never a wrong answer.
+Two layers are of one **kind** when they agree in classes, shapes and dtypes of parameters and
+buffers, and plain attributes of every module inside (``sliding_window``, ``layer_type``, ...), and
+in what the configuration says about them in lists as long as the stack (``layer_types``).
+Attributes that merely say which layer it is do not count.  What differs in any attribute is run
+for itself: a wrong guess costs time, never a wrong answer.
 
 A folded call gives tensors of the same shapes, dtypes and labels as the call of its
 representative; where that call passed one of its arguments through, the same argument of this
@@ -28,12 +28,13 @@ from devplan.virtual.labels import is_abstract, label_of, mark
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype)
 _SAID = (*_PLAIN, list, tuple)
+_MISSING = object()
 
 
-def stack_signatures(sites: Iterable[BlockSite], config: Any) -> dict[str, Hashable]:
-    """A signature for each layer of every stack; layers with equal ones may be folded.
+def layer_kinds(sites: Iterable[BlockSite], config: Any) -> dict[str, Hashable]:
+    """The kind of each layer of every stack; layers of one kind may be folded.
 
-    Layers of different stacks never have equal ones: an encoder does not stand for a decoder.
+    Layers of different stacks are never of one kind: an encoder does not stand for a decoder.
     """
     stacks: dict[str, list[BlockSite]] = defaultdict(list)
     for site in sites:
@@ -41,30 +42,50 @@ def stack_signatures(sites: Iterable[BlockSite], config: Any) -> dict[str, Hasha
             stacks[site.stack].append(site)
     found: dict[str, Hashable] = {}
     for stack, layers in stacks.items():
-        settings = zip(*_per_layer_settings(config, len(layers)), strict=True)
-        of_layer = [tuple(map(_value, setting)) for setting in settings] or [()] * len(layers)
-        index_names = _index_names([layer.module for layer in layers])
-        for layer, setting in zip(layers, of_layer, strict=True):
-            found[layer.name] = (stack, _module_signature(layer.module, index_names), setting)
+        modules = [layer.module for layer in layers]
+        for layer, first in zip(layers, _first_alike(modules, config), strict=True):
+            found[layer.name] = (stack, first)
     return found
 
 
+def _first_alike(layers: Sequence[nn.Module], config: Any) -> list[int]:
+    """For each layer the number of the first that it is like."""
+    per_layer = _per_layer_settings(config, len(layers))
+    settings = [[setting[index] for setting in per_layer] for index in range(len(layers))]
+    index_names = _index_names(layers)
+    firsts: list[int] = []
+    for index, layer in enumerate(layers):
+        alike = (
+            first
+            for first in dict.fromkeys(firsts)
+            if settings[first] == settings[index]
+            and _are_alike(layers[first], layer, first, index, index_names)
+        )
+        firsts.append(next(alike, index))
+    return firsts
+
+
 def _per_layer_settings(config: Any, num_layers: int) -> list[Sequence[Any]]:
-    """Lists of the configuration, and of configurations inside it, with one item a layer."""
+    """Lists of the configuration, and of configurations inside it, with one item a layer.
+
+    A list that merely counts the layers (``moe_layers: [0, 1, 2, ...]``) tells none from another.
+    """
     values = vars(config).values() if hasattr(config, "__dict__") else ()
+    counted = list(range(num_layers))
     found = []
     for value in values:
         if isinstance(value, (list, tuple)) and len(value) == num_layers:
-            found.append(value)
+            if list(value) != counted:
+                found.append(value)
         elif hasattr(value, "to_dict"):
             found.extend(_per_layer_settings(value, num_layers))
     return found
 
 
 def _index_names(layers: Sequence[nn.Module]) -> frozenset[str]:
-    """Attributes that merely say which layer it is: wherever they stand, they hold its number."""
+    """Attributes that say which layer it is: 0 all over the first layer, 1 all over the second."""
     names: dict[str, bool] = {}
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(layers[:2]):
         for module in layer.modules():
             for name, value in vars(module).items():
                 if type(value) is int:
@@ -72,30 +93,57 @@ def _index_names(layers: Sequence[nn.Module]) -> frozenset[str]:
     return frozenset(name for name, agrees in names.items() if agrees)
 
 
-def _module_signature(module: nn.Module, ignored: frozenset[str]) -> Hashable:
+def _are_alike(
+    one: nn.Module, other: nn.Module, index: int, other_index: int, index_names: frozenset[str]
+) -> bool:
+    """Whether two modules compute the same shapes.
+
+    Attributes of `index_names` are counted from the number of the layer.  The two trees are
+    walked side by side and nothing is built: layers with hundreds of experts have many modules.
+    """
+    if type(one) is not type(other):
+        return False
+    attributes, others = one.__dict__, other.__dict__
+    if len(attributes) != len(others):
+        return False
+    for name, value in attributes.items():
+        if name[0] == "_" or not isinstance(value, _SAID):
+            continue
+        said = others.get(name, _MISSING)
+        if value != said and not (
+            name in index_names and said is not _MISSING and value - index == said - other_index
+        ):
+            return False
     return (
-        type(module),
-        tuple((name, _tensor_signature(tensor)) for name, tensor in module._parameters.items()),
-        tuple((name, _tensor_signature(tensor)) for name, tensor in module._buffers.items()),
-        tuple(
-            (name, _value(value))
-            for name, value in vars(module).items()
-            if isinstance(value, _SAID) and name[0] != "_" and name not in ignored
-        ),
-        tuple(
-            (name, _module_signature(child, ignored))
-            for name, child in module._modules.items()
-            if child is not None
-        ),
+        _tensors_alike(one._parameters, other._parameters)
+        and _tensors_alike(one._buffers, other._buffers)
+        and one._modules.keys() == other._modules.keys()
+        and all(
+            child is twin
+            or (
+                child is not None
+                and twin is not None
+                and _are_alike(child, twin, index, other_index, index_names)
+            )
+            for child, twin in zip(one._modules.values(), other._modules.values(), strict=True)
+        )
     )
 
 
-def _tensor_signature(tensor: torch.Tensor | None) -> Hashable:
-    return None if tensor is None else (tuple(tensor.shape), tensor.dtype, label_of(tensor))
-
-
-def _value(value: Any) -> Hashable:
-    return value if isinstance(value, _PLAIN) else repr(value)
+def _tensors_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    if one.keys() != other.keys():
+        return False
+    return all(
+        tensor is twin
+        or (
+            tensor is not None
+            and twin is not None
+            and tensor.shape == twin.shape
+            and tensor.dtype == twin.dtype
+            and label_of(tensor) == label_of(twin)
+        )
+        for tensor, twin in zip(one.values(), other.values(), strict=True)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +173,7 @@ def call_signature(args: tuple, kwargs: Mapping[str, Any]) -> Hashable:
     """Equal for calls that a layer cannot tell apart, but for values of its tensors."""
     leaves, spec = tree_flatten((args, dict(kwargs)))
     return str(spec), tuple(
-        _tensor_signature(leaf)
+        (leaf.shape, leaf.dtype, label_of(leaf))
         if isinstance(leaf, torch.Tensor)
         else (leaf if isinstance(leaf, _PLAIN) else type(leaf))
         for leaf in leaves

@@ -33,11 +33,11 @@ from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
 from devplan.virtual.labels import CPU, label_of, maker_of, mark
+from devplan.virtual.loan import Loan
 from devplan.virtual.memory import MemoryMeter, rounded
-from devplan.virtual.placing import attach_hooks, label_by_map
+from devplan.virtual.placing import Placement, attach_hooks
 from devplan.virtual.recording import Recorder
 from devplan.virtual.rules import Verdict, judge, judge_function
-from devplan.virtual.tracing import restored
 
 DECODE_STEPS = 2
 """Steps with the cache after the prefill: the first grows what prefill made, the second what a
@@ -140,15 +140,15 @@ def run_split(
     """
     recorder, meter = Recorder(split.model), MemoryMeter()
     execution = SplitExecution(recorder, meter, limit_ops)
+    placement = Placement(split.model, split.device_map)
     run = _Run(split, execution, recorder, meter, fold)
     with contextlib.ExitStack() as undo:
-        undo.enter_context(restored(split.model))
+        loan = undo.enter_context(Loan(placement.label))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))
         undo.enter_context(_quiet())
-        uncovered = label_by_map(split.model, split.device_map)
+        loan.borrow_all(split.model)
         error = run.attach_hooks() or run.execute(inputs, generate)
-    notes = (f"{len(uncovered)} tensors are in no entry: {uncovered[0]} ...",) if uncovered else ()
     return RunRecord(
         phases=tuple(run.phases),
         inputs=described,
@@ -160,7 +160,6 @@ def run_split(
         assumed_ops=tuple(sorted(recorder.assumed)),
         error=error,
         num_ops=execution.num_ops,
-        notes=notes,
     )
 
 
@@ -269,7 +268,7 @@ class _Run:
     # ---------------------------------------------------------------------------- folding
 
     def _wrap_blocks(self) -> None:
-        known = folding.stack_signatures(self.split.sites, self.split.config) if self.fold else {}
+        known = folding.layer_kinds(self.split.sites, self.split.config) if self.fold else {}
         for site in self.split.sites:
             if site.module is not None:
                 self._wrap(site, known.get(site.name))

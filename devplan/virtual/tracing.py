@@ -24,7 +24,8 @@ from devplan.virtual import folding
 from devplan.virtual.answers import Answers
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import CONCRETE_LIMIT, CPU, maker_of, mark, unmark
+from devplan.virtual.labels import CPU, maker_of, mark
+from devplan.virtual.loan import Loan
 
 MAIN = torch.device("cuda", 0)
 
@@ -80,7 +81,7 @@ def run_traced(
     sites: tuple[BlockSite, ...],
     inputs: Mapping[str, Any],
     *,
-    signatures: Mapping[str, Hashable] = MappingProxyType({}),
+    kinds: Mapping[str, Hashable] = MappingProxyType({}),
     preset: Mapping[str, folding.Outcome] = MappingProxyType({}),
     limits: Limits = UNLIMITED,
 ) -> Trace:
@@ -94,9 +95,9 @@ def run_traced(
         Its blocks.
     inputs
         Keyword arguments of ``forward``; integer tensors real, float tensors meta.
-    signatures
+    kinds
         Layer -> what it has in common with the layers that may be folded into it
-        (`folding.stack_signatures`); none: every layer is run.
+        (`folding.layer_kinds`); none: every layer is run.
     preset
         Blocks that are not run, with what they give.
     limits
@@ -110,11 +111,12 @@ def run_traced(
     trace = Trace()
     execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
-        undo.enter_context(restored(model))
+        loan = undo.enter_context(Loan(_label))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering((VirtualCard(),)))
-        _place(model, MAIN)
-        tracer = _Tracer(trace, execution, signatures, preset, limits)
+        undo.enter_context(torch.device(CPU))  # whatever device context the caller is in
+        loan.borrow_outside(model, {site.module for site in sites if site.stack is not None})
+        tracer = _Tracer(trace, execution, loan, kinds, preset, limits)
         for site in sites:
             if site.module is not None:
                 tracer.wrap(site)
@@ -122,110 +124,78 @@ def run_traced(
             name: mark(value, MAIN, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
-        with torch.device(CPU), Answers(execution), execution:
+        with Answers(execution, MAIN), execution:
             trace.output = model(**placed_inputs)
-        trace.attributes = _made_attributes(sites)
+        trace.attributes = _made_attributes(model, loan)
     trace.num_ops = execution.num_ops
     trace.made_up = frozenset(execution.made_up)
     return trace
 
 
-@contextlib.contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
-    """Give every module its attributes, parameters and buffers back, whatever happens inside.
-
-    A run labels tensors, wraps ``forward`` methods and swaps buffers; a model's own code may
-    re-register buffers (dynamic rotary embeddings) or keep states in attributes (Griffin).
-    """
-    kept = [
-        (module, dict(vars(module)), dict(module._parameters), dict(module._buffers))
-        for module in model.modules()
-    ]
-    try:
-        yield
-    finally:
-        for module, attributes, parameters, buffers in kept:
-            vars(module).clear()
-            vars(module).update(attributes)
-            _refill(module._parameters, parameters)
-            _refill(module._buffers, buffers)
-            for tensor in (*parameters.values(), *buffers.values()):
-                if tensor is not None:
-                    unmark(tensor)
+def _label(module: nn.Module) -> None:
+    """Put a module's own tensors on the one virtual device."""
+    for tensor in (*module._parameters.values(), *module._buffers.values()):
+        if tensor is not None:
+            mark(tensor, MAIN, None)
 
 
-def _refill(mapping: dict, content: dict) -> None:
-    mapping.clear()
-    mapping.update(content)
-
-
-def _place(model: nn.Module, device: torch.device) -> None:
-    """Label every tensor of the model; give integer buffers on meta real, zero values."""
-    for module in model.modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None and _wants_values(buffer):
-                module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)
-        for tensor in (*module._parameters.values(), *module._buffers.values()):
-            if tensor is not None:
-                mark(tensor, device, None)
-
-
-def _wants_values(buffer: torch.Tensor) -> bool:
-    is_number = buffer.is_floating_point() or buffer.is_complex()
-    return buffer.device.type == "meta" and not is_number and buffer.numel() <= CONCRETE_LIMIT
-
-
-def _made_attributes(sites: tuple[BlockSite, ...]) -> dict[str, torch.Tensor]:
+def _made_attributes(model: nn.Module, loan: Loan) -> dict[str, torch.Tensor]:
     """Tensors that a run left in plain attributes of modules: states of recurrent layers."""
-    made = {}
-    for site in sites:
-        for name, module in site.module.named_modules() if site.module is not None else ():
-            for attribute, value in vars(module).items():
-                if isinstance(value, torch.Tensor) and maker_of(value) is not None:
-                    made[".".join(filter(None, (site.name, name, attribute)))] = value
-    return made
+    made = {
+        (module, attribute): value
+        for module in loan.kept
+        for attribute, value in vars(module).items()
+        if isinstance(value, torch.Tensor) and maker_of(value) is not None
+    }
+    owners = {module for module, _ in made}
+    names = {m: name for name, m in model.named_modules() if m in owners} if owners else {}
+    return {f"{names[module]}.{attribute}": value for (module, attribute), value in made.items()}
 
 
 class _Tracer:
-    """Wraps the ``forward`` of blocks, so that each call is noted; `restored` unwraps them."""
+    """Wraps the ``forward`` of blocks, so that each call is noted; `Loan` unwraps them."""
 
     def __init__(
         self,
         trace: Trace,
         execution: Execution,
-        signatures: Mapping[str, Hashable],
+        loan: Loan,
+        kinds: Mapping[str, Hashable],
         preset: Mapping[str, folding.Outcome],
         limits: Limits,
     ) -> None:
         self.trace = trace
         self.execution = execution
-        self.signatures = signatures
+        self.loan = loan
+        self.kinds = kinds
         self.preset = preset
         self.limits = limits
         self.known: dict[Hashable, folding.Outcome] = {}
-        """Signature of layer and call -> what the representative gave."""
+        """Kind of layer, and call -> what the representative gave."""
 
     def wrap(self, site: BlockSite) -> None:
         original = site.module.forward
 
         @functools.wraps(original)
         def forward(*args, **kwargs):
-            return self._call(site.name, original, args, kwargs)
+            return self._call(site, original, args, kwargs)
 
         site.module.forward = forward
 
-    def _call(self, name: str, original: Callable, args: tuple, kwargs: dict) -> Any:
-        trace = self.trace
+    def _call(self, site: BlockSite, original: Callable, args: tuple, kwargs: dict) -> Any:
+        trace, name = self.trace, site.name
         if name not in trace.inputs:
             trace.order.append(name)
             trace.inputs[name] = tuple(_tensor_inputs(args, kwargs))
         if (given := self.preset.get(name)) is not None:
             return folding.repeat(given, args, kwargs, name)
-        signature = self.signatures.get(name)
-        key = signature and (signature, folding.call_signature(args, kwargs))
+        kind = self.kinds.get(name)
+        key = kind and (kind, folding.call_signature(args, kwargs))
         if (outcome := self.known.get(key)) is not None:
             trace.stands_for[outcome.maker].append(name)
             return folding.repeat(outcome, args, kwargs, name)
+        for module in site.module.modules():
+            self.loan.borrow(module)
         result = self._run(name, original, args, kwargs)
         outcome = folding.remember(result, args, kwargs, name)
         if outcome is not None:

@@ -9,7 +9,7 @@ from torch import nn
 from devplan.blocks import partition
 from devplan.profile.running import measure_run
 from devplan.types import Workload
-from devplan.virtual.folding import stack_signatures
+from devplan.virtual.folding import layer_kinds
 from devplan.virtual.inputs import example_inputs
 from devplan.virtual.tracing import run_traced
 from tests.profile.twins import CASES
@@ -25,7 +25,7 @@ def assert_same_folded(skeleton):
     assert folded.cache == full.cache
     assert folded.order == full.order
     assert folded.input_bytes_per_token == full.input_bytes_per_token
-    assert folded.shared_bytes_per_token == full.shared_bytes_per_token
+    assert folded.shared_inputs == full.shared_inputs
     assert folded.notes == full.notes
     return folded
 
@@ -47,9 +47,9 @@ def test_every_causal_type(model_type):
 
 def stands_for(skeleton) -> dict[str, list[str]]:
     sites = partition(skeleton.model, skeleton.no_split)
-    signatures = stack_signatures(sites, skeleton.config)
+    kinds = layer_kinds(sites, skeleton.config)
     example = example_inputs(skeleton.model, skeleton.config)[0]
-    trace = run_traced(skeleton.model, sites, example.make(24), signatures=signatures)
+    trace = run_traced(skeleton.model, sites, example.make(24), kinds=kinds)
     return dict(trace.stands_for)
 
 
@@ -103,9 +103,9 @@ def test_arguments_that_are_passed_through_stay_the_same_object():
         model = Model([Layer() for _ in range(3)])
     skeleton = skeleton_of_module(model)
     sites = partition(model)
-    signatures = stack_signatures(sites, None)
+    kinds = layer_kinds(sites, None)
     ids = torch.ones(1, 24, dtype=torch.int64)
-    trace = run_traced(model, sites, {"input_ids": ids}, signatures=signatures)
+    trace = run_traced(model, sites, {"input_ids": ids}, kinds=kinds)
     memories = {id(trace.inputs[f"layers.{index}"][1].tensor) for index in range(3)}
     assert memories == {id(trace.output[1])}
     assert skeleton.model is model
