@@ -50,7 +50,7 @@ HEAVY = ("torch", "transformers", "accelerate", "diffusers", "numpy", "huggingfa
 
 MOST_LINES = 300
 # The vocabulary is one file, so that there is one place to look.
-# The two of the engine are above the limit and may not grow; divide them when they are next changed.
+# The two of the engine are above the limit and may not grow: divide them at the next change.
 LONGER = {
     "devplan/types.py": 500,
     "devplan/virtual/execution.py": 325,
