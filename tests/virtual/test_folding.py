@@ -25,7 +25,7 @@ def assert_same_folded(skeleton):
     assert folded.cache == full.cache
     assert folded.order == full.order
     assert folded.input_bytes_per_token == full.input_bytes_per_token
-    assert folded.shared_bytes_per_token == full.shared_bytes_per_token
+    assert folded.shared_inputs == full.shared_inputs
     assert folded.notes == full.notes
     return folded
 
