@@ -161,6 +161,8 @@ class MapEntry:
 
     key: str
     device: str
+    written: str | None = None
+    """The device as it stands in the map, where that is known."""
     file: str | None = None
     line: int | None = None
 
@@ -185,7 +187,11 @@ class Diagnostic:
     """What to do, best of all as the changed entry."""
     changed_entries: Mapping[str, str] = field(default_factory=dict)
     """Entries that would repair it, where entries can."""
+    dropped_entries: tuple[str, ...] = ()
+    """Entries that the repair takes away: a module that has another name now."""
     count: int = 1
+    ignored_because: str | None = None
+    """Why the user ignores it; None: it counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +204,8 @@ class CheckResult:
     diagnostics: tuple[Diagnostic, ...]
     ignored: tuple[Diagnostic, ...] = ()
     """Findings that the user ignores, by code with a reason or by baseline."""
+    entries: tuple[MapEntry, ...] = ()
+    """The map as it was read; reports show repairs as changes of it."""
     runs: tuple[RunRecord, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -40,7 +40,7 @@ def build_graph(profile: Profile) -> BlockGraph:
             stack=site.stack,
             stage_bound=site.stack in main_stacks,
             input_bytes_per_token=run.input_bytes_per_token.get(site.name, 0),
-            shared_bytes_per_token=run.shared_bytes_per_token.get(site.name, 0),
+            shared_inputs=run.shared_inputs.get(site.name, ()),
         )
     order = _execution_order([site.name for site in profile.sites], run.order)
     stacks = dict.fromkeys(stack for stack in stack_of.values() if stack is not None)
@@ -166,5 +166,5 @@ def _merged(blocks: list[Block]) -> Block:
         stack=first.stack,
         stage_bound=first.stage_bound,
         input_bytes_per_token=first.input_bytes_per_token,
-        shared_bytes_per_token=first.shared_bytes_per_token,
+        shared_inputs=first.shared_inputs,
     )

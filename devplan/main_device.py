@@ -7,11 +7,14 @@ first element of a Python set of the devices in the map (``big_modeling.py``, 1.
 small integers that is the lowest, whatever the order of the entries.  A map whose main device is
 another one still runs: token ids and masks take a detour over the lowest card, and code that
 relies on inputs lying beside the embedding may not find them there.
+
+accelerate 0.34 to 1.13 took the first value of the map that is neither cpu nor disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from devplan.types import OFFLOAD_DEVICES, Machine
 
@@ -29,6 +32,26 @@ def main_device_notes(devices_in_use: Iterable[str], machine: Machine) -> tuple[
         " and --gpus in that order), or load on the CPU and call "
         f'accelerate.dispatch_model(model, device_map, main_device="cuda:{main}")',
     )
+
+
+_SET_SINCE = (1, 14)
+
+
+def chosen_by_accelerate(devices: Sequence[str], version: str) -> str | None:
+    """The main device for the devices of a map in their order; None where there is no card."""
+    cards = [device for device in devices if device not in OFFLOAD_DEVICES]
+    if not cards:
+        return None
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and (int(numbers[1]), int(numbers[2])) < _SET_SINCE:
+        return cards[0]
+    return min(cards, key=_index_of_any)
+
+
+def _index_of_any(device: str) -> int:
+    """The index of a device of any kind; 0 where it has none."""
+    index = device.partition(":")[2]
+    return int(index) if index.isdecimal() else 0
 
 
 def _main_first(main: int, machine: Machine) -> str:

@@ -7,7 +7,6 @@ Nothing is written and nothing printed here; the command line does that.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,8 +14,10 @@ from functools import partial
 from devplan.dtypes import dtype_name
 from devplan.errors import InputError
 from devplan.graph import build_graph
+from devplan.machine import least_capability
 from devplan.main_device import main_device_notes
 from devplan.mapfile import contract_entries
+from devplan.mapfile.versions import installed_versions
 from devplan.planning import plan as plan_placement
 from devplan.profile import Profile, profile_skeleton
 from devplan.skeleton import Skeleton, build_skeleton
@@ -32,7 +33,6 @@ from devplan.types import (
     Verification,
     Workload,
 )
-from devplan.version import VERSION
 from devplan.workload import WorkloadRequest, resolve_workload
 
 RAN_WHOLE = Verification(
@@ -71,6 +71,7 @@ def suggest(
     objective: str = "balance",
     pins: Mapping[str, str] | None = None,
     default_pins: bool = True,
+    packed: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
     progress: Progress = lambda text: None,
@@ -91,6 +92,8 @@ def suggest(
         Module -> device.
     default_pins
         Whether embedding, towers and head belong on the main device.
+    packed
+        Count quantized weights as they are stored, also where transformers unpacks them.
     trust_remote_code
         Whether code that comes with the model may run.
     revision
@@ -111,7 +114,7 @@ def suggest(
         request, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
     )
     progress("running it virtually")
-    profile = _profile(skeleton, source, workload)
+    profile = _profile(skeleton, source, workload, machine, packed)
     graph = build_graph(profile)
     progress(f"placing {len(graph.blocks)} blocks on {len(machine.cards)} cards")
     result = plan_placement(
@@ -147,9 +150,17 @@ def suggest(
     )
 
 
-def _profile(skeleton: Skeleton, source: ModelSource, workload: Workload) -> Profile:
+def _profile(
+    skeleton: Skeleton, source: ModelSource, workload: Workload, machine: Machine, packed: bool
+) -> Profile:
     try:
-        return profile_skeleton(skeleton, source, workload)
+        return profile_skeleton(
+            skeleton,
+            source,
+            workload,
+            least_capability=least_capability(machine),
+            packed=packed,
+        )
     except InputError as error:  # of its quantization config, which does not know whose it is
         raise InputError(f"{source.id}: {error}") from error
 
@@ -212,18 +223,8 @@ def map_file_of(
         pins=plan.pins,
         relaxed=plan.relaxed,
         transfers=plan.transfers,
+        shared_copies=plan.shared_copies,
         verification=verification,
         versions=installed_versions(library),
         notes=(*plan.notes, *main_device_notes(plan.placement.values(), machine), *notes),
     )
-
-
-def installed_versions(library: str) -> dict[str, str]:
-    """Versions that a map of a model of `library` depends on."""
-    names = ["torch", "transformers", "accelerate", *(["diffusers"] * (library == "diffusers"))]
-    return {"devplan": VERSION, **{name: _release(name) for name in names}}
-
-
-def _release(name: str) -> str:
-    """Without the local part: builds of torch for other CUDA versions make the same map."""
-    return importlib.metadata.version(name).partition("+")[0]

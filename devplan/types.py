@@ -110,6 +110,20 @@ class CacheGrowth:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedInput:
+    """Activations that enter many blocks: position embeddings, masks, the encoder's output.
+
+    accelerate's hooks copy them to each block that lies on another device than where they are
+    made, again and again.
+    """
+
+    maker: str | None
+    """Block that makes them; None: made between the blocks, on the main device."""
+    bytes_per_token: int
+    """For one token of one sequence."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """The smallest thing that is placed whole: a module, or a tensor outside every block."""
 
@@ -130,9 +144,8 @@ class Block:
     input_bytes_per_token: int = 0
     """Bytes of activations that enter this block alone (hidden states), for one token of one
     sequence."""
-    shared_bytes_per_token: int = 0
-    """Bytes of activations that enter other blocks too (position embeddings, masks): accelerate's
-    hooks copy them to each block that lies on another device than the one where they are made."""
+    shared_inputs: tuple[SharedInput, ...] = ()
+    """Activations that enter other blocks too."""
 
     @property
     def static_bytes(self) -> int:
@@ -272,6 +285,18 @@ class Transfer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedCopies:
+    """Copies of shared activations from one card to the blocks on another, in every forward."""
+
+    source: str
+    target: str
+    num_copies: int
+    """One for each tensor and block."""
+    bytes_per_token: int
+    """Of all copies together, for one token of one sequence."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A placement, what it costs, and its certificate."""
 
@@ -283,6 +308,7 @@ class Plan:
     pins: tuple[Pin, ...]
     relaxed: tuple[Relaxation, ...]
     transfers: tuple[Transfer, ...]
+    shared_copies: tuple[SharedCopies, ...] = ()
     certificate: Certificate
     contiguous: bool = True
     notes: tuple[str, ...] = ()
@@ -361,6 +387,7 @@ class DeviceMapFile:
     pins: tuple[Pin, ...]
     relaxed: tuple[Relaxation, ...]
     transfers: tuple[Transfer, ...]
+    shared_copies: tuple[SharedCopies, ...] = ()
     verification: Verification
     versions: Mapping[str, str]
     notes: tuple[str, ...] = field(default=())

@@ -37,6 +37,7 @@ CHAIN = (
     "main_device",
     "mapfile",
     "checks",
+    "check",
     "report",
     "suggest",
     "cli",

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from devplan.cli.check import check_command
+from devplan.cli.explain import explain_command
 from devplan.cli.suggest import suggest_command
 from devplan.errors import DevplanError, UserCodeError
 from devplan.version import VERSION
@@ -27,6 +29,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("suggest")(suggest_command)
+app.command("check")(check_command)
+app.command("explain")(explain_command)
 
 
 def _show_version(value: bool) -> None:

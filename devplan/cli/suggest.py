@@ -108,6 +108,13 @@ def suggest_command(
         bool | None,
         typer.Option("--no-pin", help="Do not keep embedding, towers and head on the main device."),
     ] = None,
+    packed: Annotated[
+        bool,
+        typer.Option(
+            "--packed",
+            help="Count quantized weights as stored, also where transformers unpacks them.",
+        ),
+    ] = False,
     offload: Annotated[
         list[str] | None,
         typer.Option(
@@ -174,6 +181,7 @@ def suggest_command(
             objective=asked.objective,
             pins=asked.pins,
             default_pins=asked.default_pins,
+            packed=packed,
             trust_remote_code=trust_remote_code,
             revision=revision,
             progress=progress,

@@ -22,6 +22,7 @@ from devplan.types import (
     OffloadTier,
     Pin,
     Relaxation,
+    SharedCopies,
     Transfer,
     Verification,
     Workload,
@@ -52,6 +53,15 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
                 "bytes_per_token": each.bytes_per_token,
             }
             for each in map_file.transfers
+        ],
+        "shared_copies": [
+            {
+                "source": each.source,
+                "target": each.target,
+                "num_copies": each.num_copies,
+                "bytes_per_token": each.bytes_per_token,
+            }
+            for each in map_file.shared_copies
         ],
         "certificate": _certificate_document(map_file.certificate),
         "verification": {
@@ -159,6 +169,7 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
             for item in document["relaxed"]
         ),
         transfers=tuple(Transfer(**item) for item in document["transfers"]),
+        shared_copies=tuple(SharedCopies(**item) for item in document["shared_copies"]),
         verification=Verification(**document["verification"]),
         versions=document["versions"],
         notes=tuple(document["notes"]),

@@ -122,6 +122,15 @@ TRANSFERS = ListOf(
     )
 )
 
+SHARED_COPIES = ListOf(
+    item=_record(
+        ("source", "Device where the activations are made.", DEVICE),
+        ("target", "Device of the blocks that they are copied to.", DEVICE),
+        ("num_copies", "One for each tensor and block, in every forward.", Whole()),
+        ("bytes_per_token", "Of all copies together, for one token of one sequence.", BYTES),
+    )
+)
+
 CERTIFICATE = _record(
     ("objective", "What was made best: balance, context or fewest.", Text()),
     ("bottleneck", "Largest share of a card's budget (capacity less reserve).", Number()),
@@ -181,6 +190,11 @@ MAP_FILE = _record(
     ("pins", "Blocks that were to be on a given device.", PINS),
     ("relaxed", "Default pins that could not be kept.", RELAXED),
     ("transfers", "Activations that cross from one device to the next.", TRANSFERS),
+    (
+        "shared_copies",
+        "Activations that many blocks need (position embeddings, masks), which hooks copy to each.",
+        SHARED_COPIES,
+    ),
     ("certificate", "How good the plan is, and who says so.", CERTIFICATE),
     ("verification", "What was run to prove the map.", VERIFICATION),
     (

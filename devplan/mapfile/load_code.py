@@ -10,6 +10,7 @@ has no ``from_pretrained`` and goes through accelerate.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import PurePath
 
@@ -114,6 +115,5 @@ def _is_diffusers(map_file: DeviceMapFile) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """A Python literal in double quotes."""
-    inner = repr(text)[1:-1].replace("\\'", "'").replace('"', '\\"')
-    return f'"{inner}"'
+    """A Python literal in double quotes; every JSON string is one."""
+    return json.dumps(text, ensure_ascii=False)

@@ -13,7 +13,7 @@ from devplan.planning.pose import Case, Pose
 from devplan.planning.problem import is_contiguous
 from devplan.planning.search import Found, rungs
 from devplan.planning.units import expand
-from devplan.planning.walks import execution_device, stages_of, transfers_of
+from devplan.planning.walks import execution_device, shared_copies_of, stages_of, transfers_of
 from devplan.types import (
     OFFLOAD_DEVICES,
     BlockGraph,
@@ -50,6 +50,7 @@ def assemble(case: Case, found: Found, objective: str, notes: tuple[str, ...]) -
         pins=_pins(case, pose),
         relaxed=_relaxations(case, pose),
         transfers=transfers,
+        shared_copies=shared_copies_of(case.graph, placement, case.machine.main_device),
         certificate=_certificate(case, found, objective, devices, loads),
         contiguous=contiguous,
         notes=notes + _notes(found, objective, contiguous, len(transfers)),

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from devplan.names import is_inside, parent
-from devplan.types import OFFLOAD_DEVICES, Block, BlockGraph, Stage, Transfer
+from devplan.types import OFFLOAD_DEVICES, Block, BlockGraph, SharedCopies, Stage, Transfer
 
 BARE_TENSORS = ("Parameter", "Buffer")
 """Class names of blocks that are no modules."""
@@ -88,6 +88,25 @@ def transfers_of(
         if blocks and merge and device_of(merge) != device_of(blocks[-1]):
             found.append(_transfer(device_of(blocks[-1]), device_of(merge), merge, _width(graph)))
     return tuple(found)
+
+
+def shared_copies_of(
+    graph: BlockGraph, placement: Mapping[str, str], main_device: str
+) -> tuple[SharedCopies, ...]:
+    """Copies of shared activations to blocks that run elsewhere than where these are made."""
+    counted: dict[tuple[str, str], tuple[int, int]] = {}
+    for block in graph.blocks:
+        target = execution_device(placement[block.name], main_device)
+        for item in block.shared_inputs:
+            made_by = placement.get(item.maker, main_device) if item.maker else main_device
+            source = execution_device(made_by, main_device)
+            if source != target:
+                copies, num_bytes = counted.get((source, target), (0, 0))
+                counted[source, target] = (copies + 1, num_bytes + item.bytes_per_token)
+    return tuple(
+        SharedCopies(source=source, target=target, num_copies=copies, bytes_per_token=num_bytes)
+        for (source, target), (copies, num_bytes) in counted.items()
+    )
 
 
 def _changes(blocks: Sequence[Block], device_of, entry: str | None) -> Iterator[Transfer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from devplan.blocks import BlockSite, partition
 from devplan.dtypes import parse_dtype
 from devplan.profile.model import Profile, RunProfile, WeightProfile
 from devplan.profile.parameters import parameter_bytes
+from devplan.profile.quantization.on_cards import config_on_cards, unpacked_note
 from devplan.profile.running import measure_run
 from devplan.profile.weights import measure_blocks
 from devplan.skeleton.model import Skeleton
@@ -20,7 +22,20 @@ from devplan.types import Workload
 __all__ = ["Profile", "RunProfile", "WeightProfile", "measure_weights", "profile_skeleton"]
 
 
-def profile_skeleton(skeleton: Skeleton, source: ModelSource, workload: Workload) -> Profile:
+PACKED_NOTE = (
+    "quantized weights are counted as they are stored (--packed); that transformers keeps them so "
+    "on these cards is not checked"
+)
+
+
+def profile_skeleton(
+    skeleton: Skeleton,
+    source: ModelSource,
+    workload: Workload,
+    *,
+    least_capability: tuple[int, int] | None = None,
+    packed: bool = False,
+) -> Profile:
     """Everything that the planner needs to know of a model.
 
     Parameters
@@ -31,17 +46,24 @@ def profile_skeleton(skeleton: Skeleton, source: ModelSource, workload: Workload
         Says how the checkpoint is quantized, and what it stores.
     workload
         Its context and cache dtype decide what the virtual runs look at.
+    least_capability
+        Smallest compute capability among the cards, where it is known: it decides whether some
+        quantized weights stay packed.
+    packed
+        Count quantized weights as they are stored, also where transformers unpacks them.
     """
     sites = partition(skeleton.model, skeleton.no_split)
+    stored_as = (source.config or {}).get("quantization_config")
+    runs_as = config_on_cards(stored_as, None if packed else least_capability)
+    weights = measure_weights(
+        skeleton, sites, quantization_config=runs_as, stored=source.stored, packed=packed
+    )
+    if runs_as is not stored_as:
+        weights = replace(weights, notes=(unpacked_note(stored_as, least_capability),))
     kv_dtype = parse_dtype(workload.kv_dtype) if workload.kv_dtype else None
     return Profile(
         sites=sites,
-        weights=measure_weights(
-            skeleton,
-            sites,
-            quantization_config=(source.config or {}).get("quantization_config"),
-            stored=source.stored,
-        ),
+        weights=weights,
         run=measure_run(
             skeleton, sites, workload, kv_element_bytes=kv_dtype.itemsize if kv_dtype else None
         ),
@@ -56,21 +78,26 @@ def measure_weights(
     *,
     quantization_config: Mapping[str, Any] | None = None,
     stored: Mapping[str, StoredTensor] | None = None,
+    packed: bool = False,
 ) -> WeightProfile:
-    """Bytes of parameters and buffers of every block, as they will lie in memory."""
+    """Bytes of parameters and buffers of every block, as they will lie in memory.
+
+    With `packed`, quantized weights count as they are stored even where transformers unpacks them.
+    """
     sizes = parameter_bytes(
         skeleton.model,
         dtype=skeleton.dtype,
         quantization_config=quantization_config,
         stored=stored,
     )
-    measured = measure_blocks(sites, sizes.exceptions)
+    exceptions = {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
+    measured = measure_blocks(sites, exceptions)
     return WeightProfile(
         blocks=measured.blocks,
         tied=measured.tied,
         num_parameters=measured.num_parameters,
         quantization=sizes.quantization,
-        notes=sizes.notes,
+        notes=(PACKED_NOTE,) if packed and sizes.packed else sizes.notes,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from devplan.blocks import BlockSite
-from devplan.types import CacheGrowth
+from devplan.types import CacheGrowth, SharedInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class RunProfile:
     input_bytes_per_token: Mapping[str, int]
     """Block -> bytes of tensors that enter it alone (hidden states), for one token of one
     sequence."""
-    shared_bytes_per_token: Mapping[str, int]
+    shared_inputs: Mapping[str, tuple[SharedInput, ...]]
     """Block -> bytes of tensors that enter other blocks too (position embeddings, masks)."""
     made_up: tuple[str, ...] = ()
     """Ops whose integer results were made up."""

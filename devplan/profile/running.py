@@ -24,7 +24,7 @@ from devplan.blocks import BlockSite
 from devplan.profile.cache import block_growths
 from devplan.profile.model import RunProfile
 from devplan.skeleton.model import Skeleton
-from devplan.types import CacheGrowth, Workload
+from devplan.types import CacheGrowth, SharedInput, Workload
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.folding import Outcome, extrapolate, stack_signatures
 from devplan.virtual.inputs import Example, example_inputs
@@ -90,14 +90,14 @@ def measure_run(
         order=tuple(runs.medium.order),
         cache=_growths(runs, large, kv_element_bytes),
         input_bytes_per_token=carried,
-        shared_bytes_per_token=shared,
+        shared_inputs=shared,
         made_up=tuple(sorted(runs.small.made_up | runs.medium.made_up)),
         notes=notes,
     )
 
 
 def _nothing(note: str) -> RunProfile:
-    return RunProfile(cache={}, input_bytes_per_token={}, shared_bytes_per_token={}, notes=(note,))
+    return RunProfile(cache={}, input_bytes_per_token={}, shared_inputs={}, notes=(note,))
 
 
 def _one_line(error: BaseException) -> str:
@@ -261,8 +261,8 @@ def _growths(
 # ------------------------------------------------------------------------------ activations
 
 
-def _input_bytes(runs: _Runs) -> tuple[dict[str, int], dict[str, int]]:
-    """Per token and block: bytes that are carried into it, and bytes that are shared.
+def _input_bytes(runs: _Runs) -> tuple[dict[str, int], dict[str, tuple[SharedInput, ...]]]:
+    """Per token and block: bytes that are carried into it, and what is shared with others.
 
     Hidden states leave one block and enter one layer; position embeddings, masks and the
     encoder's output enter many layers.
@@ -272,14 +272,18 @@ def _input_bytes(runs: _Runs) -> tuple[dict[str, int], dict[str, int]]:
         id(item.tensor) for name in runs.layers for item in medium.inputs.get(name, ())
     )
     carried: dict[str, int] = {}
-    shared: dict[str, int] = {}
+    shared: dict[str, tuple[SharedInput, ...]] = {}
     for name in medium.order:
-        carried[name] = shared[name] = 0
+        carried[name], shared[name] = 0, ()
         pairs = zip(small.inputs.get(name, ()), medium.inputs[name], strict=False)
         for before, after in pairs:
             per_token = max(after.bytes - before.bytes, 0) // (MEDIUM_TOKENS - SMALL_TOKENS)
             alone = after.maker is not None and entered[id(after.tensor)] <= 1
-            (carried if alone else shared)[name] += per_token
+            if alone:
+                carried[name] += per_token
+            elif per_token:
+                item = SharedInput(maker=after.maker, bytes_per_token=per_token)
+                shared[name] = (*shared[name], item)
     return carried, shared
 
 

@@ -43,7 +43,14 @@ def transfer_lines(plan: Plan, workload: Workload, terminal: Terminal) -> list[s
             f"{format_bytes(total)} per token in all; {format_bytes(total * tokens)} for a prompt "
             f"of {tokens:,} tokens"
         )
-    return lines if plan.transfers else []
+    copies = sum(each.num_copies for each in plan.shared_copies)
+    if copies:
+        size = format_bytes(sum(each.bytes_per_token for each in plan.shared_copies))
+        lines += terminal.paragraph(
+            "besides, accelerate's hooks copy what all blocks need (position embeddings, masks) "
+            f"to each block on another card: {copies} copies a forward, {size} per token"
+        )
+    return lines
 
 
 def _equal_crossings(transfers: Iterable[Transfer]) -> list[list[Transfer]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from devplan.blocks import BlockSite
+from devplan.errors import DevplanError
 from devplan.findings import DevicePeak, ModelError, RunRecord
 from devplan.virtual import folding, source_lines
 from devplan.virtual.answers import Answers
@@ -45,8 +47,8 @@ step made."""
 class SplitExecution(Execution):
     """Judges every op by the device rules, and measures what lives where."""
 
-    def __init__(self, recorder: Recorder, meter: MemoryMeter) -> None:
-        super().__init__()
+    def __init__(self, recorder: Recorder, meter: MemoryMeter, limit_ops: float) -> None:
+        super().__init__(limit_ops)
         self.recorder = recorder
         self.meter = meter
 
@@ -112,6 +114,7 @@ def run_split(
     described: str,
     generate: bool,
     fold: bool = True,
+    limit_ops: float = math.inf,
 ) -> RunRecord:
     """Run a split model and say what happened.
 
@@ -127,9 +130,16 @@ def run_split(
         Whether ``generate`` is called (prefill and `DECODE_STEPS` steps) or ``forward``.
     fold
         Whether identical layers are run once.
+    limit_ops
+        Ops that the run may take.
+
+    Raises
+    ------
+    TooManyOps
+        When it takes more.
     """
     recorder, meter = Recorder(split.model), MemoryMeter()
-    execution = SplitExecution(recorder, meter)
+    execution = SplitExecution(recorder, meter, limit_ops)
     run = _Run(split, execution, recorder, meter, fold)
     with contextlib.ExitStack() as undo:
         undo.enter_context(restored(split.model))
@@ -222,6 +232,8 @@ class _Run:
                     )
                 else:
                     model(**placed)
+        except DevplanError:  # the user's time is up, not the model's fault
+            raise
         except Exception as error:  # the model's own code: anything can happen
             return _model_error(error, self.recorder.phase)
         return None

@@ -20,7 +20,7 @@ Paths (a model or output that starts with ``.``) are relative to the file that t
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from typing import Any
 import yaml
 
 from devplan.errors import InputError, nearest
+from devplan.settings.values import OBJECTIVES as OBJECTIVES
+from devplan.settings.values import READERS, Refused
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,6 +64,8 @@ class Settings:
     offload: tuple[str, ...] | None = None
     """As ``--offload`` takes each: ``cpu=64GiB``, ``disk``."""
     output: str | None = None
+    ignore: Mapping[str, str] | None = None
+    """Code of a rule -> why its findings are accepted (``devplan check``)."""
     path: Path | None = None
     """The file that they were read from."""
     lines: Mapping[str, int] = field(default_factory=dict)
@@ -196,73 +200,6 @@ def _read_text(path: Path) -> str:
 # ------------------------------------------------------------------------------------ checking
 
 
-class _Refused(Exception):
-    """What would have been right, in words."""
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise _Refused("give text")
-    return value.strip()
-
-
-def _index_or_text(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return _text(value)
-
-
-def _listed(value: Any) -> str:
-    """A list of indices and sizes, or the text that the command line would take."""
-    return ",".join(map(_index_or_text, value if isinstance(value, list) and value else [value]))
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(map(_text, value if isinstance(value, list) else [value]))
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _Refused("give a whole number above 0")
-    return value
-
-
-def _switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _Refused("give true or false")
-    return value
-
-
-def _objective(value: Any) -> str:
-    if value not in OBJECTIVES:
-        raise _Refused(f"give {', '.join(OBJECTIVES[:-1])} or {OBJECTIVES[-1]}")
-    return value
-
-
-def _pins(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise _Refused("give a mapping from module to device, such as model.norm: cuda:0")
-    return {_text(module): _index_or_text(device) for module, device in value.items()}
-
-
-OBJECTIVES = ("balance", "context", "fewest")
-
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "model": _text,
-    "gpus": _listed,
-    "memory": _listed,
-    "main": _index_or_text,
-    "reserve": _listed,
-    "batch": _count,
-    "context": _count,
-    "dtype": _text,
-    "kv-dtype": _text,
-    "objective": _objective,
-    "pin": _pins,
-    "no-pin": _switch,
-    "offload": _texts,
-    "output": _text,
-}
 _PATH_KEYS = ("model", "output")
 
 
@@ -282,13 +219,13 @@ def _read_value(found: Found, key: Any, value: Any) -> Any:
             f"{where} cannot be set in a file, or any cloned project could run its code here; pass "
             "--trust-remote-code on the command line"
         )
-    reader = _READERS.get(key)
+    reader = READERS.get(key)
     if reader is None:
-        known = nearest(str(key), _READERS) or f"; the settings are {', '.join(_READERS)}"
+        known = nearest(str(key), READERS) or f"; the settings are {', '.join(READERS)}"
         raise InputError(f"{where} is no setting{known}")
     try:
         return reader(value)
-    except _Refused as refused:
+    except Refused as refused:
         raise InputError(f"{where} holds {value!r}; {refused}") from refused
 
 

@@ -1,0 +1,269 @@
+"""Whether a device map will run: structure, then a virtual run of the split model, then the rules.
+
+    model + map -> subject -> example inputs -> split run -> findings
+
+The run is skipped, and the result says why, where the map could not even be applied: a tensor that
+no entry governs, a device that does not exist.  What needs no run is found all the same.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devplan.blocks import partition
+from devplan.checks.prepare import Prepared, prepare
+from devplan.checks.run import result_of
+from devplan.errors import InputError
+from devplan.findings import CheckResult, RunRecord
+from devplan.inputs import ExampleInputs, InputRequest, NoExampleInputs, example_inputs, user_inputs
+from devplan.types import OFFLOAD_DEVICES, Machine, Workload
+from devplan.virtual.cuda import VirtualCard
+from devplan.virtual.execution import TooManyOps
+from devplan.virtual.split import DECODE_STEPS, SplitModel, run_split
+from devplan.workload import WorkloadRequest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RUNS = ("auto", "generate", "forward")
+FEW_TOKENS = 64
+"""Text tokens of the run where the model's code loops over tokens: enough to see every device."""
+
+MOST_OPS = 150_000
+"""Ops that a run at the asked context may take, about ten seconds: beyond, the code loops over
+tokens (the slow path of state-space layers) and is run with `FEW_TOKENS` instead."""
+
+
+class OutOfTime(InputError):
+    """The run took longer than it was allowed to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How the model is run."""
+
+    run: str = "auto"
+    """``generate`` where the class can, else ``forward``; or one of the two."""
+    request: InputRequest | None = None
+    """What the example inputs contain; None: text of the workload's size, and images as below."""
+    images: int | None = None
+    """Images of a sequence; None: one where the model takes images."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels; None: that of `InputRequest`."""
+    inputs: str | None = None
+    """``file.py:function`` of the user's that makes the inputs instead."""
+    full: bool = False
+    """Whether every layer is run, also where layers are alike."""
+    timeout_s: float | None = None
+
+
+def check(
+    model: str | nn.Module | Any,
+    device_map: Any,
+    *,
+    machine: Machine | None = None,
+    main_device: str | None = None,
+    workload: Workload | WorkloadRequest | None = None,
+    options: RunOptions | None = None,
+    trust_remote_code: bool = False,
+) -> CheckResult:
+    """Find out whether a model runs with a device map, on GPUs that need not be here.
+
+    Parameters
+    ----------
+    model
+        MODEL as on the command line, a transformers configuration, or a loaded model; a loaded
+        model is not touched.
+    device_map
+        A map file, a mapping as ``from_pretrained`` takes it, a loaded model's ``hf_device_map``,
+        or the name of a strategy of accelerate's (``auto``; needs `machine`).
+    machine, main_device, workload
+        None: as the map says; a bare map says nothing.
+    options
+        How the model is run.
+    trust_remote_code
+        Whether code that comes with the model may run.
+
+    Returns
+    -------
+    CheckResult
+        ``result.is_clean()`` says whether there is nothing to repair.
+
+    Raises
+    ------
+    InputError
+        When the model cannot be built, or the map cannot be read or belongs to another model.
+    UserCodeError
+        When the user's inputs function raises.
+
+    Examples
+    --------
+    In a test suite::
+
+        assert devplan.check("Qwen/Qwen2.5-VL-7B-Instruct", "maps/qwen.yaml").is_clean()
+    """
+    options = options or RunOptions()
+    prepared = prepare(
+        model,
+        device_map,
+        machine=machine,
+        main_device=main_device,
+        workload=workload,
+        trust_remote_code=trust_remote_code,
+    )
+    record, reason = _run(prepared, options)
+    runs = (record,) if record is not None else ()
+    return result_of(replace(prepared.subject, runs=runs, not_run=reason))
+
+
+def _run(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | None, str]:
+    """The record of the run, or why there is none."""
+    reason = _cannot_run(prepared)
+    if reason:
+        return None, reason
+    skeleton = prepared.built.skeleton
+    generate = _generates(skeleton.model, options.run)
+    try:
+        inputs = _inputs(prepared, options)
+    except NoExampleInputs as error:
+        return None, f"{error}; give the inputs with --inputs FILE.py:FUNCTION"
+    split = SplitModel(
+        model=skeleton.model,
+        config=skeleton.config,
+        sites=partition(skeleton.model, skeleton.no_split),
+        device_map=prepared.subject.device_map,
+        main_device=prepared.subject.main_device,
+        cards=_cards(prepared),
+    )
+
+    def execute(inputs: ExampleInputs, limit_ops: float) -> RunRecord:
+        record = run_split(
+            split,
+            _for_generate(inputs.kwargs) if generate else inputs.kwargs,
+            described=_described(inputs),
+            generate=generate,
+            fold=not options.full,
+            limit_ops=limit_ops,
+        )
+        return replace(record, notes=(*inputs.notes, *record.notes))
+
+    with _time_limit(options.timeout_s):
+        try:
+            return execute(inputs, MOST_OPS), ""
+        except TooManyOps as reason:
+            request = replace(_request(prepared, options), tokens=FEW_TOKENS)
+            record = execute(_inputs(prepared, replace(options, request=request)), math.inf)
+            note = f"{reason}, so the run had {FEW_TOKENS} tokens and its peak is that of these"
+            return replace(record, notes=(*record.notes, note)), ""
+
+
+def text_tokens(workload: Workload) -> int:
+    """Tokens of the prompt: the context less what is generated."""
+    return max(workload.context_tokens - DECODE_STEPS - 1, FEW_TOKENS)
+
+
+def _request(prepared: Prepared, options: RunOptions) -> InputRequest:
+    if options.request is not None:
+        return options.request
+    workload = prepared.subject.workload
+    request = InputRequest(
+        batch=workload.batch,
+        tokens=text_tokens(workload),
+        images=options.images,
+        padded=workload.batch > 1,
+    )
+    return replace(request, image_size=options.image_size) if options.image_size else request
+
+
+def _cannot_run(prepared: Prepared) -> str:
+    """Why a map cannot be applied at all; empty where it can."""
+    subject = prepared.subject
+    if not prepared.built.skeleton.executable:
+        return "the model's own code is not here"
+    uncovered = [name for name in subject.structure.tensors if subject.device_of(name) is None]
+    if uncovered:
+        return f"{len(uncovered)} tensors are in no entry of the map, {uncovered[0]} among them"
+    unread = [entry.key for entry in subject.given.entries if entry.device is None]
+    if unread:
+        return f"the device of {unread[0]!r} cannot be read"
+    strange = [d for d in subject.devices if not d.startswith("cuda:") and d not in OFFLOAD_DEVICES]
+    if strange:
+        return f"only CUDA devices, cpu and disk are run virtually, and the map names {strange[0]}"
+    return ""
+
+
+def _generates(model: nn.Module, run: str) -> bool:
+    able = hasattr(model, "generate") and getattr(model, "can_generate", lambda: True)()
+    if run == "generate" and not able:
+        raise InputError(f"{type(model).__name__} cannot generate; use --run forward")
+    return able and run != "forward"
+
+
+def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:
+    skeleton = prepared.built.skeleton
+    if options.inputs is not None:
+        return user_inputs(options.inputs, skeleton.model, skeleton.config)
+    request, folder = _request(prepared, options), _folder(prepared.built.source)
+    return example_inputs(skeleton.model, skeleton.config, request, folder=folder)
+
+
+def _folder(source: Any) -> Path | None:
+    """The model's folder, where its processor may be."""
+    return Path(source.location) if source.origin == "folder" and source.location else None
+
+
+def _for_generate(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``generate`` decides for itself is not given to it."""
+    return {k: v for k, v in kwargs.items() if k not in ("use_cache", "logits_to_keep", "labels")}
+
+
+def _described(inputs: ExampleInputs) -> str:
+    shapes = [
+        f"{name} {list(value.shape)}"
+        for name, value in inputs.kwargs.items()
+        if hasattr(value, "shape") and name in ("input_ids", "pixel_values", "input_features")
+    ]
+    content = " and ".join(inputs.modalities) or "values of the user's function"
+    return f"{content} ({', '.join(shapes)})" if shapes else content
+
+
+def _cards(prepared: Prepared) -> tuple[VirtualCard, ...]:
+    """The virtual machine by CUDA index: as the machine says, with a default for cards unknown."""
+    subject = prepared.subject
+    named = {card.device: card for card in subject.machine.cards} if subject.machine else {}
+    used = (*subject.devices, subject.main_device, *named)
+    indices = [int(device.partition(":")[2]) for device in used if device.startswith("cuda:")]
+    return tuple(
+        VirtualCard(name=named[device].name, total_bytes=named[device].capacity_bytes)
+        if (device := f"cuda:{index}") in named
+        else VirtualCard()
+        for index in range(max(indices, default=0) + 1)
+    )
+
+
+@contextmanager
+def _time_limit(seconds: float | None) -> Iterator[None]:
+    """Stop what runs inside after so many seconds; needs the main thread of a Unix process."""
+    if seconds is None:
+        yield
+        return
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        raise InputError("a time limit needs the main thread on Linux or macOS; leave it out")
+
+    def stop(*_: Any) -> None:
+        raise OutOfTime(f"out of time: the run took more than {seconds:g} s; raise --timeout")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

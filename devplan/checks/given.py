@@ -1,0 +1,91 @@
+"""A device map as it was given: what stands where, before anybody judges it.
+
+Devices that cannot be read are kept with the reason, since they are findings and no reason to
+stop: a map with one bad line still deserves to hear about the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from devplan.errors import InputError
+from devplan.findings import MapEntry
+from devplan.mapfile.hf import from_hf_device
+from devplan.types import Machine, Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenEntry:
+    """One line of a map."""
+
+    key: str
+    device: str | None
+    """As devplan writes devices; None where it cannot be read."""
+    written: str
+    """As it stands in the map."""
+    problem: str = ""
+    """Why it cannot be read."""
+    line: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenMap:
+    """A map and what came with it; what a bare map does not say is None."""
+
+    name: str
+    """For people: the file, or ``device_map`` for one that Python handed over."""
+    file: str | None = None
+    entries: tuple[GivenEntry, ...]
+    model: str | None = None
+    """Which model it was made for."""
+    machine: Machine | None = None
+    workload: Workload | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def map_entry(self, entry: GivenEntry) -> MapEntry:
+        """An entry as findings show it."""
+        device = entry.device or entry.written
+        return MapEntry(
+            key=entry.key, device=device, written=entry.written, file=self.file, line=entry.line
+        )
+
+
+def given_entry(key: str, value: Any, line: int | None = None) -> GivenEntry:
+    """One entry from a value of a device map: integer, text or ``torch.device``."""
+    try:
+        device, problem = from_hf_device(value), ""
+    except InputError as error:
+        device, problem = None, str(error).removeprefix("device: ")
+    # [digits in quotes] are no device, and only the quotes tell them from one that is.
+    written = repr(value) if isinstance(value, str) and value.isdecimal() else str(value)
+    return GivenEntry(key=key, device=device, written=written, problem=problem, line=line)
+
+
+def given_map(device_map: Mapping[str, Any], name: str = "device_map") -> GivenMap:
+    """A map that Python handed over.
+
+    Raises
+    ------
+    InputError
+        When it is empty, a name is not text, or no value is a device.
+    """
+    for key in device_map:
+        if not isinstance(key, str):
+            raise InputError(f"{name} holds the name {key!r}, which is no text; write it in quotes")
+    entries = tuple(given_entry(key, value) for key, value in device_map.items())
+    return refuse_no_map(GivenMap(name=name, entries=entries))
+
+
+def refuse_no_map(given: GivenMap) -> GivenMap:
+    """The map itself, if anything in it is a device."""
+    if not given.entries:
+        raise InputError(f"{given.name} holds no entry; a map names modules, such as model: 0")
+    if all(entry.device is None for entry in given.entries):
+        first = given.entries[0]
+        raise InputError(
+            f"{given.name} is no device map: none of its values is a device, the first is "
+            f"{first.key}: {first.written}"
+        )
+    return given

@@ -1,0 +1,96 @@
+"""What a map puts on each device, by part.
+
+A tensor counts once on a device, tied ones in every device that holds one of their names.  The
+cache of a block lies where the block is computed.  What is offloaded comes to the main device
+block by block: room for the largest is needed there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devplan.checks.subject import Subject
+from devplan.types import OFFLOAD_DEVICES
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceLoad:
+    """Bytes on one device."""
+
+    weight_bytes: int = 0
+    buffer_bytes: int = 0
+    cache_bytes: int = 0
+    onload_bytes: int = 0
+    peak_bytes: int = 0
+    """Activations and temporaries at the fullest moment of the runs; 0 without a run."""
+
+    @property
+    def static_bytes(self) -> int:
+        """What is there between two forwards."""
+        return self.weight_bytes + self.buffer_bytes + self.cache_bytes + self.onload_bytes
+
+
+def device_loads(subject: Subject) -> dict[str, DeviceLoad]:
+    """Load of every device of the map that is no offload device."""
+    weights, buffers = tensor_bytes(subject)
+    cache = _cache_bytes(subject)
+    onload = _onload_bytes(subject)
+    peaks = _peak_bytes(subject)
+    devices = [d for d in (*subject.devices, subject.main_device) if d not in OFFLOAD_DEVICES]
+    return {
+        device: DeviceLoad(
+            weight_bytes=weights.get(device, 0),
+            buffer_bytes=buffers.get(device, 0),
+            cache_bytes=cache.get(device, 0),
+            onload_bytes=onload if device == subject.main_device else 0,
+            peak_bytes=peaks.get(device, 0),
+        )
+        for device in dict.fromkeys(devices)
+    }
+
+
+def tensor_bytes(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of parameters and of buffers on every device of the map."""
+    counted: set[tuple[str, str]] = set()
+    weights: dict[str, int] = {}
+    buffers: dict[str, int] = {}
+    for tensor in subject.structure.tensors.values():
+        device = subject.device_of(tensor.name)
+        if device is None or (tensor.first_name, device) in counted:
+            continue
+        counted.add((tensor.first_name, device))
+        total = weights if tensor.is_parameter else buffers
+        total[device] = total.get(device, 0) + tensor.num_bytes
+    return weights, buffers
+
+
+def _cache_bytes(subject: Subject) -> dict[str, int]:
+    cache: dict[str, int] = {}
+    workload = subject.workload
+    for block in subject.structure.graph.blocks:
+        device = subject.execution_device(subject.device_of(block.name))
+        if device is not None and block.cache:
+            size = block.cache_bytes(workload.context_tokens, workload.batch)
+            cache[device] = cache.get(device, 0) + size
+    return cache
+
+
+def _onload_bytes(subject: Subject) -> int:
+    return max(
+        (
+            block.static_bytes
+            for block in subject.structure.graph.blocks
+            if subject.device_of(block.name) in OFFLOAD_DEVICES
+        ),
+        default=0,
+    )
+
+
+def _peak_bytes(subject: Subject) -> dict[str, int]:
+    """What runs needed beyond weights and cache."""
+    peaks: dict[str, int] = {}
+    for run in subject.runs:
+        for peak in run.peaks:
+            beyond = peak.peak_bytes - peak.weight_bytes - peak.cache_bytes
+            peaks[peak.device] = max(peaks.get(peak.device, 0), beyond)
+    return peaks

@@ -1,0 +1,94 @@
+"""The mismatches of the runs, each once, sorted by what went wrong.
+
+One mistake shows in many layers, phases and runs: events with the same op, message and line of
+code are one group.  A group is
+
+* a **cache** group when the line is reached through transformers' cache classes;
+* a **stray** group when an operand is a tensor that no hook moves: a parameter or buffer of a
+  module that is not hooked, or a plain attribute;
+* a plain **mismatch** otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from devplan.checks.subject import Subject
+from devplan.findings import MismatchEvent, OperandFact
+
+# Where transformers keeps every kind of KV cache.
+_CACHE_FILE = "transformers/cache_utils.py"
+
+
+class Kind(Enum):
+    """Why tensors met on different devices."""
+
+    MISMATCH = "mismatch"
+    STRAY = "stray"
+    CACHE = "cache"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MismatchGroup:
+    """One mistake."""
+
+    first: MismatchEvent
+    modules: tuple[str, ...]
+    phases: tuple[str, ...]
+    count: int
+
+
+def groups_of(subject: Subject, kind: Kind) -> tuple[MismatchGroup, ...]:
+    """The mismatches of one kind in all runs, in the order in which they first happened."""
+    events: dict[tuple[str, str, str], list[MismatchEvent]] = {}
+    for run in subject.runs:
+        for event in run.mismatches:
+            if kind_of(event, subject) is kind:
+                place = str(event.source) if event.source else event.module
+                events.setdefault((event.op, event.message, place), []).append(event)
+    return tuple(_group(same) for same in events.values())
+
+
+def _group(events: list[MismatchEvent]) -> MismatchGroup:
+    return MismatchGroup(
+        first=events[0],
+        modules=tuple(dict.fromkeys(event.module for event in events)),
+        phases=tuple(dict.fromkeys(event.phase for event in events)),
+        count=sum(event.count for event in events),
+    )
+
+
+def kind_of(event: MismatchEvent, subject: Subject) -> Kind:
+    """What went wrong in one event."""
+    lines = (*event.stack, *([event.source] if event.source else []))
+    if any(line.file.endswith(_CACHE_FILE) for line in lines):
+        return Kind.CACHE
+    return Kind.STRAY if stray_operand(event, subject) is not None else Kind.MISMATCH
+
+
+def stray_operand(event: MismatchEvent, subject: Subject) -> OperandFact | None:
+    """The operand that no hook moves, if there is one."""
+    for operand in event.operands:
+        if operand.name is None:
+            continue
+        tensor = subject.structure.tensors.get(operand.name)
+        if tensor is None or not subject.is_hooked(tensor.owner):
+            return operand
+    return None
+
+
+def odd_operands(event: MismatchEvent, subject: Subject) -> tuple[OperandFact, ...]:
+    """Operands that are not where the module's code runs; all, where none is there."""
+    home = subject.runs_at(event.module)
+    odd = tuple(operand for operand in event.operands if operand.device != home)
+    return odd or event.operands
+
+
+def mixture(operands: Iterable[OperandFact]) -> str:
+    """``self on cuda:0 and indices[0] on cuda:1``."""
+    by_device: dict[str, list[str]] = {}
+    for operand in operands:
+        by_device.setdefault(operand.device, []).append(operand.name or operand.argument)
+    return " and ".join(f"{', '.join(names)} on {d}" for d, names in by_device.items())

@@ -1,0 +1,193 @@
+"""From a model and a map, in whatever form they were given, to a `Subject`.
+
+    model: MODEL string | transformers config | loaded model -> source, skeleton, structure
+    map:   file | mapping | GivenMap | DeviceMapFile | "auto" -> GivenMap
+
+What the caller states wins over what stands in the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from devplan.checks.given import GivenMap, given_map
+from devplan.checks.inferred import STRATEGIES, inferred_map
+from devplan.checks.live import source_of_config, source_of_model
+from devplan.checks.read_given import read_given
+from devplan.checks.renames import Renames
+from devplan.checks.structure import build_structure
+from devplan.checks.subject import Structure, Subject
+from devplan.checks.which_model import fitting_model
+from devplan.dtypes import dtype_name
+from devplan.errors import InputError
+from devplan.main_device import chosen_by_accelerate
+from devplan.mapfile.hf import from_hf_device
+from devplan.mapfile.versions import installed_versions
+from devplan.skeleton import Skeleton, build_skeleton
+from devplan.sources import ModelSource, resolve
+from devplan.types import CPU, DeviceMapFile, Machine, Workload
+from devplan.workload import WorkloadRequest, resolve_workload
+
+# Skeletons kept for the next map of the same model: a project's maps are mostly of one or two.
+_KEPT_MODELS = 4
+
+# Names that many models share (lm_head, norm) are among a map's few: three quarters of unknown
+# names are another model, or another size of it; below that, every name is a finding of its own.
+LARGEST_UNKNOWN_SHARE = 0.75
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Built:
+    """A model without its weights, and what is known of it."""
+
+    source: ModelSource
+    skeleton: Skeleton
+    structure: Structure
+    workload: Workload
+    """As asked, and what was not asked as the model has it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A subject without runs, and the skeleton that a run needs."""
+
+    subject: Subject
+    built: Built
+
+
+def prepare(
+    model: str | nn.Module | Any,
+    device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFile,
+    *,
+    machine: Machine | None = None,
+    main_device: str | None = None,
+    workload: Workload | WorkloadRequest | None = None,
+    trust_remote_code: bool = False,
+) -> Prepared:
+    """Everything that the rules look at, but the runs.
+
+    Parameters
+    ----------
+    model
+        MODEL as on the command line, a transformers configuration, or a loaded model.
+    device_map
+        A file, a mapping, one of `STRATEGIES`, or what `read_given` or `read_map` gave.
+    machine, main_device, workload
+        None: as the map says; a bare map says nothing.  A request leaves the rest to the model.
+
+    Raises
+    ------
+    InputError
+        When the model cannot be built, the map cannot be read, or belongs to another model.
+    """
+    given = None if _is_strategy(device_map) else as_given(device_map)
+    workload = workload or (given.workload if given else None) or WorkloadRequest()
+    built = build(model, workload, trust_remote_code=trust_remote_code)
+    if given is None:
+        given = inferred_map(str(device_map), built.skeleton, machine)
+    refuse_other_model(given, built)
+    machine = machine or given.machine
+    versions = installed_versions(built.source.library)
+    stated = main_device or (machine.main_device if machine else None)
+    subject = Subject(
+        model=built.source.id,
+        structure=built.structure,
+        given=given,
+        machine=machine,
+        main_device=from_hf_device(stated) if stated else _chosen(given, versions),
+        stated_main=stated is not None,
+        workload=built.workload,
+        installed=versions,
+    )
+    return Prepared(subject=subject, built=built)
+
+
+def _is_strategy(device_map: Any) -> bool:
+    return isinstance(device_map, str) and device_map in STRATEGIES
+
+
+def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFile) -> GivenMap:
+    """A map in any of its forms as it was given."""
+    if isinstance(device_map, GivenMap):
+        return device_map
+    if isinstance(device_map, str | Path):
+        return read_given(device_map)
+    if isinstance(device_map, DeviceMapFile):
+        bare = given_map(device_map.device_map)
+        return GivenMap(
+            name=bare.name,
+            entries=bare.entries,
+            model=device_map.model.id,
+            machine=device_map.machine,
+            workload=device_map.workload,
+            versions=device_map.versions,
+        )
+    return given_map(device_map)
+
+
+def build(
+    model: str | nn.Module | Any, workload: Workload | WorkloadRequest, *, trust_remote_code: bool
+) -> Built:
+    """The skeleton and structure of a model in any of its forms; names are built once."""
+    if isinstance(model, str):
+        return _build_named(model, workload, trust_remote_code)
+    source = source_of_model(model) if isinstance(model, nn.Module) else source_of_config(model)
+    return _built(source, workload)
+
+
+@lru_cache(maxsize=_KEPT_MODELS)
+def _build_named(
+    model: str, workload: Workload | WorkloadRequest, trust_remote_code: bool
+) -> Built:
+    return _built(resolve(model, trust_remote_code=trust_remote_code), workload)
+
+
+def _built(source: ModelSource, workload: Workload | WorkloadRequest) -> Built:
+    skeleton = build_skeleton(source, workload.dtype)
+    if isinstance(workload, WorkloadRequest):
+        workload, _ = resolve_workload(
+            workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
+        )
+    structure = build_structure(skeleton, source, workload)
+    return Built(source=source, skeleton=skeleton, structure=structure, workload=workload)
+
+
+def _chosen(given: GivenMap, versions: Mapping[str, str]) -> str:
+    devices = [entry.device for entry in given.entries if entry.device is not None]
+    return chosen_by_accelerate(devices, versions.get("accelerate", "")) or CPU
+
+
+def refuse_other_model(given: GivenMap, built: Built) -> None:
+    """Refuse a map most of whose names are not in the model, not even under another prefix.
+
+    Raises
+    ------
+    InputError
+        With the model that the map was made for, where it says so or the catalogue knows one.
+    """
+    structure = built.structure
+    renames = Renames(name for name in structure.modules if name)
+    keys = [entry.key for entry in given.entries]
+    unknown = [
+        key
+        for key in keys
+        if key
+        and key not in structure.modules
+        and key not in structure.tensors
+        and not renames.candidates(key)
+    ]
+    if len(unknown) <= LARGEST_UNKNOWN_SHARE * len(keys):
+        return
+    made_for = given.model if given.model != built.source.id else None
+    fits = made_for or fitting_model(keys)
+    hint = f"; it {'was made for' if made_for else 'fits'} {fits}" if fits else ""
+    raise InputError(
+        f"{given.name} is a map for another model: {structure.class_name} of {built.source.id} "
+        f"lacks {len(unknown)} of its {len(keys)} modules, such as {unknown[0]!r}{hint}"
+    )

@@ -1,0 +1,133 @@
+"""A file to a `GivenMap`: devplan's maps, bare device maps in YAML or JSON, and their wrappers.
+
+=============================  ======================================================
+``schema:`` and the rest       a devplan map, read in full by ``devplan.mapfile``
+``device_map:`` or             the mapping below that key; ``model:`` beside it, where
+``hf_device_map:``             it is text, names the model
+a mapping to devices           the map itself
+=============================  ======================================================
+
+JSON is read as the YAML that it is, so that lines are known in both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devplan.checks.given import GivenEntry, GivenMap, given_entry, refuse_no_map
+from devplan.errors import InputError
+from devplan.mapfile import loads_map
+from devplan.mapfile.nodes import compose
+
+_WRAPPERS = ("device_map", "hf_device_map")
+
+
+def read_given(path: str | Path) -> GivenMap:
+    """The map in a file.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or holds no map; one line with file, line and remedy.
+    """
+    name = Path(path).as_posix()
+    return loads_given(_text(Path(path), name), name)
+
+
+def loads_given(text: str, name: str) -> GivenMap:
+    """The map in a text; `name` stands for the file."""
+    # [tabs] JSON may indent with them and YAML may not; none can stand inside a JSON string.
+    node = compose(text.replace("\t", "  ") if text.lstrip()[:1] == "{" else text, name)
+    if not isinstance(node, yaml.MappingNode):
+        line = node.start_mark.line + 1
+        raise InputError(
+            f"{name}:{line}: holds no device map but {_kind(node)}; give a mapping such as model: 0"
+        )
+    sections = {key.value: value for key, value in node.value if _is_text(key)}
+    if "schema" in sections:
+        return _devplan_map(text, name, sections.get("device_map", node))
+    for wrapper in _WRAPPERS:
+        inner = sections.get(wrapper)
+        if isinstance(inner, yaml.MappingNode):
+            model = sections.get("model")
+            stated = model.value if isinstance(model, yaml.ScalarNode) else None
+            return _bare_map(inner, name, stated)
+    return _bare_map(node, name, None)
+
+
+def _text(path: Path, name: str) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot read the map {name}: {reason}; check the path") from None
+
+
+def _devplan_map(text: str, name: str, node: yaml.Node) -> GivenMap:
+    content = loads_map(text, name)
+    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
+    return GivenMap(
+        name=name,
+        file=name,
+        entries=tuple(
+            given_entry(key, device, lines.get(key)) for key, device in content.device_map.items()
+        ),
+        model=content.model.id,
+        machine=content.machine,
+        workload=content.workload,
+        versions=content.versions,
+    )
+
+
+def _bare_map(node: yaml.MappingNode, name: str, model: str | None) -> GivenMap:
+    entries: dict[str, GivenEntry] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        key = _key(key_node, name, line)
+        if key in entries:
+            raise InputError(
+                f"{name}:{line}: {key!r} stands in the map twice, first on line "
+                f"{entries[key].line}; remove one"
+            )
+        entries[key] = given_entry(key, _value(value_node), line)
+    given = GivenMap(name=name, file=name, entries=tuple(entries.values()), model=model)
+    return refuse_no_map(given)
+
+
+def _key(node: yaml.Node, name: str, line: int) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return node.value
+    raise InputError(f"{name}:{line}: a name in the map is {_kind(node)}; write it as text")
+
+
+def _value(node: yaml.Node) -> Any:
+    """An integer, a text, or the text of what is neither."""
+    if not isinstance(node, yaml.ScalarNode):
+        return _kind(node)
+    if node.tag.endswith(":int"):
+        return _whole(node.value)
+    return node.value
+
+
+def _whole(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:  # 0x1 and 1_0 are integers for YAML alone
+        return text
+
+
+def _is_text(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode)
+
+
+def _kind(node: yaml.Node) -> str:
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    return "a mapping" if isinstance(node, yaml.MappingNode) else f"the value {node.value!r}"

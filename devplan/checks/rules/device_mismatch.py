@@ -1,0 +1,89 @@
+"""Op that receives tensors from two devices.
+
+What it does:
+    Reports every op of the virtual run that received tensors from devices which PyTorch does not
+    let it mix, once for each line of code, with PyTorch's own message.
+
+Why it breaks:
+    The model raises this error in production, at the first forward that takes this way. accelerate
+    moves the inputs of modules; tensors that meet between modules, or inside one that the map
+    splits, nobody moves.
+
+Example:
+    Qwen2-VL in transformers 4.48, image and text
+
+    device_map:
+      visual: 0
+      model: 1          # the masks follow the embeddings to cuda:1, the ids stay on cuda:0
+      lm_head: 1
+
+Use instead:
+    device_map:
+      visual: 0
+      model: 1
+      model.embed_tokens: 0
+      lm_head: 1
+
+Limits:
+    Only what the run reached is known; DP902 names the rest. After a mismatch the run goes on with
+    the tensor moved, as a person would repair it, so that later findings assume that repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.checks.mismatches import Kind, MismatchGroup, groups_of, mixture, odd_operands
+from devplan.checks.places import counted, listed, shown
+from devplan.checks.remedies import entries_that_meet
+from devplan.checks.subject import Subject
+from devplan.findings import Diagnostic, MapEntry, Severity
+
+SEVERITY = Severity.ERROR
+
+
+def check(subject: Subject) -> Iterator[Diagnostic]:
+    for group in groups_of(subject, Kind.MISMATCH):
+        yield _finding(subject, group)
+
+
+def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
+    event = group.first
+    changed = entries_that_meet(event, subject)
+    others = len(group.modules) - 1
+    more = f" and {counted(others, 'other module')}" if others else ""
+    return Diagnostic(
+        code="DP301",
+        severity=SEVERITY,
+        message=f"{event.op} in {shown(event.module)}{more} mixes {mixture(event.operands)} "
+        f"({listed(group.phases)})",
+        module=event.module,
+        op=event.op,
+        source=event.source,
+        tensors=event.operands,
+        entry=_entry(subject, group, changed),
+        pytorch_message=event.message,
+        remedy=_remedy(subject, group, bool(changed)),
+        changed_entries=changed,
+        count=group.count,
+    )
+
+
+def _entry(subject: Subject, group: MismatchGroup, changed) -> MapEntry | None:
+    """The entry that put the odd tensor where it is."""
+    event = group.first
+    named = [o.name for o in odd_operands(event, subject) if o.name in subject.structure.tensors]
+    for name in (*named, *changed, event.module):
+        entry = subject.entry_of(name)
+        if entry is not None:
+            return entry
+    odd = {operand.device for operand in odd_operands(event, subject)}
+    entries = (e for e in subject.entries.values() if e.device in odd)
+    return next((subject.given.map_entry(entry) for entry in entries), None)
+
+
+def _remedy(subject: Subject, group: MismatchGroup, by_map: bool) -> str:
+    event = group.first
+    odd = odd_operands(event, subject)[0]
+    code = f"move {odd.argument} to the device of the others in that line of code"
+    return f"change the map, or {code}" if by_map else f"no entry repairs it; {code}"

@@ -1,0 +1,39 @@
+"""Map that was only read, not run.
+
+What it does:
+    Says that the model's code was not run with this map, and why.
+
+Why it breaks:
+    Names, sizes and structure were checked; whether an op mixes devices was not. Most bugs of split
+    models are of that kind.
+
+Example:
+    devplan check map.yaml      # of a model whose own code is not there
+
+Use instead:
+    `--trust-remote-code` where the model's code comes with it; an installed release that has the
+    class.
+
+Limits:
+    None: this is a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.checks.subject import Subject
+from devplan.findings import Diagnostic, Severity
+
+SEVERITY = Severity.NOTE
+
+
+def check(subject: Subject) -> Iterator[Diagnostic]:
+    if subject.runs:
+        return
+    yield Diagnostic(
+        code="DP901",
+        severity=SEVERITY,
+        message=f"nothing was run: {subject.not_run or 'the check looked at the structure alone'}",
+        remedy="the absence of DP3 findings says nothing",
+    )

@@ -1,0 +1,56 @@
+"""Split of a layer that nobody declared.
+
+What it does:
+    Looks for layers of a stack (elements of a ModuleList, or of a Sequential of equals) whose parts
+    the map puts on different devices, where the class declares no _no_split_modules that cover
+    them.
+
+Why it breaks:
+    A layer adds its input to the output of its parts (a residual connection), in code that no hook
+    watches. Many classes declare nothing (biogpt, blenderbot-small, cpmant), so that accelerate
+    splits them without a word.
+
+Example:
+    device_map:
+      biogpt.layers.3.self_attn: 0
+      biogpt.layers.3.fc1: 1
+      biogpt.layers.3.fc2: 1
+
+Use instead:
+    device_map:
+      biogpt.layers.3: 1
+
+Limits:
+    Read off the module tree: a warning. Whether it breaks, the virtual run says (DP301).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.checks.remedies import joined
+from devplan.checks.subject import Subject
+from devplan.findings import Diagnostic, Severity
+from devplan.names import is_inside, prefixes
+
+SEVERITY = Severity.WARNING
+
+
+def check(subject: Subject) -> Iterator[Diagnostic]:
+    declared = set(subject.structure.whole_modules)
+    for block in subject.structure.graph.blocks:
+        devices = subject.devices_inside(block.name)
+        if block.stack is None or len(devices) < 2 or declared.intersection(prefixes(block.name)):
+            continue
+        changed = joined(subject, block.name)
+        inside = [key for key in subject.entries if is_inside(key, block.name)]
+        yield Diagnostic(
+            code="DP202",
+            severity=SEVERITY,
+            message=f"{block.name} is split over {', '.join(sorted(devices))}; it is a layer of "
+            f"{block.stack}, and a {block.class_name} probably adds its input to its output",
+            module=block.name,
+            entry=subject.entry_of(next(iter(changed), inside[0] if inside else block.name)),
+            remedy=f"put all of {block.name} on one device",
+            changed_entries=changed,
+        )

@@ -1,0 +1,71 @@
+"""Tensor that no hook moves.
+
+What it does:
+    Reports mismatches of the virtual run in which an operand is a parameter or buffer of a module
+    without a hook, or a plain attribute that is neither.
+
+Why it breaks:
+    accelerate moves the inputs and the weights of modules that an entry names. A bare parameter of
+    a module around them stays where its entry put it, a plain tensor attribute where it was made;
+    the op finds it on another device than its partner.
+
+Example:
+    device_map:
+      model.image_newline: 1
+      model.vision_tower: 0
+      model.multi_modal_projector: 0
+      model.language_model: 1
+      lm_head: 0
+
+Use instead:
+    device_map:
+      model.image_newline: 0        # where the image features are
+      ...
+
+Limits:
+    Plain attributes are known only where the run could name them. Moving the tensor helps when all
+    its partners are on one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.checks.mismatches import Kind, MismatchGroup, groups_of, mixture, stray_operand
+from devplan.checks.places import shown
+from devplan.checks.subject import Subject
+from devplan.findings import Diagnostic, Severity
+
+SEVERITY = Severity.ERROR
+
+
+def check(subject: Subject) -> Iterator[Diagnostic]:
+    for group in groups_of(subject, Kind.STRAY):
+        yield _finding(subject, group)
+
+
+def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
+    event = group.first
+    stray = stray_operand(event, subject)
+    assert stray is not None and stray.name is not None
+    partners = {operand.device for operand in event.operands} - {stray.device}
+    is_placed = stray.name in subject.structure.tensors
+    changed = {stray.name: min(partners)} if is_placed and len(partners) == 1 else {}
+    kind = "no hook moves it" if is_placed else "it is a plain attribute, and no hook moves it"
+    return Diagnostic(
+        code="DP303",
+        severity=SEVERITY,
+        message=f"{event.op} in {shown(event.module)} mixes {mixture(event.operands)}: "
+        f"{stray.name} stays on {stray.device}, {kind}",
+        module=event.module,
+        op=event.op,
+        source=event.source,
+        tensors=event.operands,
+        entry=subject.entry_of(stray.name),
+        pytorch_message=event.message,
+        remedy="give the tensor an entry with the device of its partners"
+        if changed
+        else "register it as a buffer of the module that uses it, or move it in that line of code",
+        changed_entries=changed,
+        count=group.count,
+    )

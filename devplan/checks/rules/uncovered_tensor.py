@@ -1,0 +1,93 @@
+"""Parameter or buffer that no entry covers.
+
+What it does:
+    Looks for parameters and buffers that no entry of the map governs.
+
+Why it breaks:
+    accelerate refuses such a map before anything runs: "The device_map provided does not give any
+    device for the following parameters". Buffers that are not saved with the model (the
+    frequencies of rotary embeddings) escape that refusal: they stay on the CPU, no hook moves the
+    inputs of their module, and the first op may mix devices. These are a warning.
+
+Example:
+    device_map:
+      model.embed_tokens: 0
+      model.layers: 1
+      # model.norm and lm_head are missing
+
+Use instead:
+    device_map:
+      model.embed_tokens: 0
+      model.layers: 1
+      model.norm: 0
+      lm_head: 0
+
+Limits:
+    A parameter that the loading code creates later (an adapter, a scale of a quantized linear) is
+    not in the skeleton and is not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.checks.places import counted, listed
+from devplan.checks.renames import Renames
+from devplan.checks.subject import Subject, TensorFact
+from devplan.findings import Diagnostic, Severity
+from devplan.mapfile.entries import covering_modules
+from devplan.names import is_inside
+from devplan.units import format_bytes
+
+SEVERITY = Severity.ERROR
+
+
+def check(subject: Subject) -> Iterator[Diagnostic]:
+    tensors = subject.structure.tensors.values()
+    uncovered = [tensor for tensor in tensors if subject.device_of(tensor.name) is None]
+    saved = [tensor for tensor in uncovered if tensor.persistent]
+    unsaved = [tensor for tensor in uncovered if not tensor.persistent]
+    if saved:
+        yield _finding(subject, saved, Severity.ERROR, "accelerate refuses the map")
+    if unsaved:
+        why = "they stay on the CPU, and no hook moves the inputs of their modules"
+        yield _finding(subject, unsaved, Severity.WARNING, why)
+
+
+def _finding(
+    subject: Subject, tensors: list[TensorFact], severity: Severity, why: str
+) -> Diagnostic:
+    modules = covering_modules([t.name for t in tensors], subject.structure.tensors)
+    kind = "parameter" if any(t.is_parameter for t in tensors) else "buffer"
+    size = format_bytes(sum(t.num_bytes for t in tensors if t.name == t.first_name))
+    renamed = _renamed(subject)
+    missing = [m for m in modules if not any(is_inside(m, new) for new in renamed)]
+    changed = {module: _neighbour_device(subject, module) for module in missing}
+    return Diagnostic(
+        code="DP001",
+        severity=severity,
+        message=f"no entry covers {counted(len(tensors), kind)} of {size}, in {listed(modules)}: "
+        f"{why}",
+        module=modules[0],
+        remedy=f"add an entry for {listed(missing)}"
+        if missing
+        else "rename the entries that have other names now (DP002)",
+        changed_entries=changed,
+    )
+
+
+def _renamed(subject: Subject) -> list[str]:
+    """Modules that unknown entries of the map were meant for."""
+    renames = Renames(name for name in subject.structure.modules if name)
+    unknown = [key for key in subject.entries if not subject.is_known(key)]
+    return [new for key in unknown for new in renames.candidates(key)[:1]]
+
+
+def _neighbour_device(subject: Subject, module: str) -> str:
+    """The device of the layer before in the same stack, else the main device."""
+    parent, _, last = module.rpartition(".")
+    if last.isdecimal() and last != "0":
+        before = subject.device_of(f"{parent}.{int(last) - 1}")
+        if before is not None:
+            return before
+    return subject.main_device

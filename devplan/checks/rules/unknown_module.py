@@ -1,0 +1,89 @@
+"""Entry for a module that the model does not have.
+
+What it does:
+    Looks for entries that name no module and no tensor of the model, and for what they were meant
+    to name: transformers moves modules from release to release.
+
+Why it breaks:
+    The entry places nothing. accelerate only warns; what it was meant for goes where another entry
+    puts it, or has no device at all. It is an error when the module that was meant is not where the
+    entry says, and a warning when nothing was lost.
+
+Example:
+    device_map:
+      visual: 0       # transformers 4.45 to 4.51
+      model: 1
+      lm_head: 1
+
+Use instead:
+    device_map:
+      model.visual: 0                # since 4.52
+      model.language_model: 1
+      lm_head: 1
+
+Limits:
+    Candidates are found by the parts of the names alone. A module whose last part was renamed
+    (h to layers) gets the nearest spelling, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.checks.places import counted, listed
+from devplan.checks.renames import Renames, moved_prefix
+from devplan.checks.subject import Subject
+from devplan.errors import nearest
+from devplan.findings import Diagnostic, Severity
+
+SEVERITY = Severity.ERROR
+
+
+def check(subject: Subject) -> Iterator[Diagnostic]:
+    renames = Renames(name for name in subject.structure.modules if name)
+    moved: dict[tuple[str, str], dict[str, str]] = {}
+    for key in subject.entries:
+        if subject.is_known(key):
+            continue
+        candidates = renames.candidates(key)
+        if len(candidates) == 1:
+            moved.setdefault(moved_prefix(key, candidates[0]), {})[key] = candidates[0]
+        else:
+            yield _unknown(subject, key, candidates)
+    for new_names in moved.values():
+        yield _renamed(subject, new_names)
+
+
+def _renamed(subject: Subject, new_names: dict[str, str]) -> Diagnostic:
+    old = next(iter(new_names))
+    changed = {new: subject.device_map[old] for old, new in new_names.items()}
+    lost = [new for new, device in changed.items() if subject.device_of(new) != device]
+    more = f" ({counted(len(new_names) - 1, 'other entry')} alike)" if len(new_names) > 1 else ""
+    return Diagnostic(
+        code="DP002",
+        severity=Severity.ERROR if lost else Severity.WARNING,
+        message=f"the model has no module {old!r}{more}; "
+        f"{subject.structure.class_name} calls it {new_names[old]!r}",
+        module=old,
+        entry=subject.given.map_entry(subject.entries[old]),
+        remedy="rename the entry" if not more else "rename the entries",
+        changed_entries=changed,
+        dropped_entries=tuple(new_names),
+        count=len(new_names),
+    )
+
+
+def _unknown(subject: Subject, key: str, candidates: tuple[str, ...]) -> Diagnostic:
+    if candidates:
+        near = f"; {listed(candidates)} have such names"
+    else:
+        near = nearest(key, subject.structure.modules)
+    return Diagnostic(
+        code="DP002",
+        severity=Severity.ERROR if candidates or near else Severity.WARNING,
+        message=f"the model has no module {key!r}{near}",
+        module=key,
+        entry=subject.given.map_entry(subject.entries[key]),
+        remedy="correct the name or remove the entry",
+        dropped_entries=() if near else (key,),
+    )

@@ -1,0 +1,47 @@
+"""The check without a virtual run: names, devices, memory, structure, environment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from devplan.checks.prepare import prepare
+from devplan.checks.run import result_of
+from devplan.findings import CheckResult
+from devplan.types import Machine, Workload
+from devplan.workload import WorkloadRequest
+
+
+def check_structure(
+    model: Any,
+    device_map: Any,
+    *,
+    machine: Machine | None = None,
+    main_device: str | None = None,
+    workload: Workload | WorkloadRequest | None = None,
+    trust_remote_code: bool = False,
+    why: str = "",
+) -> CheckResult:
+    """What can be said of a map without running the model; DP901 says that nothing ran.
+
+    Parameters
+    ----------
+    model, device_map, machine, main_device, workload, trust_remote_code
+        As `devplan.checks.prepare.prepare` takes them.
+    why
+        Why nothing is run, for people.
+
+    Raises
+    ------
+    InputError
+        As `devplan.checks.prepare.prepare`.
+    """
+    prepared = prepare(
+        model,
+        device_map,
+        machine=machine,
+        main_device=main_device,
+        workload=workload,
+        trust_remote_code=trust_remote_code,
+    )
+    return result_of(replace(prepared.subject, not_run=why))

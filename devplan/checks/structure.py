@@ -1,0 +1,93 @@
+"""From a skeleton to what the rules know of a model.
+
+Every name counts, aliases too: T5's ``shared`` is also ``encoder.embed_tokens``, and a map may use
+either.  Two parameters are *tied* when different modules hold the same tensor; a module that is
+reached by two names holds its own tensor once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from devplan.checks.subject import Structure, TensorFact
+from devplan.graph import build_graph
+from devplan.profile import profile_skeleton
+from devplan.profile.parameters import parameter_bytes
+from devplan.skeleton import Skeleton
+from devplan.sources import ModelSource
+from devplan.types import Workload
+
+
+def build_structure(skeleton: Skeleton, source: ModelSource, workload: Workload) -> Structure:
+    """Everything that the rules ask of a model's structure.
+
+    Parameters
+    ----------
+    skeleton
+        The model on the meta device.
+    source
+        Says how the checkpoint is quantized.
+    workload
+        Its context and cache dtype decide what the cache is measured at.
+    """
+    profile = profile_skeleton(skeleton, source, workload)
+    sizes = parameter_bytes(
+        skeleton.model,
+        dtype=skeleton.dtype,
+        quantization_config=(source.config or {}).get("quantization_config"),
+        stored=source.stored,
+    )
+    named = dict(_named_modules(skeleton.model, ""))
+    tensors, tied = _tensors(named, sizes.exceptions)
+    return Structure(
+        class_name=skeleton.class_name,
+        modules={name: type(module).__name__ for name, module in named.items()},
+        tensors=tensors,
+        tied=tied,
+        no_split=skeleton.no_split,
+        graph=build_graph(profile),
+        notes=(*source.notes, *skeleton.notes, *profile.notes),
+    )
+
+
+def _named_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    """Every module under every one of its names."""
+    yield name, module
+    for child_name, child in module._modules.items():
+        if child is not None:
+            yield from _named_modules(child, f"{name}.{child_name}" if name else child_name)
+
+
+def _tensors(
+    modules: dict[str, nn.Module], sizes: dict[str, int]
+) -> tuple[dict[str, TensorFact], tuple[tuple[str, ...], ...]]:
+    facts: dict[str, TensorFact] = {}
+    first_names: dict[int, str] = {}
+    holders: dict[int, dict[int, str]] = {}
+    for owner, module in modules.items():
+        for short_name, tensor, is_parameter in _own_tensors(module):
+            name = f"{owner}.{short_name}" if owner else short_name
+            first = first_names.setdefault(id(tensor), name)
+            holders.setdefault(id(tensor), {}).setdefault(id(module), name)
+            facts[name] = TensorFact(
+                name=name,
+                owner=owner,
+                num_bytes=sizes.get(first, tensor.numel() * tensor.element_size()),
+                is_parameter=is_parameter,
+                persistent=short_name not in module._non_persistent_buffers_set,
+                first_name=first,
+            )
+    tied = (tuple(names.values()) for names in holders.values() if len(names) > 1)
+    return facts, tuple(tied)
+
+
+def _own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            yield name, parameter, True
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            yield name, buffer, False

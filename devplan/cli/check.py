@@ -1,0 +1,250 @@
+"""``devplan check``: whether a device map will run, and what it costs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devplan.cli.progress import progress_on_stderr
+
+if TYPE_CHECKING:
+    from devplan.checks.given import GivenMap
+    from devplan.cli.check_options import AskedCheck, CheckTyped
+    from devplan.findings import CheckResult
+    from devplan.settings import Settings
+
+FINDINGS = 1
+COULD_NOT_RUN = 2
+
+
+def check_command(
+    maps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MAP]...",
+            help="Map files: devplan's own, or a device_map in YAML or JSON (hf_device_map).",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="As for suggest. Default: as the map says."),
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option("--gpus", metavar="CARDS", help="As for suggest. Default: as the map says."),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", metavar="SIZES", help="Sizes of cards given by index."),
+    ] = None,
+    main: Annotated[
+        str | None,
+        typer.Option("--main", metavar="DEVICE", help="Where inputs enter, such as cuda:1."),
+    ] = None,
+    reserve: Annotated[
+        str | None, typer.Option("--reserve", metavar="SIZE", help="Kept free on each card.")
+    ] = None,
+    offload: Annotated[
+        list[str] | None,
+        typer.Option("--offload", metavar="TIER[=SIZE]", help="Offload that is meant. Repeat."),
+    ] = None,
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run", metavar="auto|generate|forward", help="What is run. Default: as the model can."
+        ),
+    ] = "auto",
+    batch: Annotated[int | None, typer.Option("--batch", help="Sequences at a time.")] = None,
+    context: Annotated[
+        int | None, typer.Option("--context", help="Tokens held per sequence.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", help="Images of a sequence; 0: none.")
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option("--image-size", metavar="HxW", help="In pixels, such as 448x672.")
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--inputs", metavar="FILE.py:FUNCTION", help="Your own function that makes the inputs."
+        ),
+    ] = None,
+    device_map: Annotated[
+        str | None,
+        typer.Option(
+            "--device-map",
+            metavar="auto|balanced|balanced_low_0|sequential",
+            help="Check what accelerate would choose, instead of a file.",
+        ),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="text|json|sarif|github|junit", help="Of the report.")
+    ] = "text",
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the report to a file."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Take warnings as errors.")] = False,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", metavar="CODE=REASON", help="Accept a rule's findings. Repeat."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="FILE", help="Accept the findings that stand there."),
+    ] = None,
+    write_baseline: Annotated[
+        bool, typer.Option("--write-baseline", help="Write what is found to --baseline.")
+    ] = False,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="For the run of each map.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Run every layer, also where layers are alike.")
+    ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
+    ] = False,
+) -> int:
+    """Check device maps: names, memory, structure, and what the model's code does when split.
+
+    \b
+    devplan check maps/qwen2.5-vl-7b__24+12gib.yaml
+    devplan check hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
+    """
+    from devplan.checks.baseline import apply_baseline, read_baseline
+    from devplan.checks.ignoring import ignore_codes
+    from devplan.checks.run import strictly
+    from devplan.cli.check_options import CheckTyped, read_check_options
+    from devplan.errors import InputError
+    from devplan.report.findings import known_format
+    from devplan.settings import load_settings
+
+    typed = CheckTyped(
+        maps=maps or (),
+        model=model,
+        gpus=gpus,
+        memory=memory,
+        main=main,
+        reserve=reserve,
+        offload=offload or (),
+        run=run,
+        batch=batch,
+        context=context,
+        images=images,
+        image_size=image_size,
+        inputs=inputs,
+        device_map=device_map,
+        ignore=ignore or (),
+        timeout_s=timeout_s,
+        full=full,
+        trust_remote_code=trust_remote_code,
+    )
+    known_format(form)
+    if write_baseline and baseline is None:
+        raise InputError("--write-baseline needs the file: --baseline FILE")
+    known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
+    settings = load_settings(Path.cwd())
+    asked = read_check_options(typed, settings)
+    results, refused = _check_all(typed, asked, settings)
+    results = [ignore_codes(result, asked.ignores) for result in results]
+    if write_baseline:
+        _write_baseline(results, Path(baseline))
+        return COULD_NOT_RUN if refused else 0
+    if baseline:
+        results = [apply_baseline(result, known, Path(baseline).parent) for result in results]
+    if strict:
+        results = [strictly(result) for result in results]
+    _show(results, form, output)
+    if refused:
+        return COULD_NOT_RUN
+    return 0 if all(result.is_clean() for result in results) else FINDINGS
+
+
+def _check_all(
+    typed: CheckTyped, asked: AskedCheck, settings: Settings
+) -> tuple[list[CheckResult], int]:
+    """The results of all maps that could be checked, and how many could not."""
+    from devplan.checks.read_given import read_given
+    from devplan.errors import InputError
+
+    results, refused = [], 0
+    with progress_on_stderr() as progress:
+        for name in typed.maps or (None,):
+            try:
+                progress(f"checking {name or typed.device_map}")
+                given = read_given(name) if name else None
+                results.append(_check_one(given, typed, asked, settings))
+            except InputError as error:
+                if len(typed.maps) < 2:
+                    raise
+                # One file that is no map must not hide the findings of the others.
+                print(f"devplan: {error}", file=sys.stderr)
+                refused += 1
+    return results, refused
+
+
+def _check_one(
+    given: GivenMap | None, typed: CheckTyped, asked: AskedCheck, settings: Settings
+) -> CheckResult:
+    from devplan.check import RunOptions, check
+    from devplan.cli.check_options import machine_of, main_device_of, model_of, workload_of
+
+    return check(
+        model_of(typed, given, settings),
+        given or typed.device_map,
+        machine=machine_of(typed, given, settings),
+        main_device=main_device_of(typed),
+        workload=workload_of(typed, given, settings),
+        options=RunOptions(
+            run=asked.run,
+            images=asked.images,
+            image_size=asked.image_size,
+            inputs=asked.inputs,
+            full=asked.full,
+            timeout_s=asked.timeout_s,
+        ),
+        trust_remote_code=asked.trust_remote_code,
+    )
+
+
+def _write_baseline(results: list[CheckResult], path: Path) -> None:
+    from devplan.checks.baseline import baseline_text
+
+    number = sum(len(result.errors) + len(result.warnings) for result in results)
+    write_text(path, baseline_text(results, path.parent))
+    print(f"wrote {path} with {number} finding{'' if number == 1 else 's'}")
+
+
+def _show(results: list[CheckResult], form: str, output: str | None) -> None:
+    from devplan.report import Terminal, terminal_of
+    from devplan.report.findings import check_report
+
+    if output is None:
+        print(check_report(results, form, terminal_of(sys.stdout)), end="")
+        return
+    write_text(Path(output), check_report(results, form, Terminal()))
+    if form != "text":  # people who follow the log of a CI run see the findings too
+        print(check_report(results, "text", terminal_of(sys.stdout)), end="")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report.
+
+    Raises
+    ------
+    InputError
+        When that cannot be done.
+    """
+    from devplan.errors import InputError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; check the path") from None

@@ -1,0 +1,207 @@
+"""What ``devplan check`` was asked for: typed options, then the map, then the project's settings.
+
+A typed option wins over what stands in the map; the settings of the project speak only where the
+map says nothing, since a map that was made for a machine is checked for that machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from devplan.checks.given import GivenMap
+from devplan.checks.ignoring import checked_ignores, parse_ignores
+from devplan.checks.inferred import STRATEGIES
+from devplan.cli.options import LARGEST_BATCH, LARGEST_CONTEXT
+from devplan.errors import InputError, nearest
+from devplan.machine import parse_gpus
+from devplan.machine.offload import read_tiers
+from devplan.mapfile.hf import from_hf_device
+from devplan.settings import Settings
+from devplan.types import Machine, Workload
+from devplan.workload import DEFAULT_BATCH, WorkloadRequest
+
+RUNS = ("auto", "generate", "forward")
+_SIZE = re.compile(r"([1-9][0-9]{0,4})\s*[x×]\s*([1-9][0-9]{0,4})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckTyped:
+    """The options of ``devplan check`` as typed; None where they were not."""
+
+    maps: Sequence[str] = ()
+    model: str | None = None
+    gpus: str | None = None
+    memory: str | None = None
+    main: str | None = None
+    reserve: str | None = None
+    offload: Sequence[str] = ()
+    run: str = "auto"
+    batch: int | None = None
+    context: int | None = None
+    images: int | None = None
+    image_size: str | None = None
+    inputs: str | None = None
+    device_map: str | None = None
+    ignore: Sequence[str] = ()
+    timeout_s: float | None = None
+    full: bool = False
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedCheck:
+    """What is to be checked, apart from the maps themselves."""
+
+    run: str
+    images: int | None
+    image_size: tuple[int, int] | None
+    """Height and width in pixels."""
+    inputs: str | None
+    """``file.py:function`` that makes the inputs."""
+    timeout_s: float | None
+    full: bool
+    trust_remote_code: bool
+    ignores: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
+    """What holds for all maps of the call.
+
+    Raises
+    ------
+    InputError
+        For values that cannot be.
+    """
+    if typed.run not in RUNS:
+        near = nearest(typed.run, RUNS)
+        raise InputError(f"--run {typed.run!r} is none of {', '.join(RUNS)}{near}")
+    _refuse_no_map(typed)
+    if typed.timeout_s is not None and typed.timeout_s <= 0:
+        raise InputError(f"--timeout {typed.timeout_s:g}: give seconds above 0")
+    if typed.images is not None and typed.images < 0:
+        raise InputError(f"--images {typed.images}: give a number of images, 0 for none")
+    ignores = checked_ignores(settings.ignore or {}, settings.where("ignore"))
+    return AskedCheck(
+        run=typed.run,
+        images=typed.images,
+        image_size=_image_size(typed.image_size),
+        inputs=typed.inputs,
+        timeout_s=typed.timeout_s,
+        full=typed.full,
+        trust_remote_code=typed.trust_remote_code,
+        ignores={**ignores, **parse_ignores(typed.ignore)},
+    )
+
+
+def _refuse_no_map(typed: CheckTyped) -> None:
+    if typed.device_map is not None and typed.device_map not in STRATEGIES:
+        raise InputError(
+            f"--device-map {typed.device_map!r} is none of {', '.join(STRATEGIES)}"
+            f"{nearest(typed.device_map, STRATEGIES)}; a map in a file is named without an option"
+        )
+    if typed.device_map and typed.maps:
+        raise InputError(
+            f"both {typed.maps[0]} and --device-map {typed.device_map} were given; keep one"
+        )
+    if not typed.maps and not typed.device_map:
+        raise InputError(
+            "no map: name files (devplan check maps/*.yaml), or give --device-map auto"
+        )
+
+
+def _image_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"--image-size {text!r}: write height and width, such as 448x672")
+    return int(match[1]), int(match[2])
+
+
+def model_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> str:
+    """Which model a map is for.
+
+    Raises
+    ------
+    InputError
+        When nobody says it.
+    """
+    model = typed.model or (given.model if given else None) or settings.model
+    if model is None:
+        name = given.name if given else f"--device-map {typed.device_map}"
+        raise InputError(f"{name} does not say which model it is for; give --model")
+    return model
+
+
+def machine_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> Machine | None:
+    """The machine that a map is checked for; None where nobody says it."""
+    if typed.gpus:
+        return parse_gpus(
+            typed.gpus,
+            memory=typed.memory,
+            reserve=typed.reserve,
+            main=typed.main,
+            offload=tuple(typed.offload),
+        )
+    for option, value in (("--memory", typed.memory), ("--reserve", typed.reserve)):
+        if value is not None:
+            raise InputError(f"{option} describes cards; give them with --gpus")
+    machine = (given.machine if given else None) or _settings_machine(settings)
+    if typed.offload:
+        if machine is None:
+            raise InputError("--offload belongs to a machine; give its cards with --gpus")
+        machine = replace(machine, tiers=read_tiers(tuple(typed.offload)))
+    return machine
+
+
+def _settings_machine(settings: Settings) -> Machine | None:
+    if settings.gpus is None:
+        return None
+    return parse_gpus(
+        settings.gpus,
+        memory=settings.memory,
+        reserve=settings.reserve,
+        main=settings.main,
+        offload=settings.offload or (),
+    )
+
+
+def main_device_of(typed: CheckTyped) -> str | None:
+    """The main device as typed."""
+    if typed.main is None:
+        return None
+    value = int(typed.main) if typed.main.isdecimal() else typed.main
+    return from_hf_device(value, where="--main")
+
+
+def workload_of(
+    typed: CheckTyped, given: GivenMap | None, settings: Settings
+) -> Workload | WorkloadRequest:
+    """Batch, context and dtypes that a map is checked at; what nobody says is left to the model.
+
+    Raises
+    ------
+    InputError
+        For numbers that cannot be.
+    """
+    limits = (
+        ("--batch", typed.batch, LARGEST_BATCH),
+        ("--context", typed.context, LARGEST_CONTEXT),
+    )
+    for option, value, most in limits:
+        if value is not None and not 1 <= value <= most:
+            raise InputError(f"{option} {value}: give a whole number from 1 to {most:,}")
+    if given is not None and given.workload is not None:
+        return replace(
+            given.workload,
+            batch=typed.batch or given.workload.batch,
+            context_tokens=typed.context or given.workload.context_tokens,
+        )
+    return WorkloadRequest(
+        batch=typed.batch or settings.batch or DEFAULT_BATCH,
+        context_tokens=typed.context or settings.context,
+        dtype=settings.dtype,
+        kv_dtype=settings.kv_dtype,
+    )

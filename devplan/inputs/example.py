@@ -1,0 +1,82 @@
+"""Example inputs for any model: from its folder's processor, else from what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from devplan.inputs.facts import Facts
+from devplan.inputs.from_config import inputs_from_config
+from devplan.inputs.processor import NoProcessor, inputs_from_folder
+from devplan.inputs.request import ExampleInputs, InputRequest
+from devplan.virtual.inputs import NoExampleInputs
+
+
+def example_inputs(
+    model: nn.Module, config: Any, request: InputRequest, *, folder: Path | None = None
+) -> ExampleInputs:
+    """Arguments for ``forward`` and ``generate`` of a skeleton.
+
+    Parameters
+    ----------
+    model
+        On the meta device; it is run virtually to count features, and left as it was.
+    config
+        Its configuration.
+    request
+        What the example should contain.
+    folder
+        Of the model, where it is on this machine; only its files are read.
+
+    Raises
+    ------
+    NoExampleInputs
+        When an argument that the model requires cannot be made.
+    """
+    facts = Facts(model, config, request)
+    notes: tuple[str, ...] = ()
+    if folder is not None:
+        try:
+            return _complete(facts, inputs_from_folder(facts, folder))
+        except NoProcessor as reason:
+            notes = (f"inputs were made from the configuration: {reason}",)
+    made = inputs_from_config(facts)
+    made = replace(made, notes=(*notes, *made.notes))
+    if facts.required - made.kwargs.keys() and (dummy := _dummy_inputs(facts)) is not None:
+        made = replace(dummy, notes=made.notes)
+    return _complete(facts, made)
+
+
+def _dummy_inputs(facts: Facts) -> ExampleInputs | None:
+    """What the class itself carries for tracing, where that holds all that ``forward`` requires."""
+    try:
+        with torch.device("cpu"):
+            dummy = facts.model.dummy_inputs
+    except Exception:  # a property of the model's own code
+        return None
+    if not isinstance(dummy, Mapping) or facts.required - dummy.keys():
+        return None
+    kwargs = {
+        name: facts.floats(*value.shape)
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+        else value
+        for name, value in dummy.items()
+        if name in facts.accepted
+    }
+    return ExampleInputs(kwargs=kwargs, modalities=("values",), source="dummy inputs of the class")
+
+
+def _complete(facts: Facts, made: ExampleInputs) -> ExampleInputs:
+    missing = sorted(facts.required - made.kwargs.keys())
+    if missing or not made.kwargs:
+        what = " and ".join(map(repr, missing)) or "any of its arguments"
+        raise NoExampleInputs(
+            f"{type(facts.model).__name__}: no example can be made for {what}; "
+            "give inputs with --inputs file.py:function"
+        )
+    return made

@@ -1,0 +1,251 @@
+"""Candidates for images.
+
+Five forms are in use:
+
+* *patches with a grid* (``image_grid_thw``): all patches of all images in one list, each flattened
+  to channels x frames x height x width, and a row of the grid per image;
+* *patches with shapes or positions* (``spatial_shapes``, ``image_position_ids``): as above, one
+  padded list per image;
+* *rows with coordinates* (``flattened_patches``): two coordinates in front of each patch;
+* *tiles with aspect ratios* (``aspect_ratio_ids``): images cut into tiles, padded to a number;
+* *pixels*: ``[images, channels, height, width]``, with an axis for the images of a sequence, for
+  the tiles of an image or for frames in between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from devplan.inputs.facts import Facts, pair
+from devplan.inputs.media import Candidate
+
+PIXELS = (
+    "pixel_values",
+    "image_pixel_values",
+    "pixel_values_images",
+    "image",
+    "flattened_patches",
+    "image_patches",
+)
+_PROJECTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_CHANNELS = 3
+"""Red, green, blue, where neither configuration nor weights say another number."""
+
+
+def image_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
+    """Ways to give `items` images to each sequence of the batch."""
+    name = facts.takes(*PIXELS)
+    grid = facts.takes("image_grid_thw", "grid_thw", "image_grid_hw", "grid_hw", "grid_hws")
+    if grid is not None:
+        yield from grid_candidates(facts, items, name or "hidden_states", grid)
+    elif name is None:
+        return
+    elif shapes := facts.takes("spatial_shapes", "image_position_ids", "pixel_position_ids"):
+        yield from _shaped_patches(facts, items, name, shapes)
+    elif name == "flattened_patches":
+        yield from _rows_with_coordinates(facts, items, name)
+    elif name == "image_patches":
+        yield from _plain_patches(facts, items, name)
+    elif "aspect_ratio_ids" in facts.accepted:
+        yield from _tiles_with_ratios(facts, items, name)
+    elif _starts_with_patches(facts):
+        yield from _plain_patches(facts, items, name)
+    if name is not None and grid is None:
+        yield from _pixels(facts, items, name)
+
+
+# --------------------------------------------------------------------------------- patches
+
+
+def grid_candidates(
+    facts: Facts, items: int, name: str, grid: str, *, kind: str = "image", frames: int = 1
+) -> Iterator[Candidate]:
+    """One list of flattened patches, and a grid of (time,) height and width in patches."""
+    total = items * facts.request.batch
+    height, width = patch_grid(facts)
+    cell = [height, width] if grid.endswith(("_hw", "_hws")) else [frames, height, width]
+    grids = torch.tensor([cell] * total, dtype=torch.int64)
+    num = total * frames * height * width
+    for shape in _patch_shapes(facts):
+        for patches in (facts.floats(num, *shape), facts.floats(1, num, *shape)):
+            arguments = {name: patches, grid: grids}
+            runs = (1, frames) if frames > 1 else (1,)
+            yield Candidate(kind=kind, items=items, arguments=arguments, runs=runs)
+
+
+def patch_grid(facts: Facts) -> tuple[int, int]:
+    """Patches of an image of the size asked for; both even multiples of what is merged."""
+    patch = pair(facts.setting("patch_size", "spatial_patch_size", side="vision", default=14))[0]
+    merge = _merge(facts)
+    height, width = (max(1, side // (patch * merge)) * merge for side in facts.request.image_size)
+    return height, width
+
+
+def _merge(facts: Facts) -> int:
+    """Patches along one side that become one token; windows are counted in merged patches."""
+    value = facts.setting(
+        "spatial_merge_size",
+        "merge_kernel_size",
+        "merge_size",
+        "pooling_kernel_size",
+        side="vision",
+    )
+    side = pair(value)
+    return 2 * side[0] if side else 2
+
+
+def _patch_shapes(facts: Facts) -> Iterator[tuple[int, ...]]:
+    """What one patch may look like: as the weights of the first projection say, flat or not."""
+    first = facts.first_layer("vision", *_PROJECTIONS)
+    if first is not None:
+        one = tuple(first.weight.shape[1:])  # [in] of a Linear, [channels, (time,) h, w] of a Conv
+        yield (math.prod(one),)
+        if len(one) > 1:
+            yield one
+    channels = num_channels(facts)
+    patch = pair(facts.setting("patch_size", side="vision", default=14))
+    yield (channels * patch[0] * patch[1],)
+    yield (channels, *patch)
+    time = facts.setting("temporal_patch_size", side="vision")
+    if isinstance(time, int):
+        yield (channels * time * patch[0] * patch[1],)
+
+
+def _starts_with_patches(facts: Facts) -> bool:
+    """Whether the first projection takes a flattened patch (Fuyu), not a picture."""
+    first = facts.first_layer("vision", *_PROJECTIONS)
+    patch = pair(facts.setting("patch_size", side="vision"))
+    if patch is None or not isinstance(first, nn.Linear):
+        return False
+    return first.in_features == num_channels(facts) * patch[0] * patch[1]
+
+
+def num_channels(facts: Facts) -> int:
+    first = facts.first_layer("vision", nn.Conv2d, nn.Conv3d)
+    stated = facts.setting("num_channels", "in_channels", "in_chans", side="vision")
+    if isinstance(stated, int):
+        return stated
+    return first.in_channels if first is not None else _CHANNELS
+
+
+def _shaped_patches(facts: Facts, items: int, name: str, shapes: str) -> Iterator[Candidate]:
+    """A list of patches per image, with the shape of its grid or the position of each patch."""
+    total = items * facts.request.batch
+    height, width = patch_grid(facts)
+    grid = torch.tensor([[height, width]] * total, dtype=torch.int64)
+    for patches, positions in positioned_patches(facts, total):
+        where = grid if shapes == "spatial_shapes" else positions
+        arguments = {name: patches, shapes: where}
+        if mask := facts.takes("pixel_attention_mask"):
+            arguments[mask] = torch.ones(patches.shape[:2], dtype=torch.int64)
+        yield Candidate(kind="image", items=items, arguments=arguments)
+
+
+def positioned_patches(facts: Facts, total: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Flattened patches of `total` pictures, with x and y of each, ``[total, patches, 2]``."""
+    height, width = patch_grid(facts)
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    positions = torch.stack([columns.flatten(), rows.flatten()], -1)
+    for shape in _patch_shapes(facts):
+        if len(shape) == 1:
+            patches = facts.floats(total, height * width, *shape)
+            yield patches, positions.expand(total, -1, 2).clone()
+
+
+def _rows_with_coordinates(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
+    total = items * facts.request.batch
+    height, width = patch_grid(facts)
+    patch = pair(facts.setting("patch_size", side="vision", default=16))
+    length = 2 + num_channels(facts) * patch[0] * patch[1]
+    patches = facts.floats(total, height * width, length)
+    yield Candidate(kind="image", items=items, arguments={name: patches})
+
+
+def _plain_patches(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
+    height, width = patch_grid(facts)
+    for shape in _patch_shapes(facts):
+        patches = facts.floats(facts.request.batch, items * height * width, math.prod(shape))
+        yield Candidate(kind="image", items=items, arguments={name: patches})
+
+
+# ------------------------------------------------------------------------------------ tiles
+
+
+def _tiles_with_ratios(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
+    """``[batch, images, tiles, channels, height, width]``; one tile is the whole image."""
+    batch = facts.request.batch
+    tiles = facts.setting("max_num_tiles", side="vision", default=4)
+    size = image_size(facts)
+    arguments = {
+        name: facts.floats(batch, items, tiles, num_channels(facts), *size),
+        "aspect_ratio_ids": torch.ones(batch, items, dtype=torch.int64),
+    }
+    if "aspect_ratio_mask" in facts.accepted:
+        mask = torch.zeros(batch, items, tiles, dtype=torch.int64)
+        mask[..., 0] = 1
+        arguments["aspect_ratio_mask"] = mask
+    yield Candidate(kind="image", items=items, arguments=arguments)
+
+
+# ----------------------------------------------------------------------------------- pixels
+
+
+def image_size(facts: Facts) -> tuple[int, int]:
+    """The size that the configuration fixes, or the size asked for."""
+    stated = pair(facts.setting("image_size", "img_size", "input_size", "crop_size", side="vision"))
+    return stated or facts.request.image_size
+
+
+def _pixels(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
+    batch, channels = facts.request.batch, num_channels(facts)
+    total = items * batch
+    frames = facts.setting("num_frames", "frames_per_clip", side="vision")
+    sizes = [image_size(facts), facts.request.image_size, (512, 512)]
+    if "image_sizes" in facts.accepted and not _has_fixed_positions(facts, sizes[0]):
+        sizes.insert(0, facts.request.image_size)  # the size that is stated is the largest
+    for size in dict.fromkeys(sizes):
+        picture = (channels, *size)
+        flat, per_sequence = (total, *picture), (batch, items, *picture)
+        tiled, two = (total, 2, *picture), (batch, 2, *picture)
+        orders = [flat, per_sequence, tiled, two]
+        if isinstance(frames, int):
+            orders.insert(0, (total, frames, *picture))
+        elif "pixel_attention_mask" in facts.accepted or "image_num_crops" in facts.accepted:
+            orders = [per_sequence, flat, tiled]
+        elif facts.setting("image_grid_pinpoints") is not None:
+            # Two tiles beside each other and the whole picture in small.
+            orders = [(total, 3, *picture), flat, per_sequence]
+        for shape in dict.fromkeys(orders):
+            arguments = {name: facts.floats(*shape), **_companions(facts, shape)}
+            if "image_sizes" in facts.accepted:
+                whole = [size[0], 2 * size[1]] if shape == (total, 3, *picture) else list(size)
+                sizes_of = torch.tensor([whole] * total, dtype=torch.int64)
+                with_sizes = {**arguments, "image_sizes": sizes_of}
+                yield Candidate(kind="image", items=items, arguments=with_sizes)
+            yield Candidate(kind="image", items=items, arguments=arguments)
+
+
+def _has_fixed_positions(facts: Facts, size: tuple[int, int]) -> bool:
+    """Whether a table of positions has as many rows as the picture has patches (one more: CLS)."""
+    patch = pair(facts.setting("patch_size", side="vision", default=16))
+    cells = (size[0] // patch[0]) * (size[1] // patch[1])
+    return any(
+        cells in (num, num - 1)
+        for parameter in facts.tower("vision").parameters()
+        for num in parameter.shape[:-1]
+    )
+
+
+def _companions(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Masks that go with pixels of `shape`, as far as ``forward`` takes them."""
+    without_channels = (*shape[:-3], *shape[-2:])
+    made: dict[str, torch.Tensor] = {}
+    if "pixel_attention_mask" in facts.accepted:
+        made["pixel_attention_mask"] = torch.ones(without_channels, dtype=torch.int64)
+    if "pixel_mask" in facts.accepted:
+        made["pixel_mask"] = torch.ones(without_channels, dtype=torch.int64)
+    return made

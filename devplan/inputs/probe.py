@@ -1,0 +1,209 @@
+"""Asking the model: a virtual run that stops where the text layers begin.
+
+A probe says whether the model's code takes an image, a video or a sound in the form offered, and
+how many rows of features it makes of it: that number of placeholders the text must hold.  Rows are
+read off what the model's own ``get_image_features`` (or ``get_audio_features``, ...) returns; where
+a model has no such method, off the last module outside the text model that gave vectors as wide
+as the text's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from devplan.inputs.facts import Facts, has_weights
+from devplan.virtual.tracing import run_traced
+
+_OURS = re.compile(r"[/\\](?:devplan|torch)[/\\]")
+_FEATURES = re.compile(r"^(?:get|pack)_(?!text)\w*features$")
+
+
+class _Reached(Exception):
+    """The text layers began: everything in front of them has run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What a probe saw."""
+
+    rows: int | None
+    """Rows of features, for all items of the batch together; None: none were made."""
+    error: str | None
+    """What the model's own code raised, with its place; None: nothing."""
+
+    tower_ran: bool
+    """Whether a module beside the text model was called."""
+
+    @property
+    def accepted(self) -> bool:
+        return self.rows is not None or (self.error is None and self.tower_ran)
+
+
+def probe(facts: Facts, inputs: Mapping[str, Any]) -> Probed:
+    """Ask the model: up to its first text layer, and to the end where that tells nothing."""
+    answer = _probe(facts, inputs, _stop)
+    if answer.error is None and not answer.accepted:
+        answer = _probe(facts, inputs, None)  # the text came first: CLIP-like models
+    return answer
+
+
+def _stop(*_: Any) -> None:
+    raise _Reached
+
+
+def _probe(facts: Facts, inputs: Mapping[str, Any], at_text: Callable[..., None] | None) -> Probed:
+    model = facts.model
+    embedding = text_embedding(model)
+    width = embedding.weight.shape[-1] if embedding is not None else 0
+    named: list[int] = []
+    others: list[int] = []
+    called: list[nn.Module] = []
+    error: str | None = None
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(_hooks_kept(model))
+        for module in model.modules():
+            _watch_methods(module, width, named, undo)
+        if embedding is not None:
+            _watch_beside_text(model, embedding, width, others, called, undo)
+            stack = _text_stack(model, embedding)
+            if stack is not None and at_text is not None:
+                undo.callback(stack[0].register_forward_pre_hook(at_text).remove)
+        try:
+            run_traced(model, facts.sites, inputs, config=facts.config)
+        except _Reached:
+            pass
+        except Exception as raised:  # whatever the model's own code raises is an answer
+            error = describe(raised)
+    rows = (named or others or [None])[-1]
+    return Probed(rows=rows, error=error, tower_ran=embedding is None or bool(called))
+
+
+def text_embedding(model: nn.Module) -> nn.Module | None:
+    """The table of the text's tokens, where the model has one and says so."""
+    try:
+        found = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError, TypeError):
+        return None
+    return found if isinstance(getattr(found, "weight", None), torch.Tensor) else None
+
+
+def describe(error: BaseException) -> str:
+    """One line: type, message and the innermost place that is not devplan's or torch's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _OURS.search(frame.filename)]
+    place = f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}" if own else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"
+
+
+# --------------------------------------------------------------------------------- watching
+
+
+def _watch_methods(module: nn.Module, width: int, seen: list[int], undo) -> None:
+    for name in dir(type(module)):
+        if _FEATURES.match(name) and callable(getattr(type(module), name)):
+            undo.enter_context(_wrapped(module, name, width, seen))
+
+
+@contextlib.contextmanager
+def _hooks_kept(model: nn.Module) -> Iterator[None]:
+    """Take away hooks that the run installs: transformers puts its own there at the first call.
+
+    It notes in an attribute that they are there; a run restores attributes, and the next one would
+    install them a second time.
+    """
+    kept = [
+        (hooks, dict(hooks))
+        for module in model.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+    ]
+    try:
+        yield
+    finally:
+        for hooks, content in kept:
+            hooks.clear()
+            hooks.update(content)
+
+
+@contextlib.contextmanager
+def _wrapped(module: nn.Module, name: str, width: int, seen: list[int]) -> Iterator[None]:
+    original = getattr(module, name)
+
+    def watched(*args, **kwargs):
+        result = original(*args, **kwargs)
+        if rows := num_rows(result, width):
+            seen.append(rows)
+        return result
+
+    vars(module)[name] = watched
+    try:
+        yield
+    finally:
+        vars(module).pop(name, None)
+
+
+def _watch_beside_text(model, embedding, width: int, rows: list[int], called: list, undo) -> None:
+    """Note which modules beside the text model run, and what they make of the text's width."""
+    text = _around_text(model, embedding)
+    for name, module in model.named_modules():
+        related = name == text or text.startswith(f"{name}.") or name.startswith(f"{text}.")
+        if name and not related and name.count(".") <= 2 and has_weights(module):
+
+            def note(module, _args, result):
+                called.append(module)
+                rows.extend(filter(None, [num_rows(result, width)]))
+
+            undo.callback(module.register_forward_hook(note).remove)
+
+
+def _around_text(model: nn.Module, embedding: nn.Module) -> str:
+    """Name of the smallest module that holds the embedding and a stack of layers."""
+    name = next((name for name, module in model.named_modules() if module is embedding), "")
+    while name:
+        name = name.rpartition(".")[0]
+        if name and _first_stack(model.get_submodule(name)) is not None:
+            return name
+    return ""
+
+
+def _text_stack(model: nn.Module, embedding: nn.Module) -> nn.ModuleList | None:
+    name = _around_text(model, embedding)
+    return _first_stack(model.get_submodule(name)) if name else None
+
+
+def _first_stack(owner: nn.Module) -> nn.ModuleList | None:
+    for module in owner.modules():
+        if isinstance(module, nn.ModuleList) and len(module) and list(module[0].children()):
+            return module
+    return None
+
+
+# ------------------------------------------------------------------------------------- rows
+
+
+def num_rows(result: Any, width: int) -> int:
+    """Vectors of the text's width in what a feature extractor returned; 0 where there are none."""
+    for name in ("pooler_output", "last_hidden_state"):
+        part = getattr(result, name, None)
+        if part is not None and (rows := num_rows(part, width)):
+            return rows
+    if isinstance(result, torch.Tensor):
+        return result.numel() // width if width and _is_vectors(result, width) else 0
+    if isinstance(result, (list, tuple)) and result:
+        # Features with a list beside them: Qwen3-VL's deep-stack features are no rows of their own.
+        if any(isinstance(item, (list, tuple)) for item in result):
+            return num_rows(result[0], width)
+        return sum(num_rows(item, width) for item in result)
+    return 0
+
+
+def _is_vectors(tensor: torch.Tensor, width: int) -> bool:
+    return tensor.dim() > 1 and tensor.shape[-1] == width

@@ -1,0 +1,227 @@
+"""Example inputs from the processor, tokenizer or feature extractor in a model's folder.
+
+These are what a user of the model would give it: the chat template of the model, an image that
+went through its own preprocessing, as many placeholders as its processor writes.  Only files of
+the folder are read; code in the folder is not run.  Values of pixels and of sounds are dropped
+once their shapes are known.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from devplan.inputs.facts import Facts
+from devplan.inputs.request import ExampleInputs
+from devplan.inputs.textual import decoder_arguments
+
+_FILES = {
+    "AutoProcessor": ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"),
+    "AutoTokenizer": ("tokenizer_config.json", "tokenizer.json", "vocab.json", "tokenizer.model"),
+    "AutoImageProcessor": ("preprocessor_config.json",),
+    "AutoFeatureExtractor": ("preprocessor_config.json",),
+}
+"""Auto class -> files of which one must be there; the first class that can be read is used."""
+
+_WORD = "the "
+_IMAGE_ARGUMENTS = ("images",)
+_VIDEO_ARGUMENTS = ("videos",)
+_SOUND_ARGUMENTS = ("audio", "audios", "raw_speech", "speech")
+_SAMPLES_PER_S = 16_000
+
+
+class NoProcessor(Exception):
+    """Why the folder's processor cannot make an example; the configuration can, perhaps."""
+
+
+def inputs_from_folder(facts: Facts, folder: Path) -> ExampleInputs:
+    """Keyword arguments as the folder's own processor makes them.
+
+    Raises
+    ------
+    NoProcessor
+        When there is none, it cannot be read, or it refuses what it is given.
+    """
+    processor = _read(folder)
+    items = _items(facts, processor)
+    try:
+        made = _call(facts, processor, items)
+    except Exception as error:  # the processor's own code
+        raise NoProcessor(_said(processor, error)) from error
+    kwargs = {
+        name: _abstract(value, facts.dtype)
+        for name, value in dict(made).items()
+        if name in facts.accepted
+    }
+    kwargs.update(decoder_arguments(facts))
+    if not kwargs:
+        raise NoProcessor(
+            f"{type(processor).__name__} makes {', '.join(dict(made))}: nothing that forward takes"
+        )
+    return ExampleInputs(
+        kwargs=kwargs,
+        modalities=_modalities(items, kwargs),
+        source="processor of the folder",
+        notes=tuple(
+            f"no example can be made for the argument {name!r}"
+            for name in sorted(facts.required - kwargs.keys())
+        ),
+    )
+
+
+# --------------------------------------------------------------------------------- reading
+
+
+def _read(folder: Path) -> Any:
+    import transformers
+
+    reasons = []
+    for auto_class, files in _FILES.items():
+        if not any((folder / name).is_file() for name in files):
+            continue
+        try:
+            return getattr(transformers, auto_class).from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # a missing package, a class that is the model's own code
+            reasons.append(f"{auto_class}: {_one_line(error)}")
+    if not reasons:
+        raise NoProcessor(f"{folder} has no processor, tokenizer or feature extractor")
+    raise NoProcessor("; ".join(reasons))
+
+
+def _said(processor: Any, error: Exception) -> str:
+    return f"{type(processor).__name__} refuses the example: {_one_line(error)}"
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+
+
+# --------------------------------------------------------------------------------- calling
+
+
+def _parameters(processor: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(type(processor).__call__).parameters)
+
+
+def _items(facts: Facts, processor: Any) -> dict[str, int]:
+    """How many images, videos and sounds each sequence gets."""
+    request, takes = facts.request, _parameters(processor)
+
+    def number(asked: int | None, arguments: tuple[str, ...], default: int) -> int:
+        if not takes.intersection(arguments) or not _has_part(processor, arguments):
+            return 0
+        return default if asked is None else asked
+
+    images = number(request.images, _IMAGE_ARGUMENTS, 1)
+    return {
+        "image": images,
+        "video": number(request.videos, _VIDEO_ARGUMENTS, 0 if images else 1),
+        "audio": number(request.sounds, _SOUND_ARGUMENTS, 1),
+    }
+
+
+_PARTS = {
+    _IMAGE_ARGUMENTS: "image_processor",
+    _VIDEO_ARGUMENTS: "video_processor",
+    _SOUND_ARGUMENTS: "feature_extractor",
+}
+
+
+def _has_part(processor: Any, arguments: tuple[str, ...]) -> bool:
+    """A processor's signature names all kinds; its parts tell which it has."""
+    if not hasattr(processor, "tokenizer"):
+        return True
+    return getattr(processor, _PARTS[arguments], None) is not None
+
+
+def _call(facts: Facts, processor: Any, items: dict[str, int]) -> Any:
+    batch, takes = facts.request.batch, _parameters(processor)
+    given: dict[str, Any] = {"return_tensors": "pt"}
+    if "text" in takes:
+        given["text"] = [_text(facts, processor, items, row) for row in range(batch)]
+        given["padding"] = True
+        getattr(processor, "tokenizer", processor).padding_side = "left"
+    if items["image"]:
+        given["images"] = [[_image(facts)] * items["image"] for _ in range(batch)]
+    if items["video"]:
+        given["videos"] = [[_video(facts)] * items["video"] for _ in range(batch)]
+    if items["audio"]:
+        rate = getattr(getattr(processor, "feature_extractor", processor), "sampling_rate", None)
+        name = next(name for name in _SOUND_ARGUMENTS if name in takes)
+        given[name] = [_sound(facts, rate)] * (items["audio"] * batch)
+        if rate is not None:
+            given["sampling_rate"] = rate
+    try:
+        return processor(**given)
+    except (TypeError, ValueError):
+        if "images" not in given:
+            raise
+        given["images"] = [image for row in given["images"] for image in row]
+        return processor(**given)  # some want one flat list of images
+
+
+def _text(facts: Facts, processor: Any, items: dict[str, int], row: int) -> str:
+    """The prompt of one sequence: through the chat template where there is one."""
+    tokens = facts.request.tokens
+    if facts.request.padded and row == 0:
+        tokens -= tokens // 4
+    words = (_WORD * tokens).strip()
+    content = [{"type": kind} for kind, number in items.items() for _ in range(number)]
+    if getattr(processor, "chat_template", None):
+        message = [{"role": "user", "content": [*content, {"type": "text", "text": words}]}]
+        if not content:
+            message[0]["content"] = words
+        return processor.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    marks = [
+        getattr(processor, f"{kind}_token", "") or ""
+        for kind, number in items.items()
+        for _ in range(number)
+    ]
+    return " ".join([*filter(None, map(str, marks)), words])
+
+
+def _image(facts: Facts) -> Any:
+    height, width = facts.request.image_size
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    pixels = np.stack([rows % 256, columns % 256, (rows + columns) % 256], -1).astype(np.uint8)
+    try:
+        from PIL import Image
+    except ImportError:
+        return pixels
+    return Image.fromarray(pixels)
+
+
+def _video(facts: Facts) -> np.ndarray:
+    frame = np.asarray(_image(facts))
+    return np.stack([frame] * facts.request.frames)
+
+
+def _sound(facts: Facts, rate: int | None) -> np.ndarray:
+    samples = int(facts.request.audio_seconds * (rate or _SAMPLES_PER_S))
+    return np.sin(np.arange(samples) * 0.05).astype(np.float32)
+
+
+# -------------------------------------------------------------------------------- tensors
+
+
+def _abstract(value: Any, dtype: torch.dtype) -> Any:
+    """Float tensors on meta in the model's dtype, integers and masks as they are."""
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value)
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return torch.empty(value.shape, dtype=dtype, device="meta")
+    if isinstance(value, (list, tuple)):
+        return type(value)(_abstract(item, dtype) for item in value)
+    return value
+
+
+def _modalities(items: dict[str, int], kwargs: dict[str, Any]) -> tuple[str, ...]:
+    found = ["text"] if "input_ids" in kwargs else []
+    found += [kind for kind, number in items.items() if number]
+    return (*found, "decoder text") if "decoder_input_ids" in kwargs else tuple(found)

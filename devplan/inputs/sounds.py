@@ -1,0 +1,121 @@
+"""Candidates for sounds: spectrograms and waveforms.
+
+A spectrogram is ``[sounds, bins, frames]`` (Whisper) or ``[sounds, frames, bins]`` (most others),
+a waveform ``[sounds, samples]`` or ``[sounds, channels, samples]``.  Where the encoder's positions
+fix the number of frames, that number is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from devplan.inputs.facts import Facts
+from devplan.inputs.media import Candidate
+
+SPECTROGRAMS = ("input_features", "audio_input_features", "audio_features", "audio_mel")
+WAVEFORMS = ("input_values", "audio_values", "waveform", "audio")
+_FRAMES_PER_S = 100
+"""A hop of 160 samples at 16 kHz: Whisper and nearly all others."""
+_SAMPLES_PER_S = 16_000
+_BINS = (
+    "num_mel_bins",
+    "n_mels",
+    "num_mels",
+    "input_feat_size",
+    "input_feat_per_channel",
+    "feature_size",
+    "feature_projection_input_dim",
+    "input_dim",
+    "input_size",
+    "mel_dim",
+    "n_mel_bins",
+)
+_USUAL_BINS = (128, 80)
+"""Whisper large-v3 and Gemma; Whisper before, and most speech recognizers."""
+_MASKS = {
+    "feature_attention_mask": torch.int64,
+    "audio_attention_mask": torch.int64,
+    "input_values_mask": torch.int64,
+    "input_features_mask": torch.bool,
+    "audio_mel_mask": torch.bool,
+}
+"""Mask of frames or samples -> the dtype that the processors give it."""
+
+
+def sound_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
+    """Ways to give `items` sounds to each sequence of the batch."""
+    if name := facts.takes(*SPECTROGRAMS):
+        yield from _spectrograms(facts, items, name)
+    if name := facts.takes(*WAVEFORMS):
+        yield from _waveforms(facts, items, name)
+
+
+def _spectrograms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
+    total = items * facts.request.batch
+    for bins in _bins(facts):
+        for frames in _frames(facts):
+            for shape in ((total, bins, frames), (total, frames, bins), (total, 1, frames, bins)):
+                yield Candidate(
+                    kind="audio",
+                    items=items,
+                    arguments={
+                        name: facts.floats(*shape),
+                        **_masks(facts, total, frames),
+                        **_lengths(facts, total, frames),
+                    },
+                )
+            flat = {name: facts.floats(bins, total * frames), **_lengths(facts, total, frames)}
+            yield Candidate(kind="audio", items=items, arguments=flat)
+
+
+def _bins(facts: Facts) -> list[int]:
+    """As stated, as a first convolution takes them, or one of the two usual numbers."""
+    stated = facts.setting(*_BINS, side="audio")
+    first = facts.first_layer("audio", nn.Conv1d)
+    found = [stated, getattr(first, "in_channels", None), *_USUAL_BINS]
+    return list(dict.fromkeys(value for value in found if isinstance(value, int) and value > 1))
+
+
+def _frames(facts: Facts) -> list[int]:
+    asked = int(facts.request.audio_seconds * _FRAMES_PER_S)
+    positions = facts.setting("max_source_positions", side="audio")
+    if isinstance(positions, int):
+        strides = [m.stride[0] for m in facts.tower("audio").modules() if isinstance(m, nn.Conv1d)]
+        factor = 1
+        for stride in strides[:2]:
+            factor *= stride
+        return [positions * factor, asked]
+    return [asked]
+
+
+def _masks(facts: Facts, total: int, length: int) -> dict[str, torch.Tensor]:
+    return {
+        mask: torch.ones(total, length, dtype=dtype)
+        for mask, dtype in _MASKS.items()
+        if mask in facts.accepted
+    }
+
+
+def _lengths(facts: Facts, total: int, length: int) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.full((total,), length, dtype=torch.int64)
+        for name in ("feature_lens", "audio_feature_lengths")
+        if name in facts.accepted
+    }
+
+
+def _waveforms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
+    total = items * facts.request.batch
+    rate = facts.setting("sampling_rate", "sample_rate", side="audio", default=_SAMPLES_PER_S)
+    samples = int(facts.request.audio_seconds * rate)
+    shapes = [(total, samples), (total, 1, samples), (total, 2, samples)]
+    frames = facts.setting("max_length", side="audio")
+    bins = facts.setting("num_mel_bins", side="audio")
+    if isinstance(frames, int) and isinstance(bins, int):  # a spectrogram under another name
+        shapes.insert(0, (total, frames, bins))
+    for shape in shapes:
+        arguments = {name: facts.floats(*shape), **_masks(facts, total, samples)}
+        yield Candidate(kind="audio", items=items, arguments=arguments)

@@ -1,0 +1,148 @@
+"""Text with placeholders: ids, masks and type ids of a batch of sequences.
+
+A sequence is made of *plain* tokens (one that means nothing to the model) and, for every image,
+video or sound, of its start token where the configuration names one, as many placeholders as the
+model's own features have rows, and its end token.  Shorter sequences are padded on the left.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from devplan.inputs.facts import Facts, read, walk
+
+KINDS = ("image", "video", "audio")
+_STEMS = {
+    "image": r"(?:image|img|im|vision)",
+    "video": r"(?:video|vid)",
+    "audio": r"(?:audio|speech|sound)",
+}
+_LETTER = {"image": "i", "video": "v", "audio": "a"}
+"""Gemma's names: ``boi`` is begin of image, ``eoa`` end of audio."""
+_SUFFIX = r"(?:_token_id|_token_index|_token_idx|_id)$"
+_SPECIAL = re.compile(r"(?:_token_id|_token_index|_token_idx|_pad_id|_start_id|_end_id|_patch_id)$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placeholders:
+    """What stands in the text for the items of one kind."""
+
+    kind: str
+    items: int
+    """Images (videos or frames, sounds) in each sequence."""
+    rows: int
+    """Placeholders for each of them."""
+
+
+def find_token(config: Any, kind: str, place: str = "") -> int | None:
+    """The id of a kind's placeholder, or of its ``start`` or ``end`` token, by its name."""
+    for _, part in walk(config):
+        for name in _names(part):
+            if _pattern(kind, place).match(name) and _is_id(value := read(part, name)):
+                return value
+    return None
+
+
+def _pattern(kind: str, place: str) -> re.Pattern[str]:
+    stem, letter = _STEMS[kind], _LETTER[kind]
+    if not place:
+        return re.compile(rf"^{stem}(?:_pad|_patch)?{_SUFFIX}")
+    word, short = (r"(?:start|bos|begin)", "bo") if place == "start" else (r"(?:end|eos)", "eo")
+    if kind == "video":  # Qwen2-VL has one start token for both
+        stem = r"(?:video|vid|vision)"
+    return re.compile(rf"^(?:{stem}_{word}|{short}{letter}){_SUFFIX}")
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _names(part: Any) -> list[str]:
+    """Attributes of a configuration, also those that are only another name for one."""
+    own = list(part) if isinstance(part, dict) else list(getattr(part, "__dict__", ()))
+    return [*own, *getattr(part, "attribute_map", {})]
+
+
+def special_ids(config: Any) -> frozenset[int]:
+    """Every id in the configuration that has a meaning to the model."""
+    found: set[int] = set()
+    for _, part in walk(config):
+        for name in filter(_SPECIAL.search, _names(part)):
+            value = read(part, name)
+            found.update(filter(_is_id, value if isinstance(value, (list, tuple)) else [value]))
+    return frozenset(found)
+
+
+def plain_id(config: Any) -> int:
+    """The lowest positive id without a meaning."""
+    special = special_ids(config)
+    return next(token for token in range(1, len(special) + 2) if token not in special)
+
+
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len")
+
+
+def num_tokens(facts: Facts, wanted: int) -> int:
+    """`wanted`, or less where the position embeddings of the text end before."""
+    limit = facts.setting(*_POSITIONS, side="text")
+    if isinstance(limit, int) and limit > 0:
+        # RoBERTa's positions start behind the padding id: two fewer than the table has.
+        return max(1, min(wanted, limit - 2))
+    return wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """A batch of sequences, all tensors ``[batch, length]``."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    """1 where a token is, 0 where padding is."""
+    kinds: torch.Tensor
+    """0 text, 1 image, 2 video, 3 audio: only placeholders count."""
+
+    def mask_of(self, kind: str) -> torch.Tensor:
+        return self.kinds == 1 + KINDS.index(kind)
+
+
+def compose(facts: Facts, placeholders: list[Placeholders]) -> Sequences:
+    """Sequences with plain text around the placeholders."""
+    tokens = num_tokens(facts, facts.request.tokens)
+    batch = facts.request.batch
+    padding = tokens // 4 if facts.request.padded and batch > 1 else 0
+    rows = [
+        _one_sequence(facts, placeholders, tokens, padding if row == 0 else 0)
+        for row in range(batch)
+    ]
+    return Sequences(
+        ids=torch.tensor([[token for token, _, _ in row] for row in rows], dtype=torch.int64),
+        mask=torch.tensor([[mask for _, mask, _ in row] for row in rows], dtype=torch.int64),
+        kinds=torch.tensor([[kind for _, _, kind in row] for row in rows], dtype=torch.int64),
+    )
+
+
+def _one_sequence(
+    facts: Facts, placeholders: list[Placeholders], tokens: int, padding: int
+) -> list[tuple[int, int, int]]:
+    """Triples of id, mask and kind: padding, some text, the placeholders, the rest of the text."""
+    plain = plain_id(facts.config)
+    text, head = (plain, 1, 0), max(1, (tokens - padding) // 4)
+    middle: list[tuple[int, int, int]] = []
+    for item in placeholders:
+        number = 1 + KINDS.index(item.kind)
+        token = find_token(facts.config, item.kind)
+        start, end = (find_token(facts.config, item.kind, place) for place in ("start", "end"))
+        one = [(plain if token is None else token, 1, number)] * item.rows
+        one = [(start, 1, 0)] * (start is not None) + one + [(end, 1, 0)] * (end is not None)
+        middle += one * item.items
+    rest = max(tokens - padding - head, 0)
+    return [(_pad_id(facts), 0, 0)] * padding + [text] * head + middle + [text] * rest
+
+
+def _pad_id(facts: Facts) -> int:
+    pad = facts.setting("pad_token_id", side="text")
+    return pad if _is_id(pad) and pad >= 0 else plain_id(facts.config)

@@ -1,0 +1,24 @@
+"""Compute capability of the cards of a machine, where it is known."""
+
+from __future__ import annotations
+
+from devplan.catalog import gpus
+from devplan.errors import InputError
+from devplan.types import Card, Machine
+from devplan.units import is_size
+
+
+def capability_of(card: Card) -> tuple[int, int] | None:
+    """Compute capability by the card's name; None for a bare size and for unknown names."""
+    if is_size(card.name):
+        return None
+    try:
+        return gpus.find(card.name).compute_capability
+    except InputError:  # a driver may report a name that the catalogue does not have
+        return None
+
+
+def least_capability(machine: Machine) -> tuple[int, int] | None:
+    """The smallest that is known among the cards; None where none is."""
+    known = [found for card in machine.cards if (found := capability_of(card)) is not None]
+    return min(known, default=None)

@@ -1,0 +1,132 @@
+"""Findings for a person: what, where, what PyTorch would say, which line, what to change.
+
+One paragraph a finding, the worst first; notes, which are limits of the check, come last and in
+one line each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from devplan.checks.table import RULES
+from devplan.findings import CheckResult, Diagnostic, OperandFact, Severity, SourceLine
+from devplan.report.findings.changes import change_lines, counts_in_words, entry_line
+from devplan.report.terminal import Terminal
+from devplan.units import format_bytes
+
+# Lines of a diff that a terminal shows; renamed layers are many and alike.
+_MOST_CHANGES = 8
+
+_STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
+
+
+def text_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
+    """All maps, and a last line that sums up where there are several."""
+    parts = [_map_text(result, terminal) for result in results]
+    if len(results) > 1:
+        clean = sum(result.is_clean() for result in results)
+        parts.append(f"{len(results)} maps: {clean} without errors, {len(results) - clean} with")
+    return "\n\n".join(parts) + "\n"
+
+
+def _map_text(result: CheckResult, terminal: Terminal) -> str:
+    sections = [_heading(result, terminal)]
+    findings = [d for d in result.diagnostics if d.severity is not Severity.NOTE]
+    sections += [finding_lines(each, result, terminal) for each in findings]
+    notes = [d for d in result.diagnostics if d.severity is Severity.NOTE]
+    if notes:
+        sections.append([terminal.paint("Notes", "bold"), *_note_lines(notes, terminal)])
+    sections.append(_summary(result, terminal))
+    return "\n\n".join("\n".join(lines) for lines in sections)
+
+
+def _heading(result: CheckResult, terminal: Terminal) -> list[str]:
+    lines = [terminal.paint(result.map_name, "bold")]
+    lines += terminal.paragraph(f"{result.model}, {result.class_name}")
+    for run in result.runs:
+        done = f"ran {', '.join(run.phases)}" if run.phases else "stopped in its first phase"
+        lines += terminal.paragraph(f"{done} with {run.inputs}: {run.num_ops:,} ops", rest="    ")
+        lines += [line for note in run.notes for line in terminal.paragraph(note, rest="    ")]
+    return lines
+
+
+def finding_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) -> list[str]:
+    """One finding."""
+    name = RULES[finding.code].name
+    head = f"{finding.severity.value} {finding.code}"
+    lines = [f"{terminal.paint(head, _STYLES[finding.severity])} {name}{_place(finding)}"]
+    lines += terminal.paragraph(printable(finding.message))
+    if finding.pytorch_message:
+        text = printable(finding.pytorch_message)
+        lines += terminal.paragraph(f"PyTorch: {text}", rest="    ")
+    if finding.source:
+        lines += _source_lines(finding.source)
+    if finding.tensors:
+        lines += _tensor_lines(finding.tensors)
+    if finding.remedy:
+        lines += terminal.paragraph(f"repair: {finding.remedy}", rest="    ")
+    return lines + _change_lines(finding, result, terminal)
+
+
+def printable(text: str) -> str:
+    """Text of a model's error without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text)
+
+
+def _place(finding: Diagnostic) -> str:
+    entry = finding.entry
+    if entry is None:
+        return ""
+    where = f"{entry.file}:{entry.line}: " if entry.file and entry.line else ""
+    return f"  {where}{entry_line(entry)}"
+
+
+def _source_lines(source: SourceLine) -> list[str]:
+    lines = [f"  {source} in {source.function}"]
+    return [*lines, f"      {printable(source.text)}"] if source.text else lines
+
+
+def _tensor_lines(tensors: Sequence[OperandFact]) -> list[str]:
+    rows = [_tensor_cells(tensor) for tensor in tensors]
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True)
+    return [f"    {line.rstrip()}" for line in table.splitlines()]
+
+
+def _tensor_cells(tensor: OperandFact) -> list[str]:
+    shape = "x".join(map(str, tensor.shape)) or "0-dim"
+    size = format_bytes(tensor.num_bytes)
+    return [tensor.argument, tensor.device, shape, tensor.dtype, size, tensor.name or ""]
+
+
+def _change_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) -> list[str]:
+    changes = change_lines(finding, result.entries)
+    shown = changes[:_MOST_CHANGES]
+    styles = {"-": "red", "+": "green"}
+    lines = [f"    {terminal.paint(line, styles[line[0]])}" for line in shown]
+    rest = len(changes) - len(shown)
+    return [*lines, f"    {terminal.ellipsis} {rest} more lines; json has all"] if rest else lines
+
+
+def _note_lines(notes: Sequence[Diagnostic], terminal: Terminal) -> list[str]:
+    return [
+        line
+        for note in notes
+        for line in terminal.paragraph(f"{note.code} {printable(note.message)}", rest="        ")
+    ]
+
+
+def _summary(result: CheckResult, terminal: Terminal) -> list[str]:
+    counts = {
+        "error": len(result.errors),
+        "warning": len(result.warnings),
+        "note": len(result.diagnostics) - len(result.errors) - len(result.warnings),
+    }
+    words = counts_in_words(counts)
+    ignored = f"; {len(result.ignored)} ignored" if result.ignored else ""
+    if not result.errors and not result.warnings:
+        verdict = terminal.paint("clean" if result.runs else "nothing found", "green")
+        return [f"{verdict}{f' ({words})' if words else ''}{ignored}"]
+    first = next(d.code for d in result.diagnostics)
+    return [f"{words}{ignored}; `devplan explain {first}` says more"]

@@ -1,0 +1,103 @@
+"""A case of ``cases/``: a map that triggers a rule and one that does not, on a real model class.
+
+``case.yaml`` holds ``model`` (a folder of ``models/`` or a MODEL string) and what the check needs
+beside the map: ``gpus``, ``reserve``, ``main``, ``offload``, ``batch``, ``context``, ``versions``,
+``installed`` and ``runs``.  Below ``broken`` and ``clean`` they hold for that map alone.  Runs are
+`RunRecord`s field by field, as the engine would have given them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devplan.checks.prepare import prepare
+from devplan.checks.read_given import loads_given
+from devplan.checks.subject import Subject
+from devplan.findings import RunRecord
+from devplan.machine import parse_gpus
+from devplan.types import Workload
+
+HERE = Path(__file__).parent
+CASES = sorted(path for path in (HERE / "cases").iterdir() if path.is_dir())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One folder."""
+
+    folder: Path
+
+    @property
+    def code(self) -> str:
+        return self.folder.name.partition("_")[0]
+
+    def subject(self, which: str) -> Subject:
+        """The subject of the ``broken`` or the ``clean`` map."""
+        options = self._options(which)
+        text = (self.folder / ("map.yaml" if which == "broken" else "clean.yaml")).read_text()
+        given = loads_given(text, "map.yaml")
+        prepared = prepare(
+            model_name(options["model"]),
+            replace(given, versions=options.get("versions", {})),
+            machine=_machine(options),
+            main_device=options.get("main"),
+            workload=Workload(
+                batch=options.get("batch", 1), context_tokens=options.get("context", 4096)
+            ),
+        )
+        return replace(
+            prepared.subject,
+            installed=options.get("installed", {}),
+            runs=tuple(record(RunRecord, run) for run in options.get("runs", ())),
+        )
+
+    def _options(self, which: str) -> dict[str, Any]:
+        content = yaml.safe_load((self.folder / "case.yaml").read_text())
+        own = content.pop(which, None) or {}
+        content.pop("clean" if which == "broken" else "broken", None)
+        return {**content, **own}
+
+
+def model_name(model: str) -> str:
+    """A folder of ``models/``, or what MODEL means."""
+    folder = HERE / "models" / model
+    return str(folder) if folder.is_dir() else model
+
+
+def _machine(options: dict[str, Any]):
+    if "gpus" not in options:
+        return None
+    return parse_gpus(
+        options["gpus"],
+        reserve=options.get("reserve"),
+        offload=tuple(options.get("offload", ())),
+    )
+
+
+def record(kind: Any, value: Any) -> Any:
+    """A dataclass of ``devplan.findings`` from plain data; unknown fields are refused."""
+    if value is None:
+        return None
+    if dataclasses.is_dataclass(kind):
+        hints = _hints(kind)
+        return kind(**{name: record(hints[name], item) for name, item in value.items()})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        inner = next(argument for argument in arguments if argument is not type(None))
+        return record(inner, value)
+    if origin in (tuple, frozenset):
+        return origin(record(arguments[0], item) for item in value)
+    return value
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)

@@ -1,0 +1,130 @@
+"""Models and maps in all their forms become the same subject."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate import dispatch_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from devplan.checks.prepare import prepare
+from devplan.checks.static import check_structure
+from devplan.errors import InputError
+from devplan.machine import parse_gpus
+from devplan.main_device import chosen_by_accelerate
+from tests.checks.case import model_name
+from tests.report.example_plans import MAP_FILE
+
+LLAMA = model_name("tiny_llama")
+MAP = {"model.embed_tokens": 0, "model.layers": 0, "model.norm": 1, "lm_head": 1}
+CARDS = parse_gpus("24GiB,12GiB")
+
+
+def codes(result) -> list[str]:
+    return [d.code for d in result.diagnostics]
+
+
+def config():
+    return AutoConfig.from_pretrained(LLAMA)
+
+
+def test_name_config_and_live_model_agree():
+    live = AutoModelForCausalLM.from_config(config())
+    results = [check_structure(model, MAP) for model in (LLAMA, config(), live)]
+    assert codes(results[0]) == ["DP203", "DP001", "DP901"]
+    assert [codes(result) for result in results] == [codes(results[0])] * 3
+    assert {result.class_name for result in results} == {"LlamaForCausalLM"}
+
+
+def test_config_without_architectures():
+    bare = config()
+    bare.architectures = None
+    assert check_structure(bare, MAP).class_name == "LlamaForCausalLM"
+
+
+def test_live_model_is_left_alone():
+    live = AutoModelForCausalLM.from_config(config()).eval()
+    ids = torch.arange(8)[None]
+    before = live(ids).logits
+    check_structure(live, MAP)
+    assert torch.equal(live(ids).logits, before)
+    assert all(p.device.type == "cpu" for p in live.parameters())
+
+
+def test_live_model_with_hooks():
+    live = AutoModelForCausalLM.from_config(config())
+    dispatch_model(live, {"": "cpu"}, main_device="cpu", force_hooks=True)
+    hooked = live.forward
+    assert codes(check_structure(live, MAP)) == ["DP203", "DP001", "DP901"]
+    assert live.forward is hooked and hasattr(live, "_hf_hook")
+
+
+class Sizes(nn.Module):
+    """A user's own module with a tied weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def test_own_module():
+    assert "DP203" in codes(check_structure(Sizes(), {"first": 0, "second": 1}))
+    assert "DP203" not in codes(check_structure(Sizes(), {"first": 0, "second": 0}))
+
+
+def test_map_for_another_model():
+    with pytest.raises(InputError) as caught:
+        prepare(LLAMA, {"transformer.wte": 0, "transformer.h.77": 1})
+    assert "is a map for another model: LlamaForCausalLM" in str(caught.value)
+    assert "'transformer.wte'" in str(caught.value)
+
+
+def test_map_file_says_which_model_it_was_made_for():
+    with pytest.raises(InputError) as caught:
+        prepare(model_name("tiny_t5"), MAP_FILE)
+    assert f"it was made for {MAP_FILE.model.id}" in str(caught.value)
+
+
+def test_bare_map_fits_a_model_of_the_catalogue():
+    layers = {f"model.layers.{index}": index // 18 for index in range(36)}
+    bare = {"model.embed_tokens": 0, **layers, "model.norm": 1, "lm_head": 1}
+    with pytest.raises(InputError) as caught:
+        prepare(LLAMA, bare)
+    assert "lacks 30 of its 39 modules, such as 'model.layers.6'; it fits Qwen/Qwen3-8B" in str(
+        caught.value
+    )
+
+
+def test_auto_is_what_accelerate_chooses():
+    subject = prepare(LLAMA, "auto", machine=CARDS).subject
+    assert set(subject.devices) == {"cuda:0", "cuda:1"}
+    assert "device_map='auto'" in subject.given.name
+    sequential = prepare(LLAMA, "sequential", machine=CARDS).subject
+    assert sequential.devices == ("cuda:0",)
+
+
+def test_auto_needs_cards():
+    with pytest.raises(InputError, match="--gpus"):
+        prepare(LLAMA, "auto")
+
+
+def test_stated_machine_wins():
+    subject = prepare(LLAMA, MAP, machine=CARDS, main_device="cuda:1").subject
+    assert (subject.main_device, subject.machine) == ("cuda:1", CARDS)
+
+
+@pytest.mark.parametrize(
+    "version, chosen",
+    [("1.15.0", "cuda:0"), ("1.13.0", "cuda:1"), ("0.34.2", "cuda:1"), ("", "cuda:0")],
+)
+def test_main_device_by_release(version, chosen):
+    assert chosen_by_accelerate(["cpu", "cuda:1", "cuda:0"], version) == chosen
+
+
+def test_no_card_no_main_device():
+    assert chosen_by_accelerate(["cpu", "disk"], "1.15.0") is None
