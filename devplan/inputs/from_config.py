@@ -128,7 +128,8 @@ def _distinct(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
 def _rows_per_item(facts: Facts, candidate: Candidate, answer: Probed) -> int:
     if answer.rows is None or facts.takes("cross_attention_mask", "cross_attention_states"):
         # Features that are attended to stand beside the text: a token marks where they belong.
-        return 0 if find_token(facts.config, candidate.kind) is None else 1
+        stands = candidate.kind in KINDS and find_token(facts.config, candidate.kind) is not None
+        return 1 if stands else 0
     return answer.rows // (candidate.items * facts.request.batch)
 
 

@@ -78,11 +78,19 @@ class OutOfTime(BaseException):
 
 
 def try_type(model_type: str, class_name: str, request: InputRequest) -> dict:
-    """One row of the table."""
+    """One row of the table; in float32 where bfloat16 does not run."""
+    row = _try_dtype(model_type, class_name, request, torch.bfloat16)
+    if row["stage"] == "run":
+        other = _try_dtype(model_type, class_name, request, torch.float32)
+        return {**other, "bfloat16": row["error"]} if other["stage"] == "ran" else row
+    return row
+
+
+def _try_dtype(model_type: str, class_name: str, request: InputRequest, dtype) -> dict:
     row = {"type": model_type, "class": class_name, "stage": "build"}
     started = time.monotonic()
     try:
-        model, config = _build(model_type, class_name)
+        model, config = _build(model_type, class_name, dtype)
         row["stage"] = "inputs"
         example = example_inputs(model, config, request)
         row["modalities"], row["notes"] = list(example.modalities), list(example.notes)
@@ -103,13 +111,13 @@ def try_type(model_type: str, class_name: str, request: InputRequest) -> dict:
     return row
 
 
-def _build(model_type: str, class_name: str):
+def _build(model_type: str, class_name: str, dtype: torch.dtype):
     import transformers
 
     model_class = getattr(transformers, class_name)
     config = transformers.CONFIG_MAPPING[model_type](**copy.deepcopy(USABLE.get(model_type, {})))
     with torch.device("meta"):
-        model = model_class._from_config(config).eval()
+        model = model_class._from_config(config, dtype=dtype).eval()
     return model, config
 
 
