@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from devplan.inputs.facts import Facts, pair
+from devplan.inputs.facts import Facts, pair, read, walk
 from devplan.inputs.media import Candidate
 
 PIXELS = (
@@ -250,4 +250,17 @@ def _companions(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]
         made["pixel_attention_mask"] = torch.ones(without_channels, dtype=torch.int64)
     if "pixel_mask" in facts.accepted:
         made["pixel_mask"] = torch.ones(without_channels, dtype=torch.int64)
+    for name, part in _OTHER_PICTURES.items():
+        if name in facts.accepted:
+            made[name] = facts.floats(*shape[:-2], *_size_in(facts, part))
     return made
+
+
+_OTHER_PICTURES = {"high_res_pixel_values": "high_res", "codebook_pixel_values": "codebook"}
+"""The same image once more for a second tower -> what that tower's configuration is called."""
+
+
+def _size_in(facts: Facts, part: str) -> tuple[int, int]:
+    """Image size of the configuration whose path contains `part`; 112 is FLAVA's."""
+    sizes = (pair(read(config, "image_size")) for path, config in walk(facts.config) if part in path)
+    return next(filter(None, sizes), (112, 112))

@@ -14,6 +14,46 @@ def value_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
     """Ways to give the numbers that the model works on."""
     if "past_values" in facts.accepted:
         yield from _series(facts)
+    if "visual_feats" in facts.accepted or "visual_embeds" in facts.accepted:
+        yield _regions(facts)
+    if "returns_to_go" in facts.accepted:
+        yield _trajectory(facts)
+
+
+_REGIONS = 36
+"""Regions of a picture that the detector of bottom-up attention gives (Anderson et al., 2018)."""
+_STEPS = 20
+"""Steps of a trajectory: the context of Decision Transformer on the Gym tasks."""
+
+
+def _regions(facts: Facts) -> Candidate:
+    """What a detector saw in a picture: a vector and a box for each region."""
+    batch = facts.request.batch
+    width = facts.setting("visual_feat_dim", "visual_embedding_dim", default=2048)
+    made = {
+        "visual_feats": facts.floats(batch, _REGIONS, width),
+        "visual_pos": facts.floats(batch, _REGIONS, 4),
+        "visual_embeds": facts.floats(batch, _REGIONS, width),
+        "visual_attention_mask": torch.ones(batch, _REGIONS, dtype=torch.int64),
+        "visual_token_type_ids": torch.ones(batch, _REGIONS, dtype=torch.int64),
+    }
+    arguments = {name: value for name, value in made.items() if name in facts.accepted}
+    return Candidate(kind="values", items=1, arguments=arguments)
+
+
+def _trajectory(facts: Facts) -> Candidate:
+    """States, actions and rewards of an agent, and what it still wants to gain."""
+    shape = (facts.request.batch, _STEPS)
+    made = {
+        "states": facts.floats(*shape, facts.setting("state_dim", default=1)),
+        "actions": facts.floats(*shape, facts.setting("act_dim", default=1)),
+        "rewards": facts.floats(*shape, 1),
+        "returns_to_go": facts.floats(*shape, 1),
+        "timesteps": torch.arange(_STEPS).expand(shape).clone(),
+        "attention_mask": torch.ones(shape, dtype=torch.int64),
+    }
+    arguments = {name: value for name, value in made.items() if name in facts.accepted}
+    return Candidate(kind="values", items=1, arguments=arguments)
 
 
 def _series(facts: Facts) -> Iterator[Candidate]:

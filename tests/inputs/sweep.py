@@ -23,7 +23,7 @@ import torch
 from devplan.blocks import partition
 from devplan.inputs import InputRequest, example_inputs
 from devplan.inputs.probe import describe
-from devplan.skeleton.build import declared_no_split
+from devplan.skeleton.build import _dtype_keyword, declared_no_split
 from devplan.virtual.tracing import run_traced
 from tests.inputs.configs import USABLE
 
@@ -117,7 +117,7 @@ def _build(model_type: str, class_name: str, dtype: torch.dtype):
     model_class = getattr(transformers, class_name)
     config = transformers.CONFIG_MAPPING[model_type](**copy.deepcopy(USABLE.get(model_type, {})))
     with torch.device("meta"):
-        model = model_class._from_config(config, dtype=dtype).eval()
+        model = model_class._from_config(config, **{_dtype_keyword(): dtype}).eval()
     return model, config
 
 
