@@ -68,9 +68,7 @@ def _dummy_inputs(facts: Facts) -> ExampleInputs | None:
         for name, value in dummy.items()
         if name in facts.accepted
     }
-    return ExampleInputs(
-        kwargs=kwargs, modalities=("values",), source="dummy inputs of the class"
-    )
+    return ExampleInputs(kwargs=kwargs, modalities=("values",), source="dummy inputs of the class")
 
 
 def _complete(facts: Facts, made: ExampleInputs) -> ExampleInputs:

@@ -118,7 +118,8 @@ def _distinct(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
     seen: set[Any] = set()
     for candidate in candidates:
         form = tuple(
-            (name, tuple(getattr(value, "shape", ()))) for name, value in candidate.arguments.items()
+            (name, tuple(getattr(value, "shape", ())))
+            for name, value in candidate.arguments.items()
         )
         if form not in seen:
             seen.add(form)

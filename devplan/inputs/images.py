@@ -196,9 +196,7 @@ def _tiles_with_ratios(facts: Facts, items: int, name: str) -> Iterator[Candidat
 
 def image_size(facts: Facts) -> tuple[int, int]:
     """The size that the configuration fixes, or the size asked for."""
-    stated = pair(
-        facts.setting("image_size", "img_size", "input_size", "crop_size", side="vision")
-    )
+    stated = pair(facts.setting("image_size", "img_size", "input_size", "crop_size", side="vision"))
     return stated or facts.request.image_size
 
 
@@ -262,5 +260,7 @@ _OTHER_PICTURES = {"high_res_pixel_values": "high_res", "codebook_pixel_values":
 
 def _size_in(facts: Facts, part: str) -> tuple[int, int]:
     """Image size of the configuration whose path contains `part`; 112 is FLAVA's."""
-    sizes = (pair(read(config, "image_size")) for path, config in walk(facts.config) if part in path)
+    sizes = (
+        pair(read(config, "image_size")) for path, config in walk(facts.config) if part in path
+    )
     return next(filter(None, sizes), (112, 112))

@@ -66,8 +66,10 @@ def inputs_from_folder(facts: Facts, folder: Path) -> ExampleInputs:
         kwargs=kwargs,
         modalities=_modalities(items, kwargs),
         source="processor of the folder",
-        notes=tuple(f"no example can be made for the argument {name!r}"
-                    for name in sorted(facts.required - kwargs.keys())),
+        notes=tuple(
+            f"no example can be made for the argument {name!r}"
+            for name in sorted(facts.required - kwargs.keys())
+        ),
     )
 
 

@@ -155,9 +155,11 @@ def sweep(types: list[str], out: Path | None, request: InputRequest) -> list[dic
 def _line(row: dict) -> str:
     content = "+".join(row.get("modalities", ()))
     notes = " | ".join(row.get("notes", ()))
-    return f"{row['type']:28} {row['stage']:7} {row.get('s', 0):6} {content:20} " + (
-        row.get("error") or ""
-    ) + (f"  [{notes}]" if notes else "")
+    return (
+        f"{row['type']:28} {row['stage']:7} {row.get('s', 0):6} {content:20} "
+        + (row.get("error") or "")
+        + (f"  [{notes}]" if notes else "")
+    )
 
 
 def main(arguments: list[str]) -> None:
