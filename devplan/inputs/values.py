@@ -64,10 +64,8 @@ def _series(facts: Facts) -> Iterator[Candidate]:
     past = length + (max(lags) if lags else 0)
     width = facts.setting("num_input_channels", "input_size", default=1)
     shapes = [(batch, past), (batch, past, width)]
-    if (
-        (facts.takes("past_time_features") is None
-        and width > 1)
-        or "num_input_channels" in dir(facts.config)
+    if (facts.takes("past_time_features") is None and width > 1) or "num_input_channels" in dir(
+        facts.config
     ):
         shapes.reverse()
     for shape in shapes:

@@ -23,8 +23,10 @@ _GLM_ROPE = {
     }
 }
 _GLM_V = {"text_config": _GLM_ROPE, "vision_config": {"out_hidden_size": 4096}}
+_MODERNVBERT = {"vision_config": {"image_size": 512, "patch_size": 16}}
 
 USABLE: dict[str, dict] = {
+    "aria": {"vision_config": {"image_size": 490, "patch_size": 14}},
     "autoformer": {"prediction_length": 8},
     "aya_vision": {"vision_config": {"hidden_size": 1152, "num_attention_heads": 16}},
     "bamba": {"attn_layer_indices": [9, 18, 27]},
@@ -33,7 +35,13 @@ USABLE: dict[str, dict] = {
     "conditional_detr": _RESNET,
     "cosmos3_omni": {"vision_config": {"out_hidden_size": 4096}},
     "dab-detr": _RESNET,
-    "deepseek_v2": {"num_experts_per_tok": 6, "n_group": 1, "topk_group": 1},
+    "colmodernvbert": {"vlm_config": _MODERNVBERT},
+    "deepseek_v2": {
+        "moe_intermediate_size": 1408,
+        "num_experts_per_tok": 6,
+        "n_group": 1,
+        "topk_group": 1,
+    },
     "deformable_detr": _RESNET,
     "detr": _RESNET,
     "emu3": {"vocabulary_map": {"<image>": 151859, "<|visual token 000000|>": 151860}},
@@ -44,11 +52,15 @@ USABLE: dict[str, dict] = {
     },
     "glm4v": _GLM_V,
     "glm46v": _GLM_V,
-    "glm4v_moe": _GLM_V,
-    "glm4v_moe_text": _GLM_ROPE,
+    "glm4v_moe": {
+        "text_config": {**_GLM_ROPE, "head_dim": 128},
+        "vision_config": {"out_hidden_size": 4096},
+    },
+    "glm4v_moe_text": {**_GLM_ROPE, "head_dim": 128},
     "glm4v_text": _GLM_ROPE,
     "glm_image": {"text_config": _GLM_ROPE},
     "glm_image_text": _GLM_ROPE,
+    "granitemoehybrid": {"layer_types": (["mamba"] * 7 + ["attention"]) * 4},
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128},
     "hunyuan_vl_text": {"head_dim": 128},
@@ -60,6 +72,7 @@ USABLE: dict[str, dict] = {
     "llama4": {"vision_config": {"hidden_size": 1408, "vision_output_dim": 4096}},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
     "ministral": {"head_dim": 128},
+    "modernvbert": _MODERNVBERT,
     "nemotron": {"num_key_value_heads": 8},
     "qwen2_5_omni_thinker": {
         "vision_start_token_id": 151652,
