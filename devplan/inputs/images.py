@@ -100,7 +100,9 @@ def _merge(facts: Facts) -> int:
 
 def _patch_shapes(facts: Facts) -> Iterator[tuple[int, ...]]:
     """What one patch may look like: as the weights of the first projection say, flat or not."""
-    first = facts.first_layer("vision", *_PROJECTIONS)
+    # A convolution first: mergers, which are linear, may be registered before the patches' own.
+    first = facts.first_layer("vision", nn.Conv2d, nn.Conv3d)
+    first = first or facts.first_layer("vision", *_PROJECTIONS)
     if first is not None:
         one = tuple(first.weight.shape[1:])  # [in] of a Linear, [channels, (time,) h, w] of a Conv
         yield (math.prod(one),)
@@ -108,11 +110,11 @@ def _patch_shapes(facts: Facts) -> Iterator[tuple[int, ...]]:
             yield one
     channels = num_channels(facts)
     patch = pair(facts.setting("patch_size", side="vision", default=14))
-    yield (channels * patch[0] * patch[1],)
-    yield (channels, *patch)
     time = facts.setting("temporal_patch_size", side="vision")
     if isinstance(time, int):
         yield (channels * time * patch[0] * patch[1],)
+    yield (channels * patch[0] * patch[1],)
+    yield (channels, *patch)
 
 
 def _starts_with_patches(facts: Facts) -> bool:

@@ -79,6 +79,12 @@ USABLE: dict[str, dict] = {
         "vision_end_token_id": 151653,
         "audio_start_token_id": 151647,
     },
+    "qwen3_omni_moe_thinker": {
+        "vision_start_token_id": 151652,
+        "vision_end_token_id": 151653,
+        "vision_config": {"out_hidden_size": 2048},
+        "audio_config": {"output_dim": 2048},
+    },
     "table-transformer": _RESNET,
     "time_series_transformer": {"prediction_length": 8},
 }

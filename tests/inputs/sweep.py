@@ -22,6 +22,7 @@ import torch
 
 from devplan.blocks import partition
 from devplan.inputs import InputRequest, example_inputs
+from devplan.inputs.example import has_forward
 from devplan.inputs.probe import describe
 from devplan.skeleton.build import _dtype_keyword, declared_no_split
 from devplan.virtual.tracing import run_traced
@@ -99,7 +100,9 @@ def _try_dtype(model_type: str, class_name: str, request: InputRequest, dtype) -
             for name, value in example.kwargs.items()
         }
         row["inputs_s"] = round(time.monotonic() - started, 2)
-        row["stage"] = "run"
+        row["stage"] = "run" if has_forward(model) else "no forward"
+        if not has_forward(model):
+            return row
         sites = partition(model, declared_no_split(model))
         trace = run_traced(model, sites, example.kwargs, config=config)
         row["stage"], row["ops"] = "ran", trace.num_ops
@@ -155,8 +158,8 @@ def sweep(types: list[str], out: Path | None, request: InputRequest) -> list[dic
 
 
 def share_that_ran(rows: list[dict]) -> float:
-    """Of the types whose packages are installed."""
-    tried = [row for row in rows if row["stage"] != "package"]
+    """Of the types that have a ``forward`` and whose packages are installed."""
+    tried = [row for row in rows if row["stage"] not in ("package", "no forward")]
     return sum(row["stage"] == "ran" for row in tried) / len(tried)
 
 
