@@ -74,6 +74,11 @@ USABLE: dict[str, dict] = {
     "ministral": {"head_dim": 128},
     "modernvbert": _MODERNVBERT,
     "nemotron": {"num_key_value_heads": 8},
+    "qwen2_vl": {"vision_config": {"hidden_size": 8192}},
+    "shieldgemma2": {
+        "text_config": {"hidden_size": 2560},
+        "vision_config": {"image_size": 896, "patch_size": 14, "hidden_size": 1152},
+    },
     "qwen2_5_omni_thinker": {
         "vision_start_token_id": 151652,
         "vision_end_token_id": 151653,

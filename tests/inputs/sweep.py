@@ -121,9 +121,19 @@ def _build(model_type: str, class_name: str, dtype: torch.dtype):
 
     model_class = getattr(transformers, class_name)
     config = transformers.CONFIG_MAPPING[model_type](**copy.deepcopy(USABLE.get(model_type, {})))
+    _fit_widths(config)
     with torch.device("meta"):
         model = model_class._from_config(config, **{_dtype_keyword(): dtype}).eval()
     return model, config
+
+
+def _fit_widths(config) -> None:
+    """Let towers end in the text's width: defaults of the two parts often differ."""
+    text = getattr(config, "text_config", None)
+    width = getattr(text, "hidden_size", None)
+    tower = getattr(config, "vision_config", None)
+    if isinstance(width, int) and hasattr(tower, "out_hidden_size"):
+        tower.out_hidden_size = width
 
 
 @contextlib.contextmanager
