@@ -62,20 +62,20 @@ def _series(facts: Facts) -> Iterator[Candidate]:
     length = facts.setting("context_length", default=64)
     lags = facts.setting("lags_sequence", default=())
     past = length + (max(lags) if lags else 0)
-    width = facts.setting("num_input_channels", "input_size", default=1)
+    channels = facts.setting("num_input_channels")
+    width = channels or facts.setting("input_size", default=1)
     shapes = [(batch, past), (batch, past, width)]
-    if (facts.takes("past_time_features") is None and width > 1) or "num_input_channels" in dir(
-        facts.config
-    ):
+    if channels is not None:
         shapes.reverse()
     for shape in shapes:
-        arguments = {"past_values": facts.floats(*shape)}
-        arguments.update(_times(facts, shape, past))
-        yield Candidate(kind="values", items=1, arguments=arguments)
+        whole = {"past_values": facts.floats(*shape), **_times(facts, shape, past)}
+        without_future = {name: value for name, value in whole.items() if "future" not in name}
+        for arguments in (whole, without_future):
+            yield Candidate(kind="values", items=1, arguments=arguments)
 
 
 def _times(facts: Facts, shape: tuple[int, ...], past: int) -> dict[str, torch.Tensor]:
-    """Features of past and future times, observed values, the future for the decoder."""
+    """Features of past and future times, which values were observed, the future itself."""
     batch, rest = shape[0], shape[2:]
     ahead = facts.setting("prediction_length", default=1)
     features = facts.setting("num_time_features", default=0)
@@ -83,17 +83,13 @@ def _times(facts: Facts, shape: tuple[int, ...], past: int) -> dict[str, torch.T
     numbers = facts.setting("num_static_real_features", default=0)
     made = {
         "past_time_features": facts.floats(batch, past, features),
-        "future_time_features": facts.floats(batch, ahead, features),
         "past_observed_mask": facts.floats(*shape),
-        "future_values": facts.floats(batch, ahead, *rest),
     }
+    if "past_time_features" in facts.accepted:  # a decoder that is told the times ahead
+        made["future_time_features"] = facts.floats(batch, ahead, features)
+        made["future_values"] = facts.floats(batch, ahead, *rest)
     if static:
         made["static_categorical_features"] = torch.zeros(batch, static, dtype=torch.int64)
     if numbers:
         made["static_real_features"] = facts.floats(batch, numbers)
-    wanted = ("past_time_features", "future_time_features", "past_observed_mask", "future_values")
-    return {
-        name: value
-        for name, value in made.items()
-        if name in facts.accepted and (name in facts.required or name not in wanted or features)
-    }
+    return {name: value for name, value in made.items() if name in facts.accepted}
