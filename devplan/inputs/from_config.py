@@ -28,7 +28,7 @@ from devplan.inputs.videos import video_candidates
 MOST_TRIES = 12
 """Forms that are offered before a kind is given up: a probe of a large tower takes a second."""
 
-MOST_EQUAL_REFUSALS = 4
+MOST_EQUAL_REFUSALS = 6
 """A model that says the same of so many forms minds something else."""
 
 _MAKERS: dict[str, Callable[[Facts, int], Iterator[Candidate]]] = {

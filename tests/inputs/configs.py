@@ -45,6 +45,8 @@ USABLE: dict[str, dict] = {
     "deformable_detr": _RESNET,
     "detr": _RESNET,
     "emu3": {"vocabulary_map": {"<image>": 151859, "<|visual token 000000|>": 151860}},
+    "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
+    "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     "exaone4_5": {"vision_config": {"out_hidden_size": 4096}},
     "gemma3": {
         "text_config": {"hidden_size": 2560},
@@ -58,6 +60,7 @@ USABLE: dict[str, dict] = {
     },
     "glm4v_moe_text": {**_GLM_ROPE, "head_dim": 128},
     "glm4v_text": _GLM_ROPE,
+    "glmga": _GLM_V,
     "glm_image": {"text_config": _GLM_ROPE},
     "glm_image_text": _GLM_ROPE,
     "granitemoehybrid": {"layer_types": (["mamba"] * 7 + ["attention"]) * 4},
@@ -90,6 +93,11 @@ USABLE: dict[str, dict] = {
         "vision_config": {"out_hidden_size": 2048},
         "audio_config": {"output_dim": 2048},
     },
+    "reformer": {"is_decoder": True},
+    "step3p7": {"text_config": {"sliding_window": 512}},
     "table-transformer": _RESNET,
+    "wav2vec2-bert": {"vocab_size": 32},
+    "wav2vec2-conformer": {"vocab_size": 32},
+    "xmod": {"default_language": "en_XX"},
     "time_series_transformer": {"prediction_length": 8},
 }
