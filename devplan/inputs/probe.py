@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from devplan.inputs.facts import Facts, has_weights
+from devplan.virtual.folding import layer_kinds
 from devplan.virtual.tracing import run_traced
 
 _OURS = re.compile(r"[/\\](?:devplan|torch)[/\\]")
@@ -78,7 +79,7 @@ def _probe(facts: Facts, inputs: Mapping[str, Any], at_text: Callable[..., None]
             if stack is not None and at_text is not None:
                 undo.callback(stack[0].register_forward_pre_hook(at_text).remove)
         try:
-            run_traced(model, facts.sites, inputs, config=facts.config)
+            run_traced(model, facts.sites, inputs, kinds=layer_kinds(facts.sites, facts.config))
         except _Reached:
             pass
         except Exception as raised:  # whatever the model's own code raises is an answer

@@ -11,16 +11,18 @@ with the two small runs for the first two numbers and the large one for the wind
 Phases: read the cache of a run (`cached_tensors`), fit (`fit_growth`), give each folded layer what
 its representative has.
 
-Exceptions: a tensor that no block made (one state for all layers, as RWKV has) is shared evenly
-among the layers of the stack that ran.  A cache that grows by steps (one compressed entry for 128
-tokens) is fitted by the line through its largest size.  A layer that was not run at the large
+Exceptions: a folded layer that returns its cache has tensors of its own (GPT-2 up to transformers
+4.52).  A tensor that no block made belongs to a layer where its container holds one for each
+(caches that are allocated before the first layer runs), and is shared evenly among the layers
+otherwise (RWKV has one state for all).  A cache that grows by steps (one compressed entry for 128
+tokens) is fitted by a line that passes above its largest size.  A layer that was not run at the large
 number has no window.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -80,10 +82,12 @@ def fit_growth(small: Sample, medium: Sample, large: Sample | None = None) -> Gr
         return growth
     tokens, held = large
     if held > growth.at(tokens):  # by steps longer than the small runs
-        slope = -(-(held - more_held) // (tokens - more))
-        return Growth(constant=max(held - slope * tokens, 0), per_token=slope, window_tokens=None)
+        slope = -(-(held - more_held) // tokens)
+        return Growth(constant=more_held, per_token=slope, window_tokens=None)
     if held == growth.at(tokens):
         return growth
+    if held < more_held:  # a buffer that is emptied when it is full
+        return Growth(constant=more_held, per_token=0, window_tokens=None)
     if held == more_held and few_held % few == 0:  # the window lies between the small runs
         growth = Growth(constant=0, per_token=few_held // few, window_tokens=None)
     return replace(growth, window_tokens=max((held - growth.constant) // growth.per_token, 0))
@@ -111,6 +115,7 @@ def block_growths(
     runs = [
         (tokens, cached_tensors(trace)) for tokens, trace in filter(None, (small, medium, large))
     ]
+    owners = _owners(runs[1][1], [block for block in medium[1].order if block in layers])
     parts: dict[str | None, list[CacheGrowth]] = defaultdict(list)
     for place, tensor in runs[1][1].items():
         if place not in runs[0][1]:
@@ -118,8 +123,27 @@ def block_growths(
         samples = [(tokens, held[place].num_elements) for tokens, held in runs if place in held]
         growth = fit_growth(*samples)
         replaced = kv_element_bytes if growth.per_token and tensor.is_float else None
-        parts[tensor.maker].append(_in_bytes(growth, replaced or tensor.element_bytes))
+        parts[tensor.maker or owners.get(place)].append(
+            _in_bytes(growth, replaced or tensor.element_bytes)
+        )
     return _spread(parts, medium[1], layers)
+
+
+def _owners(places: Iterable[str], layers: Sequence[str]) -> dict[str, str]:
+    """Place -> layer, for what a container holds once for each layer: ``key_cache.3``."""
+    numbered: dict[tuple[str, ...], dict[int, str]] = defaultdict(dict)
+    for place in places:
+        parts = place.split(".")
+        for position, part in enumerate(parts):
+            if part.isdigit():
+                container = (*parts[:position], "*", *parts[position + 1 :])
+                numbered[container][int(part)] = place
+    owners: dict[str, str] = {}
+    for found in numbered.values():
+        if set(found) == set(range(len(layers))):
+            for number, place in found.items():
+                owners.setdefault(place, layers[number])
+    return owners
 
 
 def _in_bytes(growth: Growth, element_bytes: int) -> CacheGrowth:
@@ -136,7 +160,8 @@ def _spread(
     """Give every folded layer what its representative has; share what nobody made."""
     held: dict[str, list[CacheGrowth]] = defaultdict(list)
     for maker, growths in parts.items():
-        for block in (maker, *trace.stands_for.get(maker, ())) if maker is not None else ():
+        folded = [block for block in trace.stands_for.get(maker, ()) if block not in parts]
+        for block in (maker, *folded) if maker is not None else ():
             held[block].extend(growths)
     sharing = [block for block in trace.order if block in layers] or trace.order
     for growth in _joined(parts.get(None, [])):

@@ -30,11 +30,11 @@ from devplan.virtual.folding import Outcome, extrapolate, layer_kinds
 from devplan.virtual.inputs import Example, example_inputs
 from devplan.virtual.tracing import Limits, Trace, run_traced
 
-SMALL_TOKENS, MEDIUM_TOKENS = 24, 120
+SMALL_TOKENS, MEDIUM_TOKENS = 24, 40
 """Tokens of the two runs that give constant and slope.  More than the widest convolution of a
-state-space layer (4 in Mamba), fewer than any attention window in use (128 in gpt-oss); the second
-is more than one chunk of the gated delta rule (64 tokens in Qwen3-Next), so that its loop over
-chunks shows as a growing number of ops."""
+state-space layer (4 in Mamba), fewer than any attention window in use (128 in gpt-oss).  Loops
+over chunks of more tokens (64 in the gated delta rule) are stopped by the limits of the large
+run."""
 
 MOST_TOKENS = 2**20
 """No context longer than this is looked at for windows."""
@@ -85,10 +85,13 @@ def measure_run(
             "tree and the KV cache is not counted"
         )
     large, notes = _large_run(runs, workload)
+    cache = _growths(runs, large, kv_element_bytes)
+    if not cache and "use_cache" in runs.example.makers:
+        notes = (*notes, "asked to keep a cache, the model kept none: no KV cache is counted")
     carried, shared = _input_bytes(runs)
     return RunProfile(
         order=tuple(runs.medium.order),
-        cache=_growths(runs, large, kv_element_bytes),
+        cache=cache,
         input_bytes_per_token=carried,
         shared_inputs=shared,
         made_up=tuple(sorted(runs.small.made_up | runs.medium.made_up)),

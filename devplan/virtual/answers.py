@@ -49,11 +49,11 @@ class Answers(TorchFunctionMode):
             self.execution.caller = ()  # a reference kept would keep memory counted
 
     def _device(self, func, args, kwargs) -> torch.device:
-        tensor = args[0]
+        return self._label(args[0]) or func(*args)
+
+    def _label(self, tensor: torch.Tensor) -> torch.device | None:
         label = label_of(tensor)
-        if label is None and self.home is not None and isinstance(tensor, torch.nn.Parameter):
-            return self.home
-        return label or func(*args)
+        return self.home if label is None and isinstance(tensor, torch.nn.Parameter) else label
 
     def _is_cuda(self, func, args, kwargs) -> bool:
         return self._device_type(func, args) == "cuda"
@@ -65,11 +65,11 @@ class Answers(TorchFunctionMode):
         return self._device_type(func, args) == "meta"
 
     def _device_type(self, func, args) -> str:
-        label = label_of(args[0])
+        label = self._label(args[0])
         return label.type if label is not None else args[0].device.type
 
     def _get_device(self, func, args, kwargs) -> int:
-        label = label_of(args[0])
+        label = self._label(args[0])
         if label is None:
             return func(*args)
         return -1 if label.type == "cpu" else (label.index or 0)

@@ -227,6 +227,17 @@ def _repeat_leaf(leaf: Any, arguments: list[Any], maker: str) -> Any:
     return leaf
 
 
+def made_tensors(
+    outcome: Outcome,
+) -> list[tuple[tuple[int, ...], torch.dtype, torch.device | None]]:
+    """Shape, dtype and device of the tensors that each repetition makes anew."""
+    return [
+        (leaf.shape, leaf.dtype, leaf.device)
+        for leaf in outcome.leaves
+        if isinstance(leaf, _Shaped)
+    ]
+
+
 def extrapolate(first: Outcome, second: Outcome, steps: float) -> Outcome | None:
     """The outcome of a larger call, from those of two smaller ones; None when shapes disagree.
 
@@ -252,14 +263,3 @@ def extrapolate(first: Outcome, second: Outcome, steps: float) -> Outcome | None
         else:
             return None
     return Outcome(maker=first.maker, leaves=tuple(leaves), spec=first.spec)
-
-
-def made_tensors(
-    outcome: Outcome,
-) -> list[tuple[tuple[int, ...], torch.dtype, torch.device | None]]:
-    """Shape, dtype and device of the tensors that each repetition makes anew."""
-    return [
-        (leaf.shape, leaf.dtype, leaf.device)
-        for leaf in outcome.leaves
-        if isinstance(leaf, _Shaped)
-    ]

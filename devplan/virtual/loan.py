@@ -1,78 +1,88 @@
-"""Modules that a run may change, given back at its end as they were, whatever happens.
+"""Modules that a virtual run may change, given back at its end as they were, whatever happens.
 
-A run labels tensors, wraps ``forward`` methods and swaps buffers; accelerate attaches hooks; a
-model's own code may re-register buffers (dynamic rotary embeddings) or keep states in attributes
-(Griffin).
+A run labels tensors, wraps ``forward`` methods and swaps buffers; a model's own code may register
+other buffers (dynamic rotary embeddings), hooks (transformers' capturing of hidden states) or keep
+states in attributes (Griffin), even those of layers that do not run themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 
-import torch
 from torch import nn
 
-from devplan.virtual.labels import CONCRETE_LIMIT, CPU, unmark
+from devplan.virtual.labels import unmark
+
+_DICTS = (dict, OrderedDict)
 
 
 class Loan:
-    """Borrows modules; a context manager that gives them back.
+    """A context; every module that was kept, or set an attribute inside, is restored at its end.
 
-    The modules inside a layer can be borrowed when the layer first runs: of a hundred thousand
-    modules, most belong to layers that are folded.
-
-    Parameters
+    Attributes
     ----------
-    place
-        Labels the tensors of a module that was just borrowed.
+    kept : dict
+        Module -> its attributes as they were, and copies of those that are dicts: parameters,
+        buffers, hooks.
     """
 
-    def __init__(self, place: Callable[[nn.Module], None]) -> None:
-        self.place = place
-        self.kept: dict[nn.Module, tuple[dict, dict, dict]] = {}
+    def __init__(self) -> None:
+        self.kept: dict[nn.Module, tuple[dict, dict[str, dict]]] = {}
+        self._undo = contextlib.ExitStack()
+
+    def keep(self, module: nn.Module) -> None:
+        """Remember one module as it is now, unless it is remembered already."""
+        if module not in self.kept:
+            content = dict(vars(module))
+            inner = {name: dict(each) for name, each in content.items() if type(each) in _DICTS}
+            self.kept[module] = content, inner
 
     def __enter__(self) -> Loan:
+        construct, set_attribute = nn.Module.__init__, nn.Module.__setattr__
+        thread = threading.get_ident()
+        made: set[nn.Module] = set()
+        """Modules made inside belong to the run: caches were modules up to transformers 4.48."""
+
+        def noted_init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            if threading.get_ident() == thread:
+                made.add(module)
+            construct(module, *args, **kwargs)
+
+        def keep_and_set(module: nn.Module, name: str, value: Any) -> None:
+            if threading.get_ident() == thread and module not in made:
+                self.keep(module)
+            set_attribute(module, name, value)
+
+        self._undo.enter_context(mock.patch.object(nn.Module, "__init__", noted_init))
+        self._undo.enter_context(mock.patch.object(nn.Module, "__setattr__", keep_and_set))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for module, (attributes, parameters, buffers) in self.kept.items():
-            for content, old in (
-                (vars(module), attributes),
-                (module._parameters, parameters),
-                (module._buffers, buffers),
-            ):
-                content.clear()
-                content.update(old)
-            for tensor in (*parameters.values(), *buffers.values()):
-                if tensor is not None:
-                    unmark(tensor)
+        self._undo.close()
+        for module, (attributes, inner) in self.kept.items():
+            _refill(vars(module), attributes)
+            for name, content in inner.items():
+                _refill(attributes[name], content)
+            for name in ("_parameters", "_buffers"):
+                for tensor in inner.get(name, {}).values():
+                    if tensor is not None:
+                        unmark(tensor)
 
-    def borrow(self, module: nn.Module) -> None:
-        """Remember one module, give its integer buffers on meta real zeros, and label."""
-        if module in self.kept:
-            return
-        buffers = module._buffers
-        self.kept[module] = dict(vars(module)), dict(module._parameters), dict(buffers)
-        for name, buffer in buffers.items():
-            if buffer is not None and _wants_values(buffer):
-                buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype, device=CPU)
-        self.place(module)
 
-    def borrow_all(self, model: nn.Module) -> None:
-        """The model with everything in it."""
+def _refill(mapping: dict, content: dict) -> None:
+    mapping.clear()
+    mapping.update(content)
+
+
+@contextlib.contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Give every module of a model back as it was."""
+    with Loan() as loan:
         for module in model.modules():
-            self.borrow(module)
-
-    def borrow_outside(self, model: nn.Module, layers: Container[nn.Module]) -> None:
-        """Everything but the insides of `layers`."""
-        pending = [model]
-        while pending:
-            module = pending.pop()
-            self.borrow(module)
-            if module not in layers:
-                pending.extend(child for child in module._modules.values() if child is not None)
-
-
-def _wants_values(buffer: torch.Tensor) -> bool:
-    is_number = buffer.is_floating_point() or buffer.is_complex()
-    return buffer.device.type == "meta" and not is_number and buffer.numel() <= CONCRETE_LIMIT
+            loan.keep(module)
+        yield

@@ -16,38 +16,42 @@ from torch import nn
 
 from devplan.names import find_entry
 from devplan.types import CPU, DISK
-from devplan.virtual.labels import mark
+from devplan.virtual.labels import CONCRETE_LIMIT, mark
 
 
-class Placement:
-    """Labels modules as they are borrowed, by the longest entry around each tensor.
+def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, ...]:
+    """Label every parameter and buffer with its device; give integer buffers real, zero values.
 
-    Attributes
-    ----------
-    uncovered : list[str]
-        Tensors that no entry governs; they are left on the CPU, where they would be created.
+    Returns
+    -------
+    tuple of str
+        Names that no entry governs; they are left on the CPU, where they would be created.
     """
-
-    def __init__(self, model: nn.Module, device_map: Mapping[str, str]) -> None:
-        self.device_map = device_map
-        self.names = {module: name for name, module in model.named_modules()}
-        self.uncovered: list[str] = []
-
-    def label(self, module: nn.Module) -> None:
-        """Label the tensors that the module owns itself."""
+    uncovered = []
+    for module_name, module in model.named_modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
-                if tensor is not None:
-                    full_name = ".".join(filter(None, (self.names[module], name)))
-                    mark(tensor, self._device_of(full_name), None)
+                if tensor is None:
+                    continue
+                full_name = f"{module_name}.{name}" if module_name else name
+                entry = find_entry(device_map, full_name)
+                if entry is None:
+                    uncovered.append(full_name)
+                if tensors is module._buffers and wants_values(tensor):
+                    tensor = tensors[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+                mark(tensor, _load_device(device_map.get(entry, CPU)), None)
+    return tuple(uncovered)
 
-    def _device_of(self, name: str) -> torch.device:
-        entry = find_entry(self.device_map, name)
-        if entry is None:
-            self.uncovered.append(name)
-            return torch.device(CPU)
-        device = self.device_map[entry]
-        return torch.device(CPU if device == DISK else device)  # weights on disk pass through it
+
+def _load_device(device: str) -> torch.device:
+    """Where a tensor of an entry lies before hooks: weights on disk pass through the CPU."""
+    return torch.device(CPU if device == DISK else device)
+
+
+def wants_values(buffer: torch.Tensor) -> bool:
+    """Whether a buffer of the skeleton should have values: small integers do."""
+    is_number = buffer.is_floating_point() or buffer.is_complex()
+    return buffer.device.type == "meta" and not is_number and buffer.numel() <= CONCRETE_LIMIT
 
 
 def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: str) -> None:

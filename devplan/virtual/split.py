@@ -33,9 +33,9 @@ from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
 from devplan.virtual.labels import CPU, label_of, maker_of, mark
-from devplan.virtual.loan import Loan
+from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
-from devplan.virtual.placing import Placement, attach_hooks
+from devplan.virtual.placing import attach_hooks, label_by_map
 from devplan.virtual.recording import Recorder
 from devplan.virtual.rules import Verdict, judge, judge_function
 
@@ -140,15 +140,15 @@ def run_split(
     """
     recorder, meter = Recorder(split.model), MemoryMeter()
     execution = SplitExecution(recorder, meter, limit_ops)
-    placement = Placement(split.model, split.device_map)
     run = _Run(split, execution, recorder, meter, fold)
     with contextlib.ExitStack() as undo:
-        loan = undo.enter_context(Loan(placement.label))
+        undo.enter_context(restored(split.model))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))
         undo.enter_context(_quiet())
-        loan.borrow_all(split.model)
+        uncovered = label_by_map(split.model, split.device_map)
         error = run.attach_hooks() or run.execute(inputs, generate)
+    notes = (f"{len(uncovered)} tensors are in no entry: {uncovered[0]} ...",) if uncovered else ()
     return RunRecord(
         phases=tuple(run.phases),
         inputs=described,
@@ -160,6 +160,7 @@ def run_split(
         assumed_ops=tuple(sorted(recorder.assumed)),
         error=error,
         num_ops=execution.num_ops,
+        notes=notes,
     )
 
 
@@ -257,11 +258,13 @@ class _Run:
         """Bytes of the cache on each device as a phase leaves it, folded layers included."""
         found: dict[torch.device, int] = {}
         storages = set()
-        for _, tensor in cache_places(result):
+        places = list(cache_places(result))
+        makers = {maker_of(tensor) for _, tensor in places}
+        for _, tensor in places:
             device, storage = label_of(tensor), tensor.untyped_storage()
             if device is not None and id(storage) not in storages:
                 storages.add(id(storage))
-                num_layers = 1 + len(self.stands_for.get(maker_of(tensor), ()))
+                num_layers = 1 + len(self.stands_for.get(maker_of(tensor), set()) - makers)
                 found[device] = found.get(device, 0) + num_layers * rounded(storage.nbytes())
         self.cache = found
 

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,7 @@ from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
 from devplan.virtual.labels import CPU, maker_of, mark
 from devplan.virtual.loan import Loan
+from devplan.virtual.placing import wants_values
 
 MAIN = torch.device("cuda", 0)
 
@@ -111,12 +112,13 @@ def run_traced(
     trace = Trace()
     execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
-        loan = undo.enter_context(Loan(_label))
+        loan = undo.enter_context(Loan())
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering((VirtualCard(),)))
         undo.enter_context(torch.device(CPU))  # whatever device context the caller is in
-        loan.borrow_outside(model, {site.module for site in sites if site.stack is not None})
-        tracer = _Tracer(trace, execution, loan, kinds, preset, limits)
+        borrower = _Borrower(loan, MAIN)
+        borrower.borrow_outside(model, {site.module for site in sites if site.stack is not None})
+        tracer = _Tracer(trace, execution, borrower, kinds, preset, limits)
         for site in sites:
             if site.module is not None:
                 tracer.wrap(site)
@@ -124,7 +126,7 @@ def run_traced(
             name: mark(value, MAIN, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
-        with Answers(execution, MAIN), execution:
+        with Answers(execution, home=MAIN), execution:
             trace.output = model(**placed_inputs)
         trace.attributes = _made_attributes(model, loan)
     trace.num_ops = execution.num_ops
@@ -132,11 +134,45 @@ def run_traced(
     return trace
 
 
-def _label(module: nn.Module) -> None:
-    """Put a module's own tensors on the one virtual device."""
-    for tensor in (*module._parameters.values(), *module._buffers.values()):
-        if tensor is not None:
-            mark(tensor, MAIN, None)
+class _Borrower:
+    """Keeps modules for the time of a run and puts them on the virtual device.
+
+    The modules inside a layer are borrowed when the layer first runs: of a hundred thousand, most
+    belong to layers that are folded.
+    """
+
+    def __init__(self, loan: Loan, device: torch.device) -> None:
+        self.loan = loan
+        self.device = device
+        self.placed: set[nn.Module] = set()
+
+    def borrow_outside(self, model: nn.Module, layers: Container[nn.Module]) -> None:
+        """Everything but the insides of `layers`."""
+        pending = [model]
+        while pending:
+            module = pending.pop()
+            self.borrow(module)
+            if module not in layers:
+                pending.extend(child for child in module._modules.values() if child is not None)
+
+    def borrow_inside(self, module: nn.Module) -> None:
+        """A module and all that is in it."""
+        for inner in module.modules():
+            self.borrow(inner)
+
+    def borrow(self, module: nn.Module) -> None:
+        """One module; small integer buffers get values, zeros."""
+        if module in self.placed:
+            return
+        self.placed.add(module)
+        self.loan.keep(module)
+        buffers = module._buffers
+        for name, buffer in buffers.items():
+            if buffer is not None and wants_values(buffer):
+                buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype, device=CPU)
+        for tensor in (*module._parameters.values(), *buffers.values()):
+            if tensor is not None:
+                mark(tensor, self.device, None)
 
 
 def _made_attributes(model: nn.Module, loan: Loan) -> dict[str, torch.Tensor]:
@@ -159,14 +195,14 @@ class _Tracer:
         self,
         trace: Trace,
         execution: Execution,
-        loan: Loan,
+        borrower: _Borrower,
         kinds: Mapping[str, Hashable],
         preset: Mapping[str, folding.Outcome],
         limits: Limits,
     ) -> None:
         self.trace = trace
         self.execution = execution
-        self.loan = loan
+        self.borrower = borrower
         self.kinds = kinds
         self.preset = preset
         self.limits = limits
@@ -194,8 +230,7 @@ class _Tracer:
         if (outcome := self.known.get(key)) is not None:
             trace.stands_for[outcome.maker].append(name)
             return folding.repeat(outcome, args, kwargs, name)
-        for module in site.module.modules():
-            self.loan.borrow(module)
+        self.borrower.borrow_inside(site.module)
         result = self._run(name, original, args, kwargs)
         outcome = folding.remember(result, args, kwargs, name)
         if outcome is not None:
