@@ -15,8 +15,8 @@ Exceptions: a folded layer that returns its cache has tensors of its own (GPT-2 
 4.52).  A tensor that no block made belongs to a layer where its container holds one for each
 (caches that are allocated before the first layer runs), and is shared evenly among the layers
 otherwise (RWKV has one state for all).  A cache that grows by steps (one compressed entry for 128
-tokens) is fitted by a line that passes above its largest size.  A layer that was not run at the large
-number has no window.
+tokens) is fitted by a line that passes above its largest size.  A layer that was not run at the
+large number has no window.
 """
 
 from __future__ import annotations
