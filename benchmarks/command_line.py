@@ -30,7 +30,8 @@ SUGGESTED = (
 
 PROSE = f"""
 Whole processes, taken in turns, {NUM_ROUNDS} rounds after one that is thrown away: wall time from
-start to end, median and best (the requirements look at the best), and the largest resident memory.
+start to end, median and best (the requirements look at the best), processor time, and the largest
+resident memory.
 The bare import is a process that imports torch, transformers and the class of the model, and
 nothing else; what `devplan suggest` takes above it is its own: it reads the catalogue, builds the
 skeleton, runs it virtually, plans, and writes a map.
@@ -42,6 +43,7 @@ class Run:
     """One process, ended."""
 
     wall_s: float
+    cpu_s: float
     peak_bytes: int
 
 
@@ -98,7 +100,8 @@ def _run(command: Sequence[str]) -> Run:
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"{' '.join(command)}: {errors.decode()}"
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): kilobytes but on macOS
-    return Run(wall_s=wall_s, peak_bytes=usage.ru_maxrss * unit)
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Run(wall_s=wall_s, cpu_s=cpu_s, peak_bytes=usage.ru_maxrss * unit)
 
 
 def _row(name: str, runs: Sequence[Run]) -> dict:
@@ -106,6 +109,7 @@ def _row(name: str, runs: Sequence[Run]) -> dict:
         "process": name,
         "median s": f"{median(run.wall_s for run in runs):.2f}",
         "best s": f"{_best_s(runs):.2f}",
+        "least CPU s": f"{min(run.cpu_s for run in runs):.2f}",
         "peak MiB": f"{max(run.peak_bytes for run in runs) / MIB:.0f}",
     }
 

@@ -10,11 +10,15 @@ private: the constraints file pins the version for which this was written.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 from torch import nn
 
 from devplan.types import Machine
+
+# accelerate warns of each card that this machine lacks; printing it must not count as planning.
+logging.getLogger("accelerate.utils.modeling").setLevel(logging.ERROR)
 
 DeviceMap = Mapping[str, int | str]
 Peer = Callable[[nn.Module, Machine], DeviceMap]

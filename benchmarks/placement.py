@@ -25,6 +25,11 @@ pin, over every order of the cards, found by a dynamic programme of its own
 (`benchmarks/optimum.py`), once for the weights alone and once with the cache. The bound is what
 no placement goes below, contiguous or not.
 
+With the default pins embedding, towers, norm and head lie on the first card, also where the
+optimum has the head on the last: what is pinned comes in one large piece, so the rest can be
+spread less evenly, most of all on cards that are small beside it. The ratio can also be below 1:
+first and last block on one card are no contiguous stages.
+
 The peers are given the capacities as `max_memory`. Device changes are counted along embedding,
 layers, norm and head; 'most tokens' is the longest sequence at which no card is over its capacity
 (0: the weights alone overflow one). Milliseconds are the planning alone for the peers; for devplan

@@ -128,6 +128,7 @@ def suggest(
     )
     identity = _identity(source, skeleton, profile)
     notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
+    notes += _cache_notes(skeleton, profile)
     return Suggestion(
         source=source,
         identity=identity,
@@ -163,6 +164,14 @@ def _profile(
         )
     except InputError as error:  # of its quantization config, which does not know whose it is
         raise InputError(f"{source.id}: {error}") from error
+
+
+def _cache_notes(skeleton: Skeleton, profile: Profile) -> tuple[str, ...]:
+    """A model that generates and showed no cache: some releases return one only when asked."""
+    generates = getattr(skeleton.model, "can_generate", lambda: False)()
+    if not generates or not profile.run.order or any(profile.run.cache.values()):
+        return ()
+    return ("no KV cache was seen in the virtual run, so none is counted",)
 
 
 def _alternatives(

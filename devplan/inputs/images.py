@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from devplan.inputs.facts import Facts, pair
+from devplan.inputs.facts import Facts, pair, read, walk
 from devplan.inputs.media import Candidate
 
 PIXELS = (
@@ -31,7 +31,11 @@ PIXELS = (
     "flattened_patches",
     "image_patches",
 )
+_OTHER_SIZES = ((512, 512), (1536, 1536))
+"""Tried last: powers of two for pixel shuffles; what Depth Pro cuts into patches of 384."""
 _PROJECTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_MOST_CHANNELS = 4
+"""Of a picture: a first convolution with more works on features, and its channels say nothing."""
 _CHANNELS = 3
 """Red, green, blue, where neither configuration nor weights say another number."""
 
@@ -100,7 +104,9 @@ def _merge(facts: Facts) -> int:
 
 def _patch_shapes(facts: Facts) -> Iterator[tuple[int, ...]]:
     """What one patch may look like: as the weights of the first projection say, flat or not."""
-    first = facts.first_layer("vision", *_PROJECTIONS)
+    # A convolution first: mergers, which are linear, may be registered before the patches' own.
+    first = facts.first_layer("vision", nn.Conv2d, nn.Conv3d)
+    first = first or facts.first_layer("vision", *_PROJECTIONS)
     if first is not None:
         one = tuple(first.weight.shape[1:])  # [in] of a Linear, [channels, (time,) h, w] of a Conv
         yield (math.prod(one),)
@@ -108,11 +114,11 @@ def _patch_shapes(facts: Facts) -> Iterator[tuple[int, ...]]:
             yield one
     channels = num_channels(facts)
     patch = pair(facts.setting("patch_size", side="vision", default=14))
-    yield (channels * patch[0] * patch[1],)
-    yield (channels, *patch)
     time = facts.setting("temporal_patch_size", side="vision")
     if isinstance(time, int):
         yield (channels * time * patch[0] * patch[1],)
+    yield (channels * patch[0] * patch[1],)
+    yield (channels, *patch)
 
 
 def _starts_with_patches(facts: Facts) -> bool:
@@ -125,11 +131,12 @@ def _starts_with_patches(facts: Facts) -> bool:
 
 
 def num_channels(facts: Facts) -> int:
+    """As the first convolution of the tower takes them, else as stated."""
     first = facts.first_layer("vision", nn.Conv2d, nn.Conv3d)
+    if first is not None and first.in_channels <= _MOST_CHANNELS:
+        return first.in_channels
     stated = facts.setting("num_channels", "in_channels", "in_chans", side="vision")
-    if isinstance(stated, int):
-        return stated
-    return first.in_channels if first is not None else _CHANNELS
+    return stated if isinstance(stated, int) else _CHANNELS
 
 
 def _shaped_patches(facts: Facts, items: int, name: str, shapes: str) -> Iterator[Candidate]:
@@ -204,7 +211,7 @@ def _pixels(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
     batch, channels = facts.request.batch, num_channels(facts)
     total = items * batch
     frames = facts.setting("num_frames", "frames_per_clip", side="vision")
-    sizes = [image_size(facts), facts.request.image_size, (512, 512)]
+    sizes = [image_size(facts), facts.request.image_size, *_OTHER_SIZES]
     if "image_sizes" in facts.accepted and not _has_fixed_positions(facts, sizes[0]):
         sizes.insert(0, facts.request.image_size)  # the size that is stated is the largest
     for size in dict.fromkeys(sizes):
@@ -219,7 +226,9 @@ def _pixels(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
         elif facts.setting("image_grid_pinpoints") is not None:
             # Two tiles beside each other and the whole picture in small.
             orders = [(total, 3, *picture), flat, per_sequence]
-        for shape in dict.fromkeys(orders):
+        # Other sizes are for models that refused this one, not for the rarer forms.
+        likely = orders if size == sizes[0] else orders[:2]
+        for shape in dict.fromkeys(likely):
             arguments = {name: facts.floats(*shape), **_companions(facts, shape)}
             if "image_sizes" in facts.accepted:
                 whole = [size[0], 2 * size[1]] if shape == (total, 3, *picture) else list(size)
@@ -248,4 +257,19 @@ def _companions(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]
         made["pixel_attention_mask"] = torch.ones(without_channels, dtype=torch.int64)
     if "pixel_mask" in facts.accepted:
         made["pixel_mask"] = torch.ones(without_channels, dtype=torch.int64)
+    for name, part in _OTHER_PICTURES.items():
+        if name in facts.accepted:
+            made[name] = facts.floats(*shape[:-2], *_size_in(facts, part))
     return made
+
+
+_OTHER_PICTURES = {"high_res_pixel_values": "high_res", "codebook_pixel_values": "codebook"}
+"""The same image once more for a second tower -> what that tower's configuration is called."""
+
+
+def _size_in(facts: Facts, part: str) -> tuple[int, int]:
+    """Image size of the configuration whose path contains `part`; 112 is FLAVA's."""
+    sizes = (
+        pair(read(config, "image_size")) for path, config in walk(facts.config) if part in path
+    )
+    return next(filter(None, sizes), (112, 112))

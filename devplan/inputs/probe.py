@@ -156,7 +156,13 @@ def _watch_beside_text(model, embedding, width: int, rows: list[int], called: li
     text = _around_text(model, embedding)
     for name, module in model.named_modules():
         related = name == text or text.startswith(f"{name}.") or name.startswith(f"{text}.")
-        if name and not related and name.count(".") <= 2 and has_weights(module):
+        if (
+            name
+            and not related
+            and module is not embedding
+            and name.count(".") <= 2
+            and has_weights(module)
+        ):
 
             def note(module, _args, result):
                 called.append(module)

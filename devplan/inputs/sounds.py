@@ -20,6 +20,8 @@ WAVEFORMS = ("input_values", "audio_values", "waveform", "audio")
 _FRAMES_PER_S = 100
 """A hop of 160 samples at 16 kHz: Whisper and nearly all others."""
 _SAMPLES_PER_S = 16_000
+_WHOLE_FRAMES = 3_840
+"""Samples are a multiple of it: codecs refuse part of a frame, of 320 to 1,920 samples in use."""
 _BINS = (
     "num_mel_bins",
     "n_mels",
@@ -74,8 +76,9 @@ def _spectrograms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
 def _bins(facts: Facts) -> list[int]:
     """As stated, as a first convolution takes them, or one of the two usual numbers."""
     stated = facts.setting(*_BINS, side="audio")
-    first = facts.first_layer("audio", nn.Conv1d)
-    found = [stated, getattr(first, "in_channels", None), *_USUAL_BINS]
+    first = facts.first_layer("audio", nn.Conv1d, nn.Conv2d, nn.Linear)
+    width = getattr(first, "in_channels", None) or getattr(first, "in_features", None)
+    found = [stated, width, *_USUAL_BINS]
     return list(dict.fromkeys(value for value in found if isinstance(value, int) and value > 1))
 
 
@@ -110,7 +113,7 @@ def _lengths(facts: Facts, total: int, length: int) -> dict[str, torch.Tensor]:
 def _waveforms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
     total = items * facts.request.batch
     rate = facts.setting("sampling_rate", "sample_rate", side="audio", default=_SAMPLES_PER_S)
-    samples = int(facts.request.audio_seconds * rate)
+    samples = max(1, int(facts.request.audio_seconds * rate) // _WHOLE_FRAMES) * _WHOLE_FRAMES
     shapes = [(total, samples), (total, 1, samples), (total, 2, samples)]
     frames = facts.setting("max_length", side="audio")
     bins = facts.setting("num_mel_bins", side="audio")

@@ -80,6 +80,14 @@ def _image_positions(facts: Facts, sequences: Sequences, items: dict[str, int]) 
     return sequences.mask_of("image").long() if items.get("image") else None
 
 
+def _patch_indices(facts: Facts, sequences: Sequences, items: dict[str, int]) -> Any:
+    """Which patch stands at a token, counted through each sequence; -1 where none does."""
+    if not items.get("image"):
+        return None
+    here = sequences.mask_of("image")
+    return torch.where(here, here.long().cumsum(-1) - 1, -1)
+
+
 def _question(facts: Facts, sequences: Sequences, items: dict[str, int]) -> torch.Tensor:
     return torch.full((facts.request.batch, 8), plain_id(facts.config), dtype=torch.int64)
 
@@ -96,6 +104,7 @@ _TEXT: dict[str, Callable[[Facts, Sequences, dict[str, int]], Any]] = {
     "image_attention_mask": _attended_images,
     "cross_attention_mask": _attended_tiles,
     "image_embeds_position_mask": _image_positions,
+    "image_patches_indices": _patch_indices,
     "qformer_input_ids": _question,
     "qformer_attention_mask": lambda *given: torch.ones_like(_question(*given)),
 }

@@ -47,7 +47,8 @@ def measure_blocks(sites: tuple[BlockSite, ...], sizes: Mapping[str, int]) -> Me
         for name, tensor, is_parameter in _named(site) if sizes else _unnamed(site):
             key = id(tensor)
             if key in owner_of:
-                shared.append((owner_of[key], site.name))
+                if owner_of[key] != site.name:
+                    shared.append((owner_of[key], site.name))
                 continue
             owner_of[key] = site.name
             num_elements = tensor.numel()

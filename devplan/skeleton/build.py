@@ -136,7 +136,7 @@ def _build_remote(source: ModelSource, dtype: torch.dtype) -> tuple[nn.Module, A
 def _from_diffusers(source: ModelSource, dtype: str | None) -> Skeleton:
     model_class = require_native(source)
     compute = _compute_dtype(source, dtype)
-    with _quiet(), _META:
+    with _quiet(), _quiet_diffusers(), _META:
         model = model_class.from_config(dict(source.config or {})).to(compute)
     return Skeleton(
         model=model.eval(),
@@ -241,5 +241,18 @@ def _quiet():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+@contextlib.contextmanager
+def _quiet_diffusers():
+    """diffusers warns on stderr of modules that it would keep in float32."""
+    from diffusers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
     finally:
         logging.set_verbosity(verbosity)

@@ -104,8 +104,17 @@ def _transformers_class(id: str, name: str) -> type | None:
             f"{id} needs {name}, which transformers {transformers.__version__} cannot import here "
             f"({reason}); install what is missing"
         ) from error
+    missing = _missing_packages(found)
+    if missing:
+        raise InputError(f"{id} needs {name}, and with it {missing}, not here; pip install them")
     is_model = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
     return found if is_model else None
+
+
+def _missing_packages(found: Any) -> str:
+    """What a class that transformers only stands in for (``DummyObject``) would need."""
+    is_stand_in = type(found).__name__ == "DummyObject"
+    return ", ".join(getattr(found, "_backends", ())) if is_stand_in else ""
 
 
 def _diffusers_class(source: ModelSource) -> type | None:

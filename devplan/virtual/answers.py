@@ -89,6 +89,12 @@ class Answers(TorchFunctionMode):
             tensor = torch.Tensor.to(tensor, *rest, **kwargs)
         return tensor
 
+    def _type_as(self, func, args, kwargs) -> torch.Tensor:
+        """The dtype of another tensor, and its device; C++ would ask for the real one."""
+        other = kwargs.get("other", args[-1])
+        tensor = self.transfer(args[0], label_of(other) or CPU)
+        return torch.Tensor.to(tensor, other.dtype)
+
     def transfer(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """The tensor on another virtual device: itself when it is there already, else a copy."""
         if (label_of(tensor) or CPU) == device:
@@ -109,6 +115,7 @@ _HANDLERS = {
     torch.Tensor.to: Answers._move,
     torch.Tensor.cuda: Answers._move,
     torch.Tensor.cpu: Answers._move,
+    torch.Tensor.type_as: Answers._type_as,
     torch.nn.functional.scaled_dot_product_attention: Answers._attention,
 }
 """A property's getter is a new object at every access; it hashes and compares equal."""
@@ -168,11 +175,9 @@ def target_device(func, rest: list, kwargs: dict) -> tuple[Any, list, dict]:
         elif isinstance(item, torch.Tensor):  # .to(other): the other's device and dtype
             device = label_of(item) or CPU
             remaining.append(item.dtype)
-        elif item is not None:
+        elif isinstance(item, torch.dtype):  # not None, nor the flags that say how to copy
             remaining.append(item)
     other = kwargs.pop("other", None)
     if other is not None:
         device, kwargs["dtype"] = label_of(other) or CPU, other.dtype
-    if len(remaining) > 1 and remaining[0] is not None and isinstance(remaining[1], bool):
-        remaining = [remaining[0], False, *remaining[2:]]  # non_blocking has no meaning here
     return device, remaining, kwargs

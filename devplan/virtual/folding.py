@@ -66,12 +66,17 @@ def _first_alike(layers: Sequence[nn.Module], config: Any) -> list[int]:
 
 
 def _per_layer_settings(config: Any, num_layers: int) -> list[Sequence[Any]]:
-    """Lists of the configuration, and of configurations inside it, with one item a layer."""
+    """Lists of the configuration, and of configurations inside it, with one item a layer.
+
+    A list that merely counts the layers (``moe_layers: [0, 1, 2, ...]``) tells none from another.
+    """
     values = vars(config).values() if hasattr(config, "__dict__") else ()
+    counted = list(range(num_layers))
     found = []
     for value in values:
         if isinstance(value, (list, tuple)) and len(value) == num_layers:
-            found.append(value)
+            if list(value) != counted:
+                found.append(value)
         elif hasattr(value, "to_dict"):
             found.extend(_per_layer_settings(value, num_layers))
     return found

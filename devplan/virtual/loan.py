@@ -1,14 +1,15 @@
 """Modules that a virtual run may change, given back at its end as they were, whatever happens.
 
 A run labels tensors, wraps ``forward`` methods and swaps buffers; a model's own code may register
-other buffers (dynamic rotary embeddings) or keep states in attributes (Griffin), even those of
-layers that do not run themselves.
+other buffers (dynamic rotary embeddings), hooks (transformers' capturing of hidden states) or keep
+states in attributes (Griffin), even those of layers that do not run themselves.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -17,6 +18,8 @@ from torch import nn
 
 from devplan.virtual.labels import unmark
 
+_DICTS = (dict, OrderedDict)
+
 
 class Loan:
     """A context; every module that was kept, or set an attribute inside, is restored at its end.
@@ -24,19 +27,20 @@ class Loan:
     Attributes
     ----------
     kept : dict
-        Module -> its attributes, parameters and buffers as they were.
+        Module -> its attributes as they were, and copies of those that are dicts: parameters,
+        buffers, hooks.
     """
 
     def __init__(self) -> None:
-        self.kept: dict[nn.Module, tuple[dict, dict, dict]] = {}
+        self.kept: dict[nn.Module, tuple[dict, dict[str, dict]]] = {}
         self._undo = contextlib.ExitStack()
 
     def keep(self, module: nn.Module) -> None:
         """Remember one module as it is now, unless it is remembered already."""
         if module not in self.kept:
-            content = vars(module)
-            parameters, buffers = content.get("_parameters", {}), content.get("_buffers", {})
-            self.kept[module] = dict(content), dict(parameters), dict(buffers)
+            content = dict(vars(module))
+            inner = {name: dict(each) for name, each in content.items() if type(each) in _DICTS}
+            self.kept[module] = content, inner
 
     def __enter__(self) -> Loan:
         construct, set_attribute = nn.Module.__init__, nn.Module.__setattr__
@@ -60,13 +64,14 @@ class Loan:
 
     def __exit__(self, *exception: object) -> None:
         self._undo.close()
-        for module, (attributes, parameters, buffers) in self.kept.items():
+        for module, (attributes, inner) in self.kept.items():
             _refill(vars(module), attributes)
-            _refill(attributes.get("_parameters", {}), parameters)
-            _refill(attributes.get("_buffers", {}), buffers)
-            for tensor in (*parameters.values(), *buffers.values()):
-                if tensor is not None:
-                    unmark(tensor)
+            for name, content in inner.items():
+                _refill(attributes[name], content)
+            for name in ("_parameters", "_buffers"):
+                for tensor in inner.get(name, {}).values():
+                    if tensor is not None:
+                        unmark(tensor)
 
 
 def _refill(mapping: dict, content: dict) -> None:

@@ -8,15 +8,17 @@ takes as main, how it treats tied weights) thereby enters the verdict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
 
 from devplan.names import find_entry
 from devplan.types import CPU, DISK
-from devplan.virtual.labels import CONCRETE_LIMIT, mark
+from devplan.virtual.labels import CONCRETE_LIMIT, label_of, mark
 
 
 def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, ...]:
@@ -52,6 +54,23 @@ def wants_values(buffer: torch.Tensor) -> bool:
     """Whether a buffer of the skeleton should have values: small integers do."""
     is_number = buffer.is_floating_point() or buffer.is_complex()
     return buffer.device.type == "meta" and not is_number and buffer.numel() <= CONCRETE_LIMIT
+
+
+@contextlib.contextmanager
+def labelled_parameters() -> Iterator[None]:
+    """Let a new ``nn.Parameter`` lie where its data lies; accelerate makes them when it moves one.
+
+    The constructor goes past every mode, so it is wrapped for the time of a run.
+    """
+    construct = nn.Parameter.__new__
+
+    def labelled(cls, data=None, requires_grad=True):
+        parameter = construct(cls, data, requires_grad)
+        label = label_of(data) if isinstance(data, torch.Tensor) else None
+        return parameter if label is None else mark(parameter, label, None)
+
+    with mock.patch.object(nn.Parameter, "__new__", labelled):
+        yield
 
 
 def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: str) -> None:

@@ -35,7 +35,7 @@ from devplan.virtual.execution import Execution
 from devplan.virtual.labels import CPU, label_of, maker_of, mark
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
-from devplan.virtual.placing import attach_hooks, label_by_map
+from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
 from devplan.virtual.recording import Recorder
 from devplan.virtual.rules import Verdict, judge, judge_function
 
@@ -145,6 +145,7 @@ def run_split(
         undo.enter_context(restored(split.model))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))
+        undo.enter_context(labelled_parameters())
         undo.enter_context(_quiet())
         uncovered = label_by_map(split.model, split.device_map)
         error = run.attach_hooks() or run.execute(inputs, generate)

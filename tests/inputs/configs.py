@@ -1,11 +1,103 @@
 """Default configurations that cannot be used, with what makes them usable.
 
-Some classes have defaults that contradict each other or leave out what the code reads; values are
-those of a published model of the type where one is known, else the smallest that fit.
+Some classes have defaults that contradict each other, leave out what the code reads, or need a
+package that is not among devplan's; values are those of a published model of the type where one is
+known, else the smallest that fit.
 """
 
+_RESNET = {
+    "use_timm_backbone": False,
+    "backbone": None,
+    "use_pretrained_backbone": False,
+    "backbone_config": {
+        "model_type": "resnet",
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    },
+}
+_GLM_ROPE = {
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 0.5,
+        "mrope_section": [8, 12, 12],
+    }
+}
+_GLM_V = {"text_config": _GLM_ROPE, "vision_config": {"out_hidden_size": 4096}}
+_MODERNVBERT = {"vision_config": {"image_size": 512, "patch_size": 16}}
+
 USABLE: dict[str, dict] = {
+    "aria": {"vision_config": {"image_size": 490, "patch_size": 14}},
+    "autoformer": {"prediction_length": 8},
+    "aya_vision": {"vision_config": {"hidden_size": 1152, "num_attention_heads": 16}},
+    "bamba": {"attn_layer_indices": [9, 18, 27]},
     "blip-2": {"image_token_index": 50265},
+    "chameleon": {"vocabulary_map": {"<image>": 8711, "IMGIMGAZ": 4}},
+    "conditional_detr": _RESNET,
+    "cosmos3_omni": {"vision_config": {"out_hidden_size": 4096}},
+    "dab-detr": _RESNET,
+    "colmodernvbert": {"vlm_config": _MODERNVBERT},
+    "deepseek_v2": {
+        "moe_intermediate_size": 1408,
+        "num_experts_per_tok": 6,
+        "n_group": 1,
+        "topk_group": 1,
+    },
+    "deformable_detr": _RESNET,
+    "detr": _RESNET,
+    "emu3": {"vocabulary_map": {"<image>": 151859, "<|visual token 000000|>": 151860}},
+    "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
+    "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
+    "exaone4_5": {"vision_config": {"out_hidden_size": 4096}},
+    "gemma3": {
+        "text_config": {"hidden_size": 2560},
+        "vision_config": {"image_size": 896, "patch_size": 14, "hidden_size": 1152},
+    },
+    "glm4v": _GLM_V,
+    "glm46v": _GLM_V,
+    "glm4v_moe": {
+        "text_config": {**_GLM_ROPE, "head_dim": 128},
+        "vision_config": {"out_hidden_size": 4096},
+    },
+    "glm4v_moe_text": {**_GLM_ROPE, "head_dim": 128},
+    "glm4v_text": _GLM_ROPE,
+    "glmga": _GLM_V,
+    "glm_image": {"text_config": _GLM_ROPE},
+    "glm_image_text": _GLM_ROPE,
+    "granitemoehybrid": {"layer_types": (["mamba"] * 7 + ["attention"]) * 4},
+    "hunyuan_v1_dense": {"head_dim": 128},
+    "hunyuan_v1_moe": {"head_dim": 128},
+    "hunyuan_vl_text": {"head_dim": 128},
+    "hunyuan_vl": {"text_config": {"head_dim": 128}},
+    "informer": {"prediction_length": 8},
     "instructblip": {"image_token_index": 32000},
     "instructblipvideo": {"video_token_index": 32000},
+    "janus": {"vision_config": {"projection_dim": 4096}},
+    "llama4": {"vision_config": {"hidden_size": 1408, "vision_output_dim": 4096}},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
+    "ministral": {"head_dim": 128},
+    "modernvbert": _MODERNVBERT,
+    "nemotron": {"num_key_value_heads": 8},
+    "qwen2_vl": {"vision_config": {"hidden_size": 8192}},
+    "shieldgemma2": {
+        "text_config": {"hidden_size": 2560},
+        "vision_config": {"image_size": 896, "patch_size": 14, "hidden_size": 1152},
+    },
+    "qwen2_5_omni_thinker": {
+        "vision_start_token_id": 151652,
+        "vision_end_token_id": 151653,
+        "audio_start_token_id": 151647,
+    },
+    "qwen3_omni_moe_thinker": {
+        "vision_start_token_id": 151652,
+        "vision_end_token_id": 151653,
+        "vision_config": {"out_hidden_size": 2048},
+        "audio_config": {"output_dim": 2048},
+    },
+    "reformer": {"is_decoder": True},
+    "step3p7": {"text_config": {"sliding_window": 512}},
+    "table-transformer": _RESNET,
+    "wav2vec2-bert": {"vocab_size": 32},
+    "wav2vec2-conformer": {"vocab_size": 32},
+    "xmod": {"default_language": "en_XX"},
+    "time_series_transformer": {"prediction_length": 8},
 }

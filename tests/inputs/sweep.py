@@ -22,8 +22,9 @@ import torch
 
 from devplan.blocks import partition
 from devplan.inputs import InputRequest, example_inputs
+from devplan.inputs.example import has_forward
 from devplan.inputs.probe import describe
-from devplan.skeleton.build import declared_no_split
+from devplan.skeleton.build import _dtype_keyword, declared_no_split
 from devplan.virtual.tracing import run_traced
 from tests.inputs.configs import USABLE
 
@@ -78,11 +79,19 @@ class OutOfTime(BaseException):
 
 
 def try_type(model_type: str, class_name: str, request: InputRequest) -> dict:
-    """One row of the table."""
+    """One row of the table; in float32 where bfloat16 does not run."""
+    row = _try_dtype(model_type, class_name, request, torch.bfloat16)
+    if row["stage"] == "run":
+        other = _try_dtype(model_type, class_name, request, torch.float32)
+        return {**other, "bfloat16": row["error"]} if other["stage"] == "ran" else row
+    return row
+
+
+def _try_dtype(model_type: str, class_name: str, request: InputRequest, dtype) -> dict:
     row = {"type": model_type, "class": class_name, "stage": "build"}
     started = time.monotonic()
     try:
-        model, config = _build(model_type, class_name)
+        model, config = _build(model_type, class_name, dtype)
         row["stage"] = "inputs"
         example = example_inputs(model, config, request)
         row["modalities"], row["notes"] = list(example.modalities), list(example.notes)
@@ -91,7 +100,9 @@ def try_type(model_type: str, class_name: str, request: InputRequest) -> dict:
             for name, value in example.kwargs.items()
         }
         row["inputs_s"] = round(time.monotonic() - started, 2)
-        row["stage"] = "run"
+        row["stage"] = "run" if has_forward(model) else "no forward"
+        if not has_forward(model):
+            return row
         sites = partition(model, declared_no_split(model))
         trace = run_traced(model, sites, example.kwargs, config=config)
         row["stage"], row["ops"] = "ran", trace.num_ops
@@ -99,18 +110,30 @@ def try_type(model_type: str, class_name: str, request: InputRequest) -> dict:
         row["error"] = f"not done after {LIMIT_S} s"
     except Exception as error:
         row["error"] = describe(error)
+        if row["stage"] == "build" and isinstance(error, ImportError):
+            row["stage"] = "package"
     row["s"] = round(time.monotonic() - started, 2)
     return row
 
 
-def _build(model_type: str, class_name: str):
+def _build(model_type: str, class_name: str, dtype: torch.dtype):
     import transformers
 
     model_class = getattr(transformers, class_name)
     config = transformers.CONFIG_MAPPING[model_type](**copy.deepcopy(USABLE.get(model_type, {})))
+    _fit_widths(config)
     with torch.device("meta"):
-        model = model_class._from_config(config).eval()
+        model = model_class._from_config(config, **{_dtype_keyword(): dtype}).eval()
     return model, config
+
+
+def _fit_widths(config) -> None:
+    """Let towers end in the text's width: defaults of the two parts often differ."""
+    text = getattr(config, "text_config", None)
+    width = getattr(text, "hidden_size", None)
+    tower = getattr(config, "vision_config", None)
+    if isinstance(width, int) and hasattr(tower, "out_hidden_size"):
+        tower.out_hidden_size = width
 
 
 @contextlib.contextmanager
@@ -144,6 +167,12 @@ def sweep(types: list[str], out: Path | None, request: InputRequest) -> list[dic
     return rows
 
 
+def share_that_ran(rows: list[dict]) -> float:
+    """Of the types that have a ``forward`` and whose packages are installed."""
+    tried = [row for row in rows if row["stage"] not in ("package", "no forward")]
+    return sum(row["stage"] == "ran" for row in tried) / len(tried)
+
+
 def _line(row: dict) -> str:
     content = "+".join(row.get("modalities", ()))
     notes = " | ".join(row.get("notes", ()))
@@ -161,7 +190,7 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["-o"]:
         out, arguments = Path(arguments[1]), arguments[2:]
     rows = sweep(arguments, out, InputRequest())
-    print(Counter(row["stage"] for row in rows))
+    print(Counter(row["stage"] for row in rows), f"{share_that_ran(rows):.1%} ran")
 
 
 if __name__ == "__main__":
