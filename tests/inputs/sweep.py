@@ -25,6 +25,7 @@ from devplan.inputs import InputRequest, example_inputs
 from devplan.inputs.example import has_forward
 from devplan.inputs.probe import describe
 from devplan.skeleton.build import _dtype_keyword, declared_no_split
+from devplan.virtual.folding import layer_kinds
 from devplan.virtual.tracing import run_traced
 from tests.inputs.configs import USABLE
 
@@ -104,7 +105,7 @@ def _try_dtype(model_type: str, class_name: str, request: InputRequest, dtype) -
         if not has_forward(model):
             return row
         sites = partition(model, declared_no_split(model))
-        trace = run_traced(model, sites, example.kwargs, config=config)
+        trace = run_traced(model, sites, example.kwargs, kinds=layer_kinds(sites, config))
         row["stage"], row["ops"] = "ran", trace.num_ops
     except OutOfTime:
         row["error"] = f"not done after {LIMIT_S} s"
