@@ -16,7 +16,7 @@ import functools
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,12 @@ from devplan.virtual.rules import Verdict, judge, judge_function
 DECODE_STEPS = 2
 """Steps with the cache after the prefill: the first grows what prefill made, the second what a
 step made."""
+GREEDY = {
+    "max_new_tokens": DECODE_STEPS + 1,
+    "min_new_tokens": DECODE_STEPS + 1,
+    "do_sample": False,
+}
+"""How ``generate`` is called."""
 
 
 class SplitExecution(Execution):
@@ -115,6 +121,7 @@ def run_split(
     generate: bool,
     fold: bool = True,
     limit_ops: float = math.inf,
+    on_output: Callable[[Any], None] = lambda output: None,
 ) -> RunRecord:
     """Run a split model and say what happened.
 
@@ -132,6 +139,8 @@ def run_split(
         Whether identical layers are run once.
     limit_ops
         Ops that the run may take.
+    on_output
+        Called with what the model gave, when it gave something; labels are still on it.
 
     Raises
     ------
@@ -149,6 +158,8 @@ def run_split(
         undo.enter_context(_quiet())
         uncovered = label_by_map(split.model, split.device_map)
         error = run.attach_hooks() or run.execute(inputs, generate)
+        if error is None:
+            on_output(run.output)
     notes = (f"{len(uncovered)} tensors are in no entry: {uncovered[0]} ...",) if uncovered else ()
     return RunRecord(
         phases=tuple(run.phases),
@@ -191,6 +202,7 @@ class _Run:
         self.weights: dict[torch.device, int] = {}
         self.cache: dict[torch.device, int] = {}
         self.known: dict[Any, _Call] = {}
+        self.output: Any = None
         self.stands_for: dict[str | None, set[str]] = {}
 
     # ---------------------------------------------------------------------------- the run
@@ -227,12 +239,9 @@ class _Run:
         try:
             with torch.device(CPU), Answers(self.execution), self.execution:
                 if generate:
-                    steps = DECODE_STEPS + 1
-                    model.generate(
-                        **placed, max_new_tokens=steps, min_new_tokens=steps, do_sample=False
-                    )
+                    self.output = model.generate(**placed, **GREEDY)
                 else:
-                    model(**placed)
+                    self.output = model(**placed)
         except DevplanError:  # the user's time is up, not the model's fault
             raise
         except Exception as error:  # the model's own code: anything can happen
