@@ -13,12 +13,12 @@ import transformers
 from torch import nn
 from transformers import CONFIG_MAPPING
 
+from devplan.blocks import BlockSite, partition
 from devplan.inputs import InputRequest, example_inputs
 from devplan.inputs.tokens import plain_id, special_ids
-from devplan.virtual.split import SplitModel
-from devplan.virtual.cuda import VirtualCard
-from devplan.blocks import BlockSite, partition
 from devplan.skeleton.build import declared_no_split
+from devplan.virtual.cuda import VirtualCard
+from devplan.virtual.split import SplitModel
 from tests.inputs.sweep import model_classes
 from tests.profile import twins
 
@@ -224,7 +224,7 @@ TINY: dict[str, dict[str, dict[str, Any]]] = {
         "qwen2_audio": dict(text_config={"model_type": "qwen2", **TEXT}, audio_token_index=90,
             audio_config=dict(d_model=32, encoder_layers=2, encoder_attention_heads=4,
             encoder_ffn_dim=48, num_mel_bins=20, max_source_positions=40)),
-        "sew": {**SPEECH, "squeeze_factor": 2, "conv_stride": (5, 2, 2, 2, 2, 2, 2)},
+        "sew": {**SPEECH, "conv_stride": [5, 2, 2, 2, 2, 2, 2], "conv_kernel": [10, 3, 3, 3, 3, 2, 2]},
         "data2vec-audio": SPEECH,
         "unispeech-sat": SPEECH,
         "moonshine": dict(vocab_size=99, hidden_size=32, intermediate_size=48,
@@ -241,9 +241,7 @@ TINY: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 CASES = {name: settings for kind in TINY.values() for name, settings in kind.items()}
-REQUEST = InputRequest(
-    batch=2, tokens=20, image_size=(56, 84), audio_seconds=0.5, padded=True
-)
+REQUEST = InputRequest(batch=2, tokens=20, image_size=(56, 84), audio_seconds=0.5, padded=True)
 
 
 def model_class(model_type: str) -> type:
@@ -311,3 +309,13 @@ def _halves(sites: tuple[BlockSite, ...]) -> dict[str, str]:
     """Tied blocks stay together: where a tensor is used under two names, the first decides."""
     middle = len(sites) // 2
     return {site.name: f"cuda:{int(index >= middle)}" for index, site in enumerate(sites)}
+
+
+def generates(model: nn.Module | type) -> bool:
+    """Whether the class has a ``generate`` that it means."""
+    return hasattr(model, "generate") and model.can_generate()
+
+
+def for_generate(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Without what ``generate`` decides for itself."""
+    return {k: v for k, v in inputs.items() if k not in ("use_cache", "logits_to_keep", "labels")}
