@@ -33,6 +33,7 @@ from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
 from devplan.virtual.labels import CPU, label_of, maker_of, mark
+from devplan.virtual.layer_state import StateCopy
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
@@ -203,6 +204,7 @@ class _Run:
         self.cache: dict[torch.device, int] = {}
         self.known: dict[Any, _Call] = {}
         self.output: Any = None
+        self.numbers = folding.layer_numbers(split.sites)
         self.stands_for: dict[str | None, set[str]] = {}
 
     # ---------------------------------------------------------------------------- the run
@@ -334,8 +336,9 @@ class _Run:
         place = (site.name, self.recorder.phase)
         for device, num_bytes in call.peak_bytes.items():
             self.meter.touch(device, num_bytes, place)
+        filled_bytes = self._fill_state(call.outcome.maker, site.name, args, kwargs)
         for device, num_bytes in call.kept_bytes.items():
-            self.meter.add_phantom(device, num_bytes, place)
+            self.meter.add_phantom(device, num_bytes - filled_bytes.get(device, 0), place)
         result = folding.repeat(call.outcome, args, kwargs, site.name)
         outer, self.execution.block = self.execution.block, site.name
         for tensor in tree_leaves(result):
@@ -343,6 +346,16 @@ class _Run:
                 self.execution.made(tensor)
         self.execution.block = outer
         return result
+
+    def _fill_state(self, ran: str, name: str, args: tuple, kwargs: dict) -> dict:
+        """Put into the cache what a folded layer would have; give the bytes that this added."""
+        before = self.meter.now()
+        copy = StateCopy(self.numbers[ran], self.numbers[name], ran, name)
+        outer, self.execution.block = self.execution.block, name
+        for tensor in copy.run((*args, *kwargs.values())):
+            self.execution.made(tensor)
+        self.execution.block = outer
+        return {device: now - before.get(device, 0) for device, now in self.meter.now().items()}
 
     # ---------------------------------------------------------------------------- results
 
