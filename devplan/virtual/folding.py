@@ -48,6 +48,17 @@ def layer_kinds(sites: Iterable[BlockSite], config: Any) -> dict[str, Hashable]:
     return found
 
 
+def layer_numbers(sites: Iterable[BlockSite]) -> dict[str, int]:
+    """The number of each layer in its stack."""
+    counts: dict[str, int] = defaultdict(int)
+    found = {}
+    for site in sites:
+        if site.stack is not None and site.module is not None:
+            found[site.name] = counts[site.stack]
+            counts[site.stack] += 1
+    return found
+
+
 def _first_alike(layers: Sequence[nn.Module], config: Any) -> list[int]:
     """For each layer the number of the first that it is like."""
     per_layer = _per_layer_settings(config, len(layers))

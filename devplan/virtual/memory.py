@@ -86,7 +86,7 @@ class MemoryMeter:
         highest = {device: use.peak_bytes for device, use in self.devices.items()}
         for device, (peak_bytes, place) in so_far.items():
             use = self.devices[device]
-            if peak_bytes > use.peak_bytes:
+            if peak_bytes >= use.peak_bytes:  # of equal moments the first is the peak
                 use.peak_bytes, use.peak_place = peak_bytes, place
         return highest
 

@@ -105,7 +105,7 @@ class Recorder:
 
     def made_up_value(self, op: str) -> None:
         """An integer that had no value."""
-        self.made_up[(op, source_lines.current_source())] += 1
+        self._count_made_up((op, source_lines.current_source()))
 
     def forget(self) -> None:
         """Drop what was recorded: loading is no part of the run."""
@@ -118,6 +118,10 @@ class Recorder:
         events = getattr(self, kind)
         events[key] = replace(events[key], count=events[key].count + 1)
         self._log.append((kind, key))
+
+    def _count_made_up(self, key: Any) -> None:
+        self.made_up[key] += 1
+        self._log.append(("made_up", key))
 
     # -------------------------------------------------------------------------------- folding
 
@@ -134,6 +138,8 @@ class Recorder:
         for kind, key in events:
             if kind == "mismatches":  # one place in the code: the count says how often
                 self._count(kind, key)
+            elif kind == "made_up":
+                self._count_made_up(key)
             else:
                 self._repeat_transfer(self.transfers[key], key, ran, stands_for)
 
@@ -142,8 +148,9 @@ class Recorder:
             self._count("transfers", key)
             return
         module = stands_for + event.module[len(ran) :]
-        own_key = (*key[:3], module, *key[4:])
-        self.transfers.setdefault(own_key, replace(event, module=module, count=0))
+        maker = stands_for if event.maker == ran else event.maker
+        own_key = (*key[:3], module, key[4], maker, *key[6:])
+        self.transfers.setdefault(own_key, replace(event, module=module, maker=maker, count=0))
         self._count("transfers", own_key)
 
     # -------------------------------------------------------------------------------- results

@@ -16,7 +16,7 @@ import functools
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
 from devplan.virtual.labels import CPU, label_of, maker_of, mark
+from devplan.virtual.layer_state import StateCopy
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
@@ -42,6 +43,12 @@ from devplan.virtual.rules import Verdict, judge, judge_function
 DECODE_STEPS = 2
 """Steps with the cache after the prefill: the first grows what prefill made, the second what a
 step made."""
+GREEDY = {
+    "max_new_tokens": DECODE_STEPS + 1,
+    "min_new_tokens": DECODE_STEPS + 1,
+    "do_sample": False,
+}
+"""How ``generate`` is called."""
 
 
 class SplitExecution(Execution):
@@ -115,6 +122,7 @@ def run_split(
     generate: bool,
     fold: bool = True,
     limit_ops: float = math.inf,
+    on_output: Callable[[Any], None] = lambda output: None,
 ) -> RunRecord:
     """Run a split model and say what happened.
 
@@ -132,6 +140,8 @@ def run_split(
         Whether identical layers are run once.
     limit_ops
         Ops that the run may take.
+    on_output
+        Called with what the model gave, when it gave something; labels are still on it.
 
     Raises
     ------
@@ -149,6 +159,8 @@ def run_split(
         undo.enter_context(_quiet())
         uncovered = label_by_map(split.model, split.device_map)
         error = run.attach_hooks() or run.execute(inputs, generate)
+        if error is None:
+            on_output(run.output)
     notes = (f"{len(uncovered)} tensors are in no entry: {uncovered[0]} ...",) if uncovered else ()
     return RunRecord(
         phases=tuple(run.phases),
@@ -191,6 +203,8 @@ class _Run:
         self.weights: dict[torch.device, int] = {}
         self.cache: dict[torch.device, int] = {}
         self.known: dict[Any, _Call] = {}
+        self.output: Any = None
+        self.numbers = folding.layer_numbers(split.sites)
         self.stands_for: dict[str | None, set[str]] = {}
 
     # ---------------------------------------------------------------------------- the run
@@ -227,12 +241,9 @@ class _Run:
         try:
             with torch.device(CPU), Answers(self.execution), self.execution:
                 if generate:
-                    steps = DECODE_STEPS + 1
-                    model.generate(
-                        **placed, max_new_tokens=steps, min_new_tokens=steps, do_sample=False
-                    )
+                    self.output = model.generate(**placed, **GREEDY)
                 else:
-                    model(**placed)
+                    self.output = model(**placed)
         except DevplanError:  # the user's time is up, not the model's fault
             raise
         except Exception as error:  # the model's own code: anything can happen
@@ -325,8 +336,9 @@ class _Run:
         place = (site.name, self.recorder.phase)
         for device, num_bytes in call.peak_bytes.items():
             self.meter.touch(device, num_bytes, place)
+        filled_bytes = self._fill_state(call.outcome.maker, site.name, args, kwargs)
         for device, num_bytes in call.kept_bytes.items():
-            self.meter.add_phantom(device, num_bytes, place)
+            self.meter.add_phantom(device, num_bytes - filled_bytes.get(device, 0), place)
         result = folding.repeat(call.outcome, args, kwargs, site.name)
         outer, self.execution.block = self.execution.block, site.name
         for tensor in tree_leaves(result):
@@ -334,6 +346,16 @@ class _Run:
                 self.execution.made(tensor)
         self.execution.block = outer
         return result
+
+    def _fill_state(self, ran: str, name: str, args: tuple, kwargs: dict) -> dict:
+        """Put into the cache what a folded layer would have; give the bytes that this added."""
+        before = self.meter.now()
+        copy = StateCopy(self.numbers[ran], self.numbers[name], ran, name)
+        outer, self.execution.block = self.execution.block, name
+        for tensor in copy.run((*args, *kwargs.values())):
+            self.execution.made(tensor)
+        self.execution.block = outer
+        return {device: now - before.get(device, 0) for device, now in self.meter.now().items()}
 
     # ---------------------------------------------------------------------------- results
 
