@@ -1,6 +1,6 @@
 """The module graph of a split model: blocks, the tensors that pass between them, what crosses.
 
-    prepared subject -> one virtual forward, watched -> networkx.DiGraph -> dot, json, mmd, svg
+prepared subject -> one virtual forward, watched -> networkx.DiGraph -> dot, json, mmd, svg
 """
 
 from devplan.module_graph.build import INPUTS, OUTPUTS, build_module_graph, module_graph

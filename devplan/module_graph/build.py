@@ -67,9 +67,7 @@ def module_graph(prepared: Prepared, options: RunOptions | None = None) -> netwo
     return build_module_graph(prepared.subject, record, passages)
 
 
-def build_module_graph(
-    subject: Subject, record: RunRecord, passages: Passages
-) -> networkx.DiGraph:
+def build_module_graph(subject: Subject, record: RunRecord, passages: Passages) -> networkx.DiGraph:
     """The graph of a run that was watched."""
     ends = passages.ends
     drawn = networkx.DiGraph(model=subject.model, map=subject.given.name, inputs=record.inputs)
@@ -79,9 +77,7 @@ def build_module_graph(
     drawn.add_node(ends.outputs, **_end(subject, "outputs"))
     for passage in passages.seen:
         _add_passage(drawn, subject, passage, ends)
-    drawn.graph["other_transfers"] = [
-        _plain(event) for event in _other_transfers(subject, record)
-    ]
+    drawn.graph["other_transfers"] = [_plain(event) for event in _other_transfers(subject, record)]
     return drawn
 
 
@@ -111,9 +107,7 @@ def _facts(subject: Subject, block: Block, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _add_passage(
-    drawn: networkx.DiGraph, subject: Subject, passage: Passage, ends: Ends
-) -> None:
+def _add_passage(drawn: networkx.DiGraph, subject: Subject, passage: Passage, ends: Ends) -> None:
     target = drawn.nodes[passage.target]["runs_on"]
     sources = sorted(passage.sources) or [ends.inputs]
     is_copied = _is_copied(drawn, subject, passage, sources, ends)

@@ -131,9 +131,7 @@ def _mermaid(graph: networkx.DiGraph) -> str:
         lines.append(f"  {number[name]}[{text}]:::{classes[node['device']]}")
     crossing = []
     for place, (source, target, edge) in enumerate(graph.edges(data=True)):
-        lines.append(
-            f"  {number[source]} -->|{_mermaid_text(edge_lines(edge))}| {number[target]}"
-        )
+        lines.append(f"  {number[source]} -->|{_mermaid_text(edge_lines(edge))}| {number[target]}")
         if edge["crosses"]:
             crossing.append(str(place))
     for device, colour in colours.items():
