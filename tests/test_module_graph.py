@@ -27,8 +27,8 @@ LLAMA = {
     "model.embed_tokens": 0,
     "model.rotary_emb": 0,
     **{f"model.layers.{layer}": layer // 3 for layer in range(6)},
-    "model.norm": 1,
-    "lm_head": 1,
+    "model.norm": 0,
+    "lm_head": 0,
 }
 QWEN = {"model.visual": 0, "model.language_model": 1, "lm_head": 1}
 
@@ -71,6 +71,14 @@ def test_what_crosses(llama):
         ("model.rotary_emb", "model.layers.3"): 2,
         ("model.rotary_emb", "model.layers.4"): 2,
         ("model.rotary_emb", "model.layers.5"): 2,
+        ("model.layers.5", "model.norm"): 1,
+    }
+
+
+def test_outputs_are_brought_back():
+    graph = graph_of("tiny_qwen2_5_vl", {"": 0, "lm_head": 1})
+    assert crossing(graph) == {
+        ("model.language_model.norm", "lm_head"): 1,
         ("lm_head", "outputs"): 1,
     }
 
