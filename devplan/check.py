@@ -118,12 +118,12 @@ def check(
         workload=workload,
         trust_remote_code=trust_remote_code,
     )
-    record, reason = _run(prepared, options)
+    record, reason = run_prepared(prepared, options)
     runs = (record,) if record is not None else ()
     return result_of(replace(prepared.subject, runs=runs, not_run=reason))
 
 
-def _run(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | None, str]:
+def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | None, str]:
     """The record of the run, or why there is none."""
     reason = _cannot_run(prepared)
     if reason:

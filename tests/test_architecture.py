@@ -38,6 +38,7 @@ CHAIN = (
     "mapfile",
     "checks",
     "check",
+    "module_graph",
     "report",
     "suggest",
     "cli",

@@ -11,6 +11,7 @@ import typer
 
 from devplan.cli.check import check_command
 from devplan.cli.explain import explain_command
+from devplan.cli.graph import graph_command
 from devplan.cli.suggest import suggest_command
 from devplan.errors import DevplanError, UserCodeError
 from devplan.version import VERSION
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command("suggest")(suggest_command)
 app.command("check")(check_command)
+app.command("graph")(graph_command)
 app.command("explain")(explain_command)
 
 

@@ -24,9 +24,11 @@ from devplan.virtual.labels import (
     CPU,
     META,
     is_abstract,
+    joint_sources,
     label_of,
     maker_of,
     mark,
+    sources_of,
 )
 
 aten = torch.ops.aten
@@ -90,6 +92,7 @@ class Execution(TorchDispatchMode):
             raise TooManyOps(self.block)
         kwargs = kwargs or {}
         tensors = _tensors(args, kwargs)
+        self.sources = joint_sources(tensors) if self.block is None else None
         device = self.result_device(func, args, kwargs, tensors)
         if any(map(is_abstract, tensors)):
             return self._run_abstract(func, args, kwargs, tensors, device)
@@ -138,7 +141,7 @@ class Execution(TorchDispatchMode):
 
     def copy_to(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """A copy of the tensor on another virtual device."""
-        copy = mark(_bare_copy(tensor), device, maker_of(tensor))
+        copy = mark(_bare_copy(tensor), device, maker_of(tensor), sources_of(tensor))
         self.made(copy)
         return copy
 
@@ -196,7 +199,7 @@ class Execution(TorchDispatchMode):
         if settle and not (_is_float(tensor) or _is_large(tensor) or func.is_view):
             self.note_made_up(str(func))
             tensor = _plausible(tensor, func.overloadpacket)
-        mark(tensor, device, self.block)
+        mark(tensor, device, self.block, self.sources)
         self.made(tensor)
         return tensor
 

@@ -1,6 +1,12 @@
-"""Labels: which virtual device a tensor lives on, and which block of the model made it."""
+"""Labels: which virtual device a tensor lives on, and which block of the model made it.
+
+What the code between the blocks makes has no maker; it has **sources**, the blocks whose results
+went into it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
@@ -10,6 +16,7 @@ dtype: nobody loops over a million values in Python, and masks of ``tokens x tok
 
 META = torch.device("meta")
 CPU = torch.device("cpu")
+NO_SOURCES: frozenset[str] = frozenset()
 
 
 def label_of(tensor: torch.Tensor) -> torch.device | None:
@@ -22,17 +29,38 @@ def maker_of(tensor: torch.Tensor) -> str | None:
     return getattr(tensor, "_devplan_maker", None)
 
 
-def mark(tensor: torch.Tensor, device: torch.device | None, maker: str | None) -> torch.Tensor:
-    """Label a tensor in place and return it."""
+def sources_of(tensor: torch.Tensor) -> frozenset[str]:
+    """The block that made a tensor, or those whose results went into it between the blocks."""
+    maker = maker_of(tensor)
+    if maker is not None:
+        return frozenset((maker,))
+    return getattr(tensor, "_devplan_sources", NO_SOURCES)
+
+
+def joint_sources(tensors: Sequence[torch.Tensor]) -> frozenset[str]:
+    """Sources of what an op makes of these; beside floats, integers and masks only choose."""
+    floats = (tensor for tensor in tensors if tensor.is_floating_point())
+    return NO_SOURCES.union(*map(sources_of, floats)) or NO_SOURCES.union(*map(sources_of, tensors))
+
+
+def mark(
+    tensor: torch.Tensor,
+    device: torch.device | None,
+    maker: str | None,
+    sources: frozenset[str] | None = None,
+) -> torch.Tensor:
+    """Label a tensor in place and return it; None for device or sources leaves them."""
     if device is not None:
         tensor._devplan_device = device
     tensor._devplan_maker = maker
+    if sources is not None:
+        tensor._devplan_sources = sources
     return tensor
 
 
 def unmark(tensor: torch.Tensor) -> None:
     """Take the label off again."""
-    for name in ("_devplan_device", "_devplan_maker"):
+    for name in ("_devplan_device", "_devplan_maker", "_devplan_sources"):
         vars(tensor).pop(name, None)
 
 

@@ -1,0 +1,161 @@
+"""``devplan graph``: blocks of a split model and the tensors that pass between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devplan.cli.progress import progress_on_stderr
+
+if TYPE_CHECKING:
+    import networkx
+
+    from devplan.cli.check_options import CheckTyped
+
+ON_STDOUT = "mmd"
+"""Plain text that Markdown files of most forges show as a drawing."""
+
+
+def graph_command(
+    device_map: Annotated[
+        str,
+        typer.Argument(metavar="MAP", help="A map file, as for check.", show_default=False),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="As for suggest. Default: as the map says."),
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option("--gpus", metavar="CARDS", help="As for suggest. Default: as the map says."),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", metavar="SIZES", help="Sizes of cards given by index."),
+    ] = None,
+    main: Annotated[
+        str | None,
+        typer.Option("--main", metavar="DEVICE", help="Where inputs enter, such as cuda:1."),
+    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Sequences at a time.")] = None,
+    context: Annotated[
+        int | None, typer.Option("--context", help="Tokens held per sequence.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", help="Images of a sequence; 0: none.")
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option("--image-size", metavar="HxW", help="In pixels, such as 448x672.")
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--inputs", metavar="FILE.py:FUNCTION", help="Your own function that makes the inputs."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write .dot, .json, .mmd or .svg (needs Graphviz). Default: Mermaid on stdout.",
+        ),
+    ] = None,
+    blocks: Annotated[
+        bool, typer.Option("--blocks", help="Draw every block; else layers of a stage are one.")
+    ] = False,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="For the run.")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
+    ] = False,
+) -> None:
+    """Draw a split model: its blocks by device, the tensors between them, what crosses in red.
+
+    \b
+    devplan graph maps/qwen2.5-vl-7b__24+12gib.yaml -o graph.svg
+    devplan graph hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --blocks -o graph.json
+    """
+    from devplan.cli.check import write_text
+    from devplan.cli.check_options import CheckTyped
+    from devplan.module_graph import contract_layers, graph_text, known_graph_format
+
+    form = known_graph_format(output) if output else ON_STDOUT
+    typed = CheckTyped(
+        maps=(device_map,),
+        model=model,
+        gpus=gpus,
+        memory=memory,
+        main=main,
+        batch=batch,
+        context=context,
+        images=images,
+        image_size=image_size,
+        inputs=inputs,
+        timeout_s=timeout_s,
+        trust_remote_code=trust_remote_code,
+    )
+    graph = _graph(device_map, typed)
+    text = graph_text(graph if blocks else contract_layers(graph), form)
+    if output is None:
+        print(text, end="")
+        return
+    write_text(Path(output), text)
+    print(f"wrote {output}: {_counted(graph)}")
+
+
+def _graph(path: str, typed: CheckTyped) -> networkx.DiGraph:
+    from devplan.check import RunOptions
+    from devplan.checks.prepare import prepare
+    from devplan.checks.read_given import read_given
+    from devplan.cli.check_options import (
+        machine_of,
+        main_device_of,
+        model_of,
+        read_check_options,
+        workload_of,
+    )
+    from devplan.module_graph import module_graph
+    from devplan.settings import load_settings
+
+    settings = load_settings(Path.cwd())
+    asked = read_check_options(typed, settings)
+    with progress_on_stderr() as progress:
+        progress(f"running {path}")
+        given = read_given(path)
+        prepared = prepare(
+            model_of(typed, given, settings),
+            given,
+            machine=machine_of(typed, given, settings),
+            main_device=main_device_of(typed),
+            workload=workload_of(typed, given, settings),
+            trust_remote_code=asked.trust_remote_code,
+        )
+        options = RunOptions(
+            images=asked.images,
+            image_size=asked.image_size,
+            inputs=asked.inputs,
+            timeout_s=asked.timeout_s,
+        )
+        return module_graph(prepared, options)
+
+
+def _counted(graph: networkx.DiGraph) -> str:
+    """Blocks, devices and crossings of the whole graph, however it is drawn."""
+    nodes = [node for _, node in graph.nodes(data=True) if node["kind"] in ("block", "tensor")]
+    crossing = [edge for *_, edge in graph.edges(data=True) if edge["crosses"]]
+    copies = sum(edge["copies"] for edge in crossing)
+    devices = {node["runs_on"] for node in nodes}
+    return (
+        f"{_number(len(nodes), 'block')} on {_number(len(devices), 'device')}, "
+        f"{_number(len(crossing), 'crossing edge')}, "
+        f"{_number(copies, 'copy', 'copies')} a forward"
+    )
+
+
+def _number(count: int, one: str, many: str | None = None) -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
