@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import math
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +34,7 @@ from devplan.virtual.labels import CPU, label_of, maker_of, mark
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
+from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
 from devplan.virtual.rules import Verdict, judge, judge_function
 
@@ -146,7 +145,7 @@ def run_split(
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))
         undo.enter_context(labelled_parameters())
-        undo.enter_context(_quiet())
+        undo.enter_context(quiet())
         uncovered = label_by_map(split.model, split.device_map)
         error = run.attach_hooks() or run.execute(inputs, generate)
     notes = (f"{len(uncovered)} tensors are in no entry: {uncovered[0]} ...",) if uncovered else ()
@@ -371,16 +370,3 @@ def _model_error(error: BaseException, phase: str) -> ModelError:
         stack=stack,
         phase=phase,
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What libraries warn about in a virtual run is not the user's matter."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
