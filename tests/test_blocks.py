@@ -6,7 +6,7 @@ import accelerate
 import pytest
 import torch
 from accelerate.utils.modeling import check_device_map
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -156,6 +156,7 @@ def nested(make) -> nn.Module:
     return module
 
 
+@settings(deadline=None)
 @given(
     make=st.recursive(LEAVES, containers, max_leaves=12),
     no_split=st.sets(st.sampled_from(["Layer", "Attention", "Linear", "Bare", "Sequential"])),

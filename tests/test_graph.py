@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.graph import contract, expand, to_networkx
@@ -45,6 +45,7 @@ def grouped(draw):
     return graph, draw(st.lists(members, max_size=3))
 
 
+@settings(deadline=None)
 @given(grouped())
 def test_contracting_keeps_every_byte(case):
     graph, groups = case
@@ -55,6 +56,7 @@ def test_contracting_keeps_every_byte(case):
         )
 
 
+@settings(deadline=None)
 @given(grouped(), st.data())
 def test_expanding_undoes_contracting(case, data):
     graph, groups = case
@@ -68,6 +70,7 @@ def test_expanding_undoes_contracting(case, data):
         assert len({expanded[name] for name in group}) == 1
 
 
+@settings(deadline=None)
 @given(grouped())
 def test_contracting_keeps_order_and_roles(case):
     graph, groups = case
@@ -80,6 +83,7 @@ def test_contracting_keeps_order_and_roles(case):
     assert contract(graph, []).blocks == graph.blocks
 
 
+@settings(deadline=None)
 @given(graphs())
 def test_as_networkx(graph):
     drawn = to_networkx(graph)

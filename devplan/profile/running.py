@@ -56,8 +56,6 @@ def measure_run(
         )
     large, notes = large_run(runs, workload)
     cache = growths(runs, large, kv_element_bytes)
-    if not cache and runs.asks_for_cache:
-        notes = (*notes, "asked to keep a cache, the model kept none: no KV cache is counted")
     carried, shared = _input_bytes(runs)
     return RunProfile(
         order=tuple(runs.medium.order),

@@ -13,11 +13,8 @@ run is made smaller, and a note says what is not seen.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
-import warnings
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -32,6 +29,7 @@ from devplan.types import CacheGrowth, Workload
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.folding import Outcome, extrapolate, layer_kinds
 from devplan.virtual.inputs import NoExampleInputs, example_inputs
+from devplan.virtual.quiet import quiet
 from devplan.virtual.tracing import Limits, Trace, run_traced
 
 SMALL_TOKENS, MEDIUM_TOKENS = 24, 40
@@ -77,14 +75,10 @@ class Runs:
         """Blocks that are part of a stack."""
         return {site.name for site in self.sites if site.stack is not None}
 
-    @property
-    def asks_for_cache(self) -> bool:
-        return "use_cache" in self.inputs.make(SMALL_TOKENS)
-
     def run(
         self, tokens: int, preset: Mapping[str, Outcome] | None = None, limits: Limits | None = None
     ) -> Trace:
-        with _quiet():
+        with quiet():
             return run_traced(
                 self.skeleton.model,
                 self.sites,
@@ -245,19 +239,6 @@ def growths(
         layers=runs.layers,
         kv_element_bytes=kv_element_bytes,
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Models warn about kernels and caches; in a virtual run nobody can act on it."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def one_line(error: BaseException) -> str:

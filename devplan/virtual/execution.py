@@ -12,7 +12,6 @@ has; where it holds integers, that too counts as made up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from devplan.errors import DevplanError
 from devplan.virtual.labels import (
-    CONCRETE_LIMIT,
     CPU,
     META,
     is_abstract,
@@ -29,6 +27,14 @@ from devplan.virtual.labels import (
     maker_of,
     mark,
     sources_of,
+)
+from devplan.virtual.operands import (
+    grows,
+    is_large,
+    may_grow,
+    on_meta,
+    selected_positions,
+    tensors_in,
 )
 
 aten = torch.ops.aten
@@ -43,9 +49,6 @@ _CUDA_ONLY_INTEGERS = {aten.histc}
 _BFLOAT16_SHAPES = {aten._grouped_mm} if hasattr(aten, "_grouped_mm") else set()
 """Ops whose shape function insists on bfloat16 while the CUDA kernel takes any float: see
 ``_meta_grouped_mm_common`` in torch/_meta_registrations.py and ``_grouped_mm_cuda`` in ATen."""
-_LARGE_NUMBER = 4096
-"""A plain number among the arguments above which an op is asked for its result's shape first;
-``arange(4096)`` is nothing, ``ones(32768, 32768)`` would be a gibibyte."""
 
 
 class TooManyOps(DevplanError):
@@ -91,13 +94,13 @@ class Execution(TorchDispatchMode):
         if self.num_ops > self.limit_ops:
             raise TooManyOps(self.block)
         kwargs = kwargs or {}
-        tensors = _tensors(args, kwargs)
+        tensors = tensors_in(args, kwargs)
         self.sources = joint_sources(tensors) if self.block is None else None
         device = self.result_device(func, args, kwargs, tensors)
         if any(map(is_abstract, tensors)):
             return self._run_abstract(func, args, kwargs, tensors, device)
-        if _may_grow(func, args, kwargs, tensors) and _grows(func, args, kwargs):
-            args, kwargs = _on_meta(args), _on_meta(kwargs)
+        if may_grow(func, args, kwargs, tensors) and grows(func, args, kwargs):
+            args, kwargs = on_meta(args), on_meta(kwargs)
             return self._finish(func(*args, **kwargs), device, func, settle=True)
         if not tensors and kwargs.get("device") == META:
             device = self._device_of_caller()
@@ -118,8 +121,12 @@ class Execution(TorchDispatchMode):
         mutates = func._schema.is_mutable
         target = args[0] if mutates and args and not _is_abstract_tensor(args[0]) else None
         if packet in _INDEXED:
-            args = (args[0], [part for item in args[1] for part in _positions(item)], *args[2:])
-        result = self._shaped(func, _on_meta(args), _on_meta(kwargs))
+            args = (
+                args[0],
+                [part for item in args[1] for part in selected_positions(item)],
+                *args[2:],
+            )
+        result = self._shaped(func, on_meta(args), on_meta(kwargs))
         if isinstance(target, torch.Tensor) and isinstance(result, torch.Tensor):
             return self._finish(self._kept(target, func), device, func, settle=False)
         return self._finish(result, device, func, settle=not mutates)
@@ -168,7 +175,7 @@ class Execution(TorchDispatchMode):
     def _device_of_caller(self) -> torch.device | None:
         """Where the first operand of the Python function lies whose C++ code is running."""
         return next(
-            (label for item in _tensors(self.caller, {}) if (label := label_of(item))), None
+            (label for item in tensors_in(self.caller, {}) if (label := label_of(item))), None
         )
 
     def _home(self, func, args: tuple, kwargs: dict) -> torch.device:
@@ -178,7 +185,7 @@ class Execution(TorchDispatchMode):
         scaled dot product attention: ``ones(tokens, tokens).tril()``); integers have values yet.
         """
         made = func(*args, **kwargs)
-        known = isinstance(made, torch.Tensor) and not (_is_float(made) or _is_large(made))
+        known = isinstance(made, torch.Tensor) and not (_is_float(made) or is_large(made))
         return CPU if known and func.overloadpacket not in _UNINITIALIZED else META
 
     # ------------------------------------------------------------------------------ results
@@ -196,7 +203,7 @@ class Execution(TorchDispatchMode):
 
     def _settle(self, tensor: torch.Tensor, device, func, settle: bool) -> torch.Tensor:
         """Make up small integers that have no value, and label."""
-        if settle and not (_is_float(tensor) or _is_large(tensor) or func.is_view):
+        if settle and not (_is_float(tensor) or is_large(tensor) or func.is_view):
             self.note_made_up(str(func))
             tensor = _plausible(tensor, func.overloadpacket)
         mark(tensor, device, self.block, self.sources)
@@ -238,10 +245,6 @@ def _query_and_value(query, key, value, *args, **kwargs) -> tuple[torch.Tensor, 
     return query, value
 
 
-def _is_large(tensor: torch.Tensor) -> bool:
-    return tensor.numel() > CONCRETE_LIMIT
-
-
 def _is_float(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
@@ -254,72 +257,3 @@ def _plausible(tensor: torch.Tensor, packet) -> torch.Tensor:
     if packet in _RANKING and tensor.dim():
         return torch.arange(tensor.shape[-1], dtype=tensor.dtype).expand(tensor.shape).clone()
     return torch.zeros(tensor.shape, dtype=tensor.dtype)
-
-
-# ---------------------------------------------------------------------------------- operands
-
-
-def _tensors(args: tuple, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    """Tensor operands; schemas of aten ops nest them at most in one list."""
-    found = []
-    for item in (*args, *kwargs.values()):
-        if isinstance(item, torch.Tensor):
-            found.append(item)
-        elif isinstance(item, (list, tuple)):
-            found.extend(part for part in item if isinstance(part, torch.Tensor))
-    return found
-
-
-def _on_meta(value: Any) -> Any:
-    """Arguments with every tensor and every device brought to meta."""
-    if isinstance(value, torch.Tensor):
-        return value if is_abstract(value) else value.to(META)
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_on_meta, value))
-    if isinstance(value, dict):
-        return {name: _on_meta(item) for name, item in value.items()}
-    return META if isinstance(value, torch.device) else value
-
-
-def _positions(index: torch.Tensor | None) -> list[torch.Tensor | None]:
-    """A boolean mask has no result shape on meta; the positions that it selects have."""
-    if index is None or index.dtype not in (torch.bool, torch.uint8):
-        return [index]
-    if is_abstract(index):  # all are taken: the largest result that the mask can have
-        return [torch.empty(index.numel(), dtype=torch.int64, device=META)] * index.dim()
-    return list(index.nonzero().unbind(1))
-
-
-# ------------------------------------------------------------------------ results too large
-
-
-def _may_grow(func: Callable, args: tuple, kwargs: dict, tensors: list[torch.Tensor]) -> bool:
-    """Whether an op on concrete operands could make a result too large to be worth having."""
-    if func.is_view:
-        return False
-    if not tensors:
-        return True
-    product = math.prod(max(tensor.numel(), 1) for tensor in tensors[:3])
-    return product > CONCRETE_LIMIT or any(map(_is_large_number, _plain(args, kwargs)))
-
-
-def _plain(args: tuple, kwargs: Mapping[str, Any]) -> Iterable[Any]:
-    for item in (*args, *kwargs.values()):
-        if isinstance(item, (list, tuple)):
-            yield from item
-        else:
-            yield item
-
-
-def _is_large_number(item: Any) -> bool:
-    return type(item) is int and item > _LARGE_NUMBER
-
-
-def _grows(func: Callable, args: tuple, kwargs: dict) -> bool:
-    """Whether the result is too large, found out by running the op in shape only."""
-    try:
-        shaped = func(*_on_meta(args), **_on_meta(kwargs))
-    except (NotImplementedError, RuntimeError):
-        return False  # no shape without values: it has to be computed
-    results = shaped if isinstance(shaped, (list, tuple)) else [shaped]
-    return any(isinstance(item, torch.Tensor) and _is_large(item) for item in results)

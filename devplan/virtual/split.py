@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,14 +29,14 @@ from devplan.virtual import folding, source_lines
 from devplan.virtual.answers import Answers
 from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
-from devplan.virtual.execution import Execution
+from devplan.virtual.judging import SplitExecution
 from devplan.virtual.labels import CPU, label_of, maker_of, mark
 from devplan.virtual.layer_state import StateCopy
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
+from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
-from devplan.virtual.rules import Verdict, judge, judge_function
 
 DECODE_STEPS = 2
 """Steps with the cache after the prefill: the first grows what prefill made, the second what a
@@ -49,56 +47,6 @@ GREEDY = {
     "do_sample": False,
 }
 """How ``generate`` is called."""
-
-
-class SplitExecution(Execution):
-    """Judges every op by the device rules, and measures what lives where."""
-
-    def __init__(self, recorder: Recorder, meter: MemoryMeter, limit_ops: float) -> None:
-        super().__init__(limit_ops)
-        self.recorder = recorder
-        self.meter = meter
-
-    def result_device(
-        self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor]
-    ) -> torch.device | None:
-        verdict = judge(func, args, kwargs)
-        if verdict.named:
-            # [named] what reaches us here is the device of the stand-in, not the virtual one: a
-            # factory is labelled by the answers above, `new_empty` lies where its tensor lies.
-            return super().result_device(func, args, kwargs, tensors)
-        return self._heard(verdict, str(func), args, kwargs)
-
-    def attention(self, func, args: tuple, kwargs: dict) -> torch.Tensor:
-        verdict = judge_function(func, args, kwargs)
-        device = self._heard(verdict, "aten.scaled_dot_product_attention.default", args, kwargs)
-        result = super().attention(func, args, kwargs)
-        return mark(result, device, self.block)
-
-    def _heard(self, verdict: Verdict, op: str, args: tuple, kwargs: dict) -> torch.device | None:
-        """Record what the verdict says, and give the device of the result."""
-        if verdict.mismatch is not None:
-            self.recorder.mismatch(op, verdict.mismatch, tree_leaves((args, kwargs)))
-        return verdict.device
-
-    def made(self, tensor: torch.Tensor) -> None:
-        device = label_of(tensor)
-        if device is not None:
-            self.meter.count(tensor, device, self.place)
-
-    def copy_to(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-        source = label_of(tensor) or torch.device("cpu")
-        if device.type != "meta":
-            self.recorder.transfer(tensor, source, device)
-        return super().copy_to(tensor, device)
-
-    def note_made_up(self, op: str) -> None:
-        self.recorder.made_up_value(op)
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """Block and phase that run now."""
-        return self.block or "", self.recorder.phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +104,7 @@ def run_split(
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))
         undo.enter_context(labelled_parameters())
-        undo.enter_context(_quiet())
+        undo.enter_context(quiet())
         uncovered = label_by_map(split.model, split.device_map)
         error = run.attach_hooks() or run.execute(inputs, generate)
         if error is None:
@@ -393,16 +341,3 @@ def _model_error(error: BaseException, phase: str) -> ModelError:
         stack=stack,
         phase=phase,
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What libraries warn about in a virtual run is not the user's matter."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
@@ -22,6 +22,7 @@ def sampled(growth: Growth) -> Growth:
     return fit_growth(*((tokens, growth.at(tokens)) for tokens in (SMALL, MEDIUM, LARGE)))
 
 
+@settings(deadline=None)
 @given(
     constant=st.integers(0, 10**6),
     per_token=st.integers(1, 10**6),
@@ -32,18 +33,21 @@ def test_a_growth_is_found_again(constant, per_token, window):
     assert sampled(growth) == growth
 
 
+@settings(deadline=None)
 @given(per_token=st.integers(1, 10**6), window=st.integers(SMALL + 1, MEDIUM - 1))
 def test_a_window_between_the_small_runs(per_token, window):
     growth = Growth(constant=0, per_token=per_token, window_tokens=window)
     assert sampled(growth) == growth
 
 
+@settings(deadline=None)
 @given(constant=st.integers(0, 10**9))
 def test_what_does_not_grow(constant):
     growth = Growth(constant=constant, per_token=0, window_tokens=None)
     assert sampled(growth) == growth
 
 
+@settings(deadline=None)
 @given(entry=st.integers(1, 4096), stride=st.sampled_from([4, 16, 64, 128]))
 def test_growth_by_steps_is_met_at_the_largest_size(entry, stride):
     held = [(tokens, tokens // stride * entry) for tokens in (SMALL, MEDIUM, LARGE)]
@@ -117,7 +121,6 @@ def test_another_dtype_of_the_cache():
     assert found["layers.2"] == (CacheGrowth(bytes_per_token=4),)
 
 
-def test_no_cache_is_said():
+def test_a_model_that_keeps_nothing():
     found = run(Keepless)
-    assert found.cache == {}
-    assert found.notes == ("asked to keep a cache, the model kept none: no KV cache is counted",)
+    assert found.cache == {} and found.notes == ()

@@ -24,6 +24,15 @@ TOKENS = (7, WINDOW - 1, WINDOW, WINDOW + 1, 3 * WINDOW + 5)
 """Below, at and above the windows, and a prefill several times as long."""
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors this small are slower on several threads, by far where processors are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def real_bytes_of_layers(model, output) -> Counter[int]:
     """Layer -> bytes that a real forward keeps for the next token."""
     cache = output.get("past_key_values", None)

@@ -1,9 +1,9 @@
-"""What is computed under the labels of two virtual cards is what plain PyTorch computes, to the bit.
+"""What is computed under the labels of two virtual cards is what plain PyTorch computes.
 
 Every tensor of the output is compared, caches and logits of each generated token among them.  One
-difference is PyTorch's and transformers' own: on a GPU ``generate`` takes another kernel for experts
-in its decode steps (``batched_mm`` for ``grouped_mm``), whose sums differ in the last bit; the
-experts are computed one after the other in both runs of ``generate`` here.
+difference is PyTorch's and transformers' own: on a GPU ``generate`` takes another kernel for
+experts in its decode steps (``batched_mm`` for ``grouped_mm``), whose sums differ in the last bit;
+the experts are computed one after the other in both runs of ``generate`` here.
 """
 
 from __future__ import annotations

@@ -224,7 +224,9 @@ TINY: dict[str, dict[str, dict[str, Any]]] = {
         "qwen2_audio": dict(text_config={"model_type": "qwen2", **TEXT}, audio_token_index=90,
             audio_config=dict(d_model=32, encoder_layers=2, encoder_attention_heads=4,
             encoder_ffn_dim=48, num_mel_bins=20, max_source_positions=40)),
-        "sew": {**SPEECH, "conv_stride": [5, 2, 2, 2, 2, 2, 2], "conv_kernel": [10, 3, 3, 3, 3, 2, 2]},
+        "sew": {
+            **SPEECH, "conv_stride": [5, 2, 2, 2, 2, 2, 2], "conv_kernel": [10, 3, 3, 3, 3, 2, 2]
+        },
         "data2vec-audio": SPEECH,
         "unispeech-sat": SPEECH,
         "moonshine": dict(vocab_size=99, hidden_size=32, intermediate_size=48,

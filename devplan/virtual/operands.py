@@ -1,0 +1,86 @@
+"""Operands of aten ops: found, brought to meta, and asked whether their result is worth having."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from devplan.virtual.labels import CONCRETE_LIMIT, META, is_abstract
+
+_LARGE_NUMBER = 4096
+"""A plain number among the arguments above which an op is asked for its result's shape first;
+``arange(4096)`` is nothing, ``ones(32768, 32768)`` would be a gibibyte."""
+
+
+def tensors_in(args: tuple, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Tensor operands; schemas of aten ops nest them at most in one list."""
+    found = []
+    for item in (*args, *kwargs.values()):
+        if isinstance(item, torch.Tensor):
+            found.append(item)
+        elif isinstance(item, (list, tuple)):
+            found.extend(part for part in item if isinstance(part, torch.Tensor))
+    return found
+
+
+def on_meta(value: Any) -> Any:
+    """Arguments with every tensor and every device brought to meta."""
+    if isinstance(value, torch.Tensor):
+        return value if is_abstract(value) else value.to(META)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(on_meta, value))
+    if isinstance(value, dict):
+        return {name: on_meta(item) for name, item in value.items()}
+    return META if isinstance(value, torch.device) else value
+
+
+def selected_positions(index: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """A boolean mask has no result shape on meta; the positions that it selects have."""
+    if index is None or index.dtype not in (torch.bool, torch.uint8):
+        return [index]
+    if is_abstract(index):  # all are taken: the largest result that the mask can have
+        return [torch.empty(index.numel(), dtype=torch.int64, device=META)] * index.dim()
+    return list(index.nonzero().unbind(1))
+
+
+# ------------------------------------------------------------------------ results too large
+
+
+def may_grow(func: Callable, args: tuple, kwargs: dict, tensors: list[torch.Tensor]) -> bool:
+    """Whether an op on concrete operands could make a result too large to be worth having."""
+    if func.is_view:
+        return False
+    if not tensors:
+        return True
+    product = math.prod(max(tensor.numel(), 1) for tensor in tensors[:3])
+    return product > CONCRETE_LIMIT or any(map(_is_large_number, _plain(args, kwargs)))
+
+
+def _plain(args: tuple, kwargs: Mapping[str, Any]) -> Iterable[Any]:
+    for item in (*args, *kwargs.values()):
+        if isinstance(item, (list, tuple)):
+            yield from item
+        else:
+            yield item
+
+
+def _is_large_number(item: Any) -> bool:
+    return type(item) is int and item > _LARGE_NUMBER
+
+
+def grows(func: Callable, args: tuple, kwargs: dict) -> bool:
+    """Whether the result is too large, found out by running the op in shape only."""
+    try:
+        shaped = func(*on_meta(args), **on_meta(kwargs))
+    except (NotImplementedError, RuntimeError):
+        return False  # no shape without values: it has to be computed
+    results = shaped if isinstance(shaped, (list, tuple)) else [shaped]
+    return any(isinstance(item, torch.Tensor) and is_large(item) for item in results)
+
+
+def is_large(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has more elements than are kept for real."""
+    return tensor.numel() > CONCRETE_LIMIT
