@@ -72,7 +72,10 @@ def test_what_crosses(llama):
         ("model.rotary_emb", "model.layers.4"): 2,
         ("model.rotary_emb", "model.layers.5"): 2,
         ("model.layers.5", "model.norm"): 1,
+        # Each layer is handed the positions too, and its hook copies them.
+        **{("inputs", f"model.layers.{layer}"): 1 for layer in (3, 4, 5)},
     }
+    assert llama.edges["inputs", "model.layers.3"]["arguments"] == ["position_ids"]
 
 
 def test_outputs_are_brought_back():
@@ -246,7 +249,7 @@ def test_command(here, capsys):
     assert draw() == 0
     assert capsys.readouterr().out.startswith("flowchart TD\n")
     assert draw("-o", "graph.dot") == 0
-    said = "wrote graph.dot: 10 blocks on 2 devices, 5 crossing edges, 8 copies a forward\n"
+    said = "wrote graph.dot: 10 blocks on 2 devices, 8 crossing edges, 11 copies a forward\n"
     assert capsys.readouterr().out == said
     assert "model.layers.0-2" in (here / "graph.dot").read_text()
     assert draw("--blocks", "-o", "graph.json") == 0
