@@ -56,7 +56,7 @@ def compare(model: nn.Module, inputs: Mapping[str, Any], generate: bool) -> None
     expected = run_plain(model, inputs, generate)
     record, given = run_virtually(model, inputs, generate)
     assert record.error is None and record.made_up == ()
-    used = {peak.device for peak in record.peaks if peak.weight_bytes}
+    used = {peak.device for peak in record.peaks if peak.peak_bytes}
     assert {"cuda:0", "cuda:1"} <= used and record.transfers
     assert not any(tensor.is_meta for tensor in given)
     assert expected and len(given) == len(expected)
