@@ -1,9 +1,9 @@
-"""What is computed under the labels of two virtual cards is what plain PyTorch computes.
+"""What runs under the labels of two virtual cards is what plain PyTorch computes, to the bit.
 
 Every tensor of the output is compared, caches and logits of each generated token among them.  One
-difference is PyTorch's and transformers' own: on a GPU ``generate`` takes another kernel for
-experts in its decode steps (``batched_mm`` for ``grouped_mm``), whose sums differ in the last bit;
-the experts are computed one after the other in both runs of ``generate`` here.
+difference is transformers' own: on a GPU ``generate`` takes another kernel for experts
+in its decode steps (``batched_mm`` for ``grouped_mm``), whose sums differ in the last bit; the
+experts are computed one after the other in both runs of ``generate`` here.
 """
 
 from __future__ import annotations
@@ -56,12 +56,11 @@ def compare(model: nn.Module, inputs: Mapping[str, Any], generate: bool) -> None
     expected = run_plain(model, inputs, generate)
     record, given = run_virtually(model, inputs, generate)
     assert record.error is None and record.made_up == ()
-    used = {peak.device for peak in record.peaks if peak.weight_bytes}
-    assert used == {"cuda:0", "cuda:1"} and record.transfers
+    used = {peak.device for peak in record.peaks if peak.peak_bytes}
+    assert {"cuda:0", "cuda:1"} <= used and record.transfers
     assert not any(tensor.is_meta for tensor in given)
     assert expected and len(given) == len(expected)
-    floats = [tensor for tensor in expected if tensor.is_floating_point()]
-    assert any(tensor.std() > 0 for tensor in floats)
+    assert any(tensor.float().std() > 0 for tensor in expected)
     for ours, theirs in zip(given, expected, strict=True):
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours, theirs)
