@@ -10,7 +10,6 @@ from devplan.findings import RunRecord
 from devplan.virtual.split import run_split
 from tests.virtual import tiny
 
-
 PEAK_DIFFERS = {
     "mamba": "a folded layer keeps a rounded-up block more than the layer itself would",
     "falcon_mamba": "as mamba",
