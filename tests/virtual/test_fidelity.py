@@ -66,12 +66,14 @@ def compare(model: nn.Module, inputs: Mapping[str, Any], generate: bool) -> None
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("model_type", tiny.CASES)
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.CASES))
 def test_forward(model_type):
     compare(tiny.real_model(model_type), tiny.real_inputs(model_type), generate=False)
 
 
-@pytest.mark.parametrize("model_type", [name for name in tiny.CASES if name not in NO_GENERATE])
+@pytest.mark.parametrize(
+    "model_type", tiny.cases(name for name in tiny.CASES if name not in NO_GENERATE)
+)
 def test_generate(model_type):
     model = tiny.real_model(model_type)
     if not tiny.generates(model):

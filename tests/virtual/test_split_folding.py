@@ -10,16 +10,15 @@ from devplan.findings import RunRecord
 from devplan.virtual.split import run_split
 from tests.virtual import tiny
 
-
 PEAK_DIFFERS = {
-    "mamba": "a folded layer keeps a rounded-up block more than the layer itself would",
+    "mamba": "a folded layer keeps 512 bytes too many (0.11 % of the peak); cause unknown",
     "falcon_mamba": "as mamba",
-    "t5": "the first run of a layer keeps what the next layer's call frees in a full run",
+    "t5": "a folded decoder layer keeps 2,048 bytes too many (1.1 %); cause unknown",
     "mt5": "as t5",
     "longt5": "as t5",
-    "rt_detr": "as t5",
+    "rt_detr": "0.9 % too high; cause unknown",
 }
-"""Peaks here are up to 1.2 % too high when folded; what is named is the same."""
+"""Known misses: peaks here are up to 1.2 % too high when folded, never too low."""
 
 
 def told(record: RunRecord, model_type: str) -> dict:
@@ -47,7 +46,7 @@ def runs(model_type: str, generate: bool) -> tuple[RunRecord, RunRecord]:
     return folded, full
 
 
-@pytest.mark.parametrize("model_type", tiny.CASES)
+@pytest.mark.parametrize("model_type", tiny.cases(tiny.CASES))
 def test_forward(model_type):
     folded, full = runs(model_type, generate=False)
     assert_same(model_type, folded, full)
@@ -55,7 +54,8 @@ def test_forward(model_type):
 
 
 @pytest.mark.parametrize(
-    "model_type", [name for name in tiny.CASES if tiny.generates(tiny.model_class(name))]
+    "model_type",
+    tiny.cases(name for name in tiny.CASES if tiny.generates(tiny.model_class(name))),
 )
 def test_generate(model_type):
     folded, full = runs(model_type, generate=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import nn
@@ -224,9 +225,8 @@ TINY: dict[str, dict[str, dict[str, Any]]] = {
         "qwen2_audio": dict(text_config={"model_type": "qwen2", **TEXT}, audio_token_index=90,
             audio_config=dict(d_model=32, encoder_layers=2, encoder_attention_heads=4,
             encoder_ffn_dim=48, num_mel_bins=20, max_source_positions=40)),
-        "sew": {
-            **SPEECH, "conv_stride": [5, 2, 2, 2, 2, 2, 2], "conv_kernel": [10, 3, 3, 3, 3, 2, 2]
-        },
+        "sew": {**SPEECH, "conv_stride": [5, 2, 2, 2, 2, 2, 2], 
+            "conv_kernel": [10, 3, 3, 3, 3, 2, 2]},
         "data2vec-audio": SPEECH,
         "unispeech-sat": SPEECH,
         "moonshine": dict(vocab_size=99, hidden_size=32, intermediate_size=48,
@@ -321,3 +321,15 @@ def generates(model: nn.Module | type) -> bool:
 def for_generate(inputs: dict[str, Any]) -> dict[str, Any]:
     """Without what ``generate`` decides for itself."""
     return {k: v for k, v in inputs.items() if k not in ("use_cache", "logits_to_keep", "labels")}
+
+
+QUICK = frozenset(
+    {"llama", "gemma2", "mixtral", "qwen3_next", "mamba", "jamba", "bert", "t5", "whisper", "vit"}
+    | {"qwen2_vl", "llava", "wav2vec2", "detr"}
+)
+"""Run by default, one or two of each kind; all others are behind ``make test-all``."""
+
+
+def cases(names):
+    """Parameters of a test over types: the quick ones by default, the others marked slow."""
+    return [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in names]
