@@ -11,7 +11,10 @@ from typing import Any
 from devplan.version import VERSION as __version__
 
 _HOME = {
+    "CheckResult": "devplan.findings",
     "InputError": "devplan.errors",
+    "RunOptions": "devplan.checking",
+    "check": "devplan.checking",
 }
 
 __all__ = ["__version__", *_HOME]

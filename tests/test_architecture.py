@@ -37,7 +37,7 @@ CHAIN = (
     "main_device",
     "mapfile",
     "checks",
-    "check",
+    "checking",
     "module_graph",
     "report",
     "suggest",

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.blocks import partition
-from devplan.check import RunOptions, run_prepared
+from devplan.checking import RunOptions, run_prepared
 from devplan.checks.prepare import prepare
 from devplan.cli import main
 from devplan.errors import InputError

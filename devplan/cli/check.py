@@ -192,7 +192,7 @@ def _check_all(
 def _check_one(
     given: GivenMap | None, typed: CheckTyped, asked: AskedCheck, settings: Settings
 ) -> CheckResult:
-    from devplan.check import RunOptions, check
+    from devplan.checking import RunOptions, check
     from devplan.cli.check_options import machine_of, main_device_of, model_of, workload_of
 
     return check(

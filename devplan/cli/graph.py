@@ -109,7 +109,7 @@ def graph_command(
 
 
 def _graph(path: str, typed: CheckTyped) -> networkx.DiGraph:
-    from devplan.check import RunOptions
+    from devplan.checking import RunOptions
     from devplan.checks.prepare import prepare
     from devplan.checks.read_given import read_given
     from devplan.cli.check_options import (

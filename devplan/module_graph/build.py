@@ -19,7 +19,7 @@ from typing import Any
 import networkx
 
 from devplan.blocks import partition
-from devplan.check import RunOptions, run_prepared
+from devplan.checking import RunOptions, run_prepared
 from devplan.checks.prepare import Prepared
 from devplan.checks.subject import Subject
 from devplan.errors import InputError

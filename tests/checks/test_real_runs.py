@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devplan.check import check
+from devplan.checking import check
 from devplan.checks.given import given_map
 from devplan.findings import Severity
 from tests.checks.case import HERE, model_name

@@ -65,7 +65,8 @@ def test_a_terminal_sees_progress_that_goes_away(tmp_path, checkpoint):
     shown = read_all(ours)
     assert running.wait(timeout=120) == 0
     assert "Certificate" in running.stdout.read()
-    assert "running it virtually" in shown
+    # A step may be over before the line is drawn again: it is drawn ten times a second.
+    assert any(step in shown for step in ("building", "running it virtually", "placing"))
     assert "\x1b[2K" in shown, "the line is erased in the end"
     assert shown.rstrip().endswith("\x1b[?25h\r\x1b[1A\x1b[2K"), repr(shown[-80:])
 
