@@ -88,7 +88,7 @@ def _planned(skeleton: Skeleton, cards, lap: Callable[[str], None] = lambda step
     lap("blocks")
     weights = measure_weights(skeleton, sites)
     lap("weights")
-    run = RunProfile(cache={}, input_bytes_per_token={}, shared_bytes_per_token={})
+    run = RunProfile(cache={}, input_bytes_per_token={}, shared_inputs={})
     profile = Profile(
         sites=sites,
         weights=weights,
