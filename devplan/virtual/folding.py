@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from devplan.blocks import BlockSite
@@ -235,6 +236,9 @@ def _repeat_leaf(leaf: Any, arguments: list[Any], maker: str) -> Any:
     if isinstance(leaf, _Shaped):
         tensor = torch.empty_strided(leaf.shape, leaf.stride, dtype=leaf.dtype, device="meta")
         return mark(tensor, leaf.device, maker)
+    if isinstance(leaf, torch.Tensor):
+        with _disable_current_modes():
+            return mark(leaf.clone(), label_of(leaf), maker)
     return leaf
 
 
