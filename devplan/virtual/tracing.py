@@ -228,7 +228,9 @@ class _Tracer:
         kind = self.kinds.get(name)
         key = kind and (kind, folding.call_signature(args, kwargs))
         if (outcome := self.known.get(key)) is not None:
-            trace.stands_for[outcome.maker].append(name)
+            folded = trace.stands_for[outcome.maker]
+            if name not in folded:  # a layer may be called more than once
+                folded.append(name)
             return folding.repeat(outcome, args, kwargs, name)
         self.borrower.borrow_inside(site.module)
         result = self._run(name, original, args, kwargs)

@@ -112,6 +112,21 @@ def test_arguments_that_are_passed_through_stay_the_same_object():
     assert skeleton.model is model
 
 
+def test_layers_that_are_walked_through_twice_count_once():
+    class Twice(Model):
+        def forward(self, input_ids):
+            hidden, memory = self.embed(input_ids), None
+            for layer in (*self.layers, *self.layers):
+                hidden, memory = layer(hidden, memory)
+            return hidden
+
+    with torch.device("meta"):
+        model = Twice([Layer() for _ in range(3)])
+    assert stands_for(skeleton_of_module(model)) == {
+        "layers.0": ["layers.1", "layers.2", "layers.0"]
+    }
+
+
 def test_a_model_that_cannot_be_folded_is_run_in_full():
     """The second layer writes what the code after the stack reads."""
 
