@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devplan.cli.progress import progress_on_stderr
+from devplan.cli.shared_options import (
+    Images,
+    ImageSize,
+    Inputs,
+    MainDevice,
+    MapBatch,
+    MapContext,
+    MapGpus,
+    MapMemory,
+    MapModel,
+    TrustRemoteCode,
+)
 
 if TYPE_CHECKING:
     from devplan.checks.given import GivenMap
@@ -29,22 +41,10 @@ def check_command(
             show_default=False,
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="As for suggest. Default: as the map says."),
-    ] = None,
-    gpus: Annotated[
-        str | None,
-        typer.Option("--gpus", metavar="CARDS", help="As for suggest. Default: as the map says."),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option("--memory", metavar="SIZES", help="Sizes of cards given by index."),
-    ] = None,
-    main: Annotated[
-        str | None,
-        typer.Option("--main", metavar="DEVICE", help="Where inputs enter, such as cuda:1."),
-    ] = None,
+    model: MapModel = None,
+    gpus: MapGpus = None,
+    memory: MapMemory = None,
+    main: MainDevice = None,
     reserve: Annotated[
         str | None, typer.Option("--reserve", metavar="SIZE", help="Kept free on each card.")
     ] = None,
@@ -58,22 +58,11 @@ def check_command(
             "--run", metavar="auto|generate|forward", help="What is run. Default: as the model can."
         ),
     ] = "auto",
-    batch: Annotated[int | None, typer.Option("--batch", help="Sequences at a time.")] = None,
-    context: Annotated[
-        int | None, typer.Option("--context", help="Tokens held per sequence.")
-    ] = None,
-    images: Annotated[
-        int | None, typer.Option("--images", help="Images of a sequence; 0: none.")
-    ] = None,
-    image_size: Annotated[
-        str | None, typer.Option("--image-size", metavar="HxW", help="In pixels, such as 448x672.")
-    ] = None,
-    inputs: Annotated[
-        str | None,
-        typer.Option(
-            "--inputs", metavar="FILE.py:FUNCTION", help="Your own function that makes the inputs."
-        ),
-    ] = None,
+    batch: MapBatch = None,
+    context: MapContext = None,
+    images: Images = None,
+    image_size: ImageSize = None,
+    inputs: Inputs = None,
     device_map: Annotated[
         str | None,
         typer.Option(
@@ -107,9 +96,7 @@ def check_command(
     full: Annotated[
         bool, typer.Option("--full", help="Run every layer, also where layers are alike.")
     ] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> int:
     """Check device maps: names, memory, structure, and what the model's code does when split.
 

@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devplan.cli.progress import progress_on_stderr
+from devplan.cli.shared_options import (
+    Images,
+    ImageSize,
+    Inputs,
+    MainDevice,
+    MapBatch,
+    MapContext,
+    MapGpus,
+    MapMemory,
+    MapModel,
+    TrustRemoteCode,
+)
 
 if TYPE_CHECKING:
     import networkx
@@ -23,38 +35,15 @@ def graph_command(
         str,
         typer.Argument(metavar="MAP", help="A map file, as for check.", show_default=False),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="As for suggest. Default: as the map says."),
-    ] = None,
-    gpus: Annotated[
-        str | None,
-        typer.Option("--gpus", metavar="CARDS", help="As for suggest. Default: as the map says."),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option("--memory", metavar="SIZES", help="Sizes of cards given by index."),
-    ] = None,
-    main: Annotated[
-        str | None,
-        typer.Option("--main", metavar="DEVICE", help="Where inputs enter, such as cuda:1."),
-    ] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Sequences at a time.")] = None,
-    context: Annotated[
-        int | None, typer.Option("--context", help="Tokens held per sequence.")
-    ] = None,
-    images: Annotated[
-        int | None, typer.Option("--images", help="Images of a sequence; 0: none.")
-    ] = None,
-    image_size: Annotated[
-        str | None, typer.Option("--image-size", metavar="HxW", help="In pixels, such as 448x672.")
-    ] = None,
-    inputs: Annotated[
-        str | None,
-        typer.Option(
-            "--inputs", metavar="FILE.py:FUNCTION", help="Your own function that makes the inputs."
-        ),
-    ] = None,
+    model: MapModel = None,
+    gpus: MapGpus = None,
+    memory: MapMemory = None,
+    main: MainDevice = None,
+    batch: MapBatch = None,
+    context: MapContext = None,
+    images: Images = None,
+    image_size: ImageSize = None,
+    inputs: Inputs = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -70,9 +59,7 @@ def graph_command(
     timeout_s: Annotated[
         float | None, typer.Option("--timeout", metavar="SECONDS", help="For the run.")
     ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Draw a split model: its blocks by device, the tensors between them, what crosses in red.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devplan.cli.progress import progress_on_stderr
+from devplan.cli.shared_options import MainDevice, TrustRemoteCode
 
 if TYPE_CHECKING:
     from devplan.cli.options import Asked
@@ -52,10 +53,7 @@ def suggest_command(
             help="Sizes of the cards given by index: plan for cards that are not here.",
         ),
     ] = None,
-    main: Annotated[
-        str | None,
-        typer.Option("--main", metavar="DEVICE", help="Where inputs enter, such as cuda:1."),
-    ] = None,
+    main: MainDevice = None,
     reserve: Annotated[
         str | None,
         typer.Option(
@@ -139,10 +137,7 @@ def suggest_command(
     revision: Annotated[
         str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")
     ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Let code that comes with the model run."),
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> int:
     """Compute the best device map of MODEL for a machine and write it.
 

@@ -46,10 +46,6 @@ def decoder_arguments(facts: Facts) -> dict[str, torch.Tensor]:
     return {"decoder_input_ids": torch.full(shape, plain_id(facts.config), dtype=torch.int64)}
 
 
-def _zeros(facts: Facts, sequences: Sequences, items: dict[str, int]) -> torch.Tensor:
-    return torch.zeros_like(sequences.ids)
-
-
 def _type_ids(facts: Facts, sequences: Sequences, items: dict[str, int]) -> torch.Tensor | None:
     """0 for text, 1 for images: what Gemma 3 builds its mask from; BERT's segments are all 0."""
     return (sequences.kinds > 0).long()
