@@ -104,6 +104,17 @@ class DevicePeak:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlockActivation:
+    """Bytes that a block's code needed on a device beside weights and cache."""
+
+    block: str
+    """The empty name stands for the code between the blocks."""
+    phase: str
+    device: str
+    num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class MadeUpValue:
     """An integer that had to come out of abstract floats, so that a plausible one was taken."""
 
@@ -134,6 +145,7 @@ class RunRecord:
     mismatches: tuple[MismatchEvent, ...] = ()
     transfers: tuple[TransferEvent, ...] = ()
     peaks: tuple[DevicePeak, ...] = ()
+    activations: tuple[BlockActivation, ...] = ()
     executed: frozenset[str] = frozenset()
     """Modules whose forward ran."""
     made_up: tuple[MadeUpValue, ...] = ()

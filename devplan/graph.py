@@ -37,6 +37,7 @@ def build_graph(profile: Profile) -> BlockGraph:
             weight_bytes=measured.weight_bytes,
             buffer_bytes=measured.buffer_bytes,
             cache=run.cache.get(site.name, ()),
+            activation=profile.activations.blocks.get(site.name),
             stack=site.stack,
             stage_bound=site.stack in main_stacks,
             input_bytes_per_token=run.input_bytes_per_token.get(site.name, 0),
@@ -50,6 +51,7 @@ def build_graph(profile: Profile) -> BlockGraph:
         embedding=profile.embedding,
         head=profile.head,
         towers=tuple(stack for stack in stacks if stack not in main_stacks),
+        between=profile.activations.between,
         unexecuted=tuple(name for name in order if name not in set(run.order)),
     )
 

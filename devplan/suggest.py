@@ -20,6 +20,7 @@ from devplan.mapfile import contract_entries
 from devplan.mapfile.versions import installed_versions
 from devplan.planning import plan as plan_placement
 from devplan.profile import Profile, profile_skeleton
+from devplan.profile.activations import measure_activations
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
 from devplan.sources.native import native_class, remote_auto_class
@@ -115,6 +116,8 @@ def suggest(
     )
     progress("running it virtually")
     profile = _profile(skeleton, source, workload, machine, packed)
+    activations = measure_activations(skeleton, profile.sites, workload)
+    profile = replace(profile, activations=activations)
     graph = build_graph(profile)
     progress(f"placing {len(graph.blocks)} blocks on {len(machine.cards)} cards")
     result = plan_placement(

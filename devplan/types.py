@@ -13,8 +13,11 @@ objects.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 
 CPU = "cpu"
@@ -106,6 +109,52 @@ class CacheGrowth:
         return batch * (self.constant_bytes + self.bytes_per_token * held)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ActivationGrowth:
+    """Bytes that a block's code needs beside weights and cache, as a function of the tokens held.
+
+    Known where the model was run, and at most what the chord between two runs says in between
+    (activations grow linearly, masks of ``tokens x tokens`` quadratically).  Beyond the last run
+    the curve through the last three goes on, or the line through the last two where that is above
+    it; before the first run, what the first one needed is an upper bound.
+    """
+
+    samples: tuple[tuple[int, int], ...]
+    """(tokens per sequence, bytes) of each run, both rising."""
+    batch: int = 1
+    """Sequences of the runs; other batches are taken to need their share."""
+
+    def bytes_at(self, tokens: int, batch: int = 1) -> int:
+        return -(-self._at(tokens) * batch // self.batch)
+
+    def _at(self, tokens: int) -> int:
+        (first, least), (last, _) = self.samples[0], self.samples[-1]
+        if tokens <= first:
+            return least
+        if tokens > last:
+            return self._beyond(tokens)
+        pairs = itertools.pairwise(self.samples)
+        return next(_on_line(a, b, tokens) for a, b in pairs if a[0] < tokens <= b[0])
+
+    def _beyond(self, tokens: int) -> int:
+        if len(self.samples) == 1:
+            last, num_bytes = self.samples[0]
+            return -(-num_bytes * tokens // last)
+        *_, before, after = self.samples
+        line = _on_line(before, after, tokens)
+        if len(self.samples) == 2:
+            return line
+        a, b, c = self.samples[-3:]
+        rise = Fraction(c[1] - b[1], c[0] - b[0]) - Fraction(b[1] - a[1], b[0] - a[0])
+        bend = rise / (c[0] - a[0]) * (tokens - b[0]) * (tokens - c[0])
+        return line + max(math.ceil(bend), 0)
+
+
+def _on_line(a: tuple[int, int], b: tuple[int, int], tokens: int) -> int:
+    """Bytes on the line through two samples, rounded up."""
+    return a[1] - (a[1] - b[1]) * (tokens - a[0]) // (b[0] - a[0])
+
+
 # --------------------------------------------------------------------------------------- graph
 
 
@@ -136,6 +185,8 @@ class Block:
     buffer_bytes: int
     cache: tuple[CacheGrowth, ...] = ()
     """What its cache grows by; several in a hybrid layer or where blocks were merged."""
+    activation: ActivationGrowth | None = None
+    """What its code needs while it runs; None: not known."""
     stack: str | None = None
     """Name of the stack of layers that the block belongs to (``model.layers``), if to any."""
     stage_bound: bool = False
@@ -153,6 +204,9 @@ class Block:
 
     def cache_bytes(self, tokens: int, batch: int = 1) -> int:
         return sum(growth.bytes_at(tokens, batch) for growth in self.cache)
+
+    def activation_bytes(self, tokens: int, batch: int = 1) -> int:
+        return self.activation.bytes_at(tokens, batch) if self.activation else 0
 
     def load_bytes(self, tokens: int, batch: int = 1) -> int:
         """Weights, buffers and cache at a workload."""
@@ -172,6 +226,8 @@ class BlockGraph:
     """Block of the output embedding (``lm_head``)."""
     towers: tuple[str, ...] = ()
     """Stacks that the text run does not walk through: vision and audio towers."""
+    between: ActivationGrowth | None = None
+    """What the code between the blocks needs on the main device; None: not known."""
     unexecuted: tuple[str, ...] = ()
     """Blocks that the run did not reach; their order is that of the module tree."""
 
@@ -212,6 +268,8 @@ class CardLoad:
     cache_bytes: int
     onload_bytes: int
     """Room for the largest offloaded block while it runs; 0 without offload."""
+    activation_bytes: int = 0
+    """Activations and temporaries of the block that needs most of them, beside all that."""
     reserve_bytes: int
     capacity_bytes: int
 
@@ -220,14 +278,21 @@ class CardLoad:
         return self.weight_bytes + self.buffer_bytes + self.cache_bytes + self.onload_bytes
 
     @property
+    def room_bytes(self) -> int:
+        """For the load: capacity less reserve and activations."""
+        return self.capacity_bytes - self.reserve_bytes - self.activation_bytes
+
+    @property
     def headroom_bytes(self) -> int:
-        """Left over after load and reserve; negative when the card overflows."""
-        return self.capacity_bytes - self.reserve_bytes - self.load_bytes
+        """Left over after load, activations and reserve; negative when the card overflows."""
+        return self.room_bytes - self.load_bytes
 
     @property
     def share(self) -> float:
-        """Load as a share of the budget (capacity less reserve); above 1 does not fit."""
-        return self.load_bytes / (self.capacity_bytes - self.reserve_bytes)
+        """Load as a share of the room for it; above 1 does not fit."""
+        if self.room_bytes > 0:
+            return self.load_bytes / self.room_bytes
+        return math.inf if self.load_bytes else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

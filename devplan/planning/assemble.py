@@ -61,12 +61,16 @@ def card_loads(
     graph: BlockGraph, machine: Machine, workload: Workload, placement: Mapping[str, str]
 ) -> tuple[CardLoad, ...]:
     """What a placement puts on every card at the workload."""
+    tokens, batch = workload.context_tokens, workload.batch
     weights, buffers, cache = ({card.device: 0 for card in machine.cards} for _ in range(3))
-    onload = 0
+    active = dict.fromkeys(weights, 0)
+    if graph.between is not None:
+        active[machine.main_device] = graph.between.bytes_at(tokens, batch)
     for block in graph.blocks:
         device = placement[block.name]
         runs_on = execution_device(device, machine.main_device)
-        cache[runs_on] += block.cache_bytes(workload.context_tokens, workload.batch)
+        cache[runs_on] += block.cache_bytes(tokens, batch)
+        active[runs_on] = max(active[runs_on], block.activation_bytes(tokens, batch))
         if device in OFFLOAD_DEVICES:
             continue
         weights[device] += block.weight_bytes
@@ -79,6 +83,7 @@ def card_loads(
             buffer_bytes=buffers[card.device],
             cache_bytes=cache[card.device],
             onload_bytes=onload if card.device == machine.main_device else 0,
+            activation_bytes=active[card.device],
             reserve_bytes=card.reserve_bytes,
             capacity_bytes=card.capacity_bytes,
         )
@@ -170,10 +175,11 @@ def _certificate(
 
 def _bound(case: Case, pose: Pose):
     """No placement with the same blocks offloaded has a smaller largest share."""
+    kept, tokens = _on_cards(case, pose), case.workload.context_tokens
     return lower_bound(
-        case.loads_bytes[_on_cards(case, pose)],
-        case.budgets_bytes,
-        _offload_bases(case, pose, case.workload.context_tokens),
+        case.loads_bytes[kept],
+        case.loosest_budgets_at(tokens, kept),
+        _offload_bases(case, pose, tokens),
     )
 
 
@@ -204,9 +210,11 @@ def most_tokens(case: Case, pose: Pose, devices: list[str]) -> int | None:
     rooms = np.array(case.budgets_bytes, dtype=np.int64) - fixed
 
     def fits(tokens: int) -> bool:
-        held = np.zeros(len(card_of), dtype=np.int64)
+        held, active = np.zeros_like(rooms), np.zeros_like(rooms)
         np.add.at(held, runs_on, case.units.cache_bytes(tokens, case.workload.batch))
-        return bool((held <= rooms).all())
+        np.maximum.at(active, runs_on, case.activations_at(tokens))
+        active[card_of[main]] = max(active[card_of[main]], case.between_at(tokens))
+        return bool((held + active <= rooms).all())
 
     most = search.largest(fits, low=case.workload.context_tokens)
     assert most is not None, "a plan that does not fit its own workload"
@@ -216,11 +224,10 @@ def most_tokens(case: Case, pose: Pose, devices: list[str]) -> int | None:
 def _most_tokens_bound(case: Case, pose: Pose, most: int) -> int | None:
     """Tokens that no placement with the same blocks offloaded goes beyond."""
     kept = _on_cards(case, pose)
-    budgets = list(case.budgets_bytes)
     main = case.machine.devices.index(case.machine.main_device)
 
     def may_fit(tokens: int) -> bool:
-        room = list(budgets)
+        room = list(case.loosest_budgets_at(tokens, kept))
         room[main] -= sum(_offload_bases(case, pose, tokens) or [0])
         return room[main] >= 0 and not exceeds(case.loads_at(tokens)[kept], room)
 

@@ -24,7 +24,7 @@ def explain(
     case: Case, pins: Mapping[str, str], alternatives: Mapping[str, Callable[[], BlockGraph]]
 ) -> Infeasible:
     """What is missing where, and the smallest changes that would make it fit."""
-    bound = lower_bound(case.loads_bytes, case.budgets_bytes)
+    bound = lower_bound(case.loads_bytes, case.loosest_budgets_bytes)
     problem, assignment = _best_overflowing(case)
     proven = _is_proven(case, bound)
     return Infeasible(
@@ -74,7 +74,7 @@ def _shortfalls(problem: Problem, assignment: Assignment) -> tuple[Shortfall, ..
 def _reason(
     case: Case, bound: Fraction, problem: Problem, assignment: Assignment, proven: bool
 ) -> str:
-    needed, offered = int(case.loads_bytes.sum()), sum(case.budgets_bytes)
+    needed, offered = int(case.loads_bytes.sum()), sum(case.loosest_budgets_bytes)
     if needed > offered:
         return _too_little(case, needed, offered)
     if bound > 1:

@@ -81,8 +81,8 @@ def _static_bytes(pose: Pose, units: Iterable[int]) -> int:
 
 def _bases_fit(pose: Pose) -> bool:
     """Whether what is fixed fits; it only grows with the run that is offloaded."""
-    bases = pose.bases_bytes(pose.case.workload.context_tokens)
-    return all(a <= b for a, b in zip(bases, pose.case.budgets_bytes, strict=True))
+    problem = pose.problem()
+    return all(slot.base_bytes <= slot.budget_bytes for slot in problem.slots if slot.in_use)
 
 
 def _fits(pose: Pose, run: Sequence[int]) -> bool:

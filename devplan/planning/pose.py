@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -39,7 +40,48 @@ class Case:
 
     @cached_property
     def budgets_bytes(self) -> list[int]:
+        """Capacity less reserve of every card."""
         return [card.budget_bytes for card in self.machine.cards]
+
+    @cached_property
+    def loosest_budgets_bytes(self) -> list[int]:
+        """Room for weights and cache that no placement at the workload exceeds."""
+        return self.loosest_budgets_at(self.workload.context_tokens)
+
+    def loosest_budgets_at(self, tokens: int, on_cards: np.ndarray | None = None) -> list[int]:
+        """Budgets less what is kept for activations wherever the units lie; valid for bounds.
+
+        A card that runs a layer keeps room for the layer that needs least.  One that runs none
+        holds at most all that is no layer: it may count as one that runs a layer where that holds
+        as much, at the share of the loads in the room.  Else its whole budget counts.
+
+        `on_cards` tells which units are not offloaded; None: all.
+        """
+        layers = np.array([self.units.is_stage_bound(unit) for unit in range(len(self.units))])
+        if not layers.any():
+            return self.budgets_bytes
+        least = int(self.activations_at(tokens)[layers].min())
+        loads = self.loads_at(tokens) * (True if on_cards is None else on_cards)
+        aside, total = int(loads[~layers].sum()), int(loads.sum())
+        rooms = [max(budget - least, 1) for budget in self.budgets_bytes]
+        while True:
+            share = min(Fraction(total, sum(rooms)), Fraction(1))
+            loosened = [
+                budget if share * room < aside else room
+                for budget, room in zip(self.budgets_bytes, rooms, strict=True)
+            ]
+            if loosened == rooms:
+                return rooms
+            rooms = loosened
+
+    def activations_at(self, tokens: int) -> np.ndarray:
+        """What every unit needs while it runs.  # [units]"""
+        return self.units.activation_bytes(tokens, self.workload.batch)
+
+    def between_at(self, tokens: int) -> int:
+        """What the code between the blocks needs on the main device."""
+        growth = self.graph.between
+        return growth.bytes_at(tokens, self.workload.batch) if growth else 0
 
     @property
     def loads_bytes(self) -> np.ndarray:
@@ -98,13 +140,14 @@ class Pose:
         case = self.case
         tokens = case.workload.context_tokens if tokens is None else tokens
         loads, slot_of = case.loads_at(tokens), self._slot_of
-        bases = self.bases_bytes(tokens)
+        bases, rooms = self.bases_bytes(tokens), self.room_bytes(tokens)
         in_use = {self.run_slot(unit) for unit in self.fixed}
         cards = enumerate(case.machine.cards)
         slots = tuple(
             Slot(
                 device=card.device,
-                budget_bytes=card.budget_bytes,
+                # A card that has no room for the activations of a layer takes none.
+                budget_bytes=max(card.budget_bytes - rooms[index], 1),
                 base_bytes=bases[index],
                 in_use=index in in_use,
             )
@@ -122,6 +165,22 @@ class Pose:
             last=self._end(case.route_units[::-1]),
             main=slot_of[case.machine.main_device],
         )
+
+    def room_bytes(self, tokens: int) -> list[int]:
+        """What every card keeps for activations: of what is fixed there, and of any layer.
+
+        # [cards]
+        """
+        case = self.case
+        needed = case.activations_at(tokens)
+        spread = int(needed[list(self.chain)].max(initial=0))
+        rooms = [spread] * len(case.machine.cards)
+        for unit in self.fixed:
+            slot = self.run_slot(unit)
+            rooms[slot] = max(rooms[slot], int(needed[unit]))
+        main = self._slot_of[case.machine.main_device]
+        rooms[main] = max(rooms[main], case.between_at(tokens))
+        return rooms
 
     def bases_bytes(self, tokens: int) -> list[int]:
         """What lies on every card whatever the solver does.  # [cards]"""

@@ -35,7 +35,7 @@ class Found:
 
 def find(case: Case, objective: Objective, *, max_steps: int = packing.MAX_STEPS) -> Found | None:
     """The best placement that fits, in the order above; None when none was found."""
-    if not exceeds(case.loads_bytes, case.budgets_bytes):
+    if not exceeds(case.loads_bytes, case.loosest_budgets_bytes):
         rungs = relaxations(case)
         for relaxed in rungs:
             found = _find_posed(case, relaxed, objective, max_steps)
@@ -46,7 +46,7 @@ def find(case: Case, objective: Objective, *, max_steps: int = packing.MAX_STEPS
 
 def fits(case: Case, *, max_steps: int = packing.MAX_STEPS) -> bool:
     """Whether `find` would find anything, without looking for the best."""
-    if not exceeds(case.loads_bytes, case.budgets_bytes):
+    if not exceeds(case.loads_bytes, case.loosest_budgets_bytes):
         poses = (pose for relaxed in relaxations(case) for pose in _poses(case, relaxed))
         if any(_fits_posed(pose, max_steps) for pose in poses):
             return True

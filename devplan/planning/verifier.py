@@ -107,10 +107,24 @@ def _check_load(
         sum(block.buffer_bytes for block in lying),
         sum(block.cache_bytes(tokens, batch) for block in running),
         onload,
+        _most_active(running, graph, is_main, workload),
     )
-    stated = (load.weight_bytes, load.buffer_bytes, load.cache_bytes, load.onload_bytes)
+    stated = (
+        *(load.weight_bytes, load.buffer_bytes, load.cache_bytes),
+        *(load.onload_bytes, load.activation_bytes),
+    )
     assert stated == counted, f"{load.device}: stated {stated}, counted {counted}"
     assert load.headroom_bytes >= 0, f"{load.device} lacks {-load.headroom_bytes} bytes"
+
+
+def _most_active(
+    running: list[Block], graph: BlockGraph, is_main: bool, workload: Workload
+) -> int:
+    tokens, batch = workload.context_tokens, workload.batch
+    needed = [block.activation_bytes(tokens, batch) for block in running]
+    if is_main and graph.between is not None:
+        needed.append(graph.between.bytes_at(tokens, batch))
+    return max(needed, default=0)
 
 
 def _runs_on(plan: Plan, block: Block, machine: Machine) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from devplan.blocks import BlockSite
-from devplan.types import CacheGrowth, SharedInput
+from devplan.types import ActivationGrowth, CacheGrowth, SharedInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,23 @@ class RunProfile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ActivationProfile:
+    """What blocks need beside weights and cache while they run; empty when nothing ran."""
+
+    blocks: Mapping[str, ActivationGrowth] = field(default_factory=dict)
+    between: ActivationGrowth | None = None
+    """Of the code between the blocks."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """Everything that the graph is built from."""
 
     sites: tuple[BlockSite, ...]
     weights: WeightProfile
     run: RunProfile
+    activations: ActivationProfile = field(default_factory=ActivationProfile)
     embedding: str | None
     """Block of the input embedding."""
     head: str | None
@@ -62,4 +73,4 @@ class Profile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.weights.notes, *self.run.notes)
+        return (*self.weights.notes, *self.run.notes, *self.activations.notes)

@@ -26,6 +26,7 @@ from devplan.blocks import BlockSite
 from devplan.errors import DevplanError
 from devplan.findings import DevicePeak, ModelError, RunRecord
 from devplan.virtual import folding, source_lines
+from devplan.virtual.activations import ActivationMeter, beyond, given_bytes
 from devplan.virtual.answers import Answers
 from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
@@ -116,6 +117,7 @@ def run_split(
         mismatches=tuple(recorder.mismatches.values()),
         transfers=tuple(recorder.transfers.values()),
         peaks=run.peaks(),
+        activations=run.activations.found(),
         executed=frozenset(run.executed),
         made_up=recorder.made_up_values(),
         assumed_ops=tuple(sorted(recorder.assumed)),
@@ -145,6 +147,7 @@ class _Run:
         self.execution: SplitExecution = execution
         self.recorder: Recorder = recorder
         self.meter: MemoryMeter = meter
+        self.activations = ActivationMeter(meter)
         self.fold = fold
         self.phases: list[str] = []
         self.executed: set[str] = set()
@@ -176,6 +179,7 @@ class _Run:
             if device is not None and device.type != "meta":
                 self.meter.count(tensor, device, ("", "load"))
         self.weights = self.meter.now()
+        self.activations.start()
 
     def execute(self, inputs: Mapping[str, Any], generate: bool) -> ModelError | None:
         main = torch.device(self.split.main_device)
@@ -196,6 +200,8 @@ class _Run:
             raise
         except Exception as error:  # the model's own code: anything can happen
             return _model_error(error, self.recorder.phase)
+        finally:
+            self.activations.stop(self.recorder.phase)
         return None
 
     def _follow_phases(self, generate: bool) -> None:
@@ -253,28 +259,25 @@ class _Run:
         site.module.forward = forward
 
     def _call(self, original, site: BlockSite, key: Any, args: tuple, kwargs: dict) -> Any:
-        execution, meter = self.execution, self.meter
+        execution, meter, phase = self.execution, self.meter, self.recorder.phase
         outer, execution.block = execution.block, site.name
+        self.activations.enter(phase)
         before, events = meter.now(), self.recorder.mark()
-        peaks = meter.start_peaks() if key is not None else None
+        peaks, highest, kept = meter.start_peaks(), {}, {}
         try:
             result = original(*args, **kwargs)
+            kept = beyond(before, meter.now(), given_bytes(result, site.name))
         finally:
             execution.block = outer
-            highest = meter.end_peaks(peaks) if peaks is not None else {}
+            highest = meter.end_peaks(peaks)
+            self.activations.leave(site.name, phase, highest, kept)
         outcome = folding.remember(result, args, kwargs, site.name) if key is not None else None
         if outcome is not None:
-            given = _result_bytes(outcome)
             self.known[key] = _Call(
                 outcome=outcome,
                 events=self.recorder.events_since(events),
-                kept_bytes={
-                    device: now - before.get(device, 0) - given.get(device, 0)
-                    for device, now in meter.now().items()
-                },
-                peak_bytes={
-                    device: high - before.get(device, 0) for device, high in highest.items()
-                },
+                kept_bytes=beyond(before, meter.now(), _result_bytes(outcome)),
+                peak_bytes=beyond(before, highest),
             )
         return result
 
@@ -282,6 +285,9 @@ class _Run:
         self.stands_for.setdefault(call.outcome.maker, set()).add(site.name)
         self.recorder.repeat(call.events, call.outcome.maker, site.name)
         place = (site.name, self.recorder.phase)
+        self.activations.enter(self.recorder.phase)
+        now = self.meter.now()
+        highest = {device: now.get(device, 0) + high for device, high in call.peak_bytes.items()}
         for device, num_bytes in call.peak_bytes.items():
             self.meter.touch(device, num_bytes, place)
         filled_bytes = self._fill_state(call.outcome.maker, site.name, args, kwargs)
@@ -293,6 +299,7 @@ class _Run:
             if isinstance(tensor, torch.Tensor):
                 self.execution.made(tensor)
         self.execution.block = outer
+        self.activations.leave(site.name, self.recorder.phase, highest, call.kept_bytes)
         return result
 
     def _fill_state(self, ran: str, name: str, args: tuple, kwargs: dict) -> dict:

@@ -1,0 +1,138 @@
+"""Activations and temporaries of every block as a function of the tokens, learnt from runs.
+
+The model is run virtually on one card as it will be used, ``generate`` or ``forward`` with example
+inputs (images and sounds where it takes them), at the workload and at two shorter contexts, a quarter and a sixteenth.  What
+each block needed beside weights and cache is read off (`devplan.virtual.activations`).  Layers
+that are identical are run once.
+
+Code that loops over tokens would take minutes at the workload.  It is run at a few tokens, and
+what it needs at the workload is foretold from these runs; a note says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from devplan.blocks import BlockSite
+from devplan.findings import RunRecord
+from devplan.inputs import InputRequest, example_inputs
+from devplan.profile.model import ActivationProfile
+from devplan.profile.runs import one_line
+from devplan.skeleton.model import Skeleton
+from devplan.types import ActivationGrowth, Workload
+from devplan.virtual.activations import BETWEEN
+from devplan.virtual.cuda import VirtualCard
+from devplan.virtual.execution import TooManyOps
+from devplan.virtual.split import DECODE_STEPS, SplitModel, run_split
+
+CARD = "cuda:0"
+MOST_OPS = 150_000
+"""Ops that a run at the workload may take, about ten seconds: beyond, the code loops over tokens
+(the slow path of state-space layers)."""
+FEW_TOKENS = (32, 64, 128)
+"""Tokens of the runs of code that loops."""
+
+
+def measure_activations(
+    skeleton: Skeleton, sites: tuple[BlockSite, ...], workload: Workload
+) -> ActivationProfile:
+    """Run a skeleton on one virtual card and read off what its blocks need while they run.
+
+    A run that fails is no error: the profile is then empty, and a note gives the reason.
+    """
+    if not skeleton.executable:
+        return ActivationProfile()
+    try:
+        records, notes = _records(skeleton, sites, workload)
+    except Exception as error:  # the model's own code, on inputs that we made: anything can happen
+        return ActivationProfile(notes=(_uncounted(one_line(error)),))
+    samples: dict[str, dict[int, int]] = defaultdict(dict)
+    for tokens, record in records.items():
+        for name, num_bytes in _most(record).items():
+            samples[name][tokens] = num_bytes
+    grown = {name: _growth(found, workload.batch) for name, found in samples.items()}
+    between = grown.pop(BETWEEN, None)
+    return ActivationProfile(blocks=grown, between=between, notes=notes)
+
+
+def contexts(context_tokens: int) -> tuple[int, ...]:
+    """The contexts that are run: the workload's, a quarter and a sixteenth of it."""
+    least = min(FEW_TOKENS[0], context_tokens)
+    return tuple(sorted({max(context_tokens // part, least) for part in (16, 4, 1)}))
+
+
+def _records(
+    skeleton: Skeleton, sites: tuple[BlockSite, ...], workload: Workload
+) -> tuple[dict[int, RunRecord], tuple[str, ...]]:
+    """Context -> what the run showed."""
+    asked = contexts(workload.context_tokens)
+    try:  # the largest first: where it takes too long, the others need not be tried
+        return {n: _run(skeleton, sites, n, workload.batch, MOST_OPS) for n in asked[::-1]}, ()
+    except TooManyOps as reason:
+        few = {n: _run(skeleton, sites, n, workload.batch, math.inf) for n in FEW_TOKENS}
+        note = f"activations are foretold from runs of up to {FEW_TOKENS[-1]} tokens ({reason})"
+        return few, (note,)
+
+
+def _run(
+    skeleton: Skeleton, sites: tuple[BlockSite, ...], context: int, batch: int, limit_ops: float
+) -> RunRecord:
+    model = skeleton.model
+    generate = can_generate(model)
+    prompt = max(context - (DECODE_STEPS + 1) * generate, 1)
+    request = InputRequest(batch=batch, tokens=prompt, padded=batch > 1)
+    kwargs = example_inputs(model, skeleton.config, request).kwargs
+    split = SplitModel(
+        model=model,
+        config=skeleton.config,
+        sites=sites,
+        device_map={"": CARD},
+        main_device=CARD,
+        cards=(VirtualCard(),),
+    )
+    record = run_split(
+        split,
+        given_to_generate(kwargs) if generate else kwargs,
+        described="",
+        generate=generate,
+        limit_ops=limit_ops,
+    )
+    if record.error is not None and not record.activations:
+        raise RuntimeError(f"{record.error.type}: {record.error.message}")
+    return record
+
+
+def can_generate(model: nn.Module) -> bool:
+    """Whether ``generate`` is how the model is used."""
+    return hasattr(model, "generate") and getattr(model, "can_generate", lambda: True)()
+
+
+def given_to_generate(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the arguments that ``generate`` decides about itself."""
+    return {k: v for k, v in kwargs.items() if k not in ("use_cache", "logits_to_keep", "labels")}
+
+
+def _most(record: RunRecord) -> dict[str, int]:
+    """Block -> the most that it needed in any phase."""
+    most: dict[str, int] = {}
+    for item in record.activations:
+        if item.device == CARD:
+            most[item.block] = max(most.get(item.block, 0), item.num_bytes)
+    return most
+
+
+def _growth(samples: Mapping[int, int], batch: int) -> ActivationGrowth:
+    rising: list[tuple[int, int]] = []
+    for tokens, num_bytes in sorted(samples.items()):
+        before = rising[-1][1] if rising else 0
+        rising.append((tokens, max(num_bytes, before)))
+    return ActivationGrowth(samples=tuple(rising), batch=batch)
+
+
+def _uncounted(reason: str) -> str:
+    return f"activations are not counted, the virtual run failed ({reason}); --reserve holds them"
