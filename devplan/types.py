@@ -312,6 +312,8 @@ class Certificate:
     """Tokens per sequence at which the first card is full; None when nothing grows."""
     most_tokens_bound: int | None = None
     """No placement holds more tokens than this."""
+    first_full: str | None = None
+    """The card that is full first when the context grows; None when nothing grows."""
 
     @property
     def gap(self) -> float:
@@ -429,12 +431,24 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What a virtual run taught the planner."""
+
+    change: str
+    """What the plan keeps to since: ``model.embed_tokens on cuda:0``."""
+    finding: str
+    """What was found without it, with its line of code."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verification:
     """What was run to prove the map, and what it found."""
 
     status: str
     """``unverified``, ``clean`` or ``findings``."""
     detail: str
+    peak_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Card -> everything on it at the fullest moment of the run, the reserve aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,6 +467,7 @@ class DeviceMapFile:
     relaxed: tuple[Relaxation, ...]
     transfers: tuple[Transfer, ...]
     shared_copies: tuple[SharedCopies, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
     verification: Verification
     versions: Mapping[str, str]
     notes: tuple[str, ...] = field(default=())

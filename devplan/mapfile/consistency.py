@@ -13,7 +13,14 @@ from devplan.errors import InputError
 from devplan.mapfile.hf import from_hf_device
 from devplan.mapfile.nodes import Path, Place
 
-_PARTS = ("weights_bytes", "buffers_bytes", "kv_cache_bytes", "onload_bytes", "reserve_bytes")
+_PARTS = (
+    "weights_bytes",
+    "buffers_bytes",
+    "kv_cache_bytes",
+    "onload_bytes",
+    "activations_bytes",
+    "reserve_bytes",
+)
 
 # The gap is written in full; the tolerance only forgives a reader's other last digit.
 _GAP_TOLERANCE = 1e-9

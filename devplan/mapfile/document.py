@@ -16,6 +16,7 @@ from devplan.types import (
     Card,
     CardLoad,
     Certificate,
+    Constraint,
     DeviceMapFile,
     Machine,
     ModelIdentity,
@@ -63,10 +64,14 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
             }
             for each in map_file.shared_copies
         ],
+        "constraints": [
+            {"change": each.change, "finding": each.finding} for each in map_file.constraints
+        ],
         "certificate": _certificate_document(map_file.certificate),
         "verification": {
             "status": map_file.verification.status,
             "detail": map_file.verification.detail,
+            "peak_bytes": dict(map_file.verification.peak_bytes),
         },
         "versions": dict(map_file.versions),
         "notes": list(map_file.notes),
@@ -121,6 +126,7 @@ def _load_document(load: CardLoad) -> dict[str, int]:
         "buffers_bytes": load.buffer_bytes,
         "kv_cache_bytes": load.cache_bytes,
         "onload_bytes": load.onload_bytes,
+        "activations_bytes": load.activation_bytes,
         "reserve_bytes": load.reserve_bytes,
         "headroom_bytes": load.headroom_bytes,
         "capacity_bytes": load.capacity_bytes,
@@ -146,6 +152,7 @@ def _certificate_document(certificate: Certificate) -> dict[str, Any]:
         "optimal_within": certificate.optimal_within,
         "most_tokens": certificate.most_tokens,
         "most_tokens_bound": certificate.most_tokens_bound,
+        "first_full": certificate.first_full,
     }
 
 
@@ -170,6 +177,7 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
         ),
         transfers=tuple(Transfer(**item) for item in document["transfers"]),
         shared_copies=tuple(SharedCopies(**item) for item in document["shared_copies"]),
+        constraints=tuple(Constraint(**item) for item in document["constraints"]),
         verification=Verification(**document["verification"]),
         versions=document["versions"],
         notes=tuple(document["notes"]),
@@ -196,6 +204,7 @@ def _load(device: str, section: dict[str, int]) -> CardLoad:
         buffer_bytes=section["buffers_bytes"],
         cache_bytes=section["kv_cache_bytes"],
         onload_bytes=section["onload_bytes"],
+        activation_bytes=section["activations_bytes"],
         reserve_bytes=section["reserve_bytes"],
         capacity_bytes=section["capacity_bytes"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import PurePath
 
@@ -35,18 +36,37 @@ def header_lines(map_file: DeviceMapFile, shown_path: str | PurePath) -> list[st
 def card_table(map_file: DeviceMapFile) -> str:
     """The prediction as a plain table in GiB, one row per card."""
     names = {card.device: card.name for card in map_file.machine.cards}
-    onload = any(load.onload_bytes for load in map_file.loads)
-    heads = ["card", "weights", "buffers", "KV cache", *(["onload"] if onload else [])]
-    heads += ["reserve", "headroom", "capacity", "name"]
-    rows = [[*_row(load, onload), names[load.device]] for load in map_file.loads]
+    parts = shown_parts(map_file.loads)
+    heads = ["card", *parts, "reserve", "headroom", "capacity", "name"]
+    rows = [[*_row(load, tuple(parts)), names[load.device]] for load in map_file.loads]
     aligned = ["left", *["right"] * (len(heads) - 2), "left"]
     # [heads] go in as a row: tabulate pads headers.
     return tabulate([heads, *rows], tablefmt="plain", disable_numparse=True, colalign=aligned)
 
 
-def _row(load: CardLoad, onload: bool) -> list[str]:
-    parts = [load.weight_bytes, load.buffer_bytes, load.cache_bytes]
-    parts += [load.onload_bytes] if onload else []
+PARTS = {
+    "weights": "weight_bytes",
+    "buffers": "buffer_bytes",
+    "KV cache": "cache_bytes",
+    "onload": "onload_bytes",
+    "activations": "activation_bytes",
+}
+"""Column -> attribute of `CardLoad`, for all that a plan puts on a card."""
+_OCCASIONAL = ("onload", "activations")
+
+
+def shown_parts(loads: Iterable[CardLoad]) -> dict[str, str]:
+    """`PARTS` without columns that most plans do not need and that hold nothing here."""
+    loads = tuple(loads)
+    return {
+        head: part
+        for head, part in PARTS.items()
+        if head not in _OCCASIONAL or any(getattr(load, part) for load in loads)
+    }
+
+
+def _row(load: CardLoad, heads: tuple[str, ...]) -> list[str]:
+    parts = [getattr(load, PARTS[head]) for head in heads]
     parts += [load.reserve_bytes, load.headroom_bytes, load.capacity_bytes]
     return [load.device, *map(gib_cell, parts)]
 

@@ -59,7 +59,7 @@ MACHINE = _record(
                 ("capacity_bytes", "Memory of the card.", Whole(minimum=1)),
                 (
                     "reserve_bytes",
-                    "Kept free of the plan: CUDA context, workspaces, fragmentation, activations.",
+                    "Kept free of the plan: CUDA context, workspaces, fragmentation.",
                     BYTES,
                 ),
             ),
@@ -89,6 +89,11 @@ CARD_LOAD = _record(
     ("buffers_bytes", "Buffers.", BYTES),
     ("kv_cache_bytes", "KV cache and other state at the workload.", BYTES),
     ("onload_bytes", "Room for the largest offloaded block while it runs.", BYTES),
+    (
+        "activations_bytes",
+        "Activations and temporaries of the block that needs most of them.",
+        BYTES,
+    ),
     ("reserve_bytes", "Kept free, as in machine.", BYTES),
     (
         "headroom_bytes",
@@ -133,7 +138,11 @@ SHARED_COPIES = ListOf(
 
 CERTIFICATE = _record(
     ("objective", "What was made best: balance, context or fewest.", Text()),
-    ("bottleneck", "Largest share of a card's budget (capacity less reserve).", Number()),
+    (
+        "bottleneck",
+        "Largest share of a card: load over capacity less reserve and activations.",
+        Number(),
+    ),
     ("lower_bound", "No placement of these blocks on these cards is below this.", Number()),
     ("gap", "bottleneck / lower_bound - 1.", Number(minimum=-1.0)),
     ("solver", "Which solver found the plan.", Text()),
@@ -148,6 +157,18 @@ CERTIFICATE = _record(
         "No placement holds more tokens per sequence than this.",
         Nullable(inner=Whole()),
     ),
+    (
+        "first_full",
+        "The card that is full first when the context grows; null when nothing grows.",
+        Nullable(inner=DEVICE),
+    ),
+)
+
+CONSTRAINTS = ListOf(
+    item=_record(
+        ("change", "What the plan keeps to.", Text()),
+        ("finding", "What the virtual run found without it.", Text()),
+    )
 )
 
 VERIFICATION = _record(
@@ -157,6 +178,11 @@ VERIFICATION = _record(
         Text(expected="unverified, clean or findings", choices=("unverified", "clean", "findings")),
     ),
     ("detail", "What ran and what it found, or why nothing ran.", Text()),
+    (
+        "peak_bytes",
+        "Everything on each card at the fullest moment of the run, the reserve aside.",
+        TableOf(key=DEVICE, value=BYTES),
+    ),
 )
 
 MAP_FILE = _record(
@@ -195,6 +221,7 @@ MAP_FILE = _record(
         "Activations that many blocks need (position embeddings, masks), which hooks copy to each.",
         SHARED_COPIES,
     ),
+    ("constraints", "What virtual runs of earlier plans taught the planner.", CONSTRAINTS),
     ("certificate", "How good the plan is, and who says so.", CERTIFICATE),
     ("verification", "What was run to prove the map.", VERIFICATION),
     (

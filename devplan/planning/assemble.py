@@ -161,7 +161,7 @@ def _certificate(
 ) -> Certificate:
     bottleneck = max(load.share for load in loads)
     bound = float(_bound(case, found.pose))
-    most = most_tokens(case, found.pose, devices)
+    most, first_full = most_tokens(case, found.pose, devices)
     return Certificate(
         objective=objective,
         bottleneck=bottleneck,
@@ -169,6 +169,7 @@ def _certificate(
         solver=found.solver,
         optimal_within=found.optimal_within,
         most_tokens=most,
+        first_full=first_full,
         most_tokens_bound=None if most is None else _most_tokens_bound(case, found.pose, most),
     )
 
@@ -198,8 +199,8 @@ def _offload_bases(case: Case, pose: Pose, tokens: int) -> list[int] | None:
     return bases
 
 
-def most_tokens(case: Case, pose: Pose, devices: list[str]) -> int | None:
-    """Tokens per sequence at which the first card of a placement is full; None if never."""
+def most_tokens(case: Case, pose: Pose, devices: list[str]) -> tuple[int | None, str | None]:
+    """(tokens per sequence, card): when the first card is full, and which; None: never."""
     main = case.machine.main_device
     card_of = {device: index for index, device in enumerate(case.machine.devices)}
     runs_on = np.array([card_of[execution_device(device, main)] for device in devices])
@@ -209,16 +210,21 @@ def most_tokens(case: Case, pose: Pose, devices: list[str]) -> int | None:
     fixed[card_of[main]] += pose.onload_bytes
     rooms = np.array(case.budgets_bytes, dtype=np.int64) - fixed
 
-    def fits(tokens: int) -> bool:
+    def left(tokens: int) -> np.ndarray:
+        """Bytes left on every card.  # [cards]"""
         held, active = np.zeros_like(rooms), np.zeros_like(rooms)
         np.add.at(held, runs_on, case.units.cache_bytes(tokens, case.workload.batch))
         np.maximum.at(active, runs_on, case.activations_at(tokens))
         active[card_of[main]] = max(active[card_of[main]], case.between_at(tokens))
-        return bool((held + active <= rooms).all())
+        return rooms - held - active
 
-    most = search.largest(fits, low=case.workload.context_tokens)
+    most = search.largest(
+        lambda tokens: bool((left(tokens) >= 0).all()), low=case.workload.context_tokens
+    )
     assert most is not None, "a plan that does not fit its own workload"
-    return None if most >= search.MAX_TOKENS else most
+    if most >= search.MAX_TOKENS:
+        return None, None
+    return most, case.machine.devices[int(left(most + 1).argmin())]
 
 
 def _most_tokens_bound(case: Case, pose: Pose, most: int) -> int | None:

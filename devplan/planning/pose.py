@@ -182,6 +182,12 @@ class Pose:
         rooms[main] = max(rooms[main], case.between_at(tokens))
         return rooms
 
+    @property
+    def has_equal_activations(self) -> bool:
+        """Whether all units that are spread need the same at the workload."""
+        needed = self.case.activations_at(self.case.workload.context_tokens)
+        return len(set(needed[list(self.chain)].tolist())) <= 1
+
     def bases_bytes(self, tokens: int) -> list[int]:
         """What lies on every card whatever the solver does.  # [cards]"""
         units, batch = self.case.units, self.case.workload.batch

@@ -113,19 +113,26 @@ def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
     elif not pose.pinned_layers_in_chain:
         stages = "contiguous stages of the layers that are not pinned"
     exact = chain.is_exact(pose.problem())
-    proven = f"{stages}, any order of the cards, {kept}" if exact else ""
+    proven = f"{stages}, any order of the cards, {kept}{_rooms(pose)}" if exact else ""
     return Found(pose=pose, assignment=assignment, solver="chain", optimal_within=proven)
+
+
+def _rooms(pose: Pose) -> str:
+    """What the solvers take for granted where the activations of the layers differ."""
+    same = pose.has_equal_activations
+    return "" if same else ", room on every card for the layer that needs most activations"
 
 
 def _find_packed(pose: Pose, max_steps: int) -> Found | None:
     problem = pose.problem()
-    within = packing.pack_within(problem, max_steps=max_steps)
-    if within.assignment is None:
+    fitting = packing.pack_within(problem, max_steps=max_steps)
+    if fitting.assignment is None:
         return None
     packed = packing.pack(problem, max_steps=max_steps)
     if share_of(problem, packed.assignment) > 1:
-        packed = within
-    proven = "all placements with these pins, by largest share" if packed.proven else ""
+        packed = fitting
+    within = f"all placements with these pins, by largest share{_rooms(pose)}"
+    proven = within if packed.proven else ""
     return Found(pose=pose, assignment=packed.assignment, solver="packing", optimal_within=proven)
 
 

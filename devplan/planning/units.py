@@ -45,7 +45,7 @@ class Units:
         """What each needs while it runs; members of a unit run one at a time.  # [units], int64"""
         grown = {id(g): g for blocks in self.blocks for b in blocks if (g := b.activation)}
         most = {key: growth.bytes_at(tokens, batch) for key, growth in grown.items()}
-        needed = [max((most.get(id(b.activation), 0) for b in unit)) for unit in self.blocks]
+        needed = [max(most.get(id(b.activation), 0) for b in unit) for unit in self.blocks]
         return np.array(needed, dtype=np.int64)
 
     def is_stage_bound(self, unit: int) -> bool:

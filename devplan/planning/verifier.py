@@ -117,9 +117,7 @@ def _check_load(
     assert load.headroom_bytes >= 0, f"{load.device} lacks {-load.headroom_bytes} bytes"
 
 
-def _most_active(
-    running: list[Block], graph: BlockGraph, is_main: bool, workload: Workload
-) -> int:
+def _most_active(running: list[Block], graph: BlockGraph, is_main: bool, workload: Workload) -> int:
     tokens, batch = workload.context_tokens, workload.batch
     needed = [block.activation_bytes(tokens, batch) for block in running]
     if is_main and graph.between is not None:

@@ -1,9 +1,9 @@
 """Activations and temporaries of every block as a function of the tokens, learnt from runs.
 
 The model is run virtually on one card as it will be used, ``generate`` or ``forward`` with example
-inputs (images and sounds where it takes them), at the workload and at two shorter contexts, a quarter and a sixteenth.  What
-each block needed beside weights and cache is read off (`devplan.virtual.activations`).  Layers
-that are identical are run once.
+inputs (images and sounds where it takes them), at the workload, a quarter and a sixteenth of it.
+What each block needed beside weights and cache is read off (`devplan.virtual.activations`).
+Layers that are identical are run once.
 
 Code that loops over tokens would take minutes at the workload.  It is run at a few tokens, and
 what it needs at the workload is foretold from these runs; a note says so.

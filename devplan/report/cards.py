@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from devplan.mapfile.header import gib_cell
+from devplan.mapfile.header import gib_cell, shown_parts
 from devplan.report.terminal import Terminal
 from devplan.types import CardLoad
 
 _NARROWEST_BAR = 6
+# The table and its bar have to fit 80 columns.
+_SHORT = {"activations": "activ."}
 
 
 def card_lines(loads: Sequence[CardLoad], terminal: Terminal) -> list[str]:
-    """Weights, buffers, KV cache, reserve, headroom and share of every card, with a bar."""
-    onload = any(load.onload_bytes for load in loads)
-    heads = ["card", "weights", "buffers", "KV cache", *(["onload"] if onload else [])]
-    heads += ["reserve", "headroom", "share"]
+    """Parts of the load, reserve, headroom and share of every card, with a bar."""
+    parts = shown_parts(loads)
+    heads = ["card", *(_SHORT.get(head, head) for head in parts), "reserve", "headroom", "share"]
     # [heads] go in as a row: tabulate pads headers, and the table would not fit 80 columns.
     table = tabulate(
-        [heads, *(_row(load, onload, terminal) for load in loads)],
+        [heads, *(_row(load, parts.values(), terminal) for load in loads)],
         tablefmt="plain",
         disable_numparse=True,
         colalign=["left", *["right"] * (len(heads) - 1)],
     ).splitlines()
     bars = [terminal.bar(load.share, _bar_width(table[0], terminal)) for load in loads]
     rows = [f"  {row}  {bar}".rstrip() for row, bar in zip(table[1:], bars, strict=True)]
-    explained = "GiB; share of capacity less reserve"
+    rest = "reserve and activations" if "activations" in parts else "reserve"
+    explained = f"GiB; share: load of capacity less {rest}"
     return [terminal.paint(f"  {table[0]}", "bold"), *rows, terminal.paint(f"  {explained}", "dim")]
 
 
-def _row(load: CardLoad, onload: bool, terminal: Terminal) -> list[str]:
-    parts = [load.weight_bytes, load.buffer_bytes, load.cache_bytes]
-    parts += [load.onload_bytes] if onload else []
+def _row(load: CardLoad, attributes: Iterable[str], terminal: Terminal) -> list[str]:
+    parts = [getattr(load, attribute) for attribute in attributes]
     headroom = gib_cell(load.headroom_bytes)
     if load.headroom_bytes < 0:
         headroom = terminal.paint(headroom, "red")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from devplan.report.names import blocks_in_words, layers_in_words
 from devplan.report.terminal import Terminal
-from devplan.types import CardLoad, Certificate, Plan, Transfer, Workload
+from devplan.types import Certificate, Plan, Transfer, Workload
 from devplan.units import format_bytes
 
 # Crossings between one pair of cards that are listed one by one; a layout that is no chain of
@@ -123,11 +123,11 @@ def offload_lines(plan: Plan, terminal: Terminal) -> list[str]:
     ]
 
 
-def certificate_lines(plan: Plan, workload: Workload, terminal: Terminal) -> list[str]:
+def certificate_lines(plan: Plan, terminal: Terminal) -> list[str]:
     """How good the plan is, in sentences."""
     certificate = plan.certificate
     lines = terminal.paragraph(f"{_fullest_sentence(plan)} {_proof_sentence(certificate)}")
-    lines += terminal.paragraph(tokens_sentence(plan, workload))
+    lines += terminal.paragraph(tokens_sentence(plan.certificate))
     return lines
 
 
@@ -136,7 +136,8 @@ def _fullest_sentence(plan: Plan) -> str:
     fullest = max(plan.loads, key=lambda load: load.share)
     return (
         f"Objective {certificate.objective}. The fullest card is {fullest.device}: "
-        f"{certificate.bottleneck:.1%} of its capacity less reserve (bottleneck). No placement of "
+        f"{certificate.bottleneck:.1%} of its capacity less reserve and activations (bottleneck). "
+        f"No placement of "
         f"these blocks on these cards is below {certificate.lower_bound:.1%} (lower bound); the "
         f"gap is {certificate.gap:.1%}."
     )
@@ -150,34 +151,12 @@ def _proof_sentence(certificate: Certificate) -> str:
     return f"Solver {certificate.solver}: {proof}."
 
 
-def tokens_sentence(plan: Plan, workload: Workload) -> str:
-    """How much longer the context may become; empty when nothing grows."""
-    certificate = plan.certificate
+def tokens_sentence(certificate: Certificate) -> str:
+    """How much longer the context may become."""
     if certificate.most_tokens is None:
         return "No cache was counted that grows with the context."
-    device = first_full_card(plan, workload)
-    card = f"{device} is full" if device else "the first card is full"
+    card = f"{certificate.first_full} is full" if certificate.first_full else "no card is full"
     bound = ""
     if certificate.most_tokens_bound is not None:
         bound = f"; no placement holds more than {certificate.most_tokens_bound:,}"
     return f"Room for {certificate.most_tokens:,} tokens per sequence, then {card}{bound}."
-
-
-def first_full_card(plan: Plan, workload: Workload) -> str | None:
-    """The card that is full first when the context grows, or None where that is not certain.
-
-    The loads say what the cache of a card takes at one context only.  Where it grows evenly, its
-    end can be computed from that; the card is named only when this gives the very number of the
-    certificate, which knows windows and constant states.
-    """
-    ends = {
-        load.device: _tokens_when_full(load, workload.context_tokens)
-        for load in plan.loads
-        if load.cache_bytes and workload.context_tokens
-    }
-    first = min(ends, key=lambda device: ends[device], default=None)
-    return first if first and ends[first] == plan.certificate.most_tokens else None
-
-
-def _tokens_when_full(load: CardLoad, context_tokens: int) -> int:
-    return (load.cache_bytes + load.headroom_bytes) * context_tokens // load.cache_bytes

@@ -58,7 +58,7 @@ def plan_text(
         (pins, pin_lines(plan, terminal)),
         ("Pins that could not be kept", relaxed_lines(plan, terminal)),
         ("Offload", offload_lines(plan, terminal)),
-        ("Certificate", certificate_lines(plan, workload, terminal)),
+        ("Certificate", certificate_lines(plan, terminal)),
         ("Notes", _note_lines(map_file.notes, terminal)),
         (
             "Verification",

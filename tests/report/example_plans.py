@@ -143,6 +143,7 @@ CERTIFICATE = Certificate(
     optimal_within="contiguous stages with these pins",
     most_tokens=min(map(tokens_until_full, LOADS)),
     most_tokens_bound=365_200,
+    first_full="cuda:1",
 )
 PLAN = Plan(
     placement=PLACEMENT,
@@ -246,6 +247,7 @@ def offload_plan() -> tuple[Plan, DeviceMapFile]:
             optimal_within="",
             most_tokens=None,
             most_tokens_bound=None,
+            first_full=None,
         ),
         contiguous=False,
         notes=("40,000 tokens are more than the 32,768 that the model was trained for",),

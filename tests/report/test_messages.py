@@ -20,8 +20,8 @@ from devplan.report import (
 )
 from devplan.report.heading import format_count, machine_in_words
 from devplan.report.names import blocks_in_words, layers_in_words
-from devplan.report.sections import first_full_card, tokens_sentence, transfer_lines
-from devplan.types import Relaxation, Transfer, Workload
+from devplan.report.sections import tokens_sentence, transfer_lines
+from devplan.types import Relaxation, Transfer
 from devplan.units import GIB
 from tests.report.example_plans import (
     INFEASIBLE,
@@ -70,7 +70,7 @@ def infeasible_report(infeasible=INFEASIBLE, terminal=PIPE) -> str:
         "Pins (all kept)",
         "cuda:0 model.visual (35 blocks): its output is merged into the embeddings",
         "lm_head: asked for",
-        "The fullest card is cuda:0: 50.5% of its capacity less reserve (bottleneck)",
+        "The fullest card is cuda:0: 50.5% of its capacity less reserve and activations",
         "is below 49.8% (lower bound); the gap is 1.2%",
         "Solver contiguous: proven best among contiguous stages with these pins.",
         "Room for 308,608 tokens per sequence, then cuda:1 is full; no placement holds more",
@@ -250,13 +250,10 @@ def test_all_pins_relaxed_without_names():
 # ------------------------------------------------------------------------------------- context
 
 
-def test_the_first_full_card_is_named_only_when_certain():
-    assert first_full_card(PLAN, WORKLOAD) == "cuda:1"
-    # A window makes the certificate's number larger than even growth would give.
-    windowed = replace(PLAN, certificate=replace(PLAN.certificate, most_tokens=900_000))
-    assert first_full_card(windowed, WORKLOAD) is None
-    assert "then the first card is full" in tokens_sentence(windowed, WORKLOAD)
-    assert first_full_card(PLAN, Workload(context_tokens=0)) is None
+def test_the_first_full_card_is_named():
+    said = tokens_sentence(PLAN.certificate)
+    assert f"Room for {PLAN.certificate.most_tokens:,} tokens" in said
+    assert "then cuda:1 is full" in said
 
 
 # ---------------------------------------------------------------------------------------- json
