@@ -40,6 +40,8 @@ class OperandFact:
     num_bytes: int
     name: str | None = None
     """Dotted name, where it is a parameter or buffer of the model."""
+    maker: str | None = None
+    """Block that made it; None: an input, or made between the blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)

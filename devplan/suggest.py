@@ -1,6 +1,6 @@
 """From a model and a machine to a map: the whole way, in one function.
 
-    source -> skeleton -> profile -> graph -> plan -> map file
+    source -> skeleton -> profile -> graph -> plan -> proof -> map file
 
 Nothing is written and nothing printed here; the command line does that.
 """
@@ -13,6 +13,7 @@ from functools import partial
 
 from devplan.dtypes import dtype_name
 from devplan.errors import InputError
+from devplan.findings import Diagnostic
 from devplan.graph import build_graph
 from devplan.machine import least_capability
 from devplan.main_device import main_device_notes
@@ -21,11 +22,13 @@ from devplan.mapfile.versions import installed_versions
 from devplan.planning import plan as plan_placement
 from devplan.profile import Profile, profile_skeleton
 from devplan.profile.activations import measure_activations
+from devplan.proving import Examiner, Proof, prove
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
 from devplan.sources.native import native_class, remote_auto_class
 from devplan.types import (
     BlockGraph,
+    Constraint,
     DeviceMapFile,
     Infeasible,
     Machine,
@@ -36,13 +39,8 @@ from devplan.types import (
 )
 from devplan.workload import WorkloadRequest, resolve_workload
 
-RAN_WHOLE = Verification(
-    status="unverified",
-    detail="planned from sizes and one virtual run on a single device; not yet run as split",
-)
-NOT_RUN = Verification(
-    status="unverified",
-    detail="planned from sizes and the module tree alone; the model's code was not run (see notes)",
+UNVERIFIED = Verification(
+    status="unverified", detail="planned from sizes and virtual runs on one card; not run as split"
 )
 
 Progress = Callable[[str], None]
@@ -60,6 +58,8 @@ class Suggestion:
     result: Plan | Infeasible
     map_file: DeviceMapFile | None
     """None when nothing fits."""
+    errors: tuple[Diagnostic, ...] = ()
+    """What stops the model on the best plan that was found, however it is split."""
     notes: tuple[str, ...]
     """What people should know of how this came about."""
 
@@ -75,6 +75,7 @@ def suggest(
     packed: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
+    verify: bool = True,
     progress: Progress = lambda text: None,
 ) -> Suggestion:
     """The best device map of a model for a machine and a workload.
@@ -99,6 +100,9 @@ def suggest(
         Whether code that comes with the model may run.
     revision
         Branch, tag or commit on the hub.
+    verify
+        Whether the plan is run virtually, and planned again until the run finds nothing that stops
+        the model.
     progress
         Called with a few words before each long step.
 
@@ -120,33 +124,48 @@ def suggest(
     profile = replace(profile, activations=activations)
     graph = build_graph(profile)
     progress(f"placing {len(graph.blocks)} blocks on {len(machine.cards)} cards")
-    result = plan_placement(
-        graph,
-        machine,
-        workload,
-        objective=objective,
-        pins=pins or {},
-        default_pins=default_pins,
-        alternatives=_alternatives(profile, skeleton, source),
-    )
+
+    def plan_with(graph: BlockGraph, pins: Mapping[str, str]) -> Plan | Infeasible:
+        return plan_placement(
+            graph,
+            machine,
+            workload,
+            objective=objective,
+            pins=pins,
+            default_pins=default_pins,
+            alternatives=_alternatives(profile, skeleton, source),
+        )
+
+    proof = Proof(result=plan_with(graph, pins or {}), graph=graph, verification=UNVERIFIED)
+    if verify and isinstance(proof.result, Plan):
+        progress("running the plan virtually")
+        examine = Examiner(
+            source=source,
+            skeleton=skeleton,
+            machine=machine,
+            workload=workload,
+            raises_whole=bool(profile.activations.raised),
+        )
+        proof = prove(proof, pins or {}, plan_with, examine)
     identity = _identity(source, skeleton, profile)
     notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
     notes += _cache_notes(skeleton, profile)
     return Suggestion(
         source=source,
         identity=identity,
-        graph=graph,
+        graph=proof.graph,
         workload=workload,
-        result=result,
+        result=proof.result,
+        errors=proof.errors,
         map_file=None
-        if isinstance(result, Infeasible)
+        if isinstance(proof.result, Infeasible)
         else map_file_of(
-            result,
-            graph,
+            proof.result,
             machine,
             workload,
             identity,
-            verification=RAN_WHOLE if profile.run.order else NOT_RUN,
+            verification=proof.verification,
+            constraints=proof.constraints,
             library=source.library,
             notes=notes,
         ),
@@ -214,12 +233,12 @@ def _identity(source: ModelSource, skeleton: Skeleton, profile: Profile) -> Mode
 
 def map_file_of(
     plan: Plan,
-    graph: BlockGraph,
     machine: Machine,
     workload: Workload,
     identity: ModelIdentity,
     *,
-    verification: Verification = RAN_WHOLE,
+    verification: Verification = UNVERIFIED,
+    constraints: tuple[Constraint, ...] = (),
     library: str = "transformers",
     notes: tuple[str, ...] = (),
 ) -> DeviceMapFile:
@@ -236,6 +255,7 @@ def map_file_of(
         relaxed=plan.relaxed,
         transfers=plan.transfers,
         shared_copies=plan.shared_copies,
+        constraints=constraints,
         verification=verification,
         versions=installed_versions(library),
         notes=(*plan.notes, *main_device_notes(plan.placement.values(), machine), *notes),

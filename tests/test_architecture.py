@@ -38,6 +38,8 @@ CHAIN = (
     "mapfile",
     "checks",
     "checking",
+    "lessons",
+    "proving",
     "module_graph",
     "report",
     "suggest",

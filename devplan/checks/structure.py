@@ -18,7 +18,7 @@ from devplan.profile import profile_skeleton
 from devplan.profile.parameters import parameter_bytes
 from devplan.skeleton import Skeleton
 from devplan.sources import ModelSource
-from devplan.types import Workload
+from devplan.types import BlockGraph, Workload
 
 
 def build_structure(skeleton: Skeleton, source: ModelSource, workload: Workload) -> Structure:
@@ -34,6 +34,14 @@ def build_structure(skeleton: Skeleton, source: ModelSource, workload: Workload)
         Its context and cache dtype decide what the cache is measured at.
     """
     profile = profile_skeleton(skeleton, source, workload)
+    notes = (*source.notes, *skeleton.notes, *profile.notes)
+    return structure_of(skeleton, source, build_graph(profile), notes)
+
+
+def structure_of(
+    skeleton: Skeleton, source: ModelSource, graph: BlockGraph, notes: tuple[str, ...] = ()
+) -> Structure:
+    """The same, where the blocks are known already."""
     sizes = parameter_bytes(
         skeleton.model,
         dtype=skeleton.dtype,
@@ -48,8 +56,8 @@ def build_structure(skeleton: Skeleton, source: ModelSource, workload: Workload)
         tensors=tensors,
         tied=tied,
         no_split=skeleton.no_split,
-        graph=build_graph(profile),
-        notes=(*source.notes, *skeleton.notes, *profile.notes),
+        graph=graph,
+        notes=notes,
     )
 
 

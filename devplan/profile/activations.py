@@ -50,14 +50,16 @@ def measure_activations(
     try:
         records, notes = _records(skeleton, sites, workload)
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
-        return ActivationProfile(notes=(_uncounted(one_line(error)),))
+        reason = one_line(error)
+        return ActivationProfile(raised=reason, notes=(_uncounted(reason),))
     samples: dict[str, dict[int, int]] = defaultdict(dict)
     for tokens, record in records.items():
         for name, num_bytes in _most(record).items():
             samples[name][tokens] = num_bytes
     grown = {name: _growth(found, workload.batch) for name, found in samples.items()}
     between = grown.pop(BETWEEN, None)
-    return ActivationProfile(blocks=grown, between=between, notes=notes)
+    raised = next((r.error.message for r in records.values() if r.error is not None), "")
+    return ActivationProfile(blocks=grown, between=between, raised=raised, notes=notes)
 
 
 def contexts(context_tokens: int) -> tuple[int, ...]:

@@ -55,6 +55,8 @@ class ActivationProfile:
     blocks: Mapping[str, ActivationGrowth] = field(default_factory=dict)
     between: ActivationGrowth | None = None
     """Of the code between the blocks."""
+    raised: str = ""
+    """What the model's code raised before it came to its end; empty: nothing."""
     notes: tuple[str, ...] = ()
 
 

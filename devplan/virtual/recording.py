@@ -173,6 +173,7 @@ class Recorder:
             dtype=str(operand.dtype).removeprefix("torch."),
             num_bytes=operand.num_bytes,
             name=self._tensor_names.get(id(leaves[operand.position])),
+            maker=maker_of(leaves[operand.position]),
         )
 
 

@@ -1,0 +1,166 @@
+"""What a virtual run of a plan teaches the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from devplan.checks.mismatches import odd_operands
+from devplan.checks.remedies import entries_that_meet
+from devplan.checks.subject import Subject
+from devplan.findings import Diagnostic, MismatchEvent, RunRecord
+from devplan.names import is_inside
+from devplan.types import ActivationGrowth, BlockGraph, Constraint, Plan
+from devplan.units import format_bytes
+from devplan.virtual.activations import BETWEEN
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learnt:
+    """The graph and pins of the next plan, and why they are what they are."""
+
+    graph: BlockGraph
+    pins: Mapping[str, str]
+    constraints: tuple[Constraint, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Block -> finding that pinned it."""
+
+
+def learn(
+    learnt: Learnt,
+    plan: Plan,
+    subject: Subject,
+    record: RunRecord | None,
+    errors: tuple[Diagnostic, ...],
+) -> Learnt | None:
+    """What is known after a run; None when it taught nothing."""
+    if record is None:
+        return None
+    before = learnt
+    if errors:
+        for event in record.mismatches:
+            learnt = _from_mismatch(learnt, event, subject)
+    learnt = _from_peaks(learnt, plan, subject, record)
+    return None if learnt is before else learnt
+
+
+# -------------------------------------------------------------------------------- mismatches
+
+
+def _from_mismatch(learnt: Learnt, event: MismatchEvent, subject: Subject) -> Learnt:
+    finding = _finding(event)
+    pins = {
+        block: device
+        for name, device in entries_that_meet(event, subject).items()
+        for block in learnt.graph.names
+        if is_inside(block, name) or is_inside(name, block)
+    }
+    new = {b: d for b, d in pins.items() if not _is_pinned(b, learnt.pins)}
+    if new:
+        return _pinned(learnt, new, finding)
+    together = _makers(event, subject, learnt.graph)
+    tied = any(set(together) <= set(group) for group in learnt.graph.tied)
+    return learnt if tied or len(together) < 2 else _tied(learnt, together, finding)
+
+
+def _finding(event: MismatchEvent) -> str:
+    return f"{event.op} at {event.source or event.module}: {event.message}"
+
+
+def _is_pinned(block: str, pins: Mapping[str, str]) -> bool:
+    return any(is_inside(block, name) or is_inside(name, block) for name in pins)
+
+
+def _makers(event: MismatchEvent, subject: Subject, graph: BlockGraph) -> tuple[str, ...]:
+    """The block whose code it is, and those that made what met there on another device."""
+    names = [subject.structure.block_of(event.module)]
+    odd = odd_operands(event, subject)
+    names += [operand.maker for operand in (odd if names[0] else event.operands)]
+    known = set(graph.names)
+    return tuple(dict.fromkeys(name for name in names if name in known))
+
+
+def _pinned(learnt: Learnt, pins: Mapping[str, str], finding: str) -> Learnt:
+    changes = tuple(
+        Constraint(change=f"{block} on {device}", finding=finding) for block, device in pins.items()
+    )
+    return replace(
+        learnt,
+        pins={**learnt.pins, **pins},
+        constraints=learnt.constraints + changes,
+        reasons={**learnt.reasons, **dict.fromkeys(pins, finding)},
+    )
+
+
+def _tied(learnt: Learnt, blocks: tuple[str, ...], finding: str) -> Learnt:
+    constraint = Constraint(change=f"{' and '.join(blocks)} on one device", finding=finding)
+    return replace(
+        learnt,
+        graph=replace(learnt.graph, tied=(*learnt.graph.tied, blocks)),
+        constraints=(*learnt.constraints, constraint),
+    )
+
+
+# ------------------------------------------------------------------------------- activations
+
+
+def _from_peaks(learnt: Learnt, plan: Plan, subject: Subject, record: RunRecord) -> Learnt:
+    """More room for activations on the cards that the run filled beyond their budget."""
+    for peak in record.peaks:
+        load = next((load for load in plan.loads if load.device == peak.device), None)
+        rest = peak.peak_bytes - peak.weight_bytes - peak.cache_bytes
+        if load is None or rest <= load.activation_bytes + load.headroom_bytes:
+            continue
+        needed = dict(_needed(record, peak.device))
+        blamed = max(needed, key=lambda block: needed[block], default=BETWEEN)
+        needed[blamed] = max(rest, needed.get(blamed, 0))
+        where = f"at the fullest moment, {peak.module or 'between the blocks'} ({peak.phase})"
+        constraint = Constraint(
+            change=f"{peak.device} keeps {format_bytes(rest)} for activations",
+            finding=f"{format_bytes(load.activation_bytes)} were counted; {where}",
+        )
+        learnt = replace(
+            learnt,
+            graph=_raised(learnt.graph, needed, subject),
+            constraints=(*learnt.constraints, constraint),
+        )
+    return learnt
+
+
+def _needed(record: RunRecord, device: str) -> Iterator[tuple[str, int]]:
+    most: dict[str, int] = {}
+    for item in record.activations:
+        if item.device == device:
+            most[item.block] = max(most.get(item.block, 0), item.num_bytes)
+    yield from most.items()
+
+
+def _raised(graph: BlockGraph, needed: Mapping[str, int], subject: Subject) -> BlockGraph:
+    """The graph in which these blocks need at least that much at the workload."""
+    tokens, batch = subject.workload.context_tokens, subject.workload.batch
+    blocks = tuple(
+        replace(block, activation=_at_least(block.activation, tokens, batch, needed[block.name]))
+        if block.name in needed
+        else block
+        for block in graph.blocks
+    )
+    between = graph.between
+    if BETWEEN in needed:
+        between = _at_least(between, tokens, batch, needed[BETWEEN])
+    return replace(graph, blocks=blocks, between=between)
+
+
+def _at_least(
+    growth: ActivationGrowth | None, tokens: int, batch: int, num_bytes: int
+) -> ActivationGrowth:
+    known = () if growth is None or growth.batch != batch else growth.samples
+    if growth is not None and growth.bytes_at(tokens, batch) >= num_bytes:
+        return growth
+    return ActivationGrowth(samples=_rising({**dict(known), tokens: num_bytes}), batch=batch)
+
+
+def _rising(samples: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+    rising: list[tuple[int, int]] = []
+    for tokens, num_bytes in sorted(samples.items()):
+        rising.append((tokens, max(num_bytes, rising[-1][1] if rising else 0)))
+    return tuple(rising)

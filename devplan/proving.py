@@ -1,0 +1,236 @@
+"""The closed loop: plan, run the plan virtually, take what was found as constraints, plan again.
+
+    plan -> map -> split run -> findings -> lessons -> plan -> ...
+
+A *lesson* is one of three:
+
+* a block has to be on a device (a finding whose remedy is a changed entry);
+* two blocks have to be together (code of one works on a tensor of the other);
+* a block needs more activations on its card than was counted.
+
+The loop ends when the run finds nothing that stops the model, when nothing more can be learnt, or
+after `MOST_ROUNDS`.  What was learnt is kept with the finding behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from devplan.checking import RunOptions, run_prepared
+from devplan.checks.given import given_map
+from devplan.checks.prepare import Built, Prepared
+from devplan.checks.run import find
+from devplan.checks.structure import structure_of
+from devplan.checks.subject import Subject
+from devplan.errors import InputError
+from devplan.findings import Diagnostic, RunRecord, Severity
+from devplan.lessons import Learnt, learn
+from devplan.mapfile import contract_entries
+from devplan.mapfile.versions import installed_versions
+from devplan.skeleton import Skeleton
+from devplan.sources import ModelSource
+from devplan.types import (
+    BlockGraph,
+    Constraint,
+    Infeasible,
+    Machine,
+    Plan,
+    Verification,
+    Workload,
+)
+
+MOST_ROUNDS = 8
+"""Each takes a plan and a run, under a second for most models; what cannot be learnt in a few is
+not to be learnt from runs."""
+
+MODEL_RAISED = "DP302"
+"""An error of the model's own code; no map is at fault where the whole model raises one too."""
+
+PlanWith = Callable[[BlockGraph, Mapping[str, str]], Plan | Infeasible]
+"""Plans a graph with pins."""
+Examine = Callable[[Plan, BlockGraph], "Examined"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """A plan that was run virtually."""
+
+    subject: Subject
+    record: RunRecord | None
+    """None: it could not be run."""
+    not_run: str = ""
+    errors: tuple[Diagnostic, ...] = ()
+    """What stops the model on this map."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Where the loop ended."""
+
+    result: Plan | Infeasible
+    graph: BlockGraph
+    """With what runs taught about activations and about blocks that belong together."""
+    verification: Verification
+    constraints: tuple[Constraint, ...] = ()
+    errors: tuple[Diagnostic, ...] = ()
+    """What stops the model on the best plan; empty when the proof succeeded."""
+    rounds: int = 1
+
+
+def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine: Examine) -> Proof:
+    """Plan until a virtual run finds nothing that stops the model.
+
+    Parameters
+    ----------
+    unproven
+        The first plan.
+    pins
+        The user's: module -> device.  They win over whatever a run teaches.
+    plan_with, examine
+        How a graph is planned, and how a plan is run.
+    """
+    learnt = Learnt(graph=unproven.graph, pins=dict(pins))
+    result = unproven.result
+    examined = examine(result, learnt.graph)
+    for rounds in range(1, MOST_ROUNDS + 1):
+        more = learn(learnt, result, examined.subject, examined.record, examined.errors)
+        if more is None or rounds == MOST_ROUNDS:
+            break
+        learnt = more
+        result = _planned(plan_with, learnt)
+        if isinstance(result, Infeasible):
+            return _infeasible(result, learnt, rounds)
+        examined = examine(result, learnt.graph)
+    return Proof(
+        result=_with_reasons(result, learnt, pins),
+        graph=learnt.graph,
+        verification=_verification(result, examined),
+        constraints=learnt.constraints,
+        errors=examined.errors,
+        rounds=rounds,
+    )
+
+
+NOTHING_TO_RUN = Verification(status="unverified", detail="nothing fits, so nothing was run")
+
+
+def _planned(plan_with: PlanWith, learnt: Learnt) -> Plan | Infeasible:
+    try:
+        return plan_with(learnt.graph, learnt.pins)
+    except InputError as error:  # a lesson that contradicts the user's pins
+        return Infeasible(reason=str(error), shortfalls=(), lower_bound=0.0, proven=False)
+
+
+def _infeasible(result: Infeasible, learnt: Learnt, rounds: int) -> Proof:
+    """Nothing fits that keeps to what was learnt."""
+    kept = "; ".join(f"{each.change} ({each.finding})" for each in learnt.constraints)
+    reason = f"{result.reason}; the model's code needs: {kept}"
+    return Proof(
+        result=replace(result, reason=reason),
+        graph=learnt.graph,
+        verification=NOTHING_TO_RUN,
+        constraints=learnt.constraints,
+        rounds=rounds,
+    )
+
+
+def _with_reasons(plan: Plan, learnt: Learnt, pins: Mapping[str, str]) -> Plan:
+    """Pins that a run asked for carry its finding, not the word ``user``."""
+    why = {block: text for block, text in learnt.reasons.items() if block not in pins}
+    return replace(
+        plan,
+        pins=tuple(
+            replace(pin, reason=why[pin.block]) if pin.block in why else pin for pin in plan.pins
+        ),
+    )
+
+
+def _verification(plan: Plan, examined: Examined) -> Verification:
+    record = examined.record
+    if record is None:
+        return Verification(status="unverified", detail=f"not run: {examined.not_run}")
+    peaks = card_peaks(plan, record)
+    ran = f"{', '.join(record.phases) or 'nothing'} with {record.inputs}"
+    if examined.errors:
+        first = examined.errors[0]
+        place = f" at {first.source}" if first.source else ""
+        return Verification(
+            status="findings",
+            detail=f"ran {ran}: {first.code}{place}: {first.message}",
+            peak_bytes=peaks,
+        )
+    if record.error is not None:
+        place = f" at {record.error.source}" if record.error.source else ""
+        return Verification(
+            status="unverified",
+            detail=f"the model's code raised {record.error.type} on inputs that devplan made"
+            f"{place} ({record.error.phase}): {record.error.message[:200]}",
+            peak_bytes=peaks,
+        )
+    versions = examined.subject.installed
+    libraries = ", ".join(f"{name} {versions[name]}" for name in _RAN_WITH if name in versions)
+    return Verification(
+        status="clean",
+        detail=f"ran {ran}: nothing that stops the model; {libraries}",
+        peak_bytes=peaks,
+    )
+
+
+_RAN_WITH = ("transformers", "accelerate", "diffusers")
+
+
+def card_peaks(plan: Plan, record: RunRecord) -> dict[str, int]:
+    """Card -> load of the plan, and what the run needed beside weights and cache."""
+    rest = {
+        peak.device: peak.peak_bytes - peak.weight_bytes - peak.cache_bytes for peak in record.peaks
+    }
+    return {load.device: load.load_bytes + max(rest.get(load.device, 0), 0) for load in plan.loads}
+
+
+# --------------------------------------------------------------------------------- examining
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examiner:
+    """Runs plans of one model on one machine."""
+
+    source: ModelSource
+    skeleton: Skeleton
+    machine: Machine
+    workload: Workload
+    raises_whole: bool = False
+    """Whether the model's code raises on one card too, on the inputs that devplan makes."""
+    options: RunOptions = field(default_factory=RunOptions)
+
+    def __call__(self, plan: Plan, graph: BlockGraph) -> Examined:
+        """Run a plan and judge it as ``devplan check`` would."""
+        structure = structure_of(self.skeleton, self.source, graph)
+        subject = Subject(
+            model=self.source.id,
+            structure=structure,
+            given=given_map(contract_entries(plan.placement)),
+            machine=self.machine,
+            main_device=self.machine.main_device,
+            stated_main=True,
+            workload=self.workload,
+            installed=installed_versions(self.source.library),
+        )
+        built = Built(
+            source=self.source,
+            skeleton=self.skeleton,
+            structure=structure,
+            workload=self.workload,
+        )
+        record, reason = run_prepared(Prepared(subject=subject, built=built), self.options)
+        runs = (record,) if record is not None else ()
+        subject = replace(subject, runs=runs, not_run=reason)
+        return Examined(
+            subject=subject, record=record, not_run=reason, errors=tuple(self._errors(subject))
+        )
+
+    def _errors(self, subject: Subject) -> Iterator[Diagnostic]:
+        for diagnostic in find(subject):
+            forgiven = self.raises_whole and diagnostic.code == MODEL_RAISED
+            if diagnostic.severity is Severity.ERROR and not forgiven:
+                yield diagnostic
