@@ -40,8 +40,8 @@ class OperandFact:
     num_bytes: int
     name: str | None = None
     """Dotted name, where it is a parameter or buffer of the model."""
-    maker: str | None = None
-    """Block that made it; None: an input, or made between the blocks."""
+    makers: tuple[str, ...] = ()
+    """The block that made it, or those whose results went into it between the blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,8 @@ def _makers(event: MismatchEvent, subject: Subject, graph: BlockGraph) -> tuple[
     """The block whose code it is, and those that made what met there on another device."""
     names = [subject.structure.block_of(event.module)]
     odd = odd_operands(event, subject)
-    names += [operand.maker for operand in (odd if names[0] else event.operands)]
+    operands = odd if names[0] else event.operands
+    names += [maker for operand in operands for maker in operand.makers]
     known = set(graph.names)
     return tuple(dict.fromkeys(name for name in names if name in known))
 

@@ -14,17 +14,17 @@ after `MOST_ROUNDS`.  What was learnt is kept with the finding behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from devplan.checking import RunOptions, run_prepared
 from devplan.checks.given import given_map
 from devplan.checks.prepare import Built, Prepared
-from devplan.checks.run import find
+from devplan.checks.run import result_of
 from devplan.checks.structure import structure_of
 from devplan.checks.subject import Subject
 from devplan.errors import InputError
-from devplan.findings import Diagnostic, RunRecord, Severity
+from devplan.findings import CheckResult, Diagnostic, RunRecord
 from devplan.lessons import Learnt, learn
 from devplan.mapfile import contract_entries
 from devplan.mapfile.versions import installed_versions
@@ -59,9 +59,10 @@ class Examined:
     subject: Subject
     record: RunRecord | None
     """None: it could not be run."""
-    not_run: str = ""
+    check: CheckResult
+    """Everything that was found."""
     errors: tuple[Diagnostic, ...] = ()
-    """What stops the model on this map."""
+    """What of it stops the model on this map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,10 @@ class Proof:
     """With what runs taught about activations and about blocks that belong together."""
     verification: Verification
     constraints: tuple[Constraint, ...] = ()
+    check: CheckResult | None = None
+    """What the last run found; None: nothing was run."""
     errors: tuple[Diagnostic, ...] = ()
-    """What stops the model on the best plan; empty when the proof succeeded."""
+    """What of it stops the model; empty when the proof succeeded."""
     rounds: int = 1
 
 
@@ -107,6 +110,7 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
         graph=learnt.graph,
         verification=_verification(result, examined),
         constraints=learnt.constraints,
+        check=examined.check,
         errors=examined.errors,
         rounds=rounds,
     )
@@ -149,7 +153,7 @@ def _with_reasons(plan: Plan, learnt: Learnt, pins: Mapping[str, str]) -> Plan:
 def _verification(plan: Plan, examined: Examined) -> Verification:
     record = examined.record
     if record is None:
-        return Verification(status="unverified", detail=f"not run: {examined.not_run}")
+        return Verification(status="unverified", detail=f"not run: {examined.subject.not_run}")
     peaks = card_peaks(plan, record)
     ran = f"{', '.join(record.phases) or 'nothing'} with {record.inputs}"
     if examined.errors:
@@ -225,12 +229,7 @@ class Examiner:
         record, reason = run_prepared(Prepared(subject=subject, built=built), self.options)
         runs = (record,) if record is not None else ()
         subject = replace(subject, runs=runs, not_run=reason)
-        return Examined(
-            subject=subject, record=record, not_run=reason, errors=tuple(self._errors(subject))
-        )
-
-    def _errors(self, subject: Subject) -> Iterator[Diagnostic]:
-        for diagnostic in find(subject):
-            forgiven = self.raises_whole and diagnostic.code == MODEL_RAISED
-            if diagnostic.severity is Severity.ERROR and not forgiven:
-                yield diagnostic
+        check = result_of(subject)
+        forgiven = MODEL_RAISED if self.raises_whole else ""
+        errors = tuple(error for error in check.errors if error.code != forgiven)
+        return Examined(subject=subject, record=record, check=check, errors=errors)

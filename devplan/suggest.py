@@ -13,7 +13,7 @@ from functools import partial
 
 from devplan.dtypes import dtype_name
 from devplan.errors import InputError
-from devplan.findings import Diagnostic
+from devplan.findings import CheckResult, Diagnostic
 from devplan.graph import build_graph
 from devplan.machine import least_capability
 from devplan.main_device import main_device_notes
@@ -58,8 +58,10 @@ class Suggestion:
     result: Plan | Infeasible
     map_file: DeviceMapFile | None
     """None when nothing fits."""
+    check: CheckResult | None = None
+    """What the virtual run of the plan found; None: it was not run."""
     errors: tuple[Diagnostic, ...] = ()
-    """What stops the model on the best plan that was found, however it is split."""
+    """What of it stops the model: no plan was found that runs."""
     notes: tuple[str, ...]
     """What people should know of how this came about."""
 
@@ -156,6 +158,7 @@ def suggest(
         graph=proof.graph,
         workload=workload,
         result=proof.result,
+        check=proof.check,
         errors=proof.errors,
         map_file=None
         if isinstance(proof.result, Infeasible)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from devplan.types import Workload
 
 DOES_NOT_FIT = 1
+DOES_NOT_RUN = 1
 STDOUT = "-"
 
 _MACHINE = "Machine"
@@ -133,6 +134,15 @@ def suggest_command(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a map file that holds something else.")
     ] = False,
+    no_verify: Annotated[
+        bool,
+        typer.Option(
+            "--no-verify", help="Do not run the plan virtually; the map says that it is unverified."
+        ),
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what the sum of each card is made of.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Report as JSON, for programs.")] = False,
     revision: Annotated[
         str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")
@@ -179,11 +189,14 @@ def suggest_command(
             packed=packed,
             trust_remote_code=trust_remote_code,
             revision=revision,
+            verify=not no_verify,
             progress=progress,
         )
     if suggestion.map_file is None:
         return _show_infeasible(suggestion, asked, json)
-    return _write_and_show(suggestion, asked, json=json, force=force)
+    if suggestion.errors:
+        return _show_broken(suggestion, asked, json)
+    return _write_and_show(suggestion, asked, json=json, force=force, explain=explain)
 
 
 def _show_infeasible(suggestion: Suggestion, asked: Asked, json: bool) -> int:
@@ -199,7 +212,23 @@ def _show_infeasible(suggestion: Suggestion, asked: Asked, json: bool) -> int:
     return DOES_NOT_FIT
 
 
-def _write_and_show(suggestion: Suggestion, asked: Asked, *, json: bool, force: bool) -> int:
+def _show_broken(suggestion: Suggestion, asked: Asked, json: bool) -> int:
+    """No plan was found that runs: what stops the best one; nothing is written."""
+    from devplan import report
+    from devplan.report.findings import check_report
+
+    terminal = report.terminal_of(sys.stdout)
+    found = [suggestion.check]
+    print(check_report(found, "json", terminal) if json else check_report(found, "text", terminal))
+    advice = report.does_not_run(suggestion.errors, suggestion.map_file.constraints)
+    print("\n".join(terminal.paragraph(advice, first="")), file=sys.stderr if json else sys.stdout)
+    _print_notes(asked.notes)
+    return DOES_NOT_RUN
+
+
+def _write_and_show(
+    suggestion: Suggestion, asked: Asked, *, json: bool, force: bool, explain: bool
+) -> int:
     from devplan import report
     from devplan.machine import machine_label
     from devplan.mapfile import default_path, dump_map, write_map
@@ -217,9 +246,12 @@ def _write_and_show(suggestion: Suggestion, asked: Asked, *, json: bool, force: 
     if to_stdout:
         print(dump_map(map_file, path), end="")
     stream = sys.stderr if to_stdout else sys.stdout
-    text = report.plan_text(
-        plan, map_file, report.terminal_of(stream), path, outcome.value if outcome else ""
-    )
+    terminal = report.terminal_of(stream)
+    text = report.plan_text(plan, map_file, terminal, path, outcome.value if outcome else "")
+    if explain:
+        text += "\n" + report.sums_text(
+            plan, suggestion.graph, map_file, suggestion.check, terminal
+        )
     print(text, end="", file=stream)
     _print_notes(asked.notes)
     return 0

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from devplan.planning.bounds import lower_bound
 from devplan.planning.pose import Case, Pose
-from devplan.planning.problem import Assignment, Problem, share_of, slot_loads
+from devplan.planning.problem import Assignment, Problem, slot_loads
 from devplan.planning.remedies import remedies_for
 from devplan.planning.search import relaxations
 from devplan.planning.solvers import chain, packing
@@ -87,7 +87,7 @@ def _reason(
     claim = "no placement fits" if proven else "no placement was found"
     pinned = " with these pins" if case.user_pins else ""
     lacks = f": at best {worst.device} lacks {format_bytes(worst.missing_bytes)}" if worst else ""
-    return f"{claim}{pinned}{lacks} (largest share {float(share_of(problem, assignment)):.3f})"
+    return f"{claim}{pinned}{lacks}"
 
 
 def _too_little(case: Case, needed: int, offered: int) -> str:

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from devplan.findings import MadeUpValue, MismatchEvent, OperandFact, TransferEvent
 from devplan.names import is_inside
 from devplan.virtual import source_lines
-from devplan.virtual.labels import maker_of
+from devplan.virtual.labels import maker_of, sources_of
 from devplan.virtual.rules import Mismatch, Operand
 
 _HOOKS = "accelerate/hooks.py"
@@ -47,6 +47,8 @@ class Recorder:
         self.transfers: dict[Any, TransferEvent] = {}
         self.made_up: Counter[tuple[str, Any]] = Counter()
         self.assumed: set[str] = set()
+        self._latest: dict[torch.device, str] = {}
+        """Device -> the block that last gave a result there."""
         self._log: list[tuple[str, Any]] = []
         """Kind and key of every event, in order; what a folded layer repeats is a slice of it."""
 
@@ -165,6 +167,15 @@ class Recorder:
         module = source_lines.current_module()
         return self._names.get(id(module), "") if module is not None else ""
 
+    def gave(self, block: str, device: torch.device) -> None:
+        """A block gave a result on a device."""
+        self._latest[device] = block
+
+    def _makers(self, tensor: torch.Tensor, device: torch.device) -> tuple[str, ...]:
+        """What no block made (positions, anchors) follows the result that came last."""
+        made = sources_of(tensor) or {self._latest.get(device)} - {None}
+        return tuple(sorted(made))
+
     def _operand(self, operand: Operand, leaves: list[Any]) -> OperandFact:
         return OperandFact(
             argument=operand.path,
@@ -173,7 +184,7 @@ class Recorder:
             dtype=str(operand.dtype).removeprefix("torch."),
             num_bytes=operand.num_bytes,
             name=self._tensor_names.get(id(leaves[operand.position])),
-            maker=maker_of(leaves[operand.position]),
+            makers=self._makers(leaves[operand.position], operand.device),
         )
 
 

@@ -266,7 +266,10 @@ class _Run:
         peaks, highest, kept = meter.start_peaks(), {}, {}
         try:
             result = original(*args, **kwargs)
-            kept = beyond(before, meter.now(), given_bytes(result, site.name))
+            given = given_bytes(result, site.name)
+            kept = beyond(before, meter.now(), given)
+            for device in given:
+                self.recorder.gave(site.name, device)
         finally:
             execution.block = outer
             highest = meter.end_peaks(peaks)
@@ -299,6 +302,8 @@ class _Run:
             if isinstance(tensor, torch.Tensor):
                 self.execution.made(tensor)
         self.execution.block = outer
+        for device in given_bytes(result, site.name):
+            self.recorder.gave(site.name, device)
         self.activations.leave(site.name, self.recorder.phase, highest, call.kept_bytes)
         return result
 
