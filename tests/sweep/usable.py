@@ -5,6 +5,13 @@ package that is not among devplan's; values are those of a published model of th
 known, else the smallest that fit.
 """
 
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from devplan.inputs.facts import walk
+
 _RESNET = {
     "use_timm_backbone": False,
     "backbone": None,
@@ -101,3 +108,68 @@ USABLE: dict[str, dict] = {
     "xmod": {"default_language": "en_XX"},
     "time_series_transformer": {"prediction_length": 8},
 }
+
+
+def usable_config(model_type: str, layers: int | None = None) -> Any:
+    """The default configuration of a type, with what makes it usable.
+
+    Parameters
+    ----------
+    model_type
+        As in transformers' ``CONFIG_MAPPING``.
+    layers
+        Layers to which every stack is cut; None: as many as it has.
+    """
+    from transformers import CONFIG_MAPPING
+
+    config = CONFIG_MAPPING[model_type](**copy.deepcopy(USABLE.get(model_type, {})))
+    _fit_widths(config)
+    _name_first_token(config)
+    if layers is not None:
+        for _, part in walk(config):
+            _cut(part, layers)
+    return config
+
+
+def _fit_widths(config: Any) -> None:
+    """Let towers end in the text's width: defaults of the two parts often differ."""
+    text = getattr(config, "text_config", None)
+    width = getattr(text, "hidden_size", None)
+    tower = getattr(config, "vision_config", None)
+    if isinstance(width, int) and hasattr(tower, "out_hidden_size"):
+        tower.out_hidden_size = width
+
+
+def _name_first_token(config: Any) -> None:
+    """Let ``generate`` know what a decoder begins with; published models all say it."""
+    for _, part in walk(config):
+        names = ("decoder_start_token_id", "bos_token_id")
+        if getattr(part, "is_encoder_decoder", False) is True and all(
+            getattr(part, name, None) is None for name in names
+        ):
+            part.decoder_start_token_id = getattr(part, "pad_token_id", None) or 0
+
+
+_DEPTHS = (
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "n_layers",
+    "depth",
+    "encoder_layers",
+    "decoder_layers",
+)
+"""What configurations call the number of layers of a stack."""
+_PER_LAYER = ("layer_types", "layers_block_type", "mlp_layer_types")
+"""Settings with an item for each layer."""
+
+
+def _cut(part: Any, layers: int) -> None:
+    for name in _DEPTHS:
+        value = getattr(part, name, None)
+        if isinstance(value, int) and value > layers:
+            setattr(part, name, layers)
+    for name in _PER_LAYER:
+        value = getattr(part, name, None)
+        if isinstance(value, list) and len(value) > layers:
+            setattr(part, name, value[:layers])
