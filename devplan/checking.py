@@ -155,10 +155,13 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
         return replace(record, notes=(*inputs.notes, *record.notes))
 
     with _time_limit(options.timeout_s):
+        request = _request(prepared, options)
+        if request.tokens <= FEW_TOKENS:
+            return execute(inputs, math.inf), ""
         try:
             return execute(inputs, MOST_OPS), ""
         except TooManyOps as reason:
-            request = replace(_request(prepared, options), tokens=FEW_TOKENS)
+            request = replace(request, tokens=FEW_TOKENS)
             record = execute(_inputs(prepared, replace(options, request=request)), math.inf)
             note = f"{reason}, so the run had {FEW_TOKENS} tokens and its peak is that of these"
             return replace(record, notes=(*record.notes, note)), ""

@@ -104,6 +104,10 @@ class Answers(TorchFunctionMode):
     def _attention(self, func, args, kwargs) -> torch.Tensor:
         return self.execution.attention(func, args, kwargs)
 
+    def _take_along(self, func, args, kwargs) -> torch.Tensor:
+        """As PyTorch takes it apart; its own code compares the real devices before that."""
+        return taken_along(*args, **kwargs)
+
 
 _HANDLERS = {
     torch.Tensor.device.__get__: Answers._device,
@@ -117,6 +121,8 @@ _HANDLERS = {
     torch.Tensor.cpu: Answers._move,
     torch.Tensor.type_as: Answers._type_as,
     torch.nn.functional.scaled_dot_product_attention: Answers._attention,
+    torch.take_along_dim: Answers._take_along,
+    torch.Tensor.take_along_dim: Answers._take_along,
 }
 """A property's getter is a new object at every access; it hashes and compares equal."""
 
@@ -140,6 +146,24 @@ def make(func, args, kwargs) -> Any:
     if isinstance(result, torch.Tensor):
         mark(result, device, maker_of(result))
     return result
+
+
+def taken_along(input, indices, dim=None, *, out=None) -> torch.Tensor:
+    """``take_along_dim``: a gather of operands that are broadcast against each other.
+
+    References
+    ----------
+    ``take_along_dim`` in aten/src/ATen/native/TensorAdvancedIndexing.cpp.
+    """
+    if dim is None:
+        return input.flatten().gather(0, indices.flatten())
+    at = dim % input.dim()
+    shape = torch.broadcast_shapes(
+        (*input.shape[:at], *input.shape[at + 1 :]),
+        (*indices.shape[:at], *indices.shape[at + 1 :]),
+    )
+    source = input.expand(*shape[:at], input.shape[at], *shape[at:])
+    return source.gather(at, indices.expand(*shape[:at], indices.shape[at], *shape[at:]))
 
 
 def _pinned_off(kwargs) -> dict[str, bool]:

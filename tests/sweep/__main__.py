@@ -12,9 +12,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.sweep.gather import ROOT, Store, fingerprint, gather
+from devplan.mapfile.versions import installed_versions
+from devplan.units import format_bytes
+from tests.sweep.gather import FEW_LAYERS, LIMIT_S, ROOT, Store, fingerprint, gather
+from tests.sweep.readings import load_readings
 from tests.sweep.row import Row
-from tests.sweep.universe import model_classes
+from tests.sweep.table import page_of, problems
+from tests.sweep.universe import model_classes, model_types
+from tests.sweep.worker import MEMORY_LIMIT_BYTES
 
 ROWS = ROOT / "build" / "sweep.jsonl"
 PAGE = ROOT / "docs" / "coverage.md"
@@ -39,21 +44,34 @@ def main(arguments: list[str]) -> int:
 
 
 def _write(rows: dict[str, Row], page: Path) -> int:
-    from tests.sweep.readings import load_readings
-    from tests.sweep.table import page_of, problems
-
     readings = load_readings()
-    page.write_text(page_of(rows, readings), encoding="utf-8")
+    page.write_text(page_of(rows, readings, _facts()), encoding="utf-8")
     found = problems(rows, readings)
     print("\n".join(found) or "nothing is left to read")
     return 1 if found else 0
 
 
+def _facts() -> dict[str, str]:
+    """The setting, for the page."""
+    versions = installed_versions("transformers")
+    versions.pop("devplan")
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    with_class = model_classes()
+    without = [name for name in model_types() if name not in with_class]
+    return {
+        "layers": str(FEW_LAYERS),
+        "setting": f"With {libraries}; at most {LIMIT_S} s and "
+        f"{format_bytes(MEMORY_LIMIT_BYTES)} of address space a type. Again: `make sweep`.",
+        "without class": f"{len(without)} configurations have no class in the tables of the auto "
+        f"classes, most are parts of another type: {', '.join(without)}.",
+    }
+
+
 def _line(row: Row) -> str:
     places = ", ".join(sorted({f"{finding.place} {finding.op}" for _, finding in row.findings}))
-    size = f"{row.dtype}{' ' if row.reduced else ''}{row.reduced}"
-    what = places or row.reason
-    return f"{row.model_type:30} {row.outcome.value:20} {row.seconds:5} s  {size}  {what}"
+    what = " | ".join(filter(None, (places, row.reason)))
+    changed = ", ".join(row.changed)
+    return f"{row.model_type:30} {row.outcome.value:20} {row.seconds:5} s  {changed}  {what}"
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class Task:
     dtype: str = "bfloat16"
     layers: int | None = None
     """Layers to which every stack is cut; None: the default size."""
+    run: str = "auto"
+    """``auto``, or ``forward`` where ``generate`` is not to be called."""
 
 
 def attempt(task: Task) -> Row:
@@ -48,8 +50,7 @@ def attempt(task: Task) -> Row:
     row = Row(
         model_type=task.model_type,
         class_name=task.class_name,
-        dtype=task.dtype,
-        reduced=f"{task.layers} layers" if task.layers else "",
+        changed=changes_of(task),
         stage=Stage.BUILD,
     )
     try:
@@ -76,16 +77,30 @@ def _attempt(task: Task, row: Row) -> Row:
         return replace(row, stage=Stage.NO_FORWARD)
     machine = machine_for(built)
     for name, given in maps_of(built, machine):
-        row = _run(row, name, given, built, machine)
+        row = _run(task, row, name, given, built, machine)
         if row.stage is not Stage.RAN:
             break
     return row
 
 
-def _run(row: Row, name: str, given: GivenMap, built: Built, machine: Machine) -> Row:
+def changes_of(task: Task) -> tuple[str, ...]:
+    """How a task differs from the default, in words."""
+    changes = []
+    if task.dtype != Task.dtype:
+        changes.append(f"in {task.dtype}")
+    if task.layers is not None:
+        changes.append(f"with {task.layers} layers")
+    if task.run != Task.run:
+        changes.append(f"{task.run} only")
+    return tuple(changes)
+
+
+def _run(
+    task: Task, row: Row, name: str, given: GivenMap, built: Built, machine: Machine
+) -> Row:
     subject = subject_of(built, given, machine=machine)
     prepared = Prepared(subject=subject, built=built)
-    record, reason = run_prepared(prepared, RunOptions(request=REQUEST))
+    record, reason = run_prepared(prepared, RunOptions(request=REQUEST, run=task.run))
     if record is None:
         return replace(row, stage=Stage.INPUTS, reason=reason)
     result = result_of(replace(subject, runs=(record,)))
@@ -97,10 +112,22 @@ def _run(row: Row, name: str, given: GivenMap, built: Built, machine: Machine) -
         findings=_findings(result),
     )
     notes = tuple(dict.fromkeys((*row.notes, *record.notes)))
-    row = replace(row, inputs=record.inputs, notes=notes, maps=(*row.maps, item))
+    row = replace(
+        row,
+        inputs=record.inputs,
+        notes=notes,
+        maps=(*row.maps, item),
+        generated=_generated(record),
+    )
     if item.error:
         return replace(row, stage=Stage.RUN, reason=item.error)
     return replace(row, stage=Stage.RAN)
+
+
+def _generated(record: RunRecord) -> bool:
+    """Whether ``generate`` was called: the phase of a bare ``forward`` has its name."""
+    reached = (*record.phases, *([record.error.phase] if record.error else []))
+    return "forward" not in reached
 
 
 def _error(record: RunRecord) -> str:

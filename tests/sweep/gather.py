@@ -4,7 +4,9 @@ Rows are kept in a file as they come; the next call goes on where the last one s
 counts as long as devplan, the sweep and the libraries are the same; `Store.fingerprint` says so.
 
 A type may take several attempts.  What does not run in bfloat16 is tried in float32, as some
-families only ever were used in it; what runs out of time or memory is tried with few layers.
+families only ever were used in it; where ``generate`` refuses the inputs, which some classes want
+to be made by their processor, ``forward`` is tried; what runs out of time or memory is tried with
+few layers.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from devplan.mapfile.versions import installed_versions
-from tests.sweep.attempt import Task
+from tests.sweep.attempt import Task, changes_of
 from tests.sweep.row import Row, Stage, row_of
 
 ROOT = Path(__file__).parents[2]
@@ -84,20 +86,18 @@ def _best_attempt(worker: Worker, task: Task) -> Row:
         tried = following
         row = worker.attempt(tried)
         if row.stage is Stage.RAN:
-            return replace(row, notes=(*row.notes, f"{_size(first)}: {first.reason}"))
+            return replace(row, reason=first.reason)
     return first
-
-
-def _size(row: Row) -> str:
-    return f"in {row.dtype}" + (f" with {row.reduced}" if row.reduced else "")
 
 
 def next_task(task: Task, row: Row) -> Task | None:
     """What to try after an attempt that came to `row`; None: nothing."""
     if row.stage in (Stage.TIME, Stage.MEMORY) and task.layers is None:
         return replace(task, layers=FEW_LAYERS)
-    if row.stage in (Stage.INPUTS, Stage.RUN) and task.dtype == "bfloat16":
+    if row.stage in (Stage.INPUTS, Stage.RUN) and task.dtype == Task.dtype:
         return replace(task, dtype="float32")
+    if row.stage is Stage.RUN and task.run == Task.run and row.generated:
+        return replace(task, dtype=Task.dtype, run="forward")
     return None
 
 
@@ -124,8 +124,7 @@ class Worker:
         return Row(
             model_type=task.model_type,
             class_name=task.class_name,
-            dtype=task.dtype,
-            reduced=f"{task.layers} layers" if task.layers else "",
+            changed=changes_of(task),
             stage=Stage.TIME if late else Stage.MEMORY,
             reason=f"not done after {LIMIT_S} s" if late else "the process died",
             seconds=round(time.monotonic() - started, 1),

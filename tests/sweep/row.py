@@ -82,16 +82,18 @@ class Row:
 
     model_type: str
     class_name: str
-    dtype: str
-    reduced: str
-    """What was made smaller, in words; empty for the default size."""
     stage: Stage
+    changed: tuple[str, ...] = ()
+    """How the attempt differs from the default, in words: ``in float32``, ``with 4 layers``."""
     reason: str = ""
-    """Why it got no further."""
+    """Why it got no further; of one that ran otherwise, why it did not run by default."""
     inputs: str = ""
     maps: tuple[MapRow, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    generated: bool = False
+    """Whether ``generate`` was called."""
 
     @property
     def outcome(self) -> Outcome:
@@ -122,5 +124,5 @@ def row_of(content: dict[str, Any]) -> Row:
         )
         for item in content["maps"]
     )
-    stage, notes = Stage(content["stage"]), tuple(content["notes"])
-    return Row(**{**content, "stage": stage, "maps": maps, "notes": notes})
+    lists = {name: tuple(content[name]) for name in ("changed", "notes")}
+    return Row(**{**content, **lists, "stage": Stage(content["stage"]), "maps": maps})

@@ -16,8 +16,8 @@ import sys
 import warnings
 
 MEMORY_LIMIT_BYTES = 6 * 2**30
-"""Address space of the process.  With torch and transformers imported it takes 0.7 GiB before any model is
-built (measured with torch 2.13.0, a CPU build), most of it never touched."""
+"""Address space of the process; with torch 2.13.0 (a CPU build) and transformers imported it takes
+0.7 GiB before any model is built."""
 
 
 def main() -> None:
