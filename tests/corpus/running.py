@@ -56,10 +56,17 @@ def run_in(bug: Mapping[str, Any], version: str) -> Outcome:
     started = time.monotonic()
     try:
         folder = environment(pins)
-        return _checked(bug, folder, started)
+        return _checked(_by_names_of(bug, version), folder, started)
     except (NoEnvironment, subprocess.TimeoutExpired) as error:
         reason = "out of time" if isinstance(error, subprocess.TimeoutExpired) else str(error)
         return Outcome(failure=reason, seconds=time.monotonic() - started)
+
+
+def _by_names_of(bug: Mapping[str, Any], version: str) -> Mapping[str, Any]:
+    """The bug with its map as the modules are called in that release."""
+    if version == bug["fixed"] and "fixed_map" in bug:
+        return {**bug, "map": bug["fixed_map"]}
+    return bug
 
 
 def _checked(bug: Mapping[str, Any], folder: Path, started: float) -> Outcome:

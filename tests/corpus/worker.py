@@ -52,7 +52,9 @@ def _request_fields() -> frozenset[str]:
 
 
 def _model(model: Mapping[str, Any]) -> Any:
-    """A configuration of the installed transformers, or the function of a file that makes one."""
+    """A name, the function of a file that makes a model, or a configuration."""
+    if "name" in model:
+        return model["name"]
     if "factory" in model:
         return str(HERE / model["factory"])
     from transformers import CONFIG_MAPPING
