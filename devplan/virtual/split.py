@@ -1,7 +1,7 @@
 """A virtual run of a model that is split over several devices, with everything that it showed.
 
 Phases: label every tensor as the map says, let accelerate attach its hooks, wrap the blocks, run
-``forward`` or ``generate``, undo all of it.  An op that PyTorch would refuse is recorded and the
+``forward``, ``generate`` or what the user asks, undo all of it.  An op that PyTorch would refuse is recorded and the
 run goes on as if a person had moved the odd operand.
 
 Folding: of identical layers on one device, called with inputs that cannot be told apart, one is
@@ -28,6 +28,7 @@ from devplan.findings import DevicePeak, ModelError, RunRecord
 from devplan.virtual import folding, source_lines
 from devplan.virtual.answers import Answers
 from devplan.virtual.caches import cache_places
+from devplan.virtual.calls import ModelCall
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.judging import SplitExecution
 from devplan.virtual.labels import CPU, label_of, maker_of, mark
@@ -37,16 +38,6 @@ from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
 from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
-
-DECODE_STEPS = 2
-"""Steps with the cache after the prefill: the first grows what prefill made, the second what a
-step made."""
-GREEDY = {
-    "max_new_tokens": DECODE_STEPS + 1,
-    "min_new_tokens": DECODE_STEPS + 1,
-    "do_sample": False,
-}
-"""How ``generate`` is called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +58,7 @@ def run_split(
     inputs: Mapping[str, Any],
     *,
     described: str,
-    generate: bool,
+    call: ModelCall,
     fold: bool = True,
     limit_ops: float = math.inf,
     on_output: Callable[[Any], None] = lambda output: None,
@@ -82,8 +73,8 @@ def run_split(
         Keyword arguments; integer tensors real, float tensors meta.
     described
         The inputs in words, for the record.
-    generate
-        Whether ``generate`` is called (prefill and `DECODE_STEPS` steps) or ``forward``.
+    call
+        How it is run.
     fold
         Whether identical layers are run once.
     limit_ops
@@ -106,7 +97,7 @@ def run_split(
         undo.enter_context(labelled_parameters())
         undo.enter_context(quiet())
         uncovered = label_by_map(split.model, split.device_map)
-        error = run.attach_hooks() or run.execute(inputs, generate)
+        error = run.attach_hooks() or run.execute(inputs, call)
         if error is None:
             on_output(run.output)
     notes = (f"{len(uncovered)} tensors are in no entry: {uncovered[0]} ...",) if uncovered else ()
@@ -177,42 +168,41 @@ class _Run:
                 self.meter.count(tensor, device, ("", "load"))
         self.weights = self.meter.now()
 
-    def execute(self, inputs: Mapping[str, Any], generate: bool) -> ModelError | None:
+    def execute(self, inputs: Mapping[str, Any], call: ModelCall) -> ModelError | None:
         main = torch.device(self.split.main_device)
         placed = {
             name: mark(value, main, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
         self._wrap_blocks()
-        self._follow_phases(generate)
+        self._follow_phases(call)
         model = self.split.model
         try:
             with torch.device(CPU), Answers(self.execution), self.execution:
-                if generate:
-                    self.output = model.generate(**placed, **GREEDY)
-                else:
-                    self.output = model(**placed)
+                self.output = call.run(model, placed)
         except DevplanError:  # the user's time is up, not the model's fault
             raise
         except Exception as error:  # the model's own code: anything can happen
             return _model_error(error, self.recorder.phase)
+        if not self.phases:  # only parts of the model were called
+            self.phases.append(call.name)
         return None
 
-    def _follow_phases(self, generate: bool) -> None:
+    def _follow_phases(self, call: ModelCall) -> None:
         """Name the phase at each call of the whole model."""
-        names = iter(("prefill", *(f"decode {n}" for n in range(1, DECODE_STEPS + 9))))
+        names = call.phases()
         model, original = self.split.model, self.split.model.forward
 
         @functools.wraps(original)
         def forward(*args, **kwargs):
-            self.recorder.phase = next(names) if generate else "forward"
+            self.recorder.phase = next(names)
             result = original(*args, **kwargs)
             self.phases.append(self.recorder.phase)
             self._measure_cache(result)
             return result
 
         model.forward = forward
-        self.recorder.phase = "prepare" if generate else "forward"
+        self.recorder.phase = call.name
 
     def _measure_cache(self, result: Any) -> None:
         """Bytes of the cache on each device as a phase leaves it, folded layers included."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from devplan.findings import RunRecord
+from devplan.virtual.calls import ForwardCall, GenerateCall
 from devplan.virtual.split import run_split
 from tests.virtual import tiny
 
@@ -38,10 +39,9 @@ def runs(model_type: str, generate: bool) -> tuple[RunRecord, RunRecord]:
     model, inputs = tiny.meta_model(model_type), tiny.abstract_inputs(model_type)
     if generate:
         inputs = tiny.for_generate(inputs)
-    split = tiny.split_of(model)
+    split, call = tiny.split_of(model), GenerateCall() if generate else ForwardCall()
     folded, full = (
-        run_split(split, inputs, described="", generate=generate, fold=fold)
-        for fold in (True, False)
+        run_split(split, inputs, described="", call=call, fold=fold) for fold in (True, False)
     )
     return folded, full
 
