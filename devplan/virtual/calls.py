@@ -22,11 +22,14 @@ step made."""
 GREEDY = MappingProxyType(
     {
         "max_new_tokens": DECODE_STEPS + 1,
-        "min_new_tokens": DECODE_STEPS + 1,
         "do_sample": False,
     }
 )
 """How ``generate`` is called; the user's own arguments win."""
+
+
+MADE_UP_TOKEN = 0
+"""What ``argmax`` of abstract scores gives: integers without a value are zeros (`execution`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class GenerateCall:
     name: str = "generate"
 
     def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
-        return model.generate(**inputs, **{**GREEDY, **self.arguments})
+        return model.generate(**inputs, **{**GREEDY, **_no_early_end(model), **self.arguments})
 
     def phases(self) -> Iterator[str]:
         yield "prefill"
@@ -75,6 +78,18 @@ class UserCall:
     def phases(self) -> Iterator[str]:
         for number in count(1):
             yield f"forward {number}"
+
+
+def _no_early_end(model: nn.Module) -> dict[str, int]:
+    """``min_new_tokens``, where the token that a run makes up would end it.
+
+    Elsewhere it is left out: it brings code into ``generate`` that compares devices of its own, and
+    some classes refuse it.
+    """
+    configs = (vars(module).get("generation_config") for module in model.modules())
+    ends = [getattr(config, "eos_token_id", None) for config in configs if config is not None]
+    flat = [token for end in ends for token in (end if isinstance(end, list) else [end])]
+    return {"min_new_tokens": DECODE_STEPS + 1} if MADE_UP_TOKEN in flat else {}
 
 
 ModelCall = ForwardCall | GenerateCall | UserCall
