@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
 
 from devplan.virtual.labels import CPU, META, label_of, maker_of, mark
 
 if TYPE_CHECKING:
     from devplan.virtual.execution import Execution
 
+FACTORIES = frozenset(_device_constructors())
+"""Functions that make a tensor on the device that they are told, the default one otherwise."""
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
@@ -42,7 +45,9 @@ class Answers(TorchFunctionMode):
             return handler(self, func, args, kwargs or {})
         if kwargs and kwargs.get("device") is not None:
             return make(func, args, kwargs)
-        self.execution.caller = args
+        # [factories] named in Python lie on the CPU whatever the operands: ``torch.arange(length)``
+        # with a length from a GPU.  Those that torch's own code calls follow its operands.
+        self.execution.caller = () if func in FACTORIES else (*args, *(kwargs or {}).values())
         try:
             return func(*args, **(kwargs or {}))
         finally:
@@ -101,6 +106,13 @@ class Answers(TorchFunctionMode):
             return tensor
         return self.execution.copy_to(tensor, device)
 
+    def _new(self, func, args, kwargs) -> torch.Tensor:
+        """``new_tensor``: its data enters without an op, and lies where the tensor lies."""
+        kwargs = dict(kwargs)
+        device = kwargs.pop("device", None)
+        home = self._label(args[0]) or CPU if device is None else device
+        return make(func, args, {**kwargs, "device": home})
+
     def _attention(self, func, args, kwargs) -> torch.Tensor:
         return self.execution.attention(func, args, kwargs)
 
@@ -121,6 +133,7 @@ _HANDLERS = {
     torch.Tensor.cpu: Answers._move,
     torch.Tensor.type_as: Answers._type_as,
     torch.nn.functional.scaled_dot_product_attention: Answers._attention,
+    torch.Tensor.new_tensor: Answers._new,
     torch.take_along_dim: Answers._take_along,
     torch.Tensor.take_along_dim: Answers._take_along,
 }

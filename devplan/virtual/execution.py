@@ -87,7 +87,7 @@ class Execution(TorchDispatchMode):
         self.limit_ops = limit_ops
         self.made_up: set[str] = set()
         self.caller: tuple = ()
-        """Arguments of the Python function that is running; set by `Answers`."""
+        """Arguments of the function of torch that is running; set by `Answers`."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.num_ops += 1
@@ -97,13 +97,14 @@ class Execution(TorchDispatchMode):
         tensors = tensors_in(args, kwargs)
         self.sources = joint_sources(tensors) if self.block is None else None
         device = self.result_device(func, args, kwargs, tensors)
+        if device is None and not tensors:
+            device = self._device_of_caller()
         if any(map(is_abstract, tensors)):
             return self._run_abstract(func, args, kwargs, tensors, device)
         if may_grow(func, args, kwargs, tensors) and grows(func, args, kwargs):
             args, kwargs = on_meta(args), on_meta(kwargs)
             return self._finish(func(*args, **kwargs), device, func, settle=True)
         if not tensors and kwargs.get("device") == META:
-            device = self._device_of_caller()
             kwargs = {**kwargs, "device": self._home(func, args, kwargs)}
         if func.overloadpacket in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
             args = (args[0].float(), *args[1:])
@@ -173,7 +174,11 @@ class Execution(TorchDispatchMode):
         return result.to(kwargs.get("out_dtype") or left.dtype)
 
     def _device_of_caller(self) -> torch.device | None:
-        """Where the first operand of the Python function lies whose C++ code is running."""
+        """Where the first operand of the function lies whose own code is running.
+
+        That code makes tensors where its operands are (``one_hot`` its zeros, ``embedding_bag`` its
+        offsets), but asks for the real device of the stand-ins.
+        """
         return next(
             (label for item in tensors_in(self.caller, {}) if (label := label_of(item))), None
         )
