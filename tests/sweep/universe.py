@@ -15,6 +15,7 @@ _WHOLE = tuple(
         "MULTIMODAL_LM",
         "SPEECH_SEQ_2_SEQ",
         "SEQ_TO_SEQ_CAUSAL_LM",
+        "TEXT_TO_WAVEFORM",
         "CAUSAL_LM",
         "ZERO_SHOT_IMAGE_CLASSIFICATION",
         "ZERO_SHOT_OBJECT_DETECTION",
@@ -25,7 +26,6 @@ _WHOLE = tuple(
         "IMAGE_CLASSIFICATION",
         "CTC",
         "AUDIO_CLASSIFICATION",
-        "TEXT_TO_WAVEFORM",
         "DEPTH_ESTIMATION",
         "TIME_SERIES_PREDICTION",
     )

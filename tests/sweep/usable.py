@@ -30,6 +30,16 @@ _GLM_ROPE = {
     }
 }
 _GLM_V = {"text_config": _GLM_ROPE, "vision_config": {"out_hidden_size": 4096}}
+_COMPASS = {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}}
+_GEMMA_EXPERTS = {"num_experts": 128, "top_k_experts": 8, "moe_intermediate_size": 704}
+_HUNYUAN = {
+    "head_dim": 128,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [16, 16, 16, 16],
+    },
+}
 _MODERNVBERT = {"vision_config": {"image_size": 512, "patch_size": 16}}
 
 USABLE: dict[str, dict] = {
@@ -42,7 +52,29 @@ USABLE: dict[str, dict] = {
     "conditional_detr": _RESNET,
     "cosmos3_omni": {"vision_config": {"out_hidden_size": 4096}},
     "dab-detr": _RESNET,
+    "cohere_compass": {"text_config": _COMPASS},
+    "cohere_compass_text": _COMPASS,
     "colmodernvbert": {"vlm_config": _MODERNVBERT},
+    "dbrx": {"attn_config": {"rope_theta": 500000.0, "kv_n_heads": 8}},
+    "deepseek_ocr2": {
+        "text_config": {
+            "mlp_layer_types": ["dense"] + ["sparse"] * 31,
+            "num_experts_per_tok": 6,
+            "moe_intermediate_size": 896,
+            "n_group": 1,
+            "topk_group": 1,
+        }
+    },
+    "diffusion_gemma": {"text_config": _GEMMA_EXPERTS},
+    "gemma4_assistant": {
+        "text_config": {
+            "hidden_size_per_layer_input": 0,
+            "vocab_size_per_layer_input": 0,
+            "num_kv_shared_layers": 30,
+        }
+    },
+    "gemma4_unified_assistant": {"text_config": {"num_kv_shared_layers": 30}},
+    "granite4_vision": {"deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]]},
     "deepseek_v2": {
         "moe_intermediate_size": 1408,
         "num_experts_per_tok": 6,
@@ -73,16 +105,18 @@ USABLE: dict[str, dict] = {
     "granitemoehybrid": {"layer_types": (["mamba"] * 7 + ["attention"]) * 4},
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128},
-    "hunyuan_vl_text": {"head_dim": 128},
-    "hunyuan_vl": {"text_config": {"head_dim": 128}},
+    "hunyuan_vl_text": _HUNYUAN,
+    "hunyuan_vl": {"text_config": _HUNYUAN},
     "informer": {"prediction_length": 8},
     "instructblip": {"image_token_index": 32000},
     "instructblipvideo": {"video_token_index": 32000},
     "janus": {"vision_config": {"projection_dim": 4096}},
     "llama4": {"vision_config": {"hidden_size": 1408, "vision_output_dim": 4096}},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
+    "lw_detr": {"projector_scale_factors": [1.0]},
     "ministral": {"head_dim": 128},
     "modernvbert": _MODERNVBERT,
+    "moonshine_streaming": {"num_key_value_heads": 8},
     "nemotron": {"num_key_value_heads": 8},
     "qwen2_vl": {"vision_config": {"hidden_size": 8192}},
     "shieldgemma2": {
