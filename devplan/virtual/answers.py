@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map
 
-from devplan.virtual.labels import CPU, META, label_of, maker_of, mark
+from devplan.virtual.labels import CPU, META, is_abstract, label_of, maker_of, mark, sources_of
 
 if TYPE_CHECKING:
     from devplan.virtual.execution import Execution
@@ -116,6 +118,25 @@ class Answers(TorchFunctionMode):
     def _attention(self, func, args, kwargs) -> torch.Tensor:
         return self.execution.attention(func, args, kwargs)
 
+    def _recurrent(self, func, args, kwargs) -> Any:
+        """A recurrent layer: torch's own code compares the real devices of input and states."""
+        leaves = tree_leaves((args, kwargs))
+        if any(isinstance(item, torch.Tensor) and self._is_abstract(item) for item in leaves):
+            args, kwargs = tree_map(self._abstracted, (args, kwargs))
+        return func(*args, **kwargs)
+
+    def _is_abstract(self, tensor: torch.Tensor) -> bool:
+        with torch._C.DisableTorchFunction():
+            return is_abstract(tensor)
+
+    def _abstracted(self, item: Any) -> Any:
+        """A tensor without its values, where it was."""
+        if not isinstance(item, torch.Tensor) or self._is_abstract(item):
+            return item
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            empty = torch.empty_like(item, device=META)
+        return mark(empty, label_of(item), maker_of(item), sources_of(item))
+
     def _take_along(self, func, args, kwargs) -> torch.Tensor:
         """As PyTorch takes it apart; its own code compares the real devices before that."""
         return taken_along(*args, **kwargs)
@@ -136,6 +157,7 @@ _HANDLERS = {
     torch.Tensor.new_tensor: Answers._new,
     torch.take_along_dim: Answers._take_along,
     torch.Tensor.take_along_dim: Answers._take_along,
+    **dict.fromkeys((torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu), Answers._recurrent),
 }
 """A property's getter is a new object at every access; it hashes and compares equal."""
 

@@ -26,7 +26,7 @@ from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
 from devplan.virtual.labels import CPU, maker_of, mark
 from devplan.virtual.loan import Loan
-from devplan.virtual.placing import wants_values
+from devplan.virtual.placing import wants_values, with_values
 
 MAIN = torch.device("cuda", 0)
 
@@ -161,7 +161,7 @@ class _Borrower:
             self.borrow(inner)
 
     def borrow(self, module: nn.Module) -> None:
-        """One module; small integer buffers get values, zeros."""
+        """One module; small integer buffers get values."""
         if module in self.placed:
             return
         self.placed.add(module)
@@ -169,7 +169,7 @@ class _Borrower:
         buffers = module._buffers
         for name, buffer in buffers.items():
             if buffer is not None and wants_values(buffer):
-                buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype, device=CPU)
+                buffers[name] = with_values(buffer)
         for tensor in (*module._parameters.values(), *buffers.values()):
             if tensor is not None:
                 mark(tensor, self.device, None)

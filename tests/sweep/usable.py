@@ -55,7 +55,7 @@ USABLE: dict[str, dict] = {
     "cohere_compass": {"text_config": _COMPASS},
     "cohere_compass_text": _COMPASS,
     "colmodernvbert": {"vlm_config": _MODERNVBERT},
-    "dbrx": {"attn_config": {"rope_theta": 500000.0, "kv_n_heads": 8}},
+    "dbrx": {"attn_config": {"rope_theta": 500000.0, "kv_n_heads": 8, "clip_qkv": 8}},
     "deepseek_ocr2": {
         "text_config": {
             "mlp_layer_types": ["dense"] + ["sparse"] * 31,
@@ -66,15 +66,10 @@ USABLE: dict[str, dict] = {
         }
     },
     "diffusion_gemma": {"text_config": _GEMMA_EXPERTS},
-    "gemma4_assistant": {
-        "text_config": {
-            "hidden_size_per_layer_input": 0,
-            "vocab_size_per_layer_input": 0,
-            "num_kv_shared_layers": 30,
-        }
+    "granite4_vision": {
+        "deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]],
+        "downsample_rate": "4/8",
     },
-    "gemma4_unified_assistant": {"text_config": {"num_kv_shared_layers": 30}},
-    "granite4_vision": {"deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]]},
     "deepseek_v2": {
         "moe_intermediate_size": 1408,
         "num_experts_per_tok": 6,
