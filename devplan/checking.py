@@ -164,7 +164,9 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
     def execute(inputs: ExampleInputs, limit_ops: float) -> RunRecord:
         record = run_split(
             split,
-            inputs.kwargs if isinstance(call, ForwardCall) else _for_generate(skeleton.model, inputs.kwargs),
+            inputs.kwargs
+            if isinstance(call, ForwardCall)
+            else _for_generate(skeleton.model, inputs.kwargs),
             described=_described(inputs),
             call=call,
             # [user] what a function of the user's calls has no phases that tell calls apart.
@@ -250,8 +252,9 @@ def _for_generate(model: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]
     own = {"use_cache", "logits_to_keep", "labels"}
     # [codebooks] what a decoder of sound begins with has a shape of its own, which generate knows.
     config = getattr(model, "generation_config", None)
-    starts = ("decoder_start_token_id", "bos_token_id")
-    if any(getattr(config, name, None) is not None for name in starts):
+    if any(
+        getattr(config, n, None) is not None for n in ("decoder_start_token_id", "bos_token_id")
+    ):
         own.add("decoder_input_ids")
     return {name: value for name, value in kwargs.items() if name not in own}
 

@@ -3,7 +3,7 @@
 An op whose tensor operands are all concrete runs for real on the CPU, unless its result would be
 larger than `CONCRETE_LIMIT`; any other op runs on the meta device.  Integers that would have to
 come out of abstract floats are made up (`made_up` says where): zeros, or for ``topk`` and ``sort``
-the indices 0, 1, 2, ... which are distinct, as code relies on.
+the indices 0, 1, 2, ... which are distinct, as code relies on; ``all`` is true.
 
 Exceptions: a concrete tensor that is written to with abstract values keeps the values that it
 has; where it holds integers, that too counts as made up.
@@ -261,4 +261,6 @@ def _is_abstract_tensor(item: Any) -> bool:
 def _plausible(tensor: torch.Tensor, packet) -> torch.Tensor:
     if packet in _RANKING and tensor.dim():
         return torch.arange(tensor.shape[-1], dtype=tensor.dtype).expand(tensor.shape).clone()
+    if packet is aten.all:  # what code asks before it raises: whether all values are as they must
+        return torch.ones(tensor.shape, dtype=tensor.dtype)
     return torch.zeros(tensor.shape, dtype=tensor.dtype)

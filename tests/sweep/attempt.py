@@ -95,9 +95,7 @@ def changes_of(task: Task) -> tuple[str, ...]:
     return tuple(changes)
 
 
-def _run(
-    task: Task, row: Row, name: str, given: GivenMap, built: Built, machine: Machine
-) -> Row:
+def _run(task: Task, row: Row, name: str, given: GivenMap, built: Built, machine: Machine) -> Row:
     subject = subject_of(built, given, machine=machine)
     prepared = Prepared(subject=subject, built=built)
     record, reason = run_prepared(prepared, RunOptions(request=REQUEST, run=task.run))

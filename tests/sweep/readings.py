@@ -72,9 +72,7 @@ def _reading(content: Mapping[str, Any]) -> Reading:
         verdict=content["verdict"],
         maps=_one_line(content["maps"]),
         why=_one_line(content["why"]),
-        keys=tuple(
-            (_whole(place), op) for op, places in content["at"].items() for place in places
-        ),
+        keys=tuple((_whole(place), op) for op, places in content["at"].items() for place in places),
     )
 
 
