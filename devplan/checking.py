@@ -164,9 +164,7 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
     def execute(inputs: ExampleInputs, limit_ops: float) -> RunRecord:
         record = run_split(
             split,
-            inputs.kwargs
-            if isinstance(call, ForwardCall)
-            else _for_generate(skeleton.model, inputs.kwargs),
+            call.takes(skeleton.model, inputs.kwargs),
             described=_described(inputs),
             call=call,
             # [user] what a function of the user's calls has no phases that tell calls apart.
@@ -245,18 +243,6 @@ def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:
 def _folder(source: Any) -> Path | None:
     """The model's folder, where its processor may be."""
     return Path(source.location) if source.origin == "folder" and source.location else None
-
-
-def _for_generate(model: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``generate`` decides for itself is not given to it."""
-    own = {"use_cache", "logits_to_keep", "labels"}
-    # [codebooks] what a decoder of sound begins with has a shape of its own, which generate knows.
-    config = getattr(model, "generation_config", None)
-    if any(
-        getattr(config, n, None) is not None for n in ("decoder_start_token_id", "bos_token_id")
-    ):
-        own.add("decoder_input_ids")
-    return {name: value for name, value in kwargs.items() if name not in own}
 
 
 def _described(inputs: ExampleInputs) -> str:

@@ -1,8 +1,8 @@
 """How a model is run: ``forward``, ``generate`` with arguments, or a function of the user's.
 
 A phase is what a run is divided into for its findings.  Each call of the whole model's ``forward``
-is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward`` otherwise.  Code
-that only calls parts of the model (a codec's ``decode``, a speech model whose ``generate`` runs
+is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward`` otherwise.
+Code that only calls parts of the model (a codec's ``decode``, a speech model whose ``generate`` runs
 one part after the other) has a single phase, named after the call.
 """
 
@@ -38,6 +38,10 @@ class ForwardCall:
 
     name: str = "forward"
 
+    def takes(self, model: nn.Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Of the example inputs, those that the call is given."""
+        return inputs
+
     def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
         return model(**inputs)
 
@@ -52,6 +56,9 @@ class GenerateCall:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``generate``."""
     name: str = "generate"
+
+    def takes(self, model: nn.Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return for_generate(model, inputs)
 
     def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
         return model.generate(**inputs, **{**GREEDY, **_no_early_end(model), **self.arguments})
@@ -72,12 +79,26 @@ class UserCall:
     def name(self) -> str:
         return self.function.__name__
 
+    def takes(self, model: nn.Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return for_generate(model, inputs)
+
     def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
         return self.function(model, inputs)
 
     def phases(self) -> Iterator[str]:
         for number in count(1):
             yield f"forward {number}"
+
+
+def for_generate(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs without what ``generate`` decides for itself."""
+    own = {"use_cache", "logits_to_keep", "labels"}
+    # [codebooks] what a decoder of sound begins with has a shape of its own, which generate knows.
+    config = getattr(model, "generation_config", None)
+    starts = ("decoder_start_token_id", "bos_token_id")
+    if any(getattr(config, name, None) is not None for name in starts):
+        own.add("decoder_input_ids")
+    return {name: value for name, value in inputs.items() if name not in own}
 
 
 def _no_early_end(model: nn.Module) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Quiet while a model's code runs virtually: no warnings, and no checks of values without values."""
+"""Quiet while a model's code runs virtually: no warnings, no checks of what has no values."""
 
 from __future__ import annotations
 
