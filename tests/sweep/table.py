@@ -30,8 +30,8 @@ of the map.
 A type whose default configuration contradicts itself gets the few settings in
 `tests/sweep/usable.py`. A type that does not run in bfloat16 is tried in float32, one whose
 `generate` refuses the inputs with `forward`, one that runs out of time or memory with {layers}
-layers; the tables say so. Inputs are one sequence of 64 tokens with
-an image and a sound where the model takes them.
+layers; the tables say so. Inputs are one sequence of 64 tokens with an image and a sound where the
+model takes them.
 """
 
 
@@ -182,5 +182,10 @@ def _phases(row: Row) -> str:
     return f"{phases}; on one card ({', '.join(sorted(alone))})" if alone else phases
 
 
+_LONGEST_REASON = 160
+
+
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    line = " ".join(text.split())
+    short = line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 3] + "..."
+    return short.replace("|", "\\|")
