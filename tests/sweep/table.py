@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from tabulate import tabulate
-
 from tests.sweep.readings import Catalogue, Key, Reading, key_of
 from tests.sweep.row import Finding, Outcome, Row
 
@@ -92,7 +90,7 @@ def _counts(rows: Sequence[Row]) -> str:
     counts = Counter(row.outcome for row in rows)
     table = [(outcome.value, counts[outcome]) for outcome in Outcome]
     table.append(("types with a class", len(rows)))
-    text = tabulate(table, headers=("outcome", "types"), tablefmt="pipe")
+    text = _table(("outcome", "types"), table)
     return f"{text}\n\n{share_that_ran(rows):.1%} of the types with a forward run.\n"
 
 
@@ -117,7 +115,7 @@ def _mismatches(rows: Sequence[Row], catalogue: Catalogue) -> Iterable[str]:
             yield f"{reading.why} Happens with {reading.maps}.\n"
         table = [_line(key, found[key]) for key in groups[reading]]
         headers = ("file and line", "op", "code", "rule", "maps")
-        yield tabulate(table, headers=headers, tablefmt="pipe") + "\n"
+        yield _table(headers, table) + "\n"
 
 
 def _verdict(reading: Reading | None) -> str:
@@ -150,7 +148,7 @@ def _not_runnable(rows: Sequence[Row]) -> Iterable[str]:
     left = [row for row in rows if row.outcome is Outcome.NOT_RUNNABLE]
     yield "## Not runnable\n"
     table = [(row.model_type, row.class_name, row.stage.value, _cell(row.reason)) for row in left]
-    yield tabulate(table, headers=("type", "class", "stopped at", "why"), tablefmt="pipe") + "\n"
+    yield _table(("type", "class", "stopped at", "why"), table) + "\n"
 
 
 def _otherwise(rows: Sequence[Row]) -> Iterable[str]:
@@ -159,7 +157,7 @@ def _otherwise(rows: Sequence[Row]) -> Iterable[str]:
     other = [row for row in ran if row.changed]
     yield "## Ran otherwise\n"
     table = [(row.model_type, ", ".join(row.changed), _cell(row.reason)) for row in other]
-    yield tabulate(table, headers=("type", "how", "why"), tablefmt="pipe") + "\n"
+    yield _table(("type", "how", "why"), table) + "\n"
 
 
 def _all(rows: Sequence[Row]) -> Iterable[str]:
@@ -169,17 +167,23 @@ def _all(rows: Sequence[Row]) -> Iterable[str]:
         (row.model_type, row.class_name, row.outcome.value, row.inputs, _phases(row)) for row in ran
     ]
     headers = ("type", "class", "outcome", "inputs", "phases")
-    yield tabulate(table, headers=headers, tablefmt="pipe") + "\n"
+    yield _table(headers, table) + "\n"
     holders = [row for row in rows if row.outcome is Outcome.NO_FORWARD]
     yield "## No forward of its own\n"
     table = [(row.model_type, row.class_name) for row in holders]
-    yield tabulate(table, headers=("type", "class"), tablefmt="pipe") + "\n"
+    yield _table(("type", "class"), table) + "\n"
 
 
 def _phases(row: Row) -> str:
     alone = {item.name for item in row.maps if item.num_devices < 2}
     phases = ", ".join(row.maps[0].phases)
     return f"{phases}; on one card ({', '.join(sorted(alone))})" if alone else phases
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table that is not padded: one long cell would widen every line."""
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 _LONGEST_REASON = 160
