@@ -104,6 +104,11 @@ class Answers(TorchFunctionMode):
     def _attention(self, func, args, kwargs) -> torch.Tensor:
         return self.execution.attention(func, args, kwargs)
 
+    def _take_along_dim(self, func, args, kwargs) -> torch.Tensor:
+        # PyTorch's own C++ compares the real devices, which differ where one operand is abstract;
+        # what it then does is this: aten/src/ATen/native/TensorAdvancedIndexing.cpp.
+        return _gathered(*args, **kwargs)
+
 
 _HANDLERS = {
     torch.Tensor.device.__get__: Answers._device,
@@ -117,6 +122,8 @@ _HANDLERS = {
     torch.Tensor.cpu: Answers._move,
     torch.Tensor.type_as: Answers._type_as,
     torch.nn.functional.scaled_dot_product_attention: Answers._attention,
+    torch.take_along_dim: Answers._take_along_dim,
+    torch.Tensor.take_along_dim: Answers._take_along_dim,
 }
 """A property's getter is a new object at every access; it hashes and compares equal."""
 
@@ -132,8 +139,9 @@ def as_device(device: Any) -> torch.device:
 def make(func, args, kwargs) -> Any:
     """Call a factory for a virtual device: make the tensor here and label it."""
     device = as_device(kwargs["device"])
-    if device == META:
-        return func(*args, **kwargs)
+    if device == META:  # what the model's code calls meta: a weight that is offloaded
+        result = func(*args, **kwargs)
+        return mark(result, META, None) if isinstance(result, torch.Tensor) else result
     if func in _FROM_DATA:
         args = (_plain_values(args[0]), *args[1:])
     result = func(*args, **{**kwargs, "device": CPU, **_pinned_off(kwargs)})
@@ -181,3 +189,19 @@ def target_device(func, rest: list, kwargs: dict) -> tuple[Any, list, dict]:
     if other is not None:
         device, kwargs["dtype"] = label_of(other) or CPU, other.dtype
     return device, remaining, kwargs
+
+
+def _gathered(input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    """``take_along_dim`` in terms of ``gather``: all sizes but that of `dim` are broadcast."""
+    if dim is None:
+        return input.reshape(-1).gather(0, indices.reshape(-1))
+    dim = dim % input.dim()
+    sizes = list(torch.broadcast_shapes(_without(input, dim), _without(indices, dim)))
+    of_input, of_indices = list(sizes), list(sizes)
+    of_input[dim], of_indices[dim] = input.shape[dim], indices.shape[dim]
+    return input.expand(of_input).gather(dim, indices.expand(of_indices))
+
+
+def _without(tensor: torch.Tensor, dim: int) -> list[int]:
+    """The shape with 1 at `dim`."""
+    return [1 if at == dim else size for at, size in enumerate(tensor.shape)]

@@ -1,0 +1,59 @@
+"""What a user writes where plain `generate` does not reach a bug: models, inputs and runs.
+
+Each function is named in ``bugs.yaml`` as ``drivers.py:function`` and handed to devplan as any
+user's function is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def decode_codes(model, inputs):
+    """Sound from codes; a codec's ``decode`` is a method and no ``forward``."""
+    device = next(iter(inputs.values())).device
+    codes = torch.zeros(1, 4, 50, dtype=torch.long, device=device)
+    return model.decode(codes)
+
+
+class Pair(nn.Module):
+    """Two models on two cards, of which one foretells what the other will say."""
+
+    def __init__(self):
+        super().__init__()
+        self.target, self.assistant = _llama(layers=4), _llama(layers=2)
+
+    def forward(self, input_ids):
+        return self.target(input_ids)
+
+
+def _llama(layers):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+    )
+    return LlamaForCausalLM(config)
+
+
+def target_and_assistant():
+    """The model of `assisted`."""
+    return Pair()
+
+
+def prompt():
+    """Sixteen tokens."""
+    return {"input_ids": torch.ones(1, 16, dtype=torch.long)}
+
+
+def assisted(model, inputs):
+    """Assisted generation."""
+    ids = inputs["input_ids"]
+    return model.target.generate(
+        ids, assistant_model=model.assistant, max_new_tokens=8, do_sample=False
+    )
