@@ -38,7 +38,8 @@ def _llama(layers):
         num_hidden_layers=layers,
         num_attention_heads=4,
     )
-    return LlamaForCausalLM(config)
+    with torch.device("meta"):
+        return LlamaForCausalLM(config)
 
 
 def target_and_assistant():
@@ -56,4 +57,13 @@ def assisted(model, inputs):
     ids = inputs["input_ids"]
     return model.target.generate(
         ids, assistant_model=model.assistant, max_new_tokens=8, do_sample=False
+    )
+
+
+def beams(model, inputs):
+    """Beam search as any encoder-decoder does it, without what a speech model adds around it."""
+    from transformers import GenerationMixin
+
+    return GenerationMixin.generate(
+        model, **inputs, num_beams=2, max_new_tokens=3, begin_suppress_tokens=[220, 50256]
     )
