@@ -1,9 +1,9 @@
 """How a model is run: ``forward``, ``generate`` with arguments, or a function of the user's.
 
-A phase is what a run is divided into for its findings.  Each call of the whole model's ``forward``
-is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward`` otherwise.  Code
-that only calls parts of the model (a codec's ``decode``, a speech model whose ``generate`` runs
-one part after the other) has a single phase, named after the call.
+A phase is what a run is divided into for its findings.  Each call of the whole model's
+``forward`` is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward``
+otherwise.  Code that only calls parts of the model (a codec's ``decode``, a speech model whose
+``generate`` runs one part after the other) has a single phase, named after the call.
 """
 
 from __future__ import annotations

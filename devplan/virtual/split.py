@@ -1,8 +1,8 @@
 """A virtual run of a model that is split over several devices, with everything that it showed.
 
 Phases: label every tensor as the map says, let accelerate attach its hooks, wrap the blocks, run
-``forward``, ``generate`` or what the user asks, undo all of it.  An op that PyTorch would refuse is recorded and the
-run goes on as if a person had moved the odd operand.
+``forward``, ``generate`` or what the user asks, undo all of it.  An op that PyTorch would refuse is
+recorded and the run goes on as if a person had moved the odd operand.
 
 Folding: of identical layers on one device, called with inputs that cannot be told apart, one is
 run.  For the others its events are counted again, its temporary bytes are held against the peak,
