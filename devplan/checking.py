@@ -164,7 +164,9 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
     def execute(inputs: ExampleInputs, limit_ops: float) -> RunRecord:
         record = run_split(
             split,
-            inputs.kwargs if isinstance(call, ForwardCall) else _for_generate(inputs.kwargs),
+            inputs.kwargs
+            if isinstance(call, ForwardCall)
+            else _for_generate(inputs, skeleton.model),
             described=_described(inputs),
             call=call,
             # [user] what a function of the user's calls has no phases that tell calls apart.
@@ -242,9 +244,18 @@ def _folder(source: Any) -> Path | None:
     return Path(source.location) if source.origin == "folder" and source.location else None
 
 
-def _for_generate(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``generate`` decides for itself is not given to it."""
-    return {k: v for k, v in kwargs.items() if k not in ("use_cache", "logits_to_keep", "labels")}
+def _for_generate(inputs: ExampleInputs, model: nn.Module) -> dict[str, Any]:
+    """What ``generate`` decides for itself is not given to it.
+
+    That holds for the decoder's first tokens too, where the model says which they are: ``generate``
+    puts them on a device of its own choice.  What a user's function gives is the user's decision.
+    """
+    own = {"use_cache", "logits_to_keep", "labels"}
+    settings = getattr(model, "generation_config", None)
+    starts = ("decoder_start_token_id", "bos_token_id")
+    if inputs.source != "user" and any(getattr(settings, name, None) is not None for name in starts):
+        own |= {"decoder_input_ids", "decoder_attention_mask"}
+    return {name: value for name, value in inputs.kwargs.items() if name not in own}
 
 
 def _described(inputs: ExampleInputs) -> str:

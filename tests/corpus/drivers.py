@@ -67,3 +67,17 @@ def beams(model, inputs):
     return GenerationMixin.generate(
         model, **inputs, num_beams=2, max_new_tokens=3, begin_suppress_tokens=[220, 50256]
     )
+
+
+def one_token_an_image(model, config):
+    """Two sequences, padded on the left, with a placeholder an image, as processors once wrote."""
+    ids = torch.full((2, 12), 5, dtype=torch.long)
+    ids[:, 4] = config.image_token_index
+    mask = torch.ones_like(ids)
+    mask[1, :3] = 0
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "pixel_values": torch.zeros(2, 5, 3, 336, 336),
+        "image_sizes": torch.tensor([[336, 672], [336, 672]]),
+    }
