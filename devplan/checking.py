@@ -164,7 +164,7 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
     def execute(inputs: ExampleInputs, limit_ops: float) -> RunRecord:
         record = run_split(
             split,
-            call.takes(skeleton.model, inputs.kwargs),
+            {**call.takes(skeleton.model, inputs.kwargs), **_decided_by_user(inputs)},
             described=_described(inputs),
             call=call,
             # [user] what a function of the user's calls has no phases that tell calls apart.
@@ -243,6 +243,12 @@ def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:
 def _folder(source: Any) -> Path | None:
     """The model's folder, where its processor may be."""
     return Path(source.location) if source.origin == "folder" and source.location else None
+
+
+def _decided_by_user(inputs: ExampleInputs) -> dict[str, Any]:
+    """First tokens of the decoder, which ``generate`` makes itself where the user gives none."""
+    names = ("decoder_input_ids", "decoder_attention_mask") if inputs.source == "user" else ()
+    return {name: inputs.kwargs[name] for name in names if name in inputs.kwargs}
 
 
 def _described(inputs: ExampleInputs) -> str:

@@ -97,7 +97,7 @@ def for_generate(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     config = getattr(model, "generation_config", None)
     starts = ("decoder_start_token_id", "bos_token_id")
     if any(getattr(config, name, None) is not None for name in starts):
-        own.add("decoder_input_ids")
+        own |= {"decoder_input_ids", "decoder_attention_mask"}
     return {name: value for name, value in inputs.items() if name not in own}
 
 

@@ -43,6 +43,11 @@ _RANKING = {aten.topk, aten.sort, aten.argsort, aten.multinomial}
 _INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._unsafe_index, aten._index_put_impl_}
 _VALUE_SIZED = {aten.nonzero, aten.masked_select}
 """Ops whose result has as many elements as the operand has true values."""
+_FILLING = {
+    *(aten.ones_like, aten.zeros_like, aten.full_like),
+    *(aten.new_ones, aten.new_zeros, aten.new_full),
+}
+"""Ops that take only shape and dtype from their operand: abstract or not, the result is known."""
 _UNINITIALIZED = {aten.empty, aten.empty_strided}
 _CUDA_ONLY_INTEGERS = {aten.histc}
 """Ops that CUDA computes on integers and the CPU does not: they run on floats here."""
@@ -119,6 +124,11 @@ class Execution(TorchDispatchMode):
         if packet in _VALUE_SIZED:
             selection = self._made_up_selection(packet, args[0])
             return self._finish(selection, device, func, settle=False)
+        if packet in _FILLING and not (kwargs.get("dtype") or args[0].dtype).is_floating_point:
+            args, kwargs = (_without_values(args[0]), *args[1:]), {**kwargs, "device": CPU}
+            known = not is_large(shaped := func(*on_meta(args), **{**kwargs, "device": META}))
+            result = func(*args, **kwargs) if known else shaped
+            return self._finish(result, device, func, settle=False)
         mutates = func._schema.is_mutable
         target = args[0] if mutates and args and not _is_abstract_tensor(args[0]) else None
         if packet in _INDEXED:
@@ -233,6 +243,11 @@ class Execution(TorchDispatchMode):
         if packet is aten.nonzero:
             return torch.empty(tensor.numel(), tensor.dim(), dtype=torch.int64, device=META)
         return torch.empty(tensor.numel(), dtype=tensor.dtype, device=META)
+
+
+def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+    """A CPU tensor of the same shape and dtype that takes no memory."""
+    return torch.empty((), dtype=tensor.dtype, device=CPU).expand(tensor.shape)
 
 
 def _bare_copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""``python -m tests.corpus [ID ...]``: try bugs, all or those named, and write down what was seen."""
+"""``python -m tests.corpus [ID ...]``: try bugs, all or those named, and record what is seen."""
 
 from __future__ import annotations
 

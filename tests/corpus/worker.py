@@ -56,7 +56,7 @@ def _model(model: Mapping[str, Any]) -> Any:
     if "name" in model:
         return model["name"]
     if "factory" in model:
-        return str(HERE / model["factory"])
+        return f"tests.corpus.{model['factory']}"
     from transformers import CONFIG_MAPPING
 
     config = CONFIG_MAPPING[model["type"]](**model.get("config", {}))
