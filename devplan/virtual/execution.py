@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from devplan.errors import DevplanError
+from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.labels import (
     CPU,
     META,
@@ -86,6 +87,7 @@ class Execution(TorchDispatchMode):
         self.num_ops = 0
         self.limit_ops = limit_ops
         self.made_up: set[str] = set()
+        self.known = KnownShapes()
         self.caller: tuple = ()
         """Arguments of the Python function that is running; set by `Answers`."""
 
@@ -167,7 +169,7 @@ class Execution(TorchDispatchMode):
 
     def _shaped(self, func, args: tuple, kwargs: dict) -> Any:
         if func.overloadpacket not in _BFLOAT16_SHAPES or args[0].dtype == torch.bfloat16:
-            return func(*args, **kwargs)
+            return self.known.call(func, args, kwargs)
         left, right, *rest = args
         result = func(left.bfloat16(), right.bfloat16(), *rest, **kwargs)
         return result.to(kwargs.get("out_dtype") or left.dtype)
