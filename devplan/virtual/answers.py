@@ -7,6 +7,8 @@ execution mode below decides whether it is worth being real.
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,6 +105,16 @@ class Answers(TorchFunctionMode):
 
     def _attention(self, func, args, kwargs) -> torch.Tensor:
         return self.execution.attention(func, args, kwargs)
+
+
+def default_on_cpu() -> AbstractContextManager:
+    """Factories that name no device make tensors on the CPU, whatever context the caller is in.
+
+    Where that is so already nothing is entered: a device context is a mode, and costs at every
+    call.
+    """
+    is_so = torch.get_default_device() == CPU
+    return contextlib.nullcontext() if is_so else torch.device(CPU)
 
 
 _HANDLERS = {

@@ -30,6 +30,7 @@ from devplan.virtual.labels import (
     sources_of,
 )
 from devplan.virtual.operands import (
+    all_on_meta,
     grows,
     is_large,
     may_grow,
@@ -128,7 +129,9 @@ class Execution(TorchDispatchMode):
                 [part for item in args[1] for part in selected_positions(item)],
                 *args[2:],
             )
-        result = self._shaped(func, on_meta(args), on_meta(kwargs))
+        if packet in _INDEXED or not all_on_meta(args, kwargs, tensors):
+            args, kwargs = on_meta(args), on_meta(kwargs)
+        result = self._shaped(func, args, kwargs)
         if isinstance(target, torch.Tensor) and isinstance(result, torch.Tensor):
             return self._finish(self._kept(target, func), device, func, settle=False)
         return self._finish(result, device, func, settle=not mutates)

@@ -26,12 +26,13 @@ from devplan.blocks import BlockSite
 from devplan.errors import DevplanError
 from devplan.findings import DevicePeak, ModelError, RunRecord
 from devplan.virtual import folding, source_lines
-from devplan.virtual.answers import Answers
+from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.judging import SplitExecution
-from devplan.virtual.labels import CPU, label_of, maker_of, mark
+from devplan.virtual.labels import label_of, maker_of, mark
 from devplan.virtual.layer_state import StateCopy
+from devplan.virtual.lean import lean
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
@@ -100,6 +101,7 @@ def run_split(
     execution = SplitExecution(recorder, meter, limit_ops)
     run = _Run(split, execution, recorder, meter, fold)
     with contextlib.ExitStack() as undo:
+        undo.enter_context(lean())
         undo.enter_context(restored(split.model))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))
@@ -161,7 +163,7 @@ class _Run:
         split = self.split
         self.recorder.phase = "dispatch"
         try:
-            with torch.device(CPU), Answers(self.execution), self.execution:
+            with default_on_cpu(), Answers(self.execution), self.execution:
                 attach_hooks(split.model, split.device_map, split.main_device)
         except Exception as error:  # accelerate refuses the map
             return _model_error(error, "dispatch")
@@ -187,7 +189,7 @@ class _Run:
         self._follow_phases(generate)
         model = self.split.model
         try:
-            with torch.device(CPU), Answers(self.execution), self.execution:
+            with default_on_cpu(), Answers(self.execution), self.execution:
                 if generate:
                     self.output = model.generate(**placed, **GREEDY)
                 else:
