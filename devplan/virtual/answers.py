@@ -43,12 +43,18 @@ class Answers(TorchFunctionMode):
         if handler is not None:
             return handler(self, func, args, kwargs or {})
         if kwargs and kwargs.get("device") is not None:
-            return make(func, args, kwargs)
+            return self._make(func, args, kwargs)
         self.execution.caller = args
         try:
             return func(*args, **(kwargs or {}))
         finally:
             self.execution.caller = ()  # a reference kept would keep memory counted
+
+    def _make(self, func, args, kwargs) -> Any:
+        made = make(func, args, kwargs)
+        if isinstance(made, torch.Tensor):
+            self.execution.made(made)  # it had no label when its op ended
+        return made
 
     def _device(self, func, args, kwargs) -> torch.device:
         return self._label(args[0]) or func(*args)

@@ -185,6 +185,9 @@ class _Run:
             name: mark(value, main, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
+        for tensor in placed.values():
+            if isinstance(tensor, torch.Tensor):
+                self.meter.count(tensor, main, ("", "inputs"))
         self._wrap_blocks()
         self._follow_phases(generate)
         model = self.split.model
