@@ -101,7 +101,7 @@ def run_split(
     execution = SplitExecution(recorder, meter, limit_ops)
     run = _Run(split, execution, recorder, meter, fold)
     with contextlib.ExitStack() as undo:
-        undo.enter_context(lean())
+        undo.enter_context(lean(split.model))
         undo.enter_context(restored(split.model))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))

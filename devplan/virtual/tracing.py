@@ -113,7 +113,7 @@ def run_traced(
     trace = Trace()
     execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
-        undo.enter_context(lean())
+        undo.enter_context(lean(model))
         loan = undo.enter_context(Loan())
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering((VirtualCard(),)))
