@@ -6,7 +6,8 @@ run goes on as if a person had moved the odd operand.
 
 Folding: of identical layers on one device, called with inputs that cannot be told apart, one is
 run.  For the others its events are counted again, its temporary bytes are held against the peak,
-and what it kept, its cache, is added as phantom bytes.
+and what it kept, its cache, is added as phantom bytes.  A layer for which the cache has no place
+yet is run once more: a cache that was made for too few layers does not grow, and the model fails.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from devplan.virtual.caches import cache_places
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.judging import SplitExecution
 from devplan.virtual.labels import label_of, maker_of, mark
-from devplan.virtual.layer_state import StateCopy
+from devplan.virtual.layer_state import StateCopy, lists_ending_at
 from devplan.virtual.lean import lean
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
@@ -156,6 +157,8 @@ class _Run:
         self.output: Any = None
         self.numbers = folding.layer_numbers(split.sites)
         self.stands_for: dict[str | None, set[str]] = {}
+        self.grown: set[int] = set()
+        """Ids of the lists at whose end a layer was run for real."""
 
     # ---------------------------------------------------------------------------- the run
 
@@ -251,7 +254,7 @@ class _Run:
             if signature is not None:
                 key = (signature, self.recorder.phase, folding.call_signature(args, kwargs))
                 call = self.known.get(key)
-                if call is not None:
+                if call is not None and not self._may_fail(call, site, args, kwargs):
                     return self._repeat(call, site, args, kwargs)
             return self._call(original, site, key, args, kwargs)
 
@@ -282,6 +285,14 @@ class _Run:
                 },
             )
         return result
+
+    def _may_fail(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> bool:
+        """Whether the layer comes to the end of a list, as its cache, that was not seen to grow."""
+        source, target = self.numbers[call.outcome.maker], self.numbers[site.name]
+        ended = lists_ending_at(target, source, (*args, *kwargs.values()))
+        unseen = ended - self.grown
+        self.grown |= ended
+        return bool(unseen)
 
     def _repeat(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> Any:
         self.stands_for.setdefault(call.outcome.maker, set()).add(site.name)
