@@ -7,6 +7,8 @@ execution mode below decides whether it is worth being real.
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,7 +48,7 @@ class Answers(TorchFunctionMode):
         if handler is not None:
             return handler(self, func, args, kwargs or {})
         if kwargs and kwargs.get("device") is not None:
-            return make(func, args, kwargs)
+            return self._make(func, args, kwargs)
         # [factories] named in Python lie on the CPU whatever the operands: ``torch.arange(length)``
         # with a length from a GPU.  Those that torch's own code calls follow its operands.
         self.execution.caller = () if func in FACTORIES else (*args, *(kwargs or {}).values())
@@ -54,6 +56,12 @@ class Answers(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         finally:
             self.execution.caller = ()  # a reference kept would keep memory counted
+
+    def _make(self, func, args, kwargs) -> Any:
+        made = make(func, args, kwargs)
+        if isinstance(made, torch.Tensor):
+            self.execution.made(made)  # it had no label when its op ended
+        return made
 
     def _device(self, func, args, kwargs) -> torch.device:
         return self._label(args[0]) or func(*args)
@@ -140,6 +148,16 @@ class Answers(TorchFunctionMode):
     def _take_along(self, func, args, kwargs) -> torch.Tensor:
         """As PyTorch takes it apart; its own code compares the real devices before that."""
         return taken_along(*args, **kwargs)
+
+
+def default_on_cpu() -> AbstractContextManager:
+    """Factories that name no device make tensors on the CPU, whatever context the caller is in.
+
+    Where that is so already nothing is entered: a device context is a mode, and costs at every
+    call.
+    """
+    is_so = torch.get_default_device() == CPU
+    return contextlib.nullcontext() if is_so else torch.device(CPU)
 
 
 _HANDLERS = {

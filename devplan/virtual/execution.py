@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from devplan.errors import DevplanError
+from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.labels import (
     CPU,
     META,
@@ -29,6 +30,7 @@ from devplan.virtual.labels import (
     sources_of,
 )
 from devplan.virtual.operands import (
+    all_on_meta,
     grows,
     is_large,
     may_grow,
@@ -91,6 +93,7 @@ class Execution(TorchDispatchMode):
         self.num_ops = 0
         self.limit_ops = limit_ops
         self.made_up: set[str] = set()
+        self.known = KnownShapes()
         self.caller: tuple = ()
         """Arguments of the function of torch that is running; set by `Answers`."""
 
@@ -137,7 +140,9 @@ class Execution(TorchDispatchMode):
                 [part for item in args[1] for part in selected_positions(item)],
                 *args[2:],
             )
-        result = self._shaped(func, on_meta(args), on_meta(kwargs))
+        if packet in _INDEXED or not all_on_meta(args, kwargs, tensors):
+            args, kwargs = on_meta(args), on_meta(kwargs)
+        result = self._shaped(func, args, kwargs)
         if isinstance(target, torch.Tensor) and isinstance(result, torch.Tensor):
             return self._finish(self._kept(target, func), device, func, settle=False)
         return self._finish(result, device, func, settle=not mutates)
@@ -178,7 +183,7 @@ class Execution(TorchDispatchMode):
 
     def _shaped(self, func, args: tuple, kwargs: dict) -> Any:
         if func.overloadpacket not in _BFLOAT16_SHAPES or args[0].dtype == torch.bfloat16:
-            return func(*args, **kwargs)
+            return self.known.call(func, args, kwargs)
         left, right, *rest = args
         result = func(left.bfloat16(), right.bfloat16(), *rest, **kwargs)
         return result.to(kwargs.get("out_dtype") or left.dtype)

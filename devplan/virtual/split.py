@@ -6,7 +6,8 @@ recorded and the run goes on as if a person had moved the odd operand.
 
 Folding: of identical layers on one device, called with inputs that cannot be told apart, one is
 run.  For the others its events are counted again, its temporary bytes are held against the peak,
-and what it kept, its cache, is added as phantom bytes.
+and what it kept, its cache, is added as phantom bytes.  A layer for which the cache has no place
+yet is run once more: a cache that was made for too few layers does not grow, and the model fails.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from devplan.blocks import BlockSite
 from devplan.errors import DevplanError
 from devplan.findings import DevicePeak, ModelError, RunRecord
 from devplan.virtual import folding, source_lines
-from devplan.virtual.answers import Answers
+from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.caches import cache_places
 from devplan.virtual.calls import ModelCall
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.judging import SplitExecution
-from devplan.virtual.labels import CPU, label_of, maker_of, mark
-from devplan.virtual.layer_state import StateCopy
+from devplan.virtual.labels import label_of, maker_of, mark
+from devplan.virtual.layer_state import StateCopy, lists_ending_at
+from devplan.virtual.lean import lean
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
@@ -91,6 +93,7 @@ def run_split(
     execution = SplitExecution(recorder, meter, limit_ops)
     run = _Run(split, execution, recorder, meter, fold)
     with contextlib.ExitStack() as undo:
+        undo.enter_context(lean(split.model))
         undo.enter_context(restored(split.model))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))
@@ -145,6 +148,8 @@ class _Run:
         self.output: Any = None
         self.numbers = folding.layer_numbers(split.sites)
         self.stands_for: dict[str | None, set[str]] = {}
+        self.grown: set[int] = set()
+        """Ids of the lists at whose end a layer was run for real."""
 
     # ---------------------------------------------------------------------------- the run
 
@@ -152,7 +157,7 @@ class _Run:
         split = self.split
         self.recorder.phase = "dispatch"
         try:
-            with torch.device(CPU), Answers(self.execution), self.execution:
+            with default_on_cpu(), Answers(self.execution), self.execution:
                 attach_hooks(split.model, split.device_map, split.main_device)
         except Exception as error:  # accelerate refuses the map
             return _model_error(error, "dispatch")
@@ -174,11 +179,14 @@ class _Run:
             name: mark(value, main, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
+        for tensor in placed.values():
+            if isinstance(tensor, torch.Tensor):
+                self.meter.count(tensor, main, ("", "inputs"))
         self._wrap_blocks()
         self._follow_phases(call)
         model = self.split.model
         try:
-            with torch.device(CPU), Answers(self.execution), self.execution:
+            with default_on_cpu(), Answers(self.execution), self.execution:
                 self.output = call.run(model, placed)
         except DevplanError:  # the user's time is up, not the model's fault
             raise
@@ -236,7 +244,7 @@ class _Run:
             if signature is not None:
                 key = (signature, self.recorder.phase, folding.call_signature(args, kwargs))
                 call = self.known.get(key)
-                if call is not None:
+                if call is not None and not self._may_fail(call, site, args, kwargs):
                     return self._repeat(call, site, args, kwargs)
             return self._call(original, site, key, args, kwargs)
 
@@ -267,6 +275,14 @@ class _Run:
                 },
             )
         return result
+
+    def _may_fail(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> bool:
+        """Whether the layer comes to the end of a list, as its cache, that was not seen to grow."""
+        source, target = self.numbers[call.outcome.maker], self.numbers[site.name]
+        ended = lists_ending_at(target, source, (*args, *kwargs.values()))
+        unseen = ended - self.grown
+        self.grown |= ended
+        return bool(unseen)
 
     def _repeat(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> Any:
         self.stands_for.setdefault(call.outcome.maker, set()).add(site.name)

@@ -21,10 +21,11 @@ from torch.utils._pytree import tree_leaves
 
 from devplan.blocks import BlockSite
 from devplan.virtual import folding
-from devplan.virtual.answers import Answers
+from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import CPU, maker_of, mark
+from devplan.virtual.labels import maker_of, mark
+from devplan.virtual.lean import lean
 from devplan.virtual.loan import Loan
 from devplan.virtual.placing import wants_values, with_values
 
@@ -112,10 +113,11 @@ def run_traced(
     trace = Trace()
     execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
+        undo.enter_context(lean(model))
         loan = undo.enter_context(Loan())
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering((VirtualCard(),)))
-        undo.enter_context(torch.device(CPU))  # whatever device context the caller is in
+        undo.enter_context(default_on_cpu())
         borrower = _Borrower(loan, MAIN)
         borrower.borrow_outside(model, {site.module for site in sites if site.stack is not None})
         tracer = _Tracer(trace, execution, borrower, kinds, preset, limits)
