@@ -19,6 +19,7 @@ BENCHMARKS = (
     "solver",
     "many_modules",
     "kv_cache",
+    "check_speed",
     "survey",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""

@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,25 @@ from devplan.checks.prepare import Prepared, prepare
 from devplan.checks.run import result_of
 from devplan.errors import InputError
 from devplan.findings import CheckResult, RunRecord
-from devplan.inputs import ExampleInputs, InputRequest, NoExampleInputs, example_inputs, user_inputs
+from devplan.inputs import (
+    ExampleInputs,
+    InputRequest,
+    NoExampleInputs,
+    example_inputs,
+    user_function,
+    user_inputs,
+)
 from devplan.types import OFFLOAD_DEVICES, Machine, Workload
+from devplan.virtual.calls import (
+    DECODE_STEPS,
+    ForwardCall,
+    GenerateCall,
+    ModelCall,
+    UserCall,
+)
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
-from devplan.virtual.split import DECODE_STEPS, SplitModel, run_split
+from devplan.virtual.split import SplitModel, run_split
 from devplan.workload import WorkloadRequest
 
 if TYPE_CHECKING:
@@ -50,7 +64,11 @@ class RunOptions:
     """How the model is run."""
 
     run: str = "auto"
-    """``generate`` where the class can, else ``forward``; or one of the two."""
+    """``auto`` (``generate`` where the class can, else ``forward``), one of the two, or
+    ``file.py:function``: a function of the user's that runs the model, called with the model and
+    its inputs."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of ``generate``: ``{"num_beams": 2}``."""
     request: InputRequest | None = None
     """What the example inputs contain; None: text of the workload's size, and images as below."""
     images: int | None = None
@@ -129,7 +147,7 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
     if reason:
         return None, reason
     skeleton = prepared.built.skeleton
-    generate = _generates(skeleton.model, options.run)
+    call = _call(skeleton.model, options)
     try:
         inputs = _inputs(prepared, options)
     except NoExampleInputs as error:
@@ -146,19 +164,23 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
     def execute(inputs: ExampleInputs, limit_ops: float) -> RunRecord:
         record = run_split(
             split,
-            _for_generate(inputs.kwargs) if generate else inputs.kwargs,
+            {**call.takes(skeleton.model, inputs.kwargs), **_decided_by_user(inputs)},
             described=_described(inputs),
-            generate=generate,
-            fold=not options.full,
+            call=call,
+            # [user] what a function of the user's calls has no phases that tell calls apart.
+            fold=not (options.full or isinstance(call, UserCall)),
             limit_ops=limit_ops,
         )
         return replace(record, notes=(*inputs.notes, *record.notes))
 
     with _time_limit(options.timeout_s):
+        request = _request(prepared, options)
+        if request.tokens <= FEW_TOKENS:
+            return execute(inputs, math.inf), ""
         try:
             return execute(inputs, MOST_OPS), ""
         except TooManyOps as reason:
-            request = replace(_request(prepared, options), tokens=FEW_TOKENS)
+            request = replace(request, tokens=FEW_TOKENS)
             record = execute(_inputs(prepared, replace(options, request=request)), math.inf)
             note = f"{reason}, so the run had {FEW_TOKENS} tokens and its peak is that of these"
             return replace(record, notes=(*record.notes, note)), ""
@@ -199,11 +221,15 @@ def _cannot_run(prepared: Prepared) -> str:
     return ""
 
 
-def _generates(model: nn.Module, run: str) -> bool:
+def _call(model: nn.Module, options: RunOptions) -> ModelCall:
+    if ":" in options.run:
+        return UserCall(function=user_function(options.run)[0])
     able = hasattr(model, "generate") and getattr(model, "can_generate", lambda: True)()
-    if run == "generate" and not able:
+    if not able and (options.run == "generate" or options.generation):
         raise InputError(f"{type(model).__name__} cannot generate; use --run forward")
-    return able and run != "forward"
+    if not able or options.run == "forward":
+        return ForwardCall()
+    return GenerateCall(arguments=options.generation)
 
 
 def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:
@@ -219,9 +245,10 @@ def _folder(source: Any) -> Path | None:
     return Path(source.location) if source.origin == "folder" and source.location else None
 
 
-def _for_generate(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``generate`` decides for itself is not given to it."""
-    return {k: v for k, v in kwargs.items() if k not in ("use_cache", "logits_to_keep", "labels")}
+def _decided_by_user(inputs: ExampleInputs) -> dict[str, Any]:
+    """First tokens of the decoder, which ``generate`` makes itself where the user gives none."""
+    names = ("decoder_input_ids", "decoder_attention_mask") if inputs.source == "user" else ()
+    return {name: inputs.kwargs[name] for name in names if name in inputs.kwargs}
 
 
 def _described(inputs: ExampleInputs) -> str:

@@ -27,7 +27,7 @@ def source_of_config(config: Any) -> ModelSource:
     """
     architectures = getattr(config, "architectures", None)
     class_name = architectures[0] if architectures else _default_class(config)
-    content = {**config.to_dict(), "architectures": [class_name]}
+    content = {**_without_empty_names(config.to_dict()), "architectures": [class_name]}
     return ModelSource(
         id=getattr(config, "_name_or_path", "") or type(config).__name__,
         origin="folder",
@@ -37,6 +37,17 @@ def source_of_config(config: Any) -> ModelSource:
         config=content,
         dtype=_dtype_of(config),
     )
+
+
+def _without_empty_names(content: Any) -> Any:
+    """The content without names that say nothing: a part that has one is looked for on the hub."""
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: _without_empty_names(value)
+        for key, value in content.items()
+        if not (key == "_name_or_path" and not value)
+    }
 
 
 def _default_class(config: Any) -> str:

@@ -92,10 +92,22 @@ def prepare(
     if given is None:
         given = inferred_map(str(device_map), built.skeleton, machine)
     refuse_other_model(given, built)
+    subject = subject_of(built, given, machine=machine, main_device=main_device)
+    return Prepared(subject=subject, built=built)
+
+
+def subject_of(
+    built: Built,
+    given: GivenMap,
+    *,
+    machine: Machine | None = None,
+    main_device: str | None = None,
+) -> Subject:
+    """A map of a model that is built already."""
     machine = machine or given.machine
     versions = installed_versions(built.source.library)
     stated = main_device or (machine.main_device if machine else None)
-    subject = Subject(
+    return Subject(
         model=built.source.id,
         structure=built.structure,
         given=given,
@@ -105,7 +117,6 @@ def prepare(
         workload=built.workload,
         installed=versions,
     )
-    return Prepared(subject=subject, built=built)
 
 
 def _is_strategy(device_map: Any) -> bool:

@@ -55,9 +55,18 @@ def check_command(
     run: Annotated[
         str,
         typer.Option(
-            "--run", metavar="auto|generate|forward", help="What is run. Default: as the model can."
+            "--run",
+            metavar="auto|generate|forward|FILE.py:FUNCTION",
+            help="What is run; your own function gets the model and inputs. "
+            "Default: as the model can.",
         ),
     ] = "auto",
+    generation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--generate", metavar="NAME=VALUE", help="An argument of generate, num_beams=2. Repeat."
+        ),
+    ] = None,
     batch: MapBatch = None,
     context: MapContext = None,
     images: Images = None,
@@ -121,6 +130,7 @@ def check_command(
         reserve=reserve,
         offload=offload or (),
         run=run,
+        generation=generation or (),
         batch=batch,
         context=context,
         images=images,
@@ -190,6 +200,7 @@ def _check_one(
         workload=workload_of(typed, given, settings),
         options=RunOptions(
             run=asked.run,
+            generation=asked.generation,
             images=asked.images,
             image_size=asked.image_size,
             inputs=asked.inputs,

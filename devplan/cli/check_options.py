@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
 
 from devplan.checks.given import GivenMap
 from devplan.checks.ignoring import checked_ignores, parse_ignores
@@ -38,6 +41,7 @@ class CheckTyped:
     reserve: str | None = None
     offload: Sequence[str] = ()
     run: str = "auto"
+    generation: Sequence[str] = ()
     batch: int | None = None
     context: int | None = None
     images: int | None = None
@@ -55,6 +59,8 @@ class AskedCheck:
     """What is to be checked, apart from the maps themselves."""
 
     run: str
+    generation: Mapping[str, Any]
+    """Arguments of ``generate``."""
     images: int | None
     image_size: tuple[int, int] | None
     """Height and width in pixels."""
@@ -74,9 +80,12 @@ def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
     InputError
         For values that cannot be.
     """
-    if typed.run not in RUNS:
+    if typed.run not in RUNS and ":" not in typed.run:
         near = nearest(typed.run, RUNS)
-        raise InputError(f"--run {typed.run!r} is none of {', '.join(RUNS)}{near}")
+        known = ", ".join(RUNS)
+        raise InputError(f"--run {typed.run!r} is none of {known}, nor file.py:function{near}")
+    if typed.generation and typed.run not in ("auto", "generate"):
+        raise InputError(f"--generate gives arguments of generate, but --run is {typed.run}")
     _refuse_no_map(typed)
     if typed.timeout_s is not None and typed.timeout_s <= 0:
         raise InputError(f"--timeout {typed.timeout_s:g}: give seconds above 0")
@@ -85,6 +94,7 @@ def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
     ignores = checked_ignores(settings.ignore or {}, settings.where("ignore"))
     return AskedCheck(
         run=typed.run,
+        generation=dict(_argument(text) for text in typed.generation),
         images=typed.images,
         image_size=_image_size(typed.image_size),
         inputs=typed.inputs,
@@ -109,6 +119,17 @@ def _refuse_no_map(typed: CheckTyped) -> None:
         raise InputError(
             "no map: name files (devplan check maps/*.yaml), or give --device-map auto"
         )
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    """``num_beams=2`` as a name and a value; values are read as YAML."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.isidentifier()):
+        raise InputError(f"--generate {text!r}: write NAME=VALUE, such as num_beams=2")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"--generate {text!r}: the value is no YAML; quote it") from None
 
 
 def _image_size(text: str | None) -> tuple[int, int] | None:

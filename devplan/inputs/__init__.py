@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from devplan.inputs.example import example_inputs
 from devplan.inputs.request import ExampleInputs, InputRequest
-from devplan.inputs.user import user_inputs
+from devplan.inputs.user import user_function, user_inputs
 from devplan.virtual.inputs import NoExampleInputs
 
-__all__ = ["ExampleInputs", "InputRequest", "NoExampleInputs", "example_inputs", "user_inputs"]
+__all__ = [
+    "ExampleInputs",
+    "InputRequest",
+    "NoExampleInputs",
+    "example_inputs",
+    "user_function",
+    "user_inputs",
+]

@@ -1,11 +1,12 @@
 """Candidates for images.
 
-Five forms are in use:
+Six forms are in use:
 
 * *patches with a grid* (``image_grid_thw``): all patches of all images in one list, each flattened
   to channels x frames x height x width, and a row of the grid per image;
 * *patches with shapes or positions* (``spatial_shapes``, ``image_position_ids``): as above, one
   padded list per image;
+* *a strip with sizes* (``target_sizes``): the patches of all images side by side in one picture;
 * *rows with coordinates* (``flattened_patches``): two coordinates in front of each patch;
 * *tiles with aspect ratios* (``aspect_ratio_ids``): images cut into tiles, padded to a number;
 * *pixels*: ``[images, channels, height, width]``, with an axis for the images of a sequence, for
@@ -48,6 +49,8 @@ def image_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
         yield from grid_candidates(facts, items, name or "hidden_states", grid)
     elif name is None:
         return
+    elif sizes := facts.takes("target_sizes"):
+        yield _strip_with_sizes(facts, items, name, sizes)
     elif shapes := facts.takes("spatial_shapes", "image_position_ids", "pixel_position_ids"):
         yield from _shaped_patches(facts, items, name, shapes)
     elif name == "flattened_patches":
@@ -76,9 +79,17 @@ def grid_candidates(
     num = total * frames * height * width
     for shape in _patch_shapes(facts):
         for patches in (facts.floats(num, *shape), facts.floats(1, num, *shape)):
-            arguments = {name: patches, grid: grids}
+            arguments = {name: patches, grid: grids, **_merge_sizes(facts, total)}
             runs = (1, frames) if frames > 1 else (1,)
             yield Candidate(kind=kind, items=items, arguments=arguments, runs=runs)
+
+
+def _merge_sizes(facts: Facts, total: int) -> dict[str, torch.Tensor]:
+    """Patches that become one along a side, of each image, where the model wants to be told."""
+    if "merge_sizes" not in facts.accepted:
+        return {}
+    size = facts.setting("merge_size", "spatial_merge_size", side="vision", default=1)
+    return {"merge_sizes": torch.full((total,), size, dtype=torch.int64)}
 
 
 def patch_grid(facts: Facts) -> tuple[int, int]:
@@ -150,6 +161,16 @@ def _shaped_patches(facts: Facts, items: int, name: str, shapes: str) -> Iterato
         if mask := facts.takes("pixel_attention_mask"):
             arguments[mask] = torch.ones(patches.shape[:2], dtype=torch.int64)
         yield Candidate(kind="image", items=items, arguments=arguments)
+
+
+def _strip_with_sizes(facts: Facts, items: int, name: str, sizes: str) -> Candidate:
+    """All patches of all images side by side, one patch high, and the grid of each image."""
+    total = items * facts.request.batch
+    height, width = (side // 2 * 2 for side in patch_grid(facts))
+    patch = pair(facts.setting("patch_size", side="vision", default=14))
+    strip = facts.floats(1, num_channels(facts), patch[0], total * height * width * patch[1])
+    grid = torch.tensor([[height, width]] * total, dtype=torch.int32)
+    return Candidate(kind="image", items=items, arguments={name: strip, sizes: grid})
 
 
 def positioned_patches(facts: Facts, total: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

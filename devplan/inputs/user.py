@@ -37,8 +37,7 @@ def user_inputs(reference: str, model: nn.Module, config: Any) -> ExampleInputs:
     UserCodeError
         When the file or the function raises; with the traceback from the user's code on.
     """
-    path, name = _split(reference)
-    function = _function(_load(path), name, path)
+    function, path = user_function(reference)
     takes_model = len(inspect.signature(function).parameters) >= 2
     given = (model, config) if takes_model else ()
     result = _own_errors(lambda: function(*given), reference, path)
@@ -49,6 +48,20 @@ def user_inputs(reference: str, model: nn.Module, config: Any) -> ExampleInputs:
         )
     kwargs = {key: _abstract(value) for key, value in result.items()}
     return ExampleInputs(kwargs=kwargs, modalities=(), source="user")
+
+
+def user_function(reference: str) -> tuple[Callable[..., Any], Path]:
+    """The function that ``path/to/file.py:function`` names, and its file.
+
+    Raises
+    ------
+    InputError
+        When there is no such file or function.
+    UserCodeError
+        When the file raises.
+    """
+    path, name = _split(reference)
+    return _function(_load(path), name, path), path
 
 
 def _split(reference: str) -> tuple[Path, str]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 from torch import nn
 
@@ -26,9 +25,10 @@ from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
 from devplan.types import ActivationGrowth, Workload
 from devplan.virtual.activations import BETWEEN
+from devplan.virtual.calls import DECODE_STEPS, ForwardCall, GenerateCall
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
-from devplan.virtual.split import DECODE_STEPS, SplitModel, run_split
+from devplan.virtual.split import SplitModel, run_split
 
 CARD = "cuda:0"
 MOST_OPS = 150_000
@@ -85,8 +85,8 @@ def _run(
     skeleton: Skeleton, sites: tuple[BlockSite, ...], context: int, batch: int, limit_ops: float
 ) -> RunRecord:
     model = skeleton.model
-    generate = can_generate(model)
-    prompt = max(context - (DECODE_STEPS + 1) * generate, 1)
+    call = GenerateCall() if can_generate(model) else ForwardCall()
+    prompt = max(context - DECODE_STEPS - 1, 1)
     request = InputRequest(batch=batch, tokens=prompt, padded=batch > 1)
     kwargs = example_inputs(model, skeleton.config, request).kwargs
     split = SplitModel(
@@ -99,9 +99,9 @@ def _run(
     )
     record = run_split(
         split,
-        given_to_generate(kwargs) if generate else kwargs,
+        call.takes(model, kwargs),
         described="",
-        generate=generate,
+        call=call,
         limit_ops=limit_ops,
     )
     if record.error is not None and not record.activations:
@@ -112,11 +112,6 @@ def _run(
 def can_generate(model: nn.Module) -> bool:
     """Whether ``generate`` is how the model is used."""
     return hasattr(model, "generate") and getattr(model, "can_generate", lambda: True)()
-
-
-def given_to_generate(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the arguments that ``generate`` decides about itself."""
-    return {k: v for k, v in kwargs.items() if k not in ("use_cache", "logits_to_keep", "labels")}
 
 
 def _most(record: RunRecord) -> dict[str, int]:

@@ -12,6 +12,7 @@ from torch import nn
 from devplan.dtypes import parse_dtype
 from devplan.errors import InputError
 from devplan.skeleton.from_tensors import module_from_tensors
+from devplan.skeleton.integers import RememberIntegers
 from devplan.skeleton.model import Skeleton
 from devplan.sources.native import native_class, remote_class_reference, require_native
 from devplan.sources.source import ModelSource
@@ -101,7 +102,7 @@ _NOT_STRUCTURE = frozenset({"quantization_config", "auto_map", "compression_conf
 
 def _instantiate(model_class: type, config: Any, dtype: torch.dtype, id: str) -> nn.Module:
     try:
-        with _quiet(), _META:
+        with _quiet(), _META, RememberIntegers():
             return model_class._from_config(config, **{_dtype_keyword(): dtype})
     except ImportError as error:
         raise InputError(f"{id} cannot be built: {_one_line(error)}") from error

@@ -7,16 +7,23 @@ execution mode below decides whether it is worth being real.
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map
 
-from devplan.virtual.labels import CPU, META, label_of, maker_of, mark
+from devplan.virtual.labels import CPU, META, is_abstract, label_of, maker_of, mark, sources_of
 
 if TYPE_CHECKING:
     from devplan.virtual.execution import Execution
 
+FACTORIES = frozenset(_device_constructors())
+"""Functions that make a tensor on the device that they are told, the default one otherwise."""
 _FROM_DATA = (torch.tensor, torch.as_tensor, torch.asarray)
 
 
@@ -41,12 +48,20 @@ class Answers(TorchFunctionMode):
         if handler is not None:
             return handler(self, func, args, kwargs or {})
         if kwargs and kwargs.get("device") is not None:
-            return make(func, args, kwargs)
-        self.execution.caller = args
+            return self._make(func, args, kwargs)
+        # [factories] named in Python lie on the CPU whatever the operands: ``torch.arange(length)``
+        # with a length from a GPU.  Those that torch's own code calls follow its operands.
+        self.execution.caller = () if func in FACTORIES else (*args, *(kwargs or {}).values())
         try:
             return func(*args, **(kwargs or {}))
         finally:
             self.execution.caller = ()  # a reference kept would keep memory counted
+
+    def _make(self, func, args, kwargs) -> Any:
+        made = make(func, args, kwargs)
+        if isinstance(made, torch.Tensor):
+            self.execution.made(made)  # it had no label when its op ended
+        return made
 
     def _device(self, func, args, kwargs) -> torch.device:
         return self._label(args[0]) or func(*args)
@@ -101,8 +116,48 @@ class Answers(TorchFunctionMode):
             return tensor
         return self.execution.copy_to(tensor, device)
 
+    def _new(self, func, args, kwargs) -> torch.Tensor:
+        """``new_tensor``: its data enters without an op, and lies where the tensor lies."""
+        kwargs = dict(kwargs)
+        device = kwargs.pop("device", None)
+        home = self._label(args[0]) or CPU if device is None else device
+        return make(func, args, {**kwargs, "device": home})
+
     def _attention(self, func, args, kwargs) -> torch.Tensor:
         return self.execution.attention(func, args, kwargs)
+
+    def _recurrent(self, func, args, kwargs) -> Any:
+        """A recurrent layer: torch's own code compares the real devices of input and states."""
+        leaves = tree_leaves((args, kwargs))
+        if any(isinstance(item, torch.Tensor) and self._is_abstract(item) for item in leaves):
+            args, kwargs = tree_map(self._abstracted, (args, kwargs))
+        return func(*args, **kwargs)
+
+    def _is_abstract(self, tensor: torch.Tensor) -> bool:
+        with torch._C.DisableTorchFunction():
+            return is_abstract(tensor)
+
+    def _abstracted(self, item: Any) -> Any:
+        """A tensor without its values, where it was."""
+        if not isinstance(item, torch.Tensor) or self._is_abstract(item):
+            return item
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            empty = torch.empty_like(item, device=META)
+        return mark(empty, label_of(item), maker_of(item), sources_of(item))
+
+    def _take_along(self, func, args, kwargs) -> torch.Tensor:
+        """As PyTorch takes it apart; its own code compares the real devices before that."""
+        return taken_along(*args, **kwargs)
+
+
+def default_on_cpu() -> AbstractContextManager:
+    """Factories that name no device make tensors on the CPU, whatever context the caller is in.
+
+    Where that is so already nothing is entered: a device context is a mode, and costs at every
+    call.
+    """
+    is_so = torch.get_default_device() == CPU
+    return contextlib.nullcontext() if is_so else torch.device(CPU)
 
 
 _HANDLERS = {
@@ -117,6 +172,10 @@ _HANDLERS = {
     torch.Tensor.cpu: Answers._move,
     torch.Tensor.type_as: Answers._type_as,
     torch.nn.functional.scaled_dot_product_attention: Answers._attention,
+    torch.Tensor.new_tensor: Answers._new,
+    torch.take_along_dim: Answers._take_along,
+    torch.Tensor.take_along_dim: Answers._take_along,
+    **dict.fromkeys((torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu), Answers._recurrent),
 }
 """A property's getter is a new object at every access; it hashes and compares equal."""
 
@@ -140,6 +199,24 @@ def make(func, args, kwargs) -> Any:
     if isinstance(result, torch.Tensor):
         mark(result, device, maker_of(result))
     return result
+
+
+def taken_along(input, indices, dim=None, *, out=None) -> torch.Tensor:
+    """``take_along_dim``: a gather of operands that are broadcast against each other.
+
+    References
+    ----------
+    ``take_along_dim`` in aten/src/ATen/native/TensorAdvancedIndexing.cpp.
+    """
+    if dim is None:
+        return input.flatten().gather(0, indices.flatten())
+    at = dim % input.dim()
+    shape = torch.broadcast_shapes(
+        (*input.shape[:at], *input.shape[at + 1 :]),
+        (*indices.shape[:at], *indices.shape[at + 1 :]),
+    )
+    source = input.expand(*shape[:at], input.shape[at], *shape[at:])
+    return source.gather(at, indices.expand(*shape[:at], indices.shape[at], *shape[at:]))
 
 
 def _pinned_off(kwargs) -> dict[str, bool]:

@@ -3,7 +3,7 @@
 An op whose tensor operands are all concrete runs for real on the CPU, unless its result would be
 larger than `CONCRETE_LIMIT`; any other op runs on the meta device.  Integers that would have to
 come out of abstract floats are made up (`made_up` says where): zeros, or for ``topk`` and ``sort``
-the indices 0, 1, 2, ... which are distinct, as code relies on.
+the indices 0, 1, 2, ... which are distinct, as code relies on; ``all`` is true.
 
 Exceptions: a concrete tensor that is written to with abstract values keeps the values that it
 has; where it holds integers, that too counts as made up.
@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from devplan.errors import DevplanError
+from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.labels import (
     CPU,
     META,
@@ -29,6 +30,7 @@ from devplan.virtual.labels import (
     sources_of,
 )
 from devplan.virtual.operands import (
+    all_on_meta,
     grows,
     is_large,
     may_grow,
@@ -43,6 +45,11 @@ _RANKING = {aten.topk, aten.sort, aten.argsort, aten.multinomial}
 _INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._unsafe_index, aten._index_put_impl_}
 _VALUE_SIZED = {aten.nonzero, aten.masked_select}
 """Ops whose result has as many elements as the operand has true values."""
+_FILLING = {
+    *(aten.ones_like, aten.zeros_like, aten.full_like),
+    *(aten.new_ones, aten.new_zeros, aten.new_full),
+}
+"""Ops that take only shape and dtype from their operand: abstract or not, the result is known."""
 _UNINITIALIZED = {aten.empty, aten.empty_strided}
 _CUDA_ONLY_INTEGERS = {aten.histc}
 """Ops that CUDA computes on integers and the CPU does not: they run on floats here."""
@@ -86,8 +93,9 @@ class Execution(TorchDispatchMode):
         self.num_ops = 0
         self.limit_ops = limit_ops
         self.made_up: set[str] = set()
+        self.known = KnownShapes()
         self.caller: tuple = ()
-        """Arguments of the Python function that is running; set by `Answers`."""
+        """Arguments of the function of torch that is running; set by `Answers`."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.num_ops += 1
@@ -97,13 +105,14 @@ class Execution(TorchDispatchMode):
         tensors = tensors_in(args, kwargs)
         self.sources = joint_sources(tensors) if self.block is None else None
         device = self.result_device(func, args, kwargs, tensors)
+        if device is None and not tensors:
+            device = self._device_of_caller()
         if any(map(is_abstract, tensors)):
             return self._run_abstract(func, args, kwargs, tensors, device)
         if may_grow(func, args, kwargs, tensors) and grows(func, args, kwargs):
             args, kwargs = on_meta(args), on_meta(kwargs)
             return self._finish(func(*args, **kwargs), device, func, settle=True)
         if not tensors and kwargs.get("device") == META:
-            device = self._device_of_caller()
             kwargs = {**kwargs, "device": self._home(func, args, kwargs)}
         if func.overloadpacket in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
             args = (args[0].float(), *args[1:])
@@ -118,6 +127,11 @@ class Execution(TorchDispatchMode):
         if packet in _VALUE_SIZED:
             selection = self._made_up_selection(packet, args[0])
             return self._finish(selection, device, func, settle=False)
+        if packet in _FILLING and not (kwargs.get("dtype") or args[0].dtype).is_floating_point:
+            args, kwargs = (_without_values(args[0]), *args[1:]), {**kwargs, "device": CPU}
+            known = not is_large(shaped := func(*on_meta(args), **{**kwargs, "device": META}))
+            result = func(*args, **kwargs) if known else shaped
+            return self._finish(result, device, func, settle=False)
         mutates = func._schema.is_mutable
         target = args[0] if mutates and args and not _is_abstract_tensor(args[0]) else None
         if packet in _INDEXED:
@@ -126,7 +140,9 @@ class Execution(TorchDispatchMode):
                 [part for item in args[1] for part in selected_positions(item)],
                 *args[2:],
             )
-        result = self._shaped(func, on_meta(args), on_meta(kwargs))
+        if packet in _INDEXED or not all_on_meta(args, kwargs, tensors):
+            args, kwargs = on_meta(args), on_meta(kwargs)
+        result = self._shaped(func, args, kwargs)
         if isinstance(target, torch.Tensor) and isinstance(result, torch.Tensor):
             return self._finish(self._kept(target, func), device, func, settle=False)
         return self._finish(result, device, func, settle=not mutates)
@@ -167,13 +183,17 @@ class Execution(TorchDispatchMode):
 
     def _shaped(self, func, args: tuple, kwargs: dict) -> Any:
         if func.overloadpacket not in _BFLOAT16_SHAPES or args[0].dtype == torch.bfloat16:
-            return func(*args, **kwargs)
+            return self.known.call(func, args, kwargs)
         left, right, *rest = args
         result = func(left.bfloat16(), right.bfloat16(), *rest, **kwargs)
         return result.to(kwargs.get("out_dtype") or left.dtype)
 
     def _device_of_caller(self) -> torch.device | None:
-        """Where the first operand of the Python function lies whose C++ code is running."""
+        """Where the first operand of the function lies whose own code is running.
+
+        That code makes tensors where its operands are (``one_hot`` its zeros, ``embedding_bag`` its
+        offsets), but asks for the real device of the stand-ins.
+        """
         return next(
             (label for item in tensors_in(self.caller, {}) if (label := label_of(item))), None
         )
@@ -230,6 +250,11 @@ class Execution(TorchDispatchMode):
         return torch.empty(tensor.numel(), dtype=tensor.dtype, device=META)
 
 
+def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+    """A CPU tensor of the same shape and dtype that takes no memory."""
+    return torch.empty((), dtype=tensor.dtype, device=CPU).expand(tensor.shape)
+
+
 def _bare_copy(tensor: torch.Tensor) -> torch.Tensor:
     """A copy that no mode sees."""
     with _disable_current_modes(), torch._C.DisableTorchFunction():
@@ -256,4 +281,6 @@ def _is_abstract_tensor(item: Any) -> bool:
 def _plausible(tensor: torch.Tensor, packet) -> torch.Tensor:
     if packet in _RANKING and tensor.dim():
         return torch.arange(tensor.shape[-1], dtype=tensor.dtype).expand(tensor.shape).clone()
+    if packet is aten.all:  # what code asks before it raises: whether all values are as they must
+        return torch.ones(tensor.shape, dtype=tensor.dtype)
     return torch.zeros(tensor.shape, dtype=tensor.dtype)

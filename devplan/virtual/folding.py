@@ -215,7 +215,9 @@ def _remember(result: Any, args: tuple, kwargs: Mapping[str, Any], maker: str) -
                     device=label_of(leaf),
                 )
             )
-        elif isinstance(leaf, (*_PLAIN, torch.Tensor)):
+        elif isinstance(leaf, torch.Tensor):
+            kept.append(_copy(leaf, maker))  # the model's own dies when the model lets go of it
+        elif isinstance(leaf, _PLAIN):
             kept.append(leaf)
         else:
             return None
@@ -236,10 +238,12 @@ def _repeat_leaf(leaf: Any, arguments: list[Any], maker: str) -> Any:
     if isinstance(leaf, _Shaped):
         tensor = torch.empty_strided(leaf.shape, leaf.stride, dtype=leaf.dtype, device="meta")
         return mark(tensor, leaf.device, maker)
-    if isinstance(leaf, torch.Tensor):
-        with _disable_current_modes():
-            return mark(leaf.clone(), label_of(leaf), maker)
-    return leaf
+    return _copy(leaf, maker) if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _copy(tensor: torch.Tensor, maker: str) -> torch.Tensor:
+    with _disable_current_modes():
+        return mark(tensor.clone(), label_of(tensor), maker)
 
 
 def made_tensors(

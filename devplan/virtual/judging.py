@@ -28,6 +28,8 @@ class SplitExecution(Execution):
             # [named] what reaches us here is the device of the stand-in, not the virtual one: a
             # factory is labelled by the answers above, `new_empty` lies where its tensor lies.
             return super().result_device(func, args, kwargs, tensors)
+        if verdict.mismatch is None:
+            return verdict.device
         return self._heard(verdict, str(func), args, kwargs)
 
     def attention(self, func, args: tuple, kwargs: dict) -> torch.Tensor:

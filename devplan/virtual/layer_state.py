@@ -5,6 +5,9 @@ seen the image?"), and a layer that was folded in one phase may have to run in t
 the representative left tensors of its own in an object that it was given, under its number in the
 stack, tensors that cannot be told apart from these are put under the number of the folded layer.
 
+A list that ends just before the number of the folded layer may grow by itself, or was made for too
+few layers, and then the model fails.  Only the layer itself can show which (`lists_ending_at`).
+
 Exceptions: what is stored in no list and no dict by the number of the layer is left alone.
 """
 
@@ -123,6 +126,28 @@ class StateCopy:
             own = self._storages[storage._cdata] = whole.untyped_storage()
         empty = torch.empty(0, dtype=tensor.dtype, device="meta")
         return empty.set_(own, tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
+def lists_ending_at(target: int, source: int, arguments: Iterable[Any]) -> set[int]:
+    """Ids of lists that hold the source's state and have no place for the target's."""
+    found, seen = set(), set()
+    pending = [argument for argument in arguments if _is_object(argument)]
+    while pending:
+        value = pending.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, list):
+            if len(value) <= source:
+                pending += value
+            elif len(value) == target:
+                found.add(id(value))
+        elif isinstance(value, dict):
+            if not any(isinstance(key, int) for key in value):
+                pending += value.values()
+        elif _is_object(value):
+            pending += vars(value).values()
+    return found
 
 
 def _same_layout(one: torch.Tensor, other: torch.Tensor) -> bool:

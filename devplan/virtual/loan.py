@@ -17,6 +17,7 @@ from unittest import mock
 from torch import nn
 
 from devplan.virtual.labels import unmark
+from devplan.virtual.remembered import forget_results
 
 _DICTS = (dict, OrderedDict)
 
@@ -64,6 +65,7 @@ class Loan:
 
     def __exit__(self, *exception: object) -> None:
         self._undo.close()
+        forget_results(map(type, self.kept))
         for module, (attributes, inner) in self.kept.items():
             _refill(vars(module), attributes)
             for name, content in inner.items():
@@ -85,4 +87,5 @@ def restored(model: nn.Module) -> Iterator[None]:
     with Loan() as loan:
         for module in model.modules():
             loan.keep(module)
+        forget_results(map(type, loan.kept))
         yield

@@ -37,6 +37,13 @@ def on_meta(value: Any) -> Any:
     return META if isinstance(value, torch.device) else value
 
 
+def all_on_meta(args: tuple, kwargs: Mapping[str, Any], tensors: list[torch.Tensor]) -> bool:
+    """Whether `on_meta` would change nothing; `tensors` are those among the arguments."""
+    if not all(map(is_abstract, tensors)):
+        return False
+    return not any(isinstance(item, torch.device) for item in (*args, *kwargs.values()))
+
+
 def selected_positions(index: torch.Tensor | None) -> list[torch.Tensor | None]:
     """A boolean mask has no result shape on meta; the positions that it selects have."""
     if index is None or index.dtype not in (torch.bool, torch.uint8):

@@ -17,12 +17,13 @@ import torch
 from torch import nn
 
 from devplan.names import find_entry
+from devplan.skeleton.integers import value_of
 from devplan.types import CPU, DISK
 from devplan.virtual.labels import CONCRETE_LIMIT, label_of, mark
 
 
 def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, ...]:
-    """Label every parameter and buffer with its device; give integer buffers real, zero values.
+    """Label every parameter and buffer with its device; give integer buffers real values.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, 
                 if entry is None:
                     uncovered.append(full_name)
                 if tensors is module._buffers and wants_values(tensor):
-                    tensor = tensors[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+                    tensor = tensors[name] = with_values(tensor)
                 mark(tensor, _load_device(device_map.get(entry, CPU)), None)
     return tuple(uncovered)
 
@@ -54,6 +55,14 @@ def wants_values(buffer: torch.Tensor) -> bool:
     """Whether a buffer of the skeleton should have values: small integers do."""
     is_number = buffer.is_floating_point() or buffer.is_complex()
     return buffer.device.type == "meta" and not is_number and buffer.numel() <= CONCRETE_LIMIT
+
+
+def with_values(buffer: torch.Tensor) -> torch.Tensor:
+    """A buffer with the values that it was built with, where they are known; else zeros."""
+    value = value_of(buffer)
+    if value is not None and value.shape == buffer.shape and value.dtype == buffer.dtype:
+        return value.clone()
+    return torch.zeros(buffer.shape, dtype=buffer.dtype, device=CPU)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """A virtual run of a model that is split over several devices, with everything that it showed.
 
 Phases: label every tensor as the map says, let accelerate attach its hooks, wrap the blocks, run
-``forward`` or ``generate``, undo all of it.  An op that PyTorch would refuse is recorded and the
-run goes on as if a person had moved the odd operand.
+``forward``, ``generate`` or what the user asks, undo all of it.  An op that PyTorch would refuse is
+recorded and the run goes on as if a person had moved the odd operand.
 
 Folding: of identical layers on one device, called with inputs that cannot be told apart, one is
 run.  For the others its events are counted again, its temporary bytes are held against the peak,
-and what it kept, its cache, is added as phantom bytes.
+and what it kept, its cache, is added as phantom bytes.  A layer for which the cache has no place
+yet is run once more: a cache that was made for too few layers does not grow, and the model fails.
 """
 
 from __future__ import annotations
@@ -27,27 +28,19 @@ from devplan.errors import DevplanError
 from devplan.findings import DevicePeak, ModelError, RunRecord
 from devplan.virtual import folding, source_lines
 from devplan.virtual.activations import ActivationMeter, beyond, given_bytes
-from devplan.virtual.answers import Answers
+from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.caches import cache_places
+from devplan.virtual.calls import ModelCall
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.judging import SplitExecution
-from devplan.virtual.labels import CPU, label_of, maker_of, mark
-from devplan.virtual.layer_state import StateCopy
+from devplan.virtual.labels import label_of, maker_of, mark
+from devplan.virtual.layer_state import StateCopy, lists_ending_at
+from devplan.virtual.lean import lean
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter, rounded
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
 from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
-
-DECODE_STEPS = 2
-"""Steps with the cache after the prefill: the first grows what prefill made, the second what a
-step made."""
-GREEDY = {
-    "max_new_tokens": DECODE_STEPS + 1,
-    "min_new_tokens": DECODE_STEPS + 1,
-    "do_sample": False,
-}
-"""How ``generate`` is called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +61,7 @@ def run_split(
     inputs: Mapping[str, Any],
     *,
     described: str,
-    generate: bool,
+    call: ModelCall,
     fold: bool = True,
     limit_ops: float = math.inf,
     on_output: Callable[[Any], None] = lambda output: None,
@@ -83,8 +76,8 @@ def run_split(
         Keyword arguments; integer tensors real, float tensors meta.
     described
         The inputs in words, for the record.
-    generate
-        Whether ``generate`` is called (prefill and `DECODE_STEPS` steps) or ``forward``.
+    call
+        How it is run.
     fold
         Whether identical layers are run once.
     limit_ops
@@ -101,13 +94,14 @@ def run_split(
     execution = SplitExecution(recorder, meter, limit_ops)
     run = _Run(split, execution, recorder, meter, fold)
     with contextlib.ExitStack() as undo:
+        undo.enter_context(lean(split.model))
         undo.enter_context(restored(split.model))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))
         undo.enter_context(labelled_parameters())
         undo.enter_context(quiet())
         uncovered = label_by_map(split.model, split.device_map)
-        error = run.attach_hooks() or run.execute(inputs, generate)
+        error = run.attach_hooks() or run.execute(inputs, call)
         if error is None:
             on_output(run.output)
     notes = (f"{len(uncovered)} tensors are in no entry: {uncovered[0]} ...",) if uncovered else ()
@@ -157,6 +151,8 @@ class _Run:
         self.output: Any = None
         self.numbers = folding.layer_numbers(split.sites)
         self.stands_for: dict[str | None, set[str]] = {}
+        self.grown: set[int] = set()
+        """Ids of the lists at whose end a layer was run for real."""
 
     # ---------------------------------------------------------------------------- the run
 
@@ -164,7 +160,7 @@ class _Run:
         split = self.split
         self.recorder.phase = "dispatch"
         try:
-            with torch.device(CPU), Answers(self.execution), self.execution:
+            with default_on_cpu(), Answers(self.execution), self.execution:
                 attach_hooks(split.model, split.device_map, split.main_device)
         except Exception as error:  # accelerate refuses the map
             return _model_error(error, "dispatch")
@@ -181,44 +177,46 @@ class _Run:
         self.weights = self.meter.now()
         self.activations.start()
 
-    def execute(self, inputs: Mapping[str, Any], generate: bool) -> ModelError | None:
+    def execute(self, inputs: Mapping[str, Any], call: ModelCall) -> ModelError | None:
         main = torch.device(self.split.main_device)
         placed = {
             name: mark(value, main, None) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
         }
+        for tensor in placed.values():
+            if isinstance(tensor, torch.Tensor):
+                self.meter.count(tensor, main, ("", "inputs"))
         self._wrap_blocks()
-        self._follow_phases(generate)
+        self._follow_phases(call)
         model = self.split.model
         try:
-            with torch.device(CPU), Answers(self.execution), self.execution:
-                if generate:
-                    self.output = model.generate(**placed, **GREEDY)
-                else:
-                    self.output = model(**placed)
+            with default_on_cpu(), Answers(self.execution), self.execution:
+                self.output = call.run(model, placed)
         except DevplanError:  # the user's time is up, not the model's fault
             raise
         except Exception as error:  # the model's own code: anything can happen
             return _model_error(error, self.recorder.phase)
         finally:
             self.activations.stop(self.recorder.phase)
+        if not self.phases:  # only parts of the model were called
+            self.phases.append(call.name)
         return None
 
-    def _follow_phases(self, generate: bool) -> None:
+    def _follow_phases(self, call: ModelCall) -> None:
         """Name the phase at each call of the whole model."""
-        names = iter(("prefill", *(f"decode {n}" for n in range(1, DECODE_STEPS + 9))))
+        names = call.phases()
         model, original = self.split.model, self.split.model.forward
 
         @functools.wraps(original)
         def forward(*args, **kwargs):
-            self.recorder.phase = next(names) if generate else "forward"
+            self.recorder.phase = next(names)
             result = original(*args, **kwargs)
             self.phases.append(self.recorder.phase)
             self._measure_cache(result)
             return result
 
         model.forward = forward
-        self.recorder.phase = "prepare" if generate else "forward"
+        self.recorder.phase = call.name
 
     def _measure_cache(self, result: Any) -> None:
         """Bytes of the cache on each device as a phase leaves it, folded layers included."""
@@ -252,7 +250,7 @@ class _Run:
             if signature is not None:
                 key = (signature, self.recorder.phase, folding.call_signature(args, kwargs))
                 call = self.known.get(key)
-                if call is not None:
+                if call is not None and not self._may_fail(call, site, args, kwargs):
                     return self._repeat(call, site, args, kwargs)
             return self._call(original, site, key, args, kwargs)
 
@@ -283,6 +281,14 @@ class _Run:
                 peak_bytes=beyond(before, highest),
             )
         return result
+
+    def _may_fail(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> bool:
+        """Whether the layer comes to the end of a list, as its cache, that was not seen to grow."""
+        source, target = self.numbers[call.outcome.maker], self.numbers[site.name]
+        ended = lists_ending_at(target, source, (*args, *kwargs.values()))
+        unseen = ended - self.grown
+        self.grown |= ended
+        return bool(unseen)
 
     def _repeat(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> Any:
         self.stands_for.setdefault(call.outcome.maker, set()).add(site.name)

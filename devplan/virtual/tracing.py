@@ -21,12 +21,13 @@ from torch.utils._pytree import tree_leaves
 
 from devplan.blocks import BlockSite
 from devplan.virtual import folding
-from devplan.virtual.answers import Answers
+from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import CPU, maker_of, mark
+from devplan.virtual.labels import maker_of, mark
+from devplan.virtual.lean import lean
 from devplan.virtual.loan import Loan
-from devplan.virtual.placing import wants_values
+from devplan.virtual.placing import wants_values, with_values
 
 MAIN = torch.device("cuda", 0)
 
@@ -112,10 +113,11 @@ def run_traced(
     trace = Trace()
     execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
+        undo.enter_context(lean(model))
         loan = undo.enter_context(Loan())
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering((VirtualCard(),)))
-        undo.enter_context(torch.device(CPU))  # whatever device context the caller is in
+        undo.enter_context(default_on_cpu())
         borrower = _Borrower(loan, MAIN)
         borrower.borrow_outside(model, {site.module for site in sites if site.stack is not None})
         tracer = _Tracer(trace, execution, borrower, kinds, preset, limits)
@@ -161,7 +163,7 @@ class _Borrower:
             self.borrow(inner)
 
     def borrow(self, module: nn.Module) -> None:
-        """One module; small integer buffers get values, zeros."""
+        """One module; small integer buffers get values."""
         if module in self.placed:
             return
         self.placed.add(module)
@@ -169,7 +171,7 @@ class _Borrower:
         buffers = module._buffers
         for name, buffer in buffers.items():
             if buffer is not None and wants_values(buffer):
-                buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype, device=CPU)
+                buffers[name] = with_values(buffer)
         for tensor in (*module._parameters.values(), *buffers.values()):
             if tensor is not None:
                 mark(tensor, self.device, None)

@@ -196,3 +196,46 @@ def test_hook_and_action_call_the_command():
     assert sum("devplan check $MAPS" in command for command in commands) == 2
     for command in commands:  # every step is a command that bash can read
         assert subprocess.run(["bash", "-n", "-c", command]).returncode == 0
+
+
+@pytest.fixture
+def own_run(maps):
+    """A function of the user's that runs the model."""
+    (maps / "mine.py").write_text(
+        "def head_only(model, inputs):\n"
+        "    hidden = model.model.embed_tokens(inputs['input_ids'])\n"
+        "    return model.lm_head(hidden) * hidden.to('cuda:1').mean()\n"
+    )
+    return "mine.py:head_only"
+
+
+def test_a_function_of_the_users_runs_the_model(own_run, capsys):
+    assert check("maps/clean.yaml", "--run", own_run, "--format", "json") == 1
+    seen = json.loads(capsys.readouterr().out)["maps"][0]
+    assert [run["phases"] for run in seen["runs"]] == [["head_only"]]
+    mismatch = next(item for item in seen["findings"] if item["code"] == "DP301")
+    assert mismatch["op"] == "aten.mul.Tensor"
+    assert (mismatch["source"]["file"], mismatch["source"]["line"]) == ("mine.py", 3)
+
+
+def test_generate_takes_arguments(maps, capsys):
+    arguments = ("--generate", "cache_implementation=static", "--generate", "max_new_tokens=5")
+    assert check("maps/clean.yaml", *arguments, "--format", "json") == 0
+    run = json.loads(capsys.readouterr().out)["maps"][0]["runs"][0]
+    assert run["phases"] == ["prefill", *(f"decode {n}" for n in range(1, 5))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (("--generate", "num_beams"), ("--generate 'num_beams'", "num_beams=2")),
+        (("--generate", "a=[1"), ("'a=[1'", "no YAML")),
+        (("--run", "forward", "--generate", "a=1"), ("--run is forward",)),
+        (("--run", "foward"), ("file.py:function", "did you mean forward?")),
+        (("--run", "absent.py:go"), ("there is no file absent.py",)),
+    ],
+)
+def test_a_run_that_cannot_be_is_one_line(maps, capsys, arguments, facts):
+    assert check("maps/clean.yaml", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and all(fact in error for fact in facts)

@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves
 
 from devplan.findings import RunRecord
 from devplan.virtual.caches import cache_places
-from devplan.virtual.split import GREEDY, run_split
+from devplan.virtual.calls import ForwardCall, GenerateCall
+from devplan.virtual.split import run_split
 from tests.virtual import tiny
 
 NO_GENERATE = {
@@ -34,7 +35,7 @@ def tensors_of(output: Any) -> list[torch.Tensor]:
 
 def run_plain(model: nn.Module, inputs: Mapping[str, Any], generate: bool) -> list[torch.Tensor]:
     with torch.no_grad():
-        return tensors_of(model.generate(**inputs, **GREEDY) if generate else model(**inputs))
+        return tensors_of((GenerateCall() if generate else ForwardCall()).run(model, inputs))
 
 
 def run_virtually(
@@ -45,7 +46,7 @@ def run_virtually(
         tiny.split_of(model),
         inputs,
         described="",
-        generate=generate,
+        call=GenerateCall() if generate else ForwardCall(),
         fold=False,
         on_output=lambda output: given.extend(tensors_of(output)),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import threading
 
 import pytest
@@ -42,6 +44,8 @@ def state_of_torch() -> list:
         _len_torch_function_stack(),
         _get_current_dispatch_mode(),
         torch.is_grad_enabled(),
+        torch.get_num_threads(),
+        gc.get_freeze_count(),
     ]
 
 
@@ -54,6 +58,50 @@ def test_nothing_is_left(model_type):
     assert (state_of(skeleton.model), state_of_torch()) == before
     assert first.order
     assert measure_run(skeleton, sites, WORKLOAD) == first
+
+
+@functools.lru_cache
+def positions(length: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(length, device=device)
+
+
+def once(function):
+    """As transformers' own decorator does it: the cache is in a cell."""
+    cached = functools.lru_cache(function)
+
+    @functools.wraps(function)
+    def wrapper(*args):
+        return cached(*args)
+
+    return wrapper
+
+
+class Remembering(nn.Module):
+    """Keeps what it made for the next call, as detectors keep anchors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 8)
+
+    @staticmethod
+    @once
+    def anchors(length: int, device: torch.device) -> torch.Tensor:
+        return torch.rand(length, 1, device=device)
+
+    def forward(self, input_ids):
+        length = input_ids.shape[1]
+        assert positions(length, input_ids.device).device == input_ids.device
+        return self.embed(input_ids) * self.anchors(length, torch.device("cuda", 0))
+
+
+def test_remembered_results_are_forgotten():
+    with torch.device("meta"):
+        model = Remembering()
+    skeleton = skeleton_of_module(model)
+    run = measure_run(skeleton, partition(model), WORKLOAD)
+    assert run.order and not run.notes
+    assert positions.cache_info().currsize == 0
+    assert model.anchors.__closure__[0].cell_contents.cache_info().currsize == 0
 
 
 class Failing(nn.Module):

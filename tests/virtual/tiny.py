@@ -20,8 +20,8 @@ from devplan.inputs.tokens import plain_id, special_ids
 from devplan.skeleton.build import declared_no_split
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.split import SplitModel
-from tests.inputs.sweep import model_classes
 from tests.profile import twins
+from tests.sweep.universe import model_classes
 
 TEXT = {**twins.TEXT, "num_hidden_layers": 4, "bos_token_id": 1, "eos_token_id": 2}
 MHA = {**TEXT, "num_key_value_heads": 4}

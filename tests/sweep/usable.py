@@ -5,6 +5,13 @@ package that is not among devplan's; values are those of a published model of th
 known, else the smallest that fit.
 """
 
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from devplan.inputs.facts import walk
+
 _RESNET = {
     "use_timm_backbone": False,
     "backbone": None,
@@ -23,6 +30,16 @@ _GLM_ROPE = {
     }
 }
 _GLM_V = {"text_config": _GLM_ROPE, "vision_config": {"out_hidden_size": 4096}}
+_COMPASS = {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}}
+_GEMMA_EXPERTS = {"num_experts": 128, "top_k_experts": 8, "moe_intermediate_size": 704}
+_HUNYUAN = {
+    "head_dim": 128,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [16, 16, 16, 16],
+    },
+}
 _MODERNVBERT = {"vision_config": {"image_size": 512, "patch_size": 16}}
 
 USABLE: dict[str, dict] = {
@@ -35,7 +52,24 @@ USABLE: dict[str, dict] = {
     "conditional_detr": _RESNET,
     "cosmos3_omni": {"vision_config": {"out_hidden_size": 4096}},
     "dab-detr": _RESNET,
+    "cohere_compass": {"text_config": _COMPASS},
+    "cohere_compass_text": _COMPASS,
     "colmodernvbert": {"vlm_config": _MODERNVBERT},
+    "dbrx": {"attn_config": {"rope_theta": 500000.0, "kv_n_heads": 8, "clip_qkv": 8}},
+    "deepseek_ocr2": {
+        "text_config": {
+            "mlp_layer_types": ["dense"] + ["sparse"] * 31,
+            "num_experts_per_tok": 6,
+            "moe_intermediate_size": 896,
+            "n_group": 1,
+            "topk_group": 1,
+        }
+    },
+    "diffusion_gemma": {"text_config": _GEMMA_EXPERTS},
+    "granite4_vision": {
+        "deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]],
+        "downsample_rate": "4/8",
+    },
     "deepseek_v2": {
         "moe_intermediate_size": 1408,
         "num_experts_per_tok": 6,
@@ -66,16 +100,18 @@ USABLE: dict[str, dict] = {
     "granitemoehybrid": {"layer_types": (["mamba"] * 7 + ["attention"]) * 4},
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128},
-    "hunyuan_vl_text": {"head_dim": 128},
-    "hunyuan_vl": {"text_config": {"head_dim": 128}},
+    "hunyuan_vl_text": _HUNYUAN,
+    "hunyuan_vl": {"text_config": _HUNYUAN},
     "informer": {"prediction_length": 8},
     "instructblip": {"image_token_index": 32000},
     "instructblipvideo": {"video_token_index": 32000},
     "janus": {"vision_config": {"projection_dim": 4096}},
     "llama4": {"vision_config": {"hidden_size": 1408, "vision_output_dim": 4096}},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
+    "lw_detr": {"projector_scale_factors": [1.0]},
     "ministral": {"head_dim": 128},
     "modernvbert": _MODERNVBERT,
+    "moonshine_streaming": {"num_key_value_heads": 8},
     "nemotron": {"num_key_value_heads": 8},
     "qwen2_vl": {"vision_config": {"hidden_size": 8192}},
     "shieldgemma2": {
@@ -101,3 +137,68 @@ USABLE: dict[str, dict] = {
     "xmod": {"default_language": "en_XX"},
     "time_series_transformer": {"prediction_length": 8},
 }
+
+
+def usable_config(model_type: str, layers: int | None = None) -> Any:
+    """The default configuration of a type, with what makes it usable.
+
+    Parameters
+    ----------
+    model_type
+        As in transformers' ``CONFIG_MAPPING``.
+    layers
+        Layers to which every stack is cut; None: as many as it has.
+    """
+    from transformers import CONFIG_MAPPING
+
+    config = CONFIG_MAPPING[model_type](**copy.deepcopy(USABLE.get(model_type, {})))
+    _fit_widths(config)
+    _name_first_token(config)
+    if layers is not None:
+        for _, part in walk(config):
+            _cut(part, layers)
+    return config
+
+
+def _fit_widths(config: Any) -> None:
+    """Let towers end in the text's width: defaults of the two parts often differ."""
+    text = getattr(config, "text_config", None)
+    width = getattr(text, "hidden_size", None)
+    tower = getattr(config, "vision_config", None)
+    if isinstance(width, int) and hasattr(tower, "out_hidden_size"):
+        tower.out_hidden_size = width
+
+
+def _name_first_token(config: Any) -> None:
+    """Let ``generate`` know what a decoder begins with; published models all say it."""
+    for _, part in walk(config):
+        names = ("decoder_start_token_id", "bos_token_id")
+        if getattr(part, "is_encoder_decoder", False) is True and all(
+            getattr(part, name, None) is None for name in names
+        ):
+            part.decoder_start_token_id = getattr(part, "pad_token_id", None) or 0
+
+
+_DEPTHS = (
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+    "n_layers",
+    "depth",
+    "encoder_layers",
+    "decoder_layers",
+)
+"""What configurations call the number of layers of a stack."""
+_PER_LAYER = ("layer_types", "layers_block_type", "mlp_layer_types")
+"""Settings with an item for each layer."""
+
+
+def _cut(part: Any, layers: int) -> None:
+    for name in _DEPTHS:
+        value = getattr(part, name, None)
+        if isinstance(value, int) and value > layers:
+            setattr(part, name, layers)
+    for name in _PER_LAYER:
+        value = getattr(part, name, None)
+        if isinstance(value, list) and len(value) > layers:
+            setattr(part, name, value[:layers])

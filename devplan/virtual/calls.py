@@ -1,0 +1,116 @@
+"""How a model is run: ``forward``, ``generate`` with arguments, or a function of the user's.
+
+A phase is what a run is divided into for its findings.  Each call of the whole model's ``forward``
+is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward`` otherwise.
+Code that only calls parts of the model (a codec's ``decode``, a speech model whose ``generate``
+runs one part after the other) has a single phase, named after the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+DECODE_STEPS = 2
+"""Steps with the cache after the prefill: the first grows what prefill made, the second what a
+step made."""
+GREEDY = MappingProxyType(
+    {
+        "max_new_tokens": DECODE_STEPS + 1,
+        "do_sample": False,
+    }
+)
+"""How ``generate`` is called; the user's own arguments win."""
+
+
+MADE_UP_TOKEN = 0
+"""What ``argmax`` of abstract scores gives: integers without a value are zeros (`execution`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardCall:
+    """One forward."""
+
+    name: str = "forward"
+
+    def takes(self, model: nn.Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Of the example inputs, those that the call is given."""
+        return inputs
+
+    def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+        return model(**inputs)
+
+    def phases(self) -> Iterator[str]:
+        return iter(lambda: self.name, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateCall:
+    """``generate`` with the cache, greedily unless asked otherwise."""
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of ``generate``."""
+    name: str = "generate"
+
+    def takes(self, model: nn.Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return for_generate(model, inputs)
+
+    def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+        return model.generate(**inputs, **{**GREEDY, **_no_early_end(model), **self.arguments})
+
+    def phases(self) -> Iterator[str]:
+        yield "prefill"
+        for number in count(1):
+            yield f"decode {number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserCall:
+    """A function of the user's that is handed the model and its inputs."""
+
+    function: Callable[[nn.Module, Mapping[str, Any]], Any]
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def takes(self, model: nn.Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return for_generate(model, inputs)
+
+    def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+        return self.function(model, inputs)
+
+    def phases(self) -> Iterator[str]:
+        for number in count(1):
+            yield f"forward {number}"
+
+
+def for_generate(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs without what ``generate`` decides for itself."""
+    own = {"use_cache", "logits_to_keep", "labels"}
+    # [codebooks] what a decoder of sound begins with has a shape of its own, which generate knows.
+    config = getattr(model, "generation_config", None)
+    starts = ("decoder_start_token_id", "bos_token_id")
+    if any(getattr(config, name, None) is not None for name in starts):
+        own |= {"decoder_input_ids", "decoder_attention_mask"}
+    return {name: value for name, value in inputs.items() if name not in own}
+
+
+def _no_early_end(model: nn.Module) -> dict[str, int]:
+    """``min_new_tokens``, where the token that a run makes up would end it.
+
+    Elsewhere it is left out: it brings code into ``generate`` that compares devices of its own, and
+    some classes refuse it.
+    """
+    configs = (vars(module).get("generation_config") for module in model.modules())
+    ends = [getattr(config, "eos_token_id", None) for config in configs if config is not None]
+    flat = [token for end in ends for token in (end if isinstance(end, list) else [end])]
+    return {"min_new_tokens": DECODE_STEPS + 1} if MADE_UP_TOKEN in flat else {}
+
+
+ModelCall = ForwardCall | GenerateCall | UserCall

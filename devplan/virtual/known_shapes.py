@@ -1,0 +1,126 @@
+"""Shapes that are known: an op on abstract operands gives the same every time.
+
+What an op on meta tensors gives depends on the op, on shape, stride and dtype of its operands, on
+its other arguments and on the default dtype.  Layers are alike, so most calls of a run were made
+before, while PyTorch works out many shapes in Python.  A result that was seen is made again from
+its own shape, stride and dtype.
+
+Exceptions, which are run every time: ops that write, ops that give views or lists, results that
+share memory with an operand or that are no plain new tensors, calls with arguments that cannot be
+compared.  A call that raises is not remembered, and raises again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from devplan.virtual.labels import META
+from devplan.virtual.operands import tensors_in
+
+MOST_KNOWN = 2**14
+"""Results that are remembered, a kilobyte each.  The forward of a large model has some hundreds;
+code that loops over tokens with growing shapes has no end of them."""
+
+_TENSORS = frozenset((torch.Tensor, nn.Parameter))
+_VALUES = frozenset(
+    (
+        *(bool, int, float, str, type(None)),
+        *(torch.dtype, torch.device, torch.layout, torch.memory_format),
+    )
+)
+
+
+class _Layout(tuple):
+    """Shape, stride and dtype of a tensor that begins where its storage does."""
+
+    __slots__ = ()
+
+
+class KnownShapes:
+    """Results of ops on abstract operands; one for a run."""
+
+    def __init__(self) -> None:
+        self._results: dict[tuple, _Layout | tuple[_Layout, ...]] = {}
+
+    def call(self, func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
+        """``func(*args, **kwargs)``, where every tensor is on meta."""
+        key = _key(func, args, kwargs) if _makes_new_tensors(func) else None
+        if key is None:
+            return func(*args, **kwargs)
+        known = self._results.get(key)
+        if known is not None:
+            return _make(known) if type(known) is _Layout else tuple(map(_make, known))
+        result = func(*args, **kwargs)
+        layouts = _layouts(result, tensors_in(args, kwargs))
+        if layouts is not None and len(self._results) < MOST_KNOWN:
+            self._results[key] = layouts
+        return result
+
+
+@cache
+def _makes_new_tensors(func) -> bool:
+    """Whether the op says that all it gives are tensors of its own."""
+    schema = func._schema
+    return not (schema.is_mutable or func.is_view) and all(
+        str(item.type) == "Tensor" and item.alias_info is None for item in schema.returns
+    )
+
+
+def _key(func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> tuple | None:
+    """Equal for calls with the same result; None where that cannot be said."""
+    key = [func, torch.get_default_dtype(), len(args)]
+    for item in args:
+        if not _add(item, key):
+            return None
+    for name, item in kwargs.items():
+        key.append(name)
+        if not _add(item, key):
+            return None
+    return tuple(key)
+
+
+def _add(item: Any, key: list) -> bool:
+    """Put what matters of an argument into the key; whether that could be done."""
+    kind = type(item)
+    if kind in _TENSORS:
+        if item.layout is not torch.strided or item.dtype.is_complex or item.is_quantized:
+            return False
+        key += (item.shape, item.stride(), item.dtype)
+        return True
+    if kind in _VALUES:
+        key += (kind, item)  # 1, 1.0 and True are equal, and give other dtypes
+        return True
+    if kind is list or kind is tuple:
+        key.append(len(item))
+        return all(_add(part, key) for part in item)
+    return False
+
+
+def _make(layout: _Layout) -> torch.Tensor:
+    shape, stride, dtype = layout
+    return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+
+
+def _layouts(result: Any, operands: list[torch.Tensor]) -> _Layout | tuple[_Layout, ...] | None:
+    """How to make the result again; None where it is more than new tensors."""
+    tensors = result if isinstance(result, tuple) else (result,)
+    storages = {tensor.untyped_storage()._cdata for tensor in operands}
+    layouts = []
+    for tensor in tensors:
+        if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided:
+            return None
+        storage = tensor.untyped_storage()
+        layout = _Layout((tensor.shape, tensor.stride(), tensor.dtype))
+        is_whole = not tensor.storage_offset() and (
+            storage.nbytes() == _make(layout).untyped_storage().nbytes()
+        )
+        if storage._cdata in storages or not is_whole or tensor.dtype.is_complex:
+            return None
+        storages.add(storage._cdata)
+        layouts.append(layout)
+    return tuple(layouts) if isinstance(result, tuple) else layouts[0]

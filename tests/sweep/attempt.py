@@ -1,0 +1,152 @@
+"""One type: its class at its default configuration, example inputs, a split run with each map.
+
+Everything goes the way of ``devplan check``; only the two maps are made here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from devplan.checking import RunOptions, run_prepared
+from devplan.checks.given import GivenMap
+from devplan.checks.prepare import Built, Prepared, build, subject_of
+from devplan.checks.run import result_of
+from devplan.errors import InputError
+from devplan.findings import CheckResult, Diagnostic, RunRecord
+from devplan.inputs import InputRequest
+from devplan.inputs.example import has_forward
+from devplan.inputs.probe import describe
+from devplan.types import Machine
+from devplan.workload import WorkloadRequest
+from tests.sweep.maps import machine_for, maps_of
+from tests.sweep.row import Finding, MapRow, Row, Stage
+from tests.sweep.usable import usable_config
+
+MISMATCHES = ("DP301", "DP303", "DP304")
+"""Rules that report tensors which meet on two devices."""
+
+REQUEST = InputRequest()
+"""One sequence of 64 tokens, an image, a sound, as far as the model takes them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What to attempt."""
+
+    model_type: str
+    class_name: str
+    dtype: str = "bfloat16"
+    layers: int | None = None
+    """Layers to which every stack is cut; None: the default size."""
+    run: str = "auto"
+    """``auto``, or ``forward`` where ``generate`` is not to be called."""
+
+
+def attempt(task: Task) -> Row:
+    """The row of one type; whatever raises is part of it."""
+    started = time.monotonic()
+    row = Row(
+        model_type=task.model_type,
+        class_name=task.class_name,
+        changed=changes_of(task),
+        stage=Stage.BUILD,
+    )
+    try:
+        row = _attempt(task, row)
+    except MemoryError as error:
+        row = replace(row, stage=Stage.MEMORY, reason=describe(error))
+    except ImportError as error:
+        row = replace(row, stage=Stage.PACKAGE, reason=describe(error))
+    except Exception as error:  # a model's own code can raise anything
+        row = replace(row, reason=describe(error))
+    return replace(row, seconds=round(time.monotonic() - started, 1))
+
+
+def _attempt(task: Task, row: Row) -> Row:
+    try:
+        config = usable_config(task.model_type, task.layers)
+        config.architectures = [task.class_name]
+        request = WorkloadRequest(dtype=task.dtype)
+        built = build(config, request, trust_remote_code=False)
+    except InputError as error:
+        missing = isinstance(error.__cause__, ImportError)
+        return replace(row, stage=Stage.PACKAGE if missing else Stage.BUILD, reason=str(error))
+    if not has_forward(built.skeleton.model):
+        return replace(row, stage=Stage.NO_FORWARD)
+    machine = machine_for(built)
+    for name, given in maps_of(built, machine):
+        row = _run(task, row, name, given, built, machine)
+        if row.stage is not Stage.RAN:
+            break
+    return row
+
+
+def changes_of(task: Task) -> tuple[str, ...]:
+    """How a task differs from the default, in words."""
+    changes = []
+    if task.dtype != Task.dtype:
+        changes.append(f"in {task.dtype}")
+    if task.layers is not None:
+        changes.append(f"with {task.layers} layers")
+    if task.run != Task.run:
+        changes.append(f"{task.run} only")
+    return tuple(changes)
+
+
+def _run(task: Task, row: Row, name: str, given: GivenMap, built: Built, machine: Machine) -> Row:
+    subject = subject_of(built, given, machine=machine)
+    prepared = Prepared(subject=subject, built=built)
+    record, reason = run_prepared(prepared, RunOptions(request=REQUEST, run=task.run))
+    if record is None:
+        return replace(row, stage=Stage.INPUTS, reason=reason)
+    result = result_of(replace(subject, runs=(record,)))
+    item = MapRow(
+        name=name,
+        num_devices=len(subject.devices),
+        phases=record.phases,
+        error=_error(record),
+        findings=_findings(result),
+    )
+    notes = tuple(dict.fromkeys((*row.notes, *record.notes)))
+    row = replace(
+        row,
+        inputs=record.inputs,
+        notes=notes,
+        maps=(*row.maps, item),
+        generated=_generated(record),
+    )
+    if item.error:
+        return replace(row, stage=Stage.RUN, reason=item.error)
+    return replace(row, stage=Stage.RAN)
+
+
+def _generated(record: RunRecord) -> bool:
+    """Whether ``generate`` was called: the phase of a bare ``forward`` has its name."""
+    reached = (*record.phases, *([record.error.phase] if record.error else []))
+    return "forward" not in reached
+
+
+def _error(record: RunRecord) -> str:
+    error = record.error
+    if error is None:
+        return ""
+    return f"{error.type}: {error.message[:200]} at {error.source} ({error.phase})"
+
+
+def _findings(result: CheckResult) -> tuple[Finding, ...]:
+    return tuple(sorted(_finding(one) for one in result.errors if one.code in MISMATCHES))
+
+
+def _finding(diagnostic: Diagnostic) -> Finding:
+    source: Any = diagnostic.source
+    return Finding(
+        file=source.file if source else "",
+        line=source.line if source else 0,
+        op=diagnostic.op or "",
+        code=diagnostic.code,
+        module=diagnostic.module or "",
+        text=source.text if source else "",
+        message=diagnostic.message,
+    )

@@ -1,0 +1,76 @@
+"""What is known although the floats are not, and what model code hears about it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from devplan.virtual.answers import Answers
+from devplan.virtual.cuda import VirtualCard, answering
+from devplan.virtual.execution import Execution
+from devplan.virtual.labels import label_of, mark
+
+CARD = torch.device("cuda", 1)
+
+
+@pytest.fixture
+def execution():
+    running = Execution()
+    with Answers(running), running:
+        yield running
+
+
+def abstract(*shape: int) -> torch.Tensor:
+    return mark(torch.empty(*shape, device="meta"), CARD, None)
+
+
+@pytest.mark.parametrize(
+    ("fill", "value"),
+    [
+        (lambda x: torch.ones_like(x, dtype=torch.int64), [[1, 1], [1, 1]]),
+        (lambda x: torch.full_like(x, 7, dtype=torch.int32), [[7, 7], [7, 7]]),
+        (lambda x: x.new_zeros(2, dtype=torch.bool), [False, False]),
+        (lambda x: x.new_full((1,), 3, dtype=torch.int64), [3]),
+        (lambda x: torch.ones_like(x[0], dtype=torch.int64).cumsum(0) - 1, [0, 1]),
+    ],
+)
+def test_integers_that_only_take_a_shape_are_known(execution, fill, value):
+    filled = fill(abstract(2, 2))
+    assert filled.tolist() == value
+    assert filled.device == CARD
+    assert not execution.made_up
+
+
+def test_large_integers_stay_abstract(execution):
+    assert torch.ones_like(abstract(2000, 2000), dtype=torch.int64).untyped_storage()._cdata
+    assert not execution.made_up
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_take_along_dim_of_abstract_floats(execution, dim):
+    indices = torch.zeros(2, 3, dtype=torch.int64)
+    assert torch.take_along_dim(abstract(2, 3), indices, dim=dim).shape == (2, 3)
+
+
+def test_take_along_dim_is_what_it_is():
+    values = torch.arange(24.0).reshape(2, 3, 4)
+    for dim, shape in ((1, (2, 2, 1)), (2, (1, 3, 2)), (-3, (1, 3, 4))):
+        indices = torch.zeros(shape, dtype=torch.int64)
+        expected = torch.take_along_dim(values, indices, dim=dim)
+        running = Execution()
+        with Answers(running), running:
+            assert torch.equal(torch.take_along_dim(values, indices, dim=dim), expected)
+
+
+def test_what_is_made_on_meta_lies_there(execution):
+    made = torch.tensor([1.0, 2.0], device="meta")
+    assert label_of(made) == torch.device("meta") == (made[None] * 2).device
+
+
+def test_compiled_code_runs_as_written():
+    def double(x):
+        return 2 * x
+
+    with answering((VirtualCard(),)):
+        assert torch.compile(double) is double
+        assert torch.compile(mode="reduce-overhead")(double) is double
