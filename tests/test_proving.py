@@ -1,0 +1,118 @@
+"""The closed loop: what is suggested was run, and what a run teaches becomes a constraint."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import CONFIG_MAPPING
+
+from devplan.machine import parse_gpus
+from devplan.suggest import suggest
+from devplan.types import ActivationGrowth
+from devplan.workload import WorkloadRequest
+
+# Small versions of real classes: (class, type, configuration).  FlauBERT keeps the parts of a layer
+# in lists of their own, so that a plan may cut inside a layer; its masks are never moved.
+
+
+def flaubert(num_layers: int):
+    settings = {"n_layers": num_layers, "emb_dim": 1024, "n_heads": 4}
+    return ("FlaubertWithLMHeadModel", "flaubert", settings)
+
+
+LLAMA = (
+    "LlamaForCausalLM",
+    "llama",
+    {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "vocab_size": 8192,
+    },
+)
+
+
+def folder_of(tmp_path, model) -> str:
+    class_name, model_type, settings = model
+    config = CONFIG_MAPPING[model_type](**settings).to_dict()
+    config |= {"architectures": [class_name], "model_type": model_type, "dtype": "float32"}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return str(tmp_path)
+
+
+def suggested(tmp_path, model, gpus, context=1024, **more):
+    machine = parse_gpus(gpus, reserve="0")
+    return suggest(
+        folder_of(tmp_path, model), machine, WorkloadRequest(context_tokens=context), **more
+    )
+
+
+def test_a_suggested_map_was_run_and_fits(tmp_path):
+    found = suggested(tmp_path, LLAMA, "800MiB,500MiB")
+    verification = found.map_file.verification
+    assert verification.status == "clean", verification.detail
+    assert not found.errors
+    for load in found.result.loads:
+        assert load.activation_bytes > 0
+        assert verification.peak_bytes[load.device] <= load.capacity_bytes
+        # What was foretold from one card holds what the split run needed, and little more.
+        foretold = load.load_bytes + load.activation_bytes
+        assert verification.peak_bytes[load.device] <= 1.01 * foretold
+
+
+def test_without_verification_the_map_says_so(tmp_path):
+    found = suggested(tmp_path, LLAMA, "800MiB,500MiB", verify=False)
+    assert found.map_file.verification.status == "unverified"
+    assert found.check is None
+
+
+def test_longer_prompts_need_more_room(tmp_path):
+    short = suggested(tmp_path, LLAMA, "800MiB,800MiB", context=256).result
+    long = suggested(tmp_path, LLAMA, "800MiB,800MiB", context=2048).result
+    for few, many in zip(short.loads, long.loads, strict=True):
+        assert few.activation_bytes < many.activation_bytes
+
+
+def test_what_a_run_finds_becomes_constraints_until_it_finds_nothing(tmp_path):
+    found = suggested(tmp_path, flaubert(4), "400MiB,256MiB", context=64)
+    assert found.map_file.verification.status == "clean"
+    assert not found.errors
+    assert {load.device for load in found.result.loads if load.weight_bytes} == {"cuda:0", "cuda:1"}
+    assert found.map_file.constraints
+    assert all("modeling_flaubert.py:" in each.finding for each in found.map_file.constraints)
+    asked = {pin.block: pin.reason for pin in found.result.pins}
+    for each in found.map_file.constraints:
+        block, _, device = each.change.partition(" on ")
+        if device in ("cuda:0", "cuda:1"):
+            assert found.result.placement[block] == device
+            assert "modeling_flaubert.py:" in asked[block]
+
+
+def test_code_that_no_plan_repairs_is_named(tmp_path):
+    found = suggested(tmp_path, flaubert(8), "450MiB,450MiB", context=64)
+    assert found.errors
+    assert found.map_file.verification.status == "findings"
+    assert "modeling_flaubert.py:" in found.map_file.verification.detail
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@given(
+    constant=st.integers(0, 10**6),
+    slope=st.integers(0, 10**5),
+    square=st.integers(0, 10),
+    tokens=st.integers(1, 10**5),
+)
+def test_activations_between_and_beyond_the_runs(batch, constant, slope, square, tokens):
+    def real(n: int) -> int:
+        return constant + slope * n + square * n * n
+
+    growth = ActivationGrowth(samples=tuple((n, real(n)) for n in (64, 256, 1024)), batch=batch)
+    foretold = growth.bytes_at(tokens, batch)
+    assert foretold >= real(tokens)
+    if tokens >= 1024:  # beyond the last run the curve itself, rounded up
+        assert foretold <= real(tokens) + 2
