@@ -1,6 +1,7 @@
 """What is kept free of a plan on each card.
 
-The plan counts weights, buffers and cache.  Also on the card, and counted by nobody yet, are:
+The plan counts weights, buffers, cache and activations.  Also on the card, and counted by nobody
+yet, are:
 
 * the CUDA context: driver state and the kernels that were loaded.  About 300 MiB since CUDA 11.7
   loads kernels when they are first needed, over 1000 MiB before
@@ -9,13 +10,12 @@ The plan counts weights, buffers and cache.  Also on the card, and counted by no
   (https://docs.nvidia.com/cuda/cublas/#cublassetworkspace), of cuBLASLt, 1 to 32 MiB
   (https://github.com/pytorch/pytorch/pull/120925), and of cuDNN;
 * memory that torch's allocator holds in segments of 2 MiB, 20 MiB and more but cannot hand out
-  (https://docs.pytorch.org/docs/stable/notes/cuda.html#memory-management);
-* activations.  They depend on the workload and are not computed yet; a long prompt can need more
-  than the default, and ``--reserve`` is the way to say so.
+  (https://docs.pytorch.org/docs/stable/notes/cuda.html#memory-management).
+
+Activations are no part of it: they come from virtual runs (``devplan.profile.activations``).
 
 `DEFAULT_BYTES`, 1 GiB, holds 300 MiB of context and 100 MiB of workspaces; the other 600 MiB are
-for fragmentation and for the activations of decoding.  It is a choice, not a measurement.  A card
-under 8 GiB keeps an eighth.
+for fragmentation.  It is a choice, not a measurement.  A card under 8 GiB keeps an eighth.
 """
 
 from __future__ import annotations
