@@ -253,7 +253,9 @@ def _for_generate(inputs: ExampleInputs, model: nn.Module) -> dict[str, Any]:
     own = {"use_cache", "logits_to_keep", "labels"}
     settings = getattr(model, "generation_config", None)
     starts = ("decoder_start_token_id", "bos_token_id")
-    if inputs.source != "user" and any(getattr(settings, name, None) is not None for name in starts):
+    if inputs.source != "user" and any(
+        getattr(settings, name, None) is not None for name in starts
+    ):
         own |= {"decoder_input_ids", "decoder_attention_mask"}
     return {name: value for name, value in inputs.kwargs.items() if name not in own}
 
