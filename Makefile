@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 
 DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
-.PHONY: demo maps test test-all lint format bench sweep clean
+.PHONY: demo maps test test-all lint format bench corpus sweep clean
 
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
@@ -36,6 +36,11 @@ bench: $(STAMP)
 # on where it was interrupted.
 sweep: $(STAMP)
 	$(BIN)/python -m tests.sweep
+
+# Real bugs of released versions, each tried where it was and where it no longer is: minutes, and
+# the first time gigabytes of packages.  Some only: make corpus CORPUS="qwen2vl-rope-index".
+corpus: $(STAMP)
+	$(BIN)/python -m tests.corpus $(CORPUS)
 
 # The stamp is younger than what it was made from: a second run installs nothing.  A virtual
 # environment without pip is what an interrupted first run leaves behind: it is made anew.

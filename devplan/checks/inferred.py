@@ -32,7 +32,10 @@ def inferred_map(strategy: str, skeleton: Skeleton, machine: Machine | None) -> 
         For another strategy, or without a machine.
     """
     from accelerate import infer_auto_device_map
-    from accelerate.utils import get_balanced_memory
+    from accelerate.utils import get_balanced_memory, modeling
+
+    from devplan.virtual.numbered import cards_by_number
+    from devplan.virtual.quiet import quiet
 
     if strategy not in STRATEGIES:
         raise InputError(
@@ -46,16 +49,17 @@ def inferred_map(strategy: str, skeleton: Skeleton, machine: Machine | None) -> 
         index: card.capacity_bytes for index, card in enumerate(machine.cards)
     }
     memory[CPU] = _UNBOUNDED
-    if strategy != "sequential":
-        memory = get_balanced_memory(
-            skeleton.model,
-            max_memory=memory,
-            no_split_module_classes=no_split,
-            low_zero=strategy == "balanced_low_0",
+    with cards_by_number(modeling), quiet():  # accelerate warns that the cards are not here
+        if strategy != "sequential":
+            memory = get_balanced_memory(
+                skeleton.model,
+                max_memory=memory,
+                no_split_module_classes=no_split,
+                low_zero=strategy == "balanced_low_0",
+            )
+        inferred = infer_auto_device_map(
+            skeleton.model, max_memory=memory, no_split_module_classes=no_split
         )
-    inferred = infer_auto_device_map(
-        skeleton.model, max_memory=memory, no_split_module_classes=no_split
-    )
     numbered = {index: card.device for index, card in enumerate(machine.cards)}
     chosen = {key: numbered.get(device, device) for key, device in inferred.items()}
     return given_map(chosen, f"device_map={strategy!r}")

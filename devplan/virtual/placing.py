@@ -9,6 +9,7 @@ takes as main, how it treats tied weights) thereby enters the verdict.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
@@ -89,6 +90,8 @@ def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: s
     """
     from accelerate import dispatch_model
 
+    skipped = getattr(model, "_skip_keys_device_placement", None)
+    takes_skip_keys = "skip_keys" in inspect.signature(dispatch_model).parameters
     devices: dict[str, Any] = {
         key: CPU if device == DISK else device for key, device in device_map.items()
     }
@@ -96,5 +99,6 @@ def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: s
         model,
         device_map=devices,
         main_device=main_device,
-        skip_keys=getattr(model, "_skip_keys_device_placement", None),
+        # [0.19] the first accelerate that may be told what stays where it is.
+        **({"skip_keys": skipped} if takes_skip_keys else {}),
     )

@@ -23,7 +23,7 @@ def main(names: list[str]) -> int:
     if unknown := set(names) - {bug["id"] for bug in bugs}:
         print(f"no bug {', '.join(sorted(unknown))} in bugs.yaml", file=sys.stderr)
         return 2
-    chosen = [bug for bug in bugs if not names or bug["id"] in names]
+    chosen = [b for b in bugs if (not names or b["id"] in names) and not b.get("untried")]
     results, surprises = read_results(), 0
     with ThreadPoolExecutor(PARALLEL) as pool:
         for bug, (buggy, fixed) in zip(chosen, pool.map(_both, chosen), strict=True):

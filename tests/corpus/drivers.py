@@ -81,3 +81,29 @@ def one_token_an_image(model, config):
         "pixel_values": torch.zeros(2, 5, 3, 336, 336),
         "image_sizes": torch.tensor([[336, 672], [336, 672]]),
     }
+
+
+def speak(model, inputs):
+    """Text and speech, as Qwen2.5-Omni generates them with one of its speakers."""
+    model.speaker_map = {
+        "Chelsie": {
+            "bos_token": 151672,
+            "cond": torch.zeros(1, 192),
+            "ref_mel": torch.zeros(1, 300, 80),
+        }
+    }
+    return model.generate(
+        **inputs,
+        return_audio=True,
+        thinker_max_new_tokens=3,
+        talker_max_new_tokens=3,
+        talker_do_sample=False,
+    )
+
+
+def video_and_text():
+    """Four frames and sixteen tokens."""
+    return {
+        "input_ids": torch.ones(1, 16, dtype=torch.long),
+        "pixel_values_videos": torch.zeros(1, 4, 3, 336, 336),
+    }

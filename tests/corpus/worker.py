@@ -22,6 +22,7 @@ def check_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
     import devplan
     from devplan.checking import RunOptions
     from devplan.inputs import InputRequest
+    from devplan.machine import parse_gpus
 
     run = dict(bug.get("run", {}))
     request = InputRequest(**{k: run.pop(k) for k in tuple(run) if k in _request_fields()})
@@ -31,6 +32,7 @@ def check_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
     result = devplan.check(
         _model(bug["model"]),
         bug["map"],
+        machine=parse_gpus(bug["gpus"]) if "gpus" in bug else None,
         main_device=bug.get("main"),
         options=RunOptions(request=request, **run),
     )
