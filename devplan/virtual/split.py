@@ -169,7 +169,7 @@ class _Run:
             with default_on_cpu(), Answers(self.execution), self.execution:
                 attach_hooks(split.model, split.device_map, split.main_device)
         except Exception as error:  # accelerate refuses the map
-            return _model_error(error, "dispatch")
+            return source_lines.model_error(error, "dispatch")
         self.recorder.forget()
         self.meter.restart()
         self._count_weights()
@@ -203,7 +203,7 @@ class _Run:
         except DevplanError:  # the user's time is up, not the model's fault
             raise
         except Exception as error:  # the model's own code: anything can happen
-            return _model_error(error, self.recorder.phase)
+            return source_lines.model_error(error, self.recorder.phase)
         return None
 
     def _follow_phases(self, generate: bool) -> None:
@@ -272,7 +272,7 @@ class _Run:
             highest = meter.end_peaks(peaks) if peaks is not None else {}
         outcome = folding.remember(result, args, kwargs, site.name) if key is not None else None
         if outcome is not None:
-            given = _result_bytes(outcome)
+            given = folding.result_bytes(outcome)
             self.known[key] = _Call(
                 outcome=outcome,
                 events=self.recorder.events_since(events),
@@ -336,24 +336,3 @@ class _Run:
             for device, use in sorted(self.meter.devices.items(), key=lambda item: str(item[0]))
             if device.type != "meta"
         )
-
-
-def _result_bytes(outcome: folding.Outcome) -> dict[torch.device, int]:
-    """Bytes of the tensors that a call gave; they are made anew at each repetition."""
-    found: dict[torch.device, int] = {}
-    for shape, dtype, device in folding.made_tensors(outcome):
-        size = rounded(torch.Size(shape).numel() * dtype.itemsize)
-        if device is not None:
-            found[device] = found.get(device, 0) + size
-    return found
-
-
-def _model_error(error: BaseException, phase: str) -> ModelError:
-    stack = source_lines.stack_of(error)
-    return ModelError(
-        type=type(error).__name__,
-        message=" ".join(str(error).split())[:500],
-        source=stack[-1] if stack else None,
-        stack=stack,
-        phase=phase,
-    )
