@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from devplan.blocks import BlockSite
 from devplan.virtual.labels import is_abstract, label_of, mark
+from devplan.virtual.memory import rounded
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype)
 _SAID = (*_PLAIN, list, tuple)
@@ -246,15 +247,14 @@ def _copy(tensor: torch.Tensor, maker: str) -> torch.Tensor:
         return mark(tensor.clone(), label_of(tensor), maker)
 
 
-def made_tensors(
-    outcome: Outcome,
-) -> list[tuple[tuple[int, ...], torch.dtype, torch.device | None]]:
-    """Shape, dtype and device of the tensors that each repetition makes anew."""
-    return [
-        (leaf.shape, leaf.dtype, leaf.device)
-        for leaf in outcome.leaves
-        if isinstance(leaf, _Shaped)
-    ]
+def result_bytes(outcome: Outcome) -> dict[torch.device, int]:
+    """Bytes of the tensors that a call gave; they are made anew at each repetition."""
+    found: dict[torch.device, int] = {}
+    for leaf in outcome.leaves:
+        if isinstance(leaf, _Shaped) and leaf.device is not None:
+            size = rounded(torch.Size(leaf.shape).numel() * leaf.dtype.itemsize)
+            found[leaf.device] = found.get(leaf.device, 0) + size
+    return found
 
 
 def extrapolate(first: Outcome, second: Outcome, steps: float) -> Outcome | None:

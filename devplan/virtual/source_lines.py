@@ -16,7 +16,7 @@ from types import CodeType, FrameType
 
 from torch import nn
 
-from devplan.findings import SourceLine
+from devplan.findings import ModelError, SourceLine
 
 _CARRIERS = frozenset({"torch", "accelerate", "devplan", "functorch", *sys.stdlib_module_names})
 _WRAPPERS = ("transformers.utils.", "transformers.integrations.accelerate")
@@ -70,6 +70,18 @@ def stack_of(error: BaseException, limit: int = 12) -> tuple[SourceLine, ...]:
             found.append(_line(traceback.tb_frame.f_code, traceback.tb_lineno))
         traceback = traceback.tb_next
     return tuple(found[-limit:])
+
+
+def model_error(error: BaseException, phase: str) -> ModelError:
+    """An exception of the model's own code, with its place."""
+    stack = stack_of(error)
+    return ModelError(
+        type=type(error).__name__,
+        message=" ".join(str(error).split())[:500],
+        source=stack[-1] if stack else None,
+        stack=stack,
+        phase=phase,
+    )
 
 
 def current_module() -> nn.Module | None:

@@ -163,7 +163,7 @@ class _Run:
             with default_on_cpu(), Answers(self.execution), self.execution:
                 attach_hooks(split.model, split.device_map, split.main_device)
         except Exception as error:  # accelerate refuses the map
-            return _model_error(error, "dispatch")
+            return source_lines.model_error(error, "dispatch")
         self.recorder.forget()
         self.meter.restart()
         self._count_weights()
@@ -195,7 +195,7 @@ class _Run:
         except DevplanError:  # the user's time is up, not the model's fault
             raise
         except Exception as error:  # the model's own code: anything can happen
-            return _model_error(error, self.recorder.phase)
+            return source_lines.model_error(error, self.recorder.phase)
         finally:
             self.activations.stop(self.recorder.phase)
         if not self.phases:  # only parts of the model were called
@@ -277,7 +277,7 @@ class _Run:
             self.known[key] = _Call(
                 outcome=outcome,
                 events=self.recorder.events_since(events),
-                kept_bytes=beyond(before, meter.now(), _result_bytes(outcome)),
+                kept_bytes=beyond(before, meter.now(), folding.result_bytes(outcome)),
                 peak_bytes=beyond(before, highest),
             )
         return result
@@ -338,24 +338,3 @@ class _Run:
             for device, use in sorted(self.meter.devices.items(), key=lambda item: str(item[0]))
             if device.type != "meta"
         )
-
-
-def _result_bytes(outcome: folding.Outcome) -> dict[torch.device, int]:
-    """Bytes of the tensors that a call gave; they are made anew at each repetition."""
-    found: dict[torch.device, int] = {}
-    for shape, dtype, device in folding.made_tensors(outcome):
-        size = rounded(torch.Size(shape).numel() * dtype.itemsize)
-        if device is not None:
-            found[device] = found.get(device, 0) + size
-    return found
-
-
-def _model_error(error: BaseException, phase: str) -> ModelError:
-    stack = source_lines.stack_of(error)
-    return ModelError(
-        type=type(error).__name__,
-        message=" ".join(str(error).split())[:500],
-        source=stack[-1] if stack else None,
-        stack=stack,
-        phase=phase,
-    )
