@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from devplan.costs import StepWork, Work
 from devplan.profile.model import Profile
 from devplan.types import Block, BlockGraph, Placement
 
@@ -42,6 +43,7 @@ def build_graph(profile: Profile) -> BlockGraph:
             stage_bound=site.stack in main_stacks,
             input_bytes_per_token=run.input_bytes_per_token.get(site.name, 0),
             shared_inputs=run.shared_inputs.get(site.name, ()),
+            work=_work_of(profile, site.name),
         )
     order = _execution_order([site.name for site in profile.sites], run.order)
     stacks = dict.fromkeys(stack for stack in stack_of.values() if stack is not None)
@@ -52,7 +54,34 @@ def build_graph(profile: Profile) -> BlockGraph:
         head=profile.head,
         towers=tuple(stack for stack in stacks if stack not in main_stacks),
         between=profile.activations.between,
+        between_work=_work_of(profile, BETWEEN),
         unexecuted=tuple(name for name in order if name not in set(run.order)),
+    )
+
+
+BETWEEN = ""
+"""Name of the code between the blocks in a profile."""
+
+
+def _work_of(profile: Profile, name: str) -> StepWork | None:
+    """What a block does, with the weights that it reads as large as they are stored."""
+    counted = profile.work.steps.get(name)
+    if counted is None:  # it is no part of the steps, unless nothing was counted at all
+        return StepWork() if profile.work.steps else None
+    steps = {
+        step: Work(flops=work.flops, read_bytes=round(_stored_bytes(profile, work.read_bytes)))
+        for step, work in counted.items()
+    }
+    return StepWork(**steps)
+
+
+def _stored_bytes(profile: Profile, read: Mapping[str, int]) -> float:
+    """Bytes read in a run, of weights that are smaller or larger where they are stored."""
+    lay = profile.work.parameter_bytes
+    stored = profile.weights.blocks
+    return sum(
+        size * (stored[owner].weight_bytes / lay[owner] if lay[owner] else 1.0)
+        for owner, size in read.items()
     )
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
+from devplan.costs import Link, StepWork, Timing, Traffic
+
 CPU = "cpu"
 DISK = "disk"
 OFFLOAD_DEVICES = (CPU, DISK)
@@ -62,6 +64,8 @@ class Machine:
     cards: tuple[Card, ...]
     main_device: str
     tiers: tuple[OffloadTier, ...] = ()
+    links: tuple[Link, ...] = ()
+    """Each joins two devices both ways; between others, what ``devplan.machine.links`` assumes."""
 
     def card(self, device: str) -> Card:
         return next(card for card in self.cards if card.device == device)
@@ -197,6 +201,8 @@ class Block:
     sequence."""
     shared_inputs: tuple[SharedInput, ...] = ()
     """Activations that enter other blocks too."""
+    work: StepWork | None = None
+    """What it does at the workload; None: not counted."""
 
     @property
     def static_bytes(self) -> int:
@@ -228,6 +234,8 @@ class BlockGraph:
     """Stacks that the text run does not walk through: vision and audio towers."""
     between: ActivationGrowth | None = None
     """What the code between the blocks needs on the main device; None: not known."""
+    between_work: StepWork | None = None
+    """What the code between the blocks does on the main device; None: not counted."""
     unexecuted: tuple[str, ...] = ()
     """Blocks that the run did not reach; their order is that of the module tree."""
 
@@ -376,6 +384,9 @@ class Plan:
     relaxed: tuple[Relaxation, ...]
     transfers: tuple[Transfer, ...]
     shared_copies: tuple[SharedCopies, ...] = ()
+    traffic: Traffic | None = None
+    timing: Timing | None = None
+    """None where speed was not asked for."""
     certificate: Certificate
     contiguous: bool = True
     notes: tuple[str, ...] = ()
@@ -467,6 +478,8 @@ class DeviceMapFile:
     relaxed: tuple[Relaxation, ...]
     transfers: tuple[Transfer, ...]
     shared_copies: tuple[SharedCopies, ...] = ()
+    traffic: Traffic | None = None
+    timing: Timing | None = None
     constraints: tuple[Constraint, ...] = ()
     verification: Verification
     versions: Mapping[str, str]

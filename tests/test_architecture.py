@@ -20,7 +20,7 @@ PACKAGE = ROOT / "devplan"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Every part may import these; they import only one another.
-VOCABULARY = ("version", "errors", "units", "names", "dtypes", "types", "findings")
+VOCABULARY = ("version", "errors", "units", "names", "dtypes", "costs", "types", "findings")
 CHAIN = (
     "catalog",
     "machine",

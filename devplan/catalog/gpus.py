@@ -50,10 +50,17 @@ class Gpu:
     """Of the memory, in GB (decimal) a second."""
     bf16_tflops: float | None
     """Dense bfloat16 with float32 accumulation."""
+    fp16_tflops: float | None = None
+    """Dense float16, of a card that has no bfloat16 units; else None."""
     pcie_gen: int
     pcie_lanes: int | None
+    pcie_peer: bool | None
+    """Whether two such cards copy over PCIe without the host; None: not known."""
     nvlink_gb_s: float | None
     """All links, both directions together; None: the card has none, or no figure is known."""
+    nvlink_reach: str | None = None
+    """``board``: every card of the board reaches every other; ``bridge``: two cards that a bridge
+    joins; None without NVLink."""
     source: str
     """Title and address of the page the figures are from."""
     note: str = ""
@@ -64,6 +71,11 @@ class Gpu:
         if self.capacity_source == "marketed":
             return self.marketed_gb * GIB
         return (self.torch_mib or self.driver_mib) * MIB
+
+    @property
+    def tflops(self) -> float | None:
+        """Of matrix products in 16 bits."""
+        return self.bf16_tflops or self.fp16_tflops
 
     @property
     def capacity_source(self) -> str:
@@ -141,9 +153,12 @@ def _gpu(key: str, entry: Mapping[str, Any], sources: Mapping[str, Any]) -> Gpu:
         compute_capability=tuple(map(int, capability.split("."))) if capability else None,
         bandwidth_gb_s=entry["bandwidth_gb_s"],
         bf16_tflops=entry["bf16_tflops"],
+        fp16_tflops=entry.get("fp16_tflops"),
         pcie_gen=entry["pcie"]["gen"],
         pcie_lanes=entry["pcie"]["lanes"],
+        pcie_peer=entry["pcie"]["peer"],
         nvlink_gb_s=entry["nvlink_gb_s"],
+        nvlink_reach=entry.get("nvlink_reach"),
         source=" ".join(filter(None, (source["title"], source.get("address")))),
         note=entry.get("note", ""),
     )

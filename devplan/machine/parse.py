@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from devplan.machine.cards import find_device, read_cards
+from devplan.machine.links import with_links
 from devplan.machine.offload import read_tiers
 from devplan.machine.reserve import with_reserve
 from devplan.types import Machine
@@ -17,6 +18,7 @@ def parse_gpus(
     reserve: str | None = None,
     main: str | None = None,
     offload: Sequence[str] = (),
+    links: str | None = None,
 ) -> Machine:
     """The machine that the options describe.
 
@@ -36,6 +38,9 @@ def parse_gpus(
         Where inputs enter, ``1`` or ``cuda:1``; None: the first card named.
     offload
         Allowed tiers: ``cpu=64GiB``, ``cpu``, ``disk``.
+    links
+        What joins the cards (`devplan.machine.links`): ``pcie4x16``, ``0-1:nvlink,host``; None: by
+        the names of the cards.
 
     Returns
     -------
@@ -55,4 +60,5 @@ def parse_gpus(
     """
     cards = with_reserve(read_cards(gpus, memory), reserve)
     main_device = cards[0].device if main is None else find_device(main, cards, "--main")
-    return Machine(cards=cards, main_device=main_device, tiers=read_tiers(offload))
+    machine = Machine(cards=cards, main_device=main_device, tiers=read_tiers(offload))
+    return with_links(machine, links)

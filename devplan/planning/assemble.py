@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from devplan.costs import Timing, Traffic
 from devplan.planning import tokens as search
 from devplan.planning.bounds import exceeds, lower_bound
+from devplan.planning.latency import request_bound
 from devplan.planning.pins import REASONS, roles
 from devplan.planning.pose import Case, Pose
 from devplan.planning.problem import is_contiguous
 from devplan.planning.search import Found, rungs
+from devplan.planning.speed import timing_of, traffic_of
 from devplan.planning.units import expand
 from devplan.planning.walks import execution_device, shared_copies_of, stages_of, transfers_of
 from devplan.types import (
@@ -41,6 +44,7 @@ def assemble(case: Case, found: Found, objective: str, notes: tuple[str, ...]) -
     placement = expand(case.graph, case.units, devices)
     loads = card_loads(case.graph, case.machine, case.workload, placement)
     transfers = transfers_of(case.graph, placement, case.machine.main_device)
+    traffic = traffic_of(case.graph, case.machine, case.workload, placement)
     contiguous = layers_are_contiguous(pose, devices)
     return Plan(
         placement=placement,
@@ -51,10 +55,19 @@ def assemble(case: Case, found: Found, objective: str, notes: tuple[str, ...]) -
         relaxed=_relaxations(case, pose),
         transfers=transfers,
         shared_copies=shared_copies_of(case.graph, placement, case.machine.main_device),
+        traffic=traffic,
+        timing=None if case.speeds is None else _timing(case, pose, placement, traffic),
         certificate=_certificate(case, found, objective, devices, loads),
         contiguous=contiguous,
         notes=notes + _notes(found, objective, contiguous, len(transfers)),
     )
+
+
+def _timing(case: Case, pose: Pose, placement: Mapping[str, str], traffic: Traffic) -> Timing:
+    about = (case.graph, case.machine, case.workload, case.speeds, placement, traffic)
+    attained_s = timing_of(*about, lower_bound_s=0.0).request_s
+    bound = request_bound(case, pose, _on_cards(case, pose), attained_s)
+    return timing_of(*about, lower_bound_s=bound)
 
 
 def card_loads(

@@ -1,13 +1,15 @@
 """What "best" means: one function an objective, from a pose to contiguous stages within budget.
 
-Each returns None when no contiguous stages fit at the workload.  All put the fewest transfers last:
-among assignments that are equally good otherwise, the one with the fewest is taken.
+Each returns None when no contiguous stages fit at the workload.  All but `latency` put transfers
+last: among assignments that are equally good otherwise, the one whose transfers take the least time
+is taken (the fewest, where all links are alike).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from devplan.planning import latency as speed
 from devplan.planning import tokens as search
 from devplan.planning.pose import Pose
 from devplan.planning.problem import Assignment
@@ -54,5 +56,22 @@ def fewest(pose: Pose) -> Assignment | None:
 
 Objective = Callable[[Pose], Assignment | None]
 
-OBJECTIVES: Mapping[str, Objective] = {"balance": balance, "context": context, "fewest": fewest}
+OBJECTIVES: Mapping[str, Objective] = {
+    "balance": balance,
+    "context": context,
+    "fewest": fewest,
+    "latency": speed.latency,
+}
 """What the user may ask for, by name."""
+
+
+def solver_of(objective: Objective) -> str:
+    """Name of the solver that an objective asks for contiguous stages."""
+    return "fastest" if objective is speed.latency else "chain"
+
+
+def is_exact(objective: Objective, pose: Pose) -> bool:
+    """Whether that solver's answer is proven best in this pose."""
+    if objective is speed.latency:
+        return speed.is_exact(pose)
+    return chain.is_exact(pose.problem())

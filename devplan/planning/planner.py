@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from devplan.errors import InputError, nearest
+from devplan.machine.speeds import speeds_of
 from devplan.planning.assemble import assemble
 from devplan.planning.infeasible import explain
+from devplan.planning.latency import distances
 from devplan.planning.objectives import OBJECTIVES
 from devplan.planning.pins import default_pins as pins_by_default
 from devplan.planning.pins import resolve_user_pins
@@ -42,7 +45,8 @@ def plan(
     workload
         Decides the size of the caches.
     objective
-        ``balance`` (smallest largest share), ``context`` (most tokens) or ``fewest`` (cards).
+        ``balance`` (smallest largest share), ``context`` (most tokens), ``fewest`` (cards) or
+        ``latency`` (least time of a request).
     pins
         Module -> device, as the user typed them.
     default_pins
@@ -58,7 +62,8 @@ def plan(
     Raises
     ------
     InputError
-        Unknown objective, module or device, contradictory pins, or a card without budget.
+        Unknown objective, module or device, contradictory pins, a card without budget, or one of
+        unknown speed where speed is asked for.
     """
     pins = pins or {}
     if objective not in OBJECTIVES:
@@ -67,6 +72,8 @@ def plan(
             f"no objective {objective!r}; there are {known}{nearest(objective, OBJECTIVES)}"
         )
     case, notes = pose_case(graph, machine, workload, pins, default_pins)
+    if objective == "latency":
+        case = replace(case, speeds=speeds_of(machine))
     found = find(case, OBJECTIVES[objective])
     if found is None:
         return explain(case, pins, alternatives or {})
@@ -98,5 +105,6 @@ def pose_case(
         workload=workload,
         user_pins=user.devices,
         defaults=pins_by_default(graph, units) if default_pins else {},
+        distances=distances(graph, machine, workload),
     )
     return case, user.notes

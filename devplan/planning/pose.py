@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from devplan.machine.speeds import Speed
 from devplan.planning.problem import Assignment, Problem, Slot
 from devplan.planning.units import Units
 from devplan.planning.walks import execution_device, route
@@ -32,6 +33,10 @@ class Case:
     """Unit -> device."""
     defaults: Mapping[int, str]
     """Unit on the main device -> its role; empty without default pins."""
+    distances: tuple[tuple[float, ...], ...] | None = None
+    """Seconds of a transfer from card to card; None: all links are alike."""
+    speeds: tuple[Speed, ...] | None = None
+    """Of every card; None where speed was not asked for."""
 
     @cached_property
     def route_units(self) -> tuple[int, ...]:
@@ -164,6 +169,7 @@ class Pose:
             first=self._end(case.route_units),
             last=self._end(case.route_units[::-1]),
             main=slot_of[case.machine.main_device],
+            distances=case.distances,
         )
 
     def room_bytes(self, tokens: int) -> list[int]:

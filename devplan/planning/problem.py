@@ -43,6 +43,8 @@ class Problem:
     """Slot that runs what comes after the last item; None when nothing does."""
     main: int | None = None
     """Slot whose items come first in the chain among equally good assignments."""
+    distances: tuple[tuple[float, ...], ...] | None = None
+    """Seconds of a transfer from slot to slot; None: all are alike, and their number counts."""
 
     def __post_init__(self) -> None:
         assert all(slot.budget_bytes > 0 for slot in self.slots), "a card without budget"
@@ -77,6 +79,14 @@ def num_transfers(problem: Problem, assignment: Sequence[int]) -> int:
     if problem.last is not None:
         walk.append(problem.last)
     return sum(a != b for a, b in itertools.pairwise(walk))
+
+
+def transfer_cost(problem: Problem, assignment: Sequence[int]) -> float:
+    """Seconds of all transfers, or their number where all are alike."""
+    if problem.distances is None:
+        return num_transfers(problem, assignment)
+    walk = [slot for slot in (problem.first, *assignment, problem.last) if slot is not None]
+    return sum(problem.distances[a][b] for a, b in itertools.pairwise(walk))
 
 
 def num_new_slots(problem: Problem, assignment: Sequence[int]) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from devplan.planning.bounds import exceeds
-from devplan.planning.objectives import Objective
+from devplan.planning.objectives import Objective, is_exact, solver_of
 from devplan.planning.offload import offload_fewest
 from devplan.planning.pins import ladder
 from devplan.planning.pose import Case, Pose, has_pinned_layers
@@ -85,7 +85,7 @@ def _find_posed(
     for pose in _poses(case, relaxed):
         assignment = objective(pose)
         if assignment is not None:
-            return _found_contiguous(pose, assignment)
+            return _found_contiguous(pose, assignment, objective)
     return _find_packed(pose, max_steps)
 
 
@@ -101,7 +101,7 @@ def _fits_posed(pose: Pose, max_steps: int) -> bool:
     return chain.fits(problem) or packing.fits(problem, max_steps=max_steps)
 
 
-def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
+def _found_contiguous(pose: Pose, assignment: Assignment, objective: Objective) -> Found:
     kept = "user pins and default pins kept"
     if pose.relaxed:
         kept = "user pins kept, default pins kept but for those given up"
@@ -112,9 +112,10 @@ def _found_contiguous(pose: Pose, assignment: Assignment) -> Found:
         stages = "contiguous stages of the layers that are neither pinned nor offloaded"
     elif not pose.pinned_layers_in_chain:
         stages = "contiguous stages of the layers that are not pinned"
-    exact = chain.is_exact(pose.problem())
+    exact = is_exact(objective, pose)
     proven = f"{stages}, any order of the cards, {kept}{_rooms(pose)}" if exact else ""
-    return Found(pose=pose, assignment=assignment, solver="chain", optimal_within=proven)
+    solver = solver_of(objective)
+    return Found(pose=pose, assignment=assignment, solver=solver, optimal_within=proven)
 
 
 def _rooms(pose: Pose) -> str:
@@ -151,4 +152,4 @@ def _find_offloaded(case: Case, objective: Objective) -> Found | None:
         return None
     assignment = objective(pose)
     assert assignment is not None, "the offload was chosen so that the rest fits"
-    return _found_contiguous(pose, assignment)
+    return _found_contiguous(pose, assignment, objective)

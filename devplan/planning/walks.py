@@ -86,7 +86,9 @@ def transfers_of(
         found += _changes(blocks, device_of, main_device)
         merge = graph.block(graph.embedding) if graph.embedding else None
         if blocks and merge and device_of(merge) != device_of(blocks[-1]):
-            found.append(_transfer(device_of(blocks[-1]), device_of(merge), merge, _width(graph)))
+            found.append(
+                _transfer(device_of(blocks[-1]), device_of(merge), merge, hidden_bytes(graph))
+            )
     return tuple(found)
 
 
@@ -124,7 +126,7 @@ def _transfer(source: str, target: str, block: Block, bytes_per_token: int) -> T
     )
 
 
-def _width(graph: BlockGraph) -> int:
+def hidden_bytes(graph: BlockGraph) -> int:
     """Bytes of one token's hidden state: what enters the first layer."""
     layers = (block.input_bytes_per_token for block in graph.blocks if block.stage_bound)
     return next(layers, 0)

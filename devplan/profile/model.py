@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from devplan.blocks import BlockSite
+from devplan.costs import PREFILL
 from devplan.types import ActivationGrowth, CacheGrowth, SharedInput
 
 
@@ -60,6 +61,46 @@ class ActivationProfile:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(kw_only=True)
+class ReadWork:
+    """What a block did in one step of a run; grows while the run goes on."""
+
+    flops: int = 0
+    read_bytes: dict[str, int] = field(default_factory=dict)
+    """Block -> bytes of its parameters that were read, as they lie in the run: a tied head reads
+    those of the embedding."""
+
+    def of_block(self, ran: str, name: str) -> ReadWork:
+        """The same work done by another block of the kind, which reads its own parameters."""
+        read = {name if owner == ran else owner: size for owner, size in self.read_bytes.items()}
+        return ReadWork(flops=self.flops, read_bytes=read)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkProfile:
+    """What blocks do in a prefill and in a decode step; empty when it was not counted."""
+
+    steps: Mapping[str, Mapping[str, ReadWork]] = field(default_factory=dict)
+    """Block -> step -> work; the empty name stands for the code between the blocks."""
+    parameter_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Block -> bytes of its own parameters as they lie in the run, before any quantization."""
+    notes: tuple[str, ...] = ()
+
+    def scaled(self, factor: float, note: str) -> WorkProfile:
+        """With the arithmetic of a prefill that many times as much."""
+        steps = {
+            block: {
+                step: ReadWork(
+                    flops=int(work.flops * (factor if step == PREFILL else 1)),
+                    read_bytes=work.read_bytes,
+                )
+                for step, work in by_step.items()
+            }
+            for block, by_step in self.steps.items()
+        }
+        return replace(self, steps=steps, notes=(*self.notes, note))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """Everything that the graph is built from."""
@@ -68,6 +109,7 @@ class Profile:
     weights: WeightProfile
     run: RunProfile
     activations: ActivationProfile = field(default_factory=ActivationProfile)
+    work: WorkProfile = field(default_factory=WorkProfile)
     embedding: str | None
     """Block of the input embedding."""
     head: str | None
@@ -75,4 +117,5 @@ class Profile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.weights.notes, *self.run.notes, *self.activations.notes)
+        parts = (self.weights, self.run, self.activations, self.work)
+        return tuple(note for part in parts for note in part.notes)

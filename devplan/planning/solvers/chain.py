@@ -32,8 +32,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from devplan.planning.problem import Assignment, Problem, num_transfers, share_of
+from devplan.planning.problem import Assignment, Problem, num_transfers, share_of, transfer_cost
 from devplan.planning.solvers.card_groups import are_exact, groups_of
+from devplan.planning.solvers.fastest import nearest
 from devplan.planning.solvers.reach import Reach
 
 WHOLE = Fraction(1)
@@ -93,7 +94,7 @@ def fewest_new_slots(problem: Problem, *, share: Fraction = WHOLE) -> int | None
 def arrange(
     problem: Problem, share: Fraction, *, max_new_slots: int | None = None
 ) -> Assignment | None:
-    """A contiguous assignment within the share: fewest transfers, then the main slot first.
+    """A contiguous assignment within the share: shortest transfers, then the main slot first.
 
     Within the order of cards that is chosen, the items are spread as evenly as the share allows.
     """
@@ -101,6 +102,9 @@ def arrange(
     if share < reach.floor():
         return None
     found = [reach.spread(order, share) for order in _orders(reach, share, max_new_slots)]
+    if problem.distances is not None:  # fewer transfers may take longer, and an order matters
+        near = nearest(problem, share, max_new_slots)
+        found += [reach.spread(list(dict.fromkeys(near)), share)] if near else []
     return min(found, key=lambda assignment: _cost(problem, assignment), default=None)
 
 
@@ -109,8 +113,9 @@ def is_exact(problem: Problem) -> bool:
     return are_exact(problem, groups_of(problem))
 
 
-def _cost(problem: Problem, assignment: Assignment) -> tuple[int, bool]:
-    return num_transfers(problem, assignment), assignment[:1] != (problem.main,)
+def _cost(problem: Problem, assignment: Assignment) -> tuple[float, int, bool]:
+    seconds, number = transfer_cost(problem, assignment), num_transfers(problem, assignment)
+    return seconds, number, assignment[:1] != (problem.main,)
 
 
 def _between(low: Fraction, high: Fraction) -> Fraction:
