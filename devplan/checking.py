@@ -161,7 +161,7 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
         cards=_cards(prepared),
     )
 
-    def execute(inputs: ExampleInputs, limit_ops: float) -> RunRecord:
+    def execute(inputs: ExampleInputs, limit_ops: float, tokens: int) -> RunRecord:
         record = run_split(
             split,
             {**call.takes(skeleton.model, inputs.kwargs), **_decided_by_user(inputs)},
@@ -171,17 +171,20 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
             fold=not (options.full or isinstance(call, UserCall)),
             limit_ops=limit_ops,
         )
-        return replace(record, notes=(*inputs.notes, *record.notes))
+        prompt_tokens = tokens if options.inputs is None else None
+        notes = (*inputs.notes, *record.notes)
+        return replace(record, notes=notes, prompt_tokens=prompt_tokens)
 
     with _time_limit(options.timeout_s):
         request = _request(prepared, options)
         if request.tokens <= FEW_TOKENS:
-            return execute(inputs, math.inf), ""
+            return execute(inputs, math.inf, request.tokens), ""
         try:
-            return execute(inputs, MOST_OPS), ""
+            return execute(inputs, MOST_OPS, request.tokens), ""
         except TooManyOps as reason:
             request = replace(request, tokens=FEW_TOKENS)
-            record = execute(_inputs(prepared, replace(options, request=request)), math.inf)
+            shorter = _inputs(prepared, replace(options, request=request))
+            record = execute(shorter, math.inf, request.tokens)
             note = f"{reason}, so the run had {FEW_TOKENS} tokens and its peak is that of these"
             return replace(record, notes=(*record.notes, note)), ""
 

@@ -142,6 +142,8 @@ class RunRecord:
 
     phases: tuple[str, ...]
     """The phases that ran to their end."""
+    prompt_tokens: int | None = None
+    """Text tokens of each sequence in the first forward; None: the inputs are the user's."""
     inputs: str
     """What went in, in words: ``text of 64 tokens, 1 image of 448 x 448; batch 1``."""
     mismatches: tuple[MismatchEvent, ...] = ()

@@ -16,12 +16,15 @@ from devplan.errors import InputError
 from devplan.findings import CheckResult, Diagnostic
 from devplan.graph import build_graph
 from devplan.machine import least_capability
+from devplan.machine.speeds import speeds_of
 from devplan.main_device import main_device_notes
 from devplan.mapfile import contract_entries
 from devplan.mapfile.versions import installed_versions
 from devplan.planning import plan as plan_placement
+from devplan.planning.recorded import with_recorded_traffic
 from devplan.profile import Profile, profile_skeleton
 from devplan.profile.activations import measure_activations
+from devplan.profile.work import measure_work
 from devplan.proving import Examiner, Proof, prove
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
@@ -42,6 +45,9 @@ from devplan.workload import WorkloadRequest, resolve_workload
 UNVERIFIED = Verification(
     status="unverified", detail="planned from sizes and virtual runs on one card; not run as split"
 )
+
+LATENCY = "latency"
+"""The objective for which the work of the blocks is counted."""
 
 Progress = Callable[[str], None]
 
@@ -91,7 +97,7 @@ def suggest(
     request
         Batch, context and dtypes; what is None is left to the model.
     objective
-        ``balance``, ``context`` or ``fewest``.
+        ``balance``, ``context``, ``fewest`` or ``latency``.
     pins
         Module -> device.
     default_pins
@@ -124,6 +130,9 @@ def suggest(
     profile = _profile(skeleton, source, workload, machine, packed)
     activations = measure_activations(skeleton, profile.sites, workload)
     profile = replace(profile, activations=activations)
+    if objective == LATENCY:
+        speeds_of(machine)  # refuses cards of unknown speed before the work is counted
+        profile = replace(profile, work=measure_work(skeleton, profile.sites, workload))
     graph = build_graph(profile)
     progress(f"placing {len(graph.blocks)} blocks on {len(machine.cards)} cards")
 
@@ -149,6 +158,7 @@ def suggest(
             raises_whole=bool(profile.activations.raised),
         )
         proof = prove(proof, pins or {}, plan_with, examine)
+        proof = replace(proof, result=_as_run(proof, machine, workload))
     identity = _identity(source, skeleton, profile)
     notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
     notes += _cache_notes(skeleton, profile)
@@ -174,6 +184,14 @@ def suggest(
         ),
         notes=notes,
     )
+
+
+def _as_run(proof: Proof, machine: Machine, workload: Workload) -> Plan | Infeasible:
+    """The plan with the traffic that its run showed."""
+    runs = proof.check.runs if proof.check is not None else ()
+    if isinstance(proof.result, Infeasible) or not runs:
+        return proof.result
+    return with_recorded_traffic(proof.result, runs[-1], proof.graph, machine, workload)
 
 
 def _profile(
@@ -258,6 +276,8 @@ def map_file_of(
         relaxed=plan.relaxed,
         transfers=plan.transfers,
         shared_copies=plan.shared_copies,
+        traffic=plan.traffic,
+        timing=plan.timing,
         constraints=constraints,
         verification=verification,
         versions=installed_versions(library),

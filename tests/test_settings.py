@@ -168,7 +168,7 @@ REFUSED = {
     "a float": ("context: 1.5\n", ["1.5", "whole number"]),
     "nothing for text": ("model:\n", ["model", "None", "give text"]),
     "text for a switch": ("no-pin: 'on'\n", ["'on'", "true or false"]),
-    "unknown objective": ("objective: speed\n", ["speed", "balance, context or fewest"]),
+    "unknown objective": ("objective: speed\n", ["speed", "balance, context, fewest or latency"]),
     "list of pins": ("pin: [a=b]\n", ["pin", "mapping", "cuda:0"]),
     "pin to nothing": ("pin:\n  a:\n", ["pin", "give text"]),
     "list in a list": ("gpus: [[0]]\n", ["gpus", "give text"]),

@@ -37,6 +37,7 @@ class Typed:
     memory: str | None = None
     main: str | None = None
     reserve: str | None = None
+    links: str | None = None
     batch: str | None = None
     context: str | None = None
     dtype: str | None = None
@@ -108,10 +109,11 @@ def _machine(gpus: str, typed: Typed, settings: Settings) -> Machine:
             reserve=typed.reserve or own.reserve,
             main=typed.main or own.main,
             offload=tuple(typed.offload) or settings.offload or (),
+            links=typed.links or own.links,
         )
     except InputError as error:
         # Messages begin with the option that they are about; names of GPUs come with none.
-        options = ("memory", "reserve", "main", "offload")
+        options = ("memory", "reserve", "main", "offload", "links")
         key = next((key for key in options if str(error).startswith(f"--{key}")), "gpus")
         with _named(settings, key, typed):
             raise

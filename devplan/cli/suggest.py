@@ -64,6 +64,15 @@ def suggest_command(
             "Default: 1 GiB, at most an eighth of the card.",
         ),
     ] = None,
+    links: Annotated[
+        str | None,
+        typer.Option(
+            "--links",
+            metavar="LINKS",
+            help="What joins the cards: pcie4x16, pcie4x16-host, nvlink, 50GB/s, measured; some "
+            "of them: 0-1:nvlink,pcie3x8-host. Default: by their names.",
+        ),
+    ] = None,
     batch: Annotated[
         str | None,
         typer.Option("--batch", metavar="NUMBER", help="Sequences at a time. Default: 1."),
@@ -95,8 +104,9 @@ def suggest_command(
         str | None,
         typer.Option(
             "--objective",
-            metavar="balance|context|fewest",
-            help="Smallest largest share of a card (default), most tokens, or fewest cards.",
+            metavar="balance|context|fewest|latency",
+            help="Smallest largest share of a card (default), most tokens, fewest cards, or least "
+            "time of a request.",
         ),
     ] = None,
     pin: Annotated[
@@ -164,6 +174,7 @@ def suggest_command(
         memory=memory,
         main=main,
         reserve=reserve,
+        links=links,
         batch=batch,
         context=context,
         dtype=dtype,

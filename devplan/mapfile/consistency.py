@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from devplan.errors import InputError
+from devplan.mapfile.cost_document import check_costs
 from devplan.mapfile.hf import from_hf_device
 from devplan.mapfile.nodes import Path, Place
 
@@ -43,6 +44,7 @@ def check_consistency(document: dict[str, Any], place: Place) -> None:
     _check_machine(document["machine"], refuse)
     _check_devices(document, refuse)
     _check_prediction(document, refuse)
+    check_costs(document, [card["device"] for card in document["machine"]["cards"]], refuse)
     _check_gap(document["certificate"], refuse)
 
 

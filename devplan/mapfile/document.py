@@ -10,6 +10,14 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
+from devplan.mapfile.cost_document import (
+    links_document,
+    links_of,
+    timing_document,
+    timing_of,
+    traffic_document,
+    traffic_of,
+)
 from devplan.mapfile.hf import from_hf_device_map, order_entries, to_hf_device_map
 from devplan.mapfile.keys import SCHEMA_VERSION
 from devplan.types import (
@@ -40,6 +48,7 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
         "machine": machine_document(map_file.machine),
         "workload": workload_document(map_file.workload),
         "main_device": main_device,
+        "links": links_document(map_file.machine.links),
         "prediction": {load.device: _load_document(load) for load in map_file.loads},
         "offload_bytes": dict(map_file.offload_bytes),
         "pins": _pins_document(map_file.pins),
@@ -64,6 +73,8 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
             }
             for each in map_file.shared_copies
         ],
+        "traffic": traffic_document(map_file.traffic, map_file.workload),
+        "timing": timing_document(map_file.timing),
         "constraints": [
             {"change": each.change, "finding": each.finding} for each in map_file.constraints
         ],
@@ -177,6 +188,8 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
         ),
         transfers=tuple(Transfer(**item) for item in document["transfers"]),
         shared_copies=tuple(SharedCopies(**item) for item in document["shared_copies"]),
+        traffic=traffic_of(document["traffic"]),
+        timing=timing_of(document["timing"]),
         constraints=tuple(Constraint(**item) for item in document["constraints"]),
         verification=Verification(**document["verification"]),
         versions=document["versions"],
@@ -194,6 +207,7 @@ def _machine(document: dict[str, Any]) -> Machine:
         cards=tuple(Card(**card) for card in document["machine"]["cards"]),
         main_device=document["main_device"],
         tiers=tuple(OffloadTier(**tier) for tier in document["machine"]["tiers"]),
+        links=links_of(document["links"]),
     )
 
 

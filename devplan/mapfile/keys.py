@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from devplan.mapfile.hf import DEVICE_PATTERN
+from devplan.mapfile.cost_keys import LINKS, TIMING, TRAFFIC
 from devplan.mapfile.shape import (
-    Either,
-    Key,
     ListOf,
     Nullable,
     Number,
-    Record,
     TableOf,
     Text,
     Whole,
 )
+from devplan.mapfile.values import BYTES, DEVICE, HF_DEVICE, MODULE, record
 
 SCHEMA_VERSION = 1
 
-DEVICE = Text(expected="a device such as cuda:0, cpu or disk", pattern=DEVICE_PATTERN)
-MODULE = Text(
-    expected='a dotted module name, "" for the whole model', pattern=r"^([^.\s]+(\.[^.\s]+)*)?$"
-)
-HF_DEVICE = Either(
-    options=(Whole(), DEVICE),
-    expected="a device: 0 for cuda:0, or cpu, disk, xpu:0, ...",
-)
-BYTES = Whole()
-
-
-def _record(*keys: tuple[str, str, object]) -> Record:
-    return Record(keys=tuple(Key(name=n, meaning=m, shape=s) for n, m, s in keys))
-
-
-MODEL = _record(
+MODEL = record(
     ("id", "Catalogue name, hub id, folder or factory, as it was given.", Text()),
     ("revision", "Commit or tag on the hub.", Nullable(inner=Text())),
     ("config_hash", "Hash of the configuration that was planned.", Nullable(inner=Text())),
@@ -47,13 +30,13 @@ MODEL = _record(
     ("num_parameters", "Parameters, tied ones once.", Whole()),
 )
 
-MACHINE = _record(
+MACHINE = record(
     (
         "cards",
         "The GPUs, in the order in which they were named.",
         ListOf(
             min_items=1,
-            item=_record(
+            item=record(
                 ("device", "The card's device.", DEVICE),
                 ("name", "As the driver or the catalogue calls it, or its size.", Text()),
                 ("capacity_bytes", "Memory of the card.", Whole(minimum=1)),
@@ -69,7 +52,7 @@ MACHINE = _record(
         "tiers",
         "Memory outside the GPUs that offload was allowed to use; empty unless it was asked for.",
         ListOf(
-            item=_record(
+            item=record(
                 ("device", "cpu or disk.", Text(expected="cpu or disk", choices=("cpu", "disk"))),
                 ("capacity_bytes", "Bound, null for none.", Nullable(inner=BYTES)),
             )
@@ -77,14 +60,14 @@ MACHINE = _record(
     ),
 )
 
-WORKLOAD = _record(
+WORKLOAD = record(
     ("batch", "Sequences at a time.", Whole(minimum=1)),
     ("context_tokens", "Tokens held per sequence, prompt and new ones.", Whole(minimum=0)),
     ("dtype", "Compute dtype, null: as the checkpoint says.", Nullable(inner=Text())),
     ("kv_dtype", "Dtype of the KV cache, null: as the model makes it.", Nullable(inner=Text())),
 )
 
-CARD_LOAD = _record(
+CARD_LOAD = record(
     ("weights_bytes", "Parameters.", BYTES),
     ("buffers_bytes", "Buffers.", BYTES),
     ("kv_cache_bytes", "KV cache and other state at the workload.", BYTES),
@@ -104,7 +87,7 @@ CARD_LOAD = _record(
 )
 
 PINS = ListOf(
-    item=_record(
+    item=record(
         ("device", "Where the blocks were to be.", DEVICE),
         ("reason", '"user", or why the default pin is there.', Text()),
         ("blocks", "The pinned blocks.", ListOf(item=MODULE, min_items=1)),
@@ -112,14 +95,14 @@ PINS = ListOf(
 )
 
 RELAXED = ListOf(
-    item=_record(
+    item=record(
         ("reason", "Why the pin could not be kept, with the numbers.", Text()),
         ("blocks", "The blocks that were let go.", ListOf(item=MODULE)),
     )
 )
 
 TRANSFERS = ListOf(
-    item=_record(
+    item=record(
         ("source", "Device that the activations leave.", DEVICE),
         ("target", "Device that they enter.", DEVICE),
         ("before", "Block that receives them.", MODULE),
@@ -128,7 +111,7 @@ TRANSFERS = ListOf(
 )
 
 SHARED_COPIES = ListOf(
-    item=_record(
+    item=record(
         ("source", "Device where the activations are made.", DEVICE),
         ("target", "Device of the blocks that they are copied to.", DEVICE),
         ("num_copies", "One for each tensor and block, in every forward.", Whole()),
@@ -136,8 +119,8 @@ SHARED_COPIES = ListOf(
     )
 )
 
-CERTIFICATE = _record(
-    ("objective", "What was made best: balance, context or fewest.", Text()),
+CERTIFICATE = record(
+    ("objective", "What was made best: balance, context, fewest or latency.", Text()),
     (
         "bottleneck",
         "Largest share of a card: load over capacity less reserve and activations.",
@@ -165,13 +148,13 @@ CERTIFICATE = _record(
 )
 
 CONSTRAINTS = ListOf(
-    item=_record(
+    item=record(
         ("change", "What the plan keeps to.", Text()),
         ("finding", "What the virtual run found without it.", Text()),
     )
 )
 
-VERIFICATION = _record(
+VERIFICATION = record(
     (
         "status",
         "unverified, clean or findings.",
@@ -185,7 +168,7 @@ VERIFICATION = _record(
     ),
 )
 
-MAP_FILE = _record(
+MAP_FILE = record(
     (
         "schema",
         "Version of this format.",
@@ -200,6 +183,7 @@ MAP_FILE = _record(
     ("machine", "The machine that it was made for.", MACHINE),
     ("workload", "What the model will be asked to do.", WORKLOAD),
     ("main_device", "Where inputs enter; the device of the first entry.", DEVICE),
+    ("links", "What joins the devices, in either direction.", LINKS),
     (
         "prediction",
         "What will lie on each card at this workload.",
@@ -221,6 +205,8 @@ MAP_FILE = _record(
         "Activations that many blocks need (position embeddings, masks), which hooks copy to each.",
         SHARED_COPIES,
     ),
+    ("traffic", "What is copied between devices in a prefill and in a decode step.", TRAFFIC),
+    ("timing", "What a request is predicted to take; null unless speed was asked for.", TIMING),
     ("constraints", "What virtual runs of earlier plans taught the planner.", CONSTRAINTS),
     ("certificate", "How good the plan is, and who says so.", CERTIFICATE),
     ("verification", "What was run to prove the map.", VERIFICATION),

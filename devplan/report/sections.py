@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from devplan.report.names import blocks_in_words, layers_in_words
 from devplan.report.terminal import Terminal
-from devplan.types import Certificate, Plan, Transfer, Workload
+from devplan.types import Certificate, Plan, Transfer
 from devplan.units import format_bytes
 
 # Crossings between one pair of cards that are listed one by one; a layout that is no chain of
@@ -31,18 +31,11 @@ def stage_lines(plan: Plan, terminal: Terminal) -> list[str]:
     return lines
 
 
-def transfer_lines(plan: Plan, workload: Workload, terminal: Terminal) -> list[str]:
-    """What crosses between the cards for one token, and for the whole context."""
+def transfer_lines(plan: Plan, terminal: Terminal) -> list[str]:
+    """What crosses between the cards for one token."""
     lines = []
     for group in _equal_crossings(plan.transfers):
         lines += _crossing_lines(group, terminal)
-    total = sum(each.bytes_per_token for each in plan.transfers)
-    tokens = workload.batch * workload.context_tokens
-    if total and (len(plan.transfers) > 1 or tokens > 1):
-        lines += terminal.paragraph(
-            f"{format_bytes(total)} per token in all; {format_bytes(total * tokens)} for a prompt "
-            f"of {tokens:,} tokens"
-        )
     copies = sum(each.num_copies for each in plan.shared_copies)
     if copies:
         size = format_bytes(sum(each.bytes_per_token for each in plan.shared_copies))

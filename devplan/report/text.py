@@ -12,6 +12,7 @@ from pathlib import PurePath
 
 from devplan.mapfile import load_code
 from devplan.report.cards import card_lines
+from devplan.report.costs import timing_lines, traffic_lines
 from devplan.report.heading import heading_lines
 from devplan.report.sections import (
     certificate_lines,
@@ -54,7 +55,12 @@ def plan_text(
         ("", _heading(plan, map_file, terminal)),
         ("", card_lines(plan.loads, terminal)),
         (stages, stage_lines(plan, terminal)),
-        ("Transfers", transfer_lines(plan, workload, terminal)),
+        (
+            "Transfers",
+            transfer_lines(plan, terminal)
+            + traffic_lines(plan, map_file.machine, workload, terminal),
+        ),
+        ("Time (predicted, unmeasured)", timing_lines(plan.timing, terminal)),
         (pins, pin_lines(plan, terminal)),
         ("Pins that could not be kept", relaxed_lines(plan, terminal)),
         ("Offload", offload_lines(plan, terminal)),

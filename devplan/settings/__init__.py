@@ -53,6 +53,8 @@ class Settings:
     main: str | None = None
     reserve: str | None = None
     """As ``--reserve`` takes it."""
+    links: str | None = None
+    """As ``--links`` takes it."""
     batch: int | None = None
     context: int | None = None
     dtype: str | None = None

@@ -61,7 +61,7 @@ def _reasons(value: Any) -> dict[str, str]:
     return {_text(code): _text(reason) for code, reason in value.items()}
 
 
-OBJECTIVES = ("balance", "context", "fewest")
+OBJECTIVES = ("balance", "context", "fewest", "latency")
 
 READERS: Mapping[str, Callable[[Any], Any]] = {
     "model": _text,
@@ -69,6 +69,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "memory": _listed,
     "main": _index_or_text,
     "reserve": _listed,
+    "links": _listed,
     "batch": _count,
     "context": _count,
     "dtype": _text,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from devplan.mapfile import dump_map, loads_map, to_hf_device_map
 from devplan.mapfile.json_schema import schema
 from devplan.types import Machine, ModelIdentity, OffloadTier, Pin, Relaxation
-from tests.report.example_plans import MAP_FILE, offload_plan
+from tests.report.example_plans import MAP_FILE, TIMED_FILE, offload_plan
 
 # Names that YAML 1.1 takes for something else when they are not quoted.
 PITFALLS = ("on", "off", "yes", "null", "~", "1.0", "0", "1e3", "0x10", "1_000", "12:30", "true")
@@ -48,7 +48,9 @@ def validate(text: str) -> None:
     VALIDATOR.validate(yaml.safe_load(text))
 
 
-@pytest.mark.parametrize("map_file", [MAP_FILE, offload_plan()[1]], ids=["plan", "offload"])
+@pytest.mark.parametrize(
+    "map_file", [MAP_FILE, TIMED_FILE, offload_plan()[1]], ids=["plan", "timed", "offload"]
+)
 def test_examples(map_file):
     text = dump_map(map_file)
     assert loads_map(text, "example") == map_file

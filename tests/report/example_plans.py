@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from devplan.costs import CardTime, Timing, Traffic
+from devplan.machine.links import with_links
 from devplan.mapfile import contract_entries
+from devplan.planning.speed import route
 from devplan.types import (
     Card,
     CardLoad,
@@ -61,7 +64,7 @@ RESERVE_BYTES = 768 * MIB
 
 def machine(*sizes_gib: int) -> Machine:
     """Cards of the given sizes, the first the main device."""
-    return Machine(
+    bare = Machine(
         cards=tuple(
             Card(
                 device=f"cuda:{index}",
@@ -73,6 +76,7 @@ def machine(*sizes_gib: int) -> Machine:
         ),
         main_device="cuda:0",
     )
+    return with_links(bare)
 
 
 def layers(start: int, stop: int) -> tuple[str, ...]:
@@ -145,6 +149,15 @@ CERTIFICATE = Certificate(
     most_tokens_bound=365_200,
     first_full="cuda:1",
 )
+TRAFFIC = Traffic(
+    basis="run",
+    prompt_tokens=32765,
+    routes=tuple(
+        route(machine(24, 12), step, source, target, 1, HIDDEN_BYTES * tokens)
+        for step, tokens in (("prefill", 32765), ("decode", 1))
+        for source, target in (("cuda:0", "cuda:1"), ("cuda:1", "cuda:0"))
+    ),
+)
 PLAN = Plan(
     placement=PLACEMENT,
     stages=STAGES,
@@ -170,7 +183,18 @@ PLAN = Plan(
             bytes_per_token=HIDDEN_BYTES,
         ),
     ),
+    traffic=TRAFFIC,
     certificate=CERTIFICATE,
+)
+TIMING = Timing(
+    prompt_tokens=32765,
+    new_tokens=256,
+    cards=(
+        CardTime(device="cuda:0", prefill_s=4.5, decode_s=0.0125),
+        CardTime(device="cuda:1", prefill_s=2.0, decode_s=0.0055),
+    ),
+    transfer_s={step: TRAFFIC.seconds(step) for step in ("prefill", "decode")},
+    lower_bound_s=10.5,
 )
 
 
@@ -187,6 +211,8 @@ def map_file_of(plan: Plan, on: Machine) -> DeviceMapFile:
         pins=plan.pins,
         relaxed=plan.relaxed,
         transfers=plan.transfers,
+        traffic=plan.traffic,
+        timing=plan.timing,
         verification=Verification(status="unverified", detail="no check has run on this map"),
         versions=VERSIONS,
         notes=plan.notes,
@@ -194,6 +220,8 @@ def map_file_of(plan: Plan, on: Machine) -> DeviceMapFile:
 
 
 MAP_FILE = map_file_of(PLAN, machine(24, 12))
+TIMED = replace(PLAN, timing=TIMING)
+TIMED_FILE = map_file_of(TIMED, machine(24, 12))
 MAP_PATH = "maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml"
 
 

@@ -21,6 +21,8 @@ from tests.report.example_plans import (
     MAP_PATH,
     MODEL,
     PLAN,
+    TIMED,
+    TIMED_FILE,
     WORKLOAD,
     machine,
     offload_plan,
@@ -36,10 +38,12 @@ REPORTS = {
     "plan_colours": lambda: plan_text(PLAN, MAP_FILE, Terminal(colours=True), MAP_PATH),
     "plan_wide": lambda: plan_text(PLAN, MAP_FILE, Terminal(width=110), MAP_PATH),
     "offload": lambda: plan_text(*offload_plan(), PIPE, MAP_PATH, "unchanged"),
+    "timed": lambda: plan_text(TIMED, TIMED_FILE, PIPE, MAP_PATH),
     "infeasible": lambda: infeasible_text(*INFEASIBLE_CASE, PIPE),
     "plan_json": lambda: plan_json(PLAN, MAP_FILE, MAP_PATH),
     "infeasible_json": lambda: infeasible_json(*INFEASIBLE_CASE),
     "map_file": lambda: dump_map(MAP_FILE),
+    "map_file_timed": lambda: dump_map(TIMED_FILE),
     "map_file_offload": lambda: dump_map(offload_plan()[1]),
 }
 

@@ -1,0 +1,92 @@
+"""The part of the table of keys that is about time: links, traffic, timing."""
+
+from __future__ import annotations
+
+from devplan.mapfile.shape import ListOf, Nullable, TableOf, Text, Whole
+from devplan.mapfile.values import BYTES, DEVICE, SECONDS, record
+
+LINKS = ListOf(
+    item=record(
+        ("name", "What joins them, in words.", Text()),
+        ("bytes_per_s", "Of copies in one direction.", Whole(minimum=1)),
+        ("latency_s", "Of the smallest copy.", SECONDS),
+        (
+            "basis",
+            "Who says so: given, measured, catalogue or assumed.",
+            Text(
+                expected="given, measured, catalogue or assumed",
+                choices=("given", "measured", "catalogue", "assumed"),
+            ),
+        ),
+        (
+            "between",
+            "The pairs of devices that have such a link.",
+            ListOf(
+                item=Text(
+                    expected="two devices with a blank between them",
+                    pattern=r"^[a-z]+(:\d+)? [a-z]+(:\d+)?$",
+                ),
+                min_items=1,
+            ),
+        ),
+    )
+)
+
+_STEP_TOTAL = record(
+    ("num_copies", "Copies in the step.", Whole()),
+    ("bytes", "Of all copies together.", BYTES),
+    ("seconds", "What they take over their links, one after the other.", SECONDS),
+    ("bytes_per_token", "bytes over the tokens of all sequences that enter the step.", SECONDS),
+    ("seconds_per_token", "seconds over the same tokens.", SECONDS),
+)
+
+TRAFFIC = Nullable(
+    inner=record(
+        (
+            "basis",
+            "run: every copy of the virtual run; graph: what enters the blocks, as no run counted.",
+            Text(expected="run or graph", choices=("run", "graph")),
+        ),
+        ("prompt_tokens", "Text tokens of each sequence in the prefill.", Whole(minimum=1)),
+        ("prefill", "All copies of a prefill.", _STEP_TOTAL),
+        ("decode", "All copies of a decode step; nothing where there is none.", _STEP_TOTAL),
+        (
+            "routes",
+            "The same from device to device.",
+            ListOf(
+                item=record(
+                    (
+                        "step",
+                        "prefill or decode.",
+                        Text(expected="prefill or decode", choices=("prefill", "decode")),
+                    ),
+                    ("source", "Device that is copied from.", DEVICE),
+                    ("target", "Device that is copied to.", DEVICE),
+                    ("num_copies", "Copies in the step.", Whole()),
+                    ("num_bytes", "Of all of them together.", BYTES),
+                    ("link", "Name of the link that they take.", Text()),
+                    ("seconds", "What they take.", SECONDS),
+                )
+            ),
+        ),
+    )
+)
+
+_BY_STEP = (
+    ("prefill_s", "In a prefill.", SECONDS),
+    ("decode_s", "In a decode step.", SECONDS),
+)
+
+TIMING = Nullable(
+    inner=record(
+        ("basis", "How it was come by: predicted, unmeasured.", Text()),
+        ("prompt_tokens", "Text tokens of each sequence in the prefill.", Whole(minimum=1)),
+        ("new_tokens", "Tokens that a request makes.", Whole(minimum=1)),
+        ("prefill_s", "A prefill: work of all cards and transfers.", SECONDS),
+        ("decode_step_s", "A decode step with a full cache; a token of each sequence.", SECONDS),
+        ("request_s", "A prefill and the decode steps for the new tokens.", SECONDS),
+        ("lower_bound_s", "No placement of these blocks takes less for a request.", SECONDS),
+        ("cards", "Work of each card.", TableOf(key=DEVICE, value=record(*_BY_STEP))),
+        ("transfers", "Transfers between the devices.", record(*_BY_STEP)),
+    )
+)

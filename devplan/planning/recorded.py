@@ -1,0 +1,52 @@
+"""The traffic of a plan as its virtual run showed it: every copy, whoever asked for it.
+
+The graph knows what enters the blocks.  The run knows more: deep features that a tower hands to
+several layers, an encoder's output that every layer of a decoder takes, a cache that layers share,
+masks that code makes and moves, and the output that accelerate brings back.  So the run's figures
+take the place of the graph's, in the plan and in the time of its transfers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from devplan.costs import DECODE, PREFILL, STEPS, Traffic
+from devplan.findings import RunRecord
+from devplan.planning.speed import Request, route
+from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Plan, Workload
+
+
+def with_recorded_traffic(
+    plan: Plan, record: RunRecord | None, graph: BlockGraph, machine: Machine, workload: Workload
+) -> Plan:
+    """The plan with the traffic of its run, where the run was one at the workload."""
+    prompt_tokens = Request(graph=graph, workload=workload).prompt_tokens
+    if record is None or record.error is not None or record.prompt_tokens != prompt_tokens:
+        return plan
+    traffic = recorded_traffic(record, machine)
+    timing = plan.timing
+    if timing is not None:
+        timing = replace(timing, transfer_s={step: traffic.seconds(step) for step in STEPS})
+    return replace(plan, traffic=traffic, timing=timing)
+
+
+def recorded_traffic(record: RunRecord, machine: Machine) -> Traffic:
+    """Copies between devices in the prefill, and in the last decode step of a run."""
+    assert record.prompt_tokens is not None, "a run of the user's own inputs"
+    decode = [phase for phase in record.phases if phase.startswith(DECODE)][-1:]
+    known = {*machine.devices, *OFFLOAD_DEVICES}
+    sums: dict[tuple[str, str, str], list[int]] = {}
+    for event in record.transfers:
+        ends = (event.source_device, event.target_device)
+        is_decode = event.phase.startswith(DECODE)
+        if not known.issuperset(ends) or (is_decode and event.phase not in decode):
+            continue
+        total = sums.setdefault((DECODE if is_decode else PREFILL, *ends), [0, 0])
+        total[0] += event.count
+        total[1] += event.count * event.num_bytes
+    routes = (route(machine, *key, *total) for key, total in sums.items())
+    return Traffic(
+        basis="run",
+        prompt_tokens=record.prompt_tokens,
+        routes=tuple(sorted(routes, key=lambda each: STEPS.index(each.step))),
+    )
