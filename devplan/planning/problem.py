@@ -12,6 +12,7 @@ An assignment is *contiguous* when the items of every slot follow one another.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -86,7 +87,8 @@ def transfer_cost(problem: Problem, assignment: Sequence[int]) -> float:
     if problem.distances is None:
         return num_transfers(problem, assignment)
     walk = [slot for slot in (problem.first, *assignment, problem.last) if slot is not None]
-    return sum(problem.distances[a][b] for a, b in itertools.pairwise(walk))
+    # [fsum] so that the same links in another order take the same time, to the last bit.
+    return math.fsum(problem.distances[a][b] for a, b in itertools.pairwise(walk))
 
 
 def num_new_slots(problem: Problem, assignment: Sequence[int]) -> int:

@@ -89,6 +89,8 @@ def timing_lines(timing: Timing | None, terminal: Terminal) -> list[str]:
 
 def format_seconds(seconds: float) -> str:
     """Short text of a time: ``3.21 s``, ``14.2 ms``, ``0.9 us``."""
+    if not seconds:
+        return "0"
     for unit, name in ((1.0, "s"), (1e-3, "ms")):
         if seconds >= unit:
             return f"{seconds / unit:,.3g} {name}" if seconds < 1000 else f"{seconds:,.0f} s"

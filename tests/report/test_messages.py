@@ -66,7 +66,7 @@ def infeasible_report(infeasible=INFEASIBLE, terminal=PIPE) -> str:
         "cuda:1 model.language_model.layers.17 … model.language_model.layers.27",
         "11 layers of model.language_model.layers (17-27)",
         "cuda:0 -> cuda:1 before model.language_model.layers.17: 7.00 KiB per token",
-        "a prefill of 32,765 tokens: 2 copies, 447.96 MiB, 25.3 ms (14.00 KiB and 772 ns per token)",
+        "a prefill of 32,765 tokens: 2 copies, 447.96 MiB, 25.3 ms (14.00 KiB and 772 ns per",
         "a decode step: 2 copies, 14.00 KiB, 30.8 us",
         "cuda:0 - cuda:1: PCIe 4.0 x16 through the host (18.6 GB/s, assumed); --links says",
         "Pins (all kept)",

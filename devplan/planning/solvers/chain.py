@@ -104,7 +104,8 @@ def arrange(
     found = [reach.spread(order, share) for order in _orders(reach, share, max_new_slots)]
     if problem.distances is not None:  # fewer transfers may take longer, and an order matters
         near = nearest(problem, share, max_new_slots)
-        found += [reach.spread(list(dict.fromkeys(near)), share)] if near else []
+        # [spread] may leave a slot empty, and what is then neighbours may be far apart.
+        found += [reach.spread(list(dict.fromkeys(near)), share), near] if near else []
     return min(found, key=lambda assignment: _cost(problem, assignment), default=None)
 
 

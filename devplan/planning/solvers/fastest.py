@@ -32,6 +32,8 @@ WHOLE = Fraction(1)
 MAX_STEPS = 20_000
 """Limit of (state, next slot) pairs: ten different cards have 10,240, a second for 80 items."""
 
+_TIE = 1e-9
+
 State = tuple[int, ...]
 """Slots of every group that are used."""
 
@@ -84,11 +86,19 @@ def fastest(
 def nearest(
     problem: Problem, share: Fraction, max_new_slots: int | None = None
 ) -> Assignment | None:
-    """The contiguous assignment within the share whose transfers take the least time."""
+    """The contiguous assignment within the share whose transfers take the least time.
+
+    Among equals, one that begins on the main slot.
+    """
     assert problem.distances is not None, "all transfers are alike"
     num_items, num_slots = len(problem.loads_bytes), len(problem.slots)
     cross_s = np.broadcast_to(np.array(problem.distances), (num_items + 1, num_slots, num_slots))
-    costs = Costs(item_s=np.zeros((num_items, num_slots)), cross_s=cross_s)
+    item_s = np.zeros((num_items, num_slots))
+    if problem.main is not None:
+        # [main first] a price too small to outweigh any difference of links.
+        item_s[:1] = _TIE * max(map(max, problem.distances))
+        item_s[:1, problem.main] = 0.0
+    costs = Costs(item_s=item_s, cross_s=cross_s)
     return fastest(problem, costs, share=share, max_new_slots=max_new_slots)
 
 
