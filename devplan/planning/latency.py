@@ -20,7 +20,7 @@ from devplan.machine.links import link_between
 from devplan.planning.pose import Case, Pose
 from devplan.planning.problem import Assignment, share_of
 from devplan.planning.solvers import chain, fastest
-from devplan.planning.solvers.fastest import Costs
+from devplan.planning.solvers.seconds import Costs, seconds_of
 from devplan.planning.speed import Request, fastest_bound
 from devplan.planning.walks import execution_device, hidden_bytes
 from devplan.types import Block, BlockGraph, Machine, Workload
@@ -37,14 +37,14 @@ def latency(pose: Pose) -> Assignment | None:
     best = fastest.fastest(problem, costs)
     if best is None:
         return None
-    limit_s = fastest.seconds_of(problem, costs, best) * (1 + SAME)
+    limit_s = seconds_of(problem, costs, best) * (1 + SAME)
     low, high = chain.smallest_share(problem), share_of(problem, best)
     for _ in range(MAX_TRIALS):
         if low is None or low >= high:
             break
         middle = Fraction(float(low + high) / 2)
         tried = fastest.fastest(problem, costs, share=middle)
-        if tried is None or fastest.seconds_of(problem, costs, tried) > limit_s:
+        if tried is None or seconds_of(problem, costs, tried) > limit_s:
             low = middle
         else:
             best, high = tried, share_of(problem, tried)
