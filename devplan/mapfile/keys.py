@@ -100,7 +100,7 @@ CARD_LOAD = _record(
     ("weights_bytes", "Parameters.", BYTES),
     ("buffers_bytes", "Buffers.", BYTES),
     ("kv_cache_bytes", "KV cache and other state at the workload.", BYTES),
-    ("onload_bytes", "Room for the largest offloaded block while it runs.", BYTES),
+    ("onload_bytes", "Room for weights of an offloaded block while it runs.", BYTES),
     (
         "activations_bytes",
         "Activations and temporaries of the block that needs most of them.",
