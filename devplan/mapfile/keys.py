@@ -7,6 +7,7 @@ from devplan.mapfile.shape import (
     ListOf,
     Nullable,
     Number,
+    Optional,
     TableOf,
     Text,
     Whole,
@@ -14,6 +15,7 @@ from devplan.mapfile.shape import (
 from devplan.mapfile.values import BYTES, DEVICE, HF_DEVICE, MODULE, record
 
 SCHEMA_VERSION = 1
+IMAGE_SIZE_PATTERN = r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"
 
 MODEL = record(
     ("id", "Catalogue name, hub id, folder or factory, as it was given.", Text()),
@@ -65,13 +67,23 @@ WORKLOAD = record(
     ("context_tokens", "Tokens held per sequence, prompt and new ones.", Whole(minimum=0)),
     ("dtype", "Compute dtype, null: as the checkpoint says.", Nullable(inner=Text())),
     ("kv_dtype", "Dtype of the KV cache, null: as the model makes it.", Nullable(inner=Text())),
+    (
+        "images",
+        "Images of each sequence, absent: one where the model takes images.",
+        Optional(inner=Whole()),
+    ),
+    (
+        "image_size",
+        "Their height and width in pixels, absent: small where the model does not fix it.",
+        Optional(inner=Text(expected="height and width: 1080x1920", pattern=IMAGE_SIZE_PATTERN)),
+    ),
 )
 
 CARD_LOAD = record(
     ("weights_bytes", "Parameters.", BYTES),
     ("buffers_bytes", "Buffers.", BYTES),
     ("kv_cache_bytes", "KV cache and other state at the workload.", BYTES),
-    ("onload_bytes", "Room for the largest offloaded block while it runs.", BYTES),
+    ("onload_bytes", "Room for weights of an offloaded block while it runs.", BYTES),
     (
         "activations_bytes",
         "Activations and temporaries of the block that needs most of them.",
