@@ -1,4 +1,4 @@
-"""How long the whole of ``devplan suggest`` takes with its proof, after imports, and how much memory.
+"""How long ``devplan suggest`` takes with its proof, after imports, and how much memory.
 
 Each suggestion runs in a process of its own (`benchmarks.one_suggest`), the best of several.
 """
