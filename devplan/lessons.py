@@ -10,6 +10,7 @@ from devplan.checks.remedies import entries_that_meet
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, MismatchEvent, RunRecord
 from devplan.names import is_inside
+from devplan.profile.joined import rising
 from devplan.types import ActivationGrowth, BlockGraph, Constraint, Plan
 from devplan.units import format_bytes
 from devplan.virtual.activations import BETWEEN
@@ -157,11 +158,4 @@ def _at_least(
     known = () if growth is None or growth.batch != batch else growth.samples
     if growth is not None and growth.bytes_at(tokens, batch) >= num_bytes:
         return growth
-    return ActivationGrowth(samples=_rising({**dict(known), tokens: num_bytes}), batch=batch)
-
-
-def _rising(samples: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
-    rising: list[tuple[int, int]] = []
-    for tokens, num_bytes in sorted(samples.items()):
-        rising.append((tokens, max(num_bytes, rising[-1][1] if rising else 0)))
-    return tuple(rising)
+    return ActivationGrowth(samples=rising({**dict(known), tokens: num_bytes}), batch=batch)

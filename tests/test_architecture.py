@@ -41,8 +41,12 @@ CHAIN = (
     "lessons",
     "proving",
     "module_graph",
-    "report",
+    "precisions",
+    "studying",
     "suggest",
+    "fitting",
+    "comparing",
+    "report",
     "cli",
     "__main__",
 )

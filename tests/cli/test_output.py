@@ -141,7 +141,7 @@ def test_everything_from_the_settings(devplan, here, checkpoint):
     assert (answer.status, answer.files) == (0, ("out/map.yaml",))
     assert report["workload"] == {
         "batch": 2,
-        "context_tokens": 128,
+        "context_tokens": 256,  # the most that fits: the model's own limit
         "dtype": "float32",
         "kv_dtype": "float8_e4m3fn",
     }
