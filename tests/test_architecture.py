@@ -36,6 +36,7 @@ CHAIN = (
     "planning",
     "main_device",
     "mapfile",
+    "peers",
     "checks",
     "checking",
     "lessons",
