@@ -19,6 +19,7 @@ from devplan.machine import least_capability
 from devplan.profile import Profile, profile_skeleton
 from devplan.profile.activations import measure_activations
 from devplan.profile.joined import joined_activations
+from devplan.profile.model import ActivationProfile
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
 from devplan.sources.native import native_class, remote_auto_class
@@ -31,6 +32,11 @@ PADDED_BATCH = 2
 """The smallest batch whose sequences are padded: its masks hold for every larger one."""
 LONGEST_RUN_TOKENS = 2**20
 """No virtual run is made for more: ids are real integers, and no model promises more."""
+LONGER = 1.1
+"""Runs are made again where the answer lies more than a tenth beyond the longest of them: so far
+the curve through the last three goes on well (`ActivationGrowth`)."""
+MOST_RUNS = 3
+"""The second answer is mostly within a few per cent of the first."""
 
 
 def silent(text: str) -> None:
@@ -136,15 +142,33 @@ def on_machine(studied: Studied, machine: Machine) -> Studied:
     return replace(studied, profile=replace(studied.profile, weights=weights))
 
 
-def run_longer(studied: Studied, tokens: int) -> Studied:
+def run_as_long_as_fits(studied: Studied, longest: Callable[[Studied], int]) -> Studied:
+    """The same with runs at the context that fits, until no much longer one does.
+
+    Parameters
+    ----------
+    longest
+        Tokens that fit by what is known of activations so far.
+    """
+    for _ in range(MOST_RUNS):
+        tokens = longest(studied)
+        if tokens <= LONGER * _longest_run(studied):
+            break
+        longer = run_at(studied, tokens)
+        if longer is studied:
+            break
+        studied = longer
+    return studied
+
+
+def run_at(studied: Studied, tokens: int) -> Studied:
     """The same with activations from runs of so many tokens too, at the batch of the workload.
 
     Nothing is run where the model's code loops over tokens: a long run would only be cut again.
     """
-    activations = studied.profile.activations
-    if tokens <= _longest_run(studied) or tokens > LONGEST_RUN_TOKENS or not activations.blocks:
-        return studied
-    if _longest_run(studied) < studied.workload.context_tokens:
+    activations, known = studied.profile.activations, _longest_run(studied)
+    loops = known < studied.workload.context_tokens
+    if loops or not activations.blocks or tokens > LONGEST_RUN_TOKENS:
         return studied
     workload = replace(studied.workload, context_tokens=tokens)
     more = measure_activations(studied.skeleton, studied.profile.sites, workload)
@@ -157,19 +181,18 @@ def _longest_run(studied: Studied) -> int:
     return max((growth.samples[-1][0] for growth in growths), default=0)
 
 
-def run_padded(studied: Studied) -> Studied:
-    """The same with activations as they grow with the batch.
+def padded_activations(studied: Studied) -> ActivationProfile:
+    """Activations as they grow with the batch, for batches above that of the workload.
 
     One sequence needs no mask, several do, as they are padded: what one needs says nothing of
-    many, and what two need is at most their share of it.
+    many, and what many need is at most their share of what two do.
     """
-    if studied.workload.batch >= PADDED_BATCH or not studied.profile.activations.blocks:
-        return studied
+    known = studied.profile.activations
+    if studied.workload.batch >= PADDED_BATCH or not known.blocks:
+        return known
     workload = replace(studied.workload, batch=PADDED_BATCH)
     more = measure_activations(studied.skeleton, studied.profile.sites, workload)
-    if not more.blocks:
-        return studied
-    return replace(studied, profile=replace(studied.profile, activations=more))
+    return more if more.blocks else known
 
 
 def _profile(

@@ -21,7 +21,7 @@ from devplan.planning.most import plan_most_tokens
 from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
 from devplan.proving import Examiner, Proof, prove
 from devplan.sources import ModelSource
-from devplan.studying import Progress, Studied, run_longer, silent, study
+from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study
 from devplan.types import (
     BlockGraph,
     Constraint,
@@ -142,7 +142,7 @@ def suggest_studied(
     progress(f"placing {len(studied.profile.sites)} blocks on {len(machine.cards)} cards")
     planner = partial(_plan, objective, machine, default_pins)
     if objective == "context":
-        studied = _run_as_long_as_fits(studied, planner, pins)
+        studied = run_as_long_as_fits(studied, partial(_most_tokens, planner, pins))
     plan_with = partial(planner, studied)
     proof = Proof(
         result=plan_with(studied.graph, pins), graph=studied.graph, verification=UNVERIFIED
@@ -173,24 +173,11 @@ def _plan(
     )
 
 
-LONGER = 1.1
-"""Runs are made again where the answer lies more than a tenth beyond the longest of them: so far
-the curve through the last three goes on well (`ActivationGrowth`)."""
-MOST_RUNS = 3
-
-
-def _run_as_long_as_fits(
-    studied: Studied, planner: Callable[..., Plan | Infeasible], pins: Mapping[str, str]
-) -> Studied:
-    """Runs at the context that the plan would hold, until the plan holds no longer one."""
-    longest = studied.workload.context_tokens
-    for _ in range(MOST_RUNS):
-        found = planner(studied, studied.graph, pins)
-        if isinstance(found, Infeasible) or found.workload.context_tokens <= LONGER * longest:
-            break
-        longest = found.workload.context_tokens
-        studied = run_longer(studied, longest)
-    return studied
+def _most_tokens(
+    planner: Callable[..., Plan | Infeasible], pins: Mapping[str, str], studied: Studied
+) -> int:
+    found = planner(studied, studied.graph, pins)
+    return found.workload.context_tokens if isinstance(found, Plan) else 0
 
 
 def examiner_of(studied: Studied, machine: Machine, source: ModelSource | None = None) -> Examiner:
