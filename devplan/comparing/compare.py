@@ -17,12 +17,9 @@ from devplan.types import Machine, ModelIdentity, Plan, Workload
 from devplan.workload import WorkloadRequest
 
 DEVPLAN = "devplan"
-STRATEGY_NAMES = {
-    "auto": "from_pretrained auto",
-    "balanced_low_0": "from_pretrained balanced_low_0",
-    "sequential": "from_pretrained sequential",
-}
-"""``balanced`` is the same as ``auto``."""
+BY_HAND = "accelerate"
+STRATEGIES = ("auto", "balanced_low_0", "sequential")
+"""Of ``from_pretrained``; ``balanced`` is the same as ``auto``."""
 
 QUANTIZED = (
     "the other planners place the weights at the size of the skeleton; from_pretrained would give "
@@ -141,10 +138,12 @@ def _peers(studied: Studied) -> list[tuple[str, Planner]]:
     model, no_split = studied.skeleton.model, studied.skeleton.no_split
     by_hand = partial(accelerate_by_hand, model, beside=CPU_TOO)
     strategies = {
-        name: partial(from_pretrained_strategy, strategy, model, beside=CPU_TOO, no_split=no_split)
-        for strategy, name in STRATEGY_NAMES.items()
+        strategy: partial(
+            from_pretrained_strategy, strategy, model, beside=CPU_TOO, no_split=no_split
+        )
+        for strategy in STRATEGIES
     }
-    return [("accelerate by hand", by_hand), *strategies.items()]
+    return [(BY_HAND, by_hand), *strategies.items()]
 
 
 def _contender(
