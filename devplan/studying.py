@@ -68,6 +68,11 @@ class Studied:
         return None if limit is None else max(limit, self.workload.context_tokens)
 
     @property
+    def is_growth_known(self) -> bool:
+        """Whether runs showed how cache and activations grow; else only weights are known."""
+        return bool(self.profile.run.order)
+
+    @property
     def identity(self) -> ModelIdentity:
         source, skeleton, weights = self.source, self.skeleton, self.profile.weights
         return ModelIdentity(

@@ -161,7 +161,9 @@ def _plan(
     graph: BlockGraph,
     pins: Mapping[str, str],
 ) -> Plan | Infeasible:
-    most_tokens = partial(plan_most_tokens, limit=studied.limit_tokens)
+    # [limit] what was not seen to grow is no reason to promise all that the model supports.
+    limit = studied.limit_tokens if studied.is_growth_known else None
+    most_tokens = partial(plan_most_tokens, limit=limit)
     plan = most_tokens if objective == "context" else partial(plan_placement, objective=objective)
     return plan(
         graph,

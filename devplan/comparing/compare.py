@@ -51,6 +51,8 @@ class Comparison:
     contenders: tuple[Contender, ...]
     limit_tokens: int | None
     """Longest context that the model supports."""
+    library: str = "transformers"
+    """Whose ``from_pretrained`` it is."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -110,8 +112,7 @@ def compare(
         default_pins=default_pins,
         progress=progress,
     )
-    built = built_of(studied)
-    found = suggestion.result
+    built, found = built_of(studied), suggestion.result
     if isinstance(found, Plan):
         entries = suggestion.map_file.device_map
         own = Contender(name=DEVPLAN, judged=judge(DEVPLAN, built, given_map(entries), machine))
@@ -127,6 +128,7 @@ def compare(
         workload=studied.workload,
         contenders=(own, *others),
         limit_tokens=studied.limit_tokens,
+        library=studied.source.library,
         notes=(*studied.notes, *quantized),
     )
 

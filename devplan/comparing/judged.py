@@ -59,6 +59,12 @@ class Judged:
         return bool(self.subject.runs) and self.subject.runs[0].error is None
 
     @property
+    def is_growth_known(self) -> bool:
+        """Whether runs showed how cache and activations grow with the tokens."""
+        graph = self.subject.structure.graph
+        return len(graph.unexecuted) < len(graph.blocks)
+
+    @property
     def verdict(self) -> str:
         """``clean``, or the first thing that is in the way, in a few words."""
         if self.check.errors:

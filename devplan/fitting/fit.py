@@ -98,7 +98,7 @@ def fit(
         on = partial(forms_on, known, padded=padded)
         return [*_named(on, named), *_of_kinds(on, kinds, reserve)]
 
-    studied = run_as_long_as_fits(studied, lambda known: _longest(pairs(known)))
+    studied = run_as_long_as_fits(studied, lambda known: _longest(_lightest(pairs(known))))
     rows = [row_of(offer, form) for offer, form in pairs(studied)]
     if verify:
         rows = prove_best(rows, progress)
@@ -128,6 +128,11 @@ def _of_kinds(forms_of: FormsOn, kinds: Sequence[str], reserve: str | None) -> I
     for kind in kinds:
         for form in forms_of(of_kind(kind, 1, reserve).machine):
             yield fewest_of_kind(kind, form.graph, form.studied.workload, reserve), form
+
+
+def _lightest(pairs: Sequence[Pair]) -> list[Pair]:
+    """Of each machine the lightest precision: it holds the most tokens."""
+    return list({offer.label: (offer, form) for offer, form in pairs}.values())
 
 
 def _longest(pairs: Sequence[Pair]) -> int:

@@ -37,7 +37,7 @@ def row_of(offer: Offer, form: Form) -> Filled:
         limit_tokens=form.studied.limit_tokens,
         asked=_answer(form.plan_asked(form.graph, machine)),
     )
-    if isinstance(row.asked, Infeasible):
+    if isinstance(row.asked, Infeasible) or not form.studied.is_growth_known:
         return Filled(row=row, form=form)
     tokens = _answer(form.plan_tokens(form.graph, machine))
     sequences = _answer(form.plan_sequences(form.padded_graph, machine))
@@ -79,7 +79,7 @@ def _proven(filled: Filled) -> Filled:
     """The row with its three answers run, and as large as the runs allow."""
     row, form = filled.row, filled.form
     asked = _run(filled, row.asked, form.graph, form.plan_asked)
-    if isinstance(asked, Infeasible) or asked.errors:
+    if row.tokens is None or isinstance(asked, Infeasible) or asked.errors:
         return replace(filled, row=replace(row, asked=asked, tokens=None, sequences=None))
     tokens = _run_tokens(filled, asked)
     sequences = _run(filled, row.sequences, form.padded_graph, form.plan_sequences)

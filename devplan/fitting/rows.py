@@ -55,7 +55,8 @@ class Row:
     asked: Answer | Infeasible
     """At the workload that was asked."""
     tokens: Answer | None = None
-    """The most tokens; None where the workload itself does not fit."""
+    """The most tokens; None where the workload itself does not fit, and where no run showed what
+    grows with the tokens."""
     sequences: Answer | None = None
     """The largest batch."""
     limit_tokens: int | None = None
@@ -78,7 +79,7 @@ class Row:
 
     @property
     def most_tokens(self) -> int | None:
-        """None: nothing grows with the tokens, or nothing fits."""
+        """None: nothing grows with the tokens, nothing fits, or it is not known."""
         if self.tokens is None or self.tokens.plan.certificate.most_tokens is None:
             return self.limit_tokens if self.tokens is not None else None
         return self.tokens.workload.context_tokens
@@ -90,7 +91,7 @@ class Row:
 
     @property
     def most_sequences(self) -> int | None:
-        """None: nothing grows with the batch, or nothing fits."""
+        """None: nothing grows with the batch, nothing fits, or it is not known."""
         batch = self.sequences.workload.batch if self.sequences else None
         return None if batch == LARGEST_BATCH else batch
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from devplan.planning.assemble import card_loads
 from devplan.planning.planner import Alternatives, plan, pose_case
 from devplan.planning.search import fits
 from devplan.planning.tokens import MAX_TOKENS, largest
+from devplan.planning.verifier import verify
 from devplan.types import BlockGraph, Infeasible, Machine, Plan, Workload
 
 LARGEST_BATCH = 2**20
@@ -73,9 +75,24 @@ def plan_most_tokens(
     if not limited and most in (None, asked):
         return found
     answer = plan_at(limit, "balance") if limited else plan_at(most, "context")
-    if isinstance(answer, Infeasible):  # a packing that was found once and is not found again
-        return found
+    if isinstance(answer, Infeasible):
+        tokens = limit if limited else most
+        answer = _recounted(found, graph, machine, replace(workload, context_tokens=tokens))
+        verify(answer, graph, machine, answer.workload, pins or {}, default_pins=default_pins)
     return _at_the_limit(answer, most) if limited else answer
+
+
+def _recounted(found: Plan, graph: BlockGraph, machine: Machine, workload: Workload) -> Plan:
+    """The same placement at more tokens.
+
+    It fits there although the solvers do not find it: they keep room on every card for the layer
+    that needs most activations, and not every card holds one.  A lower bound at fewer tokens is
+    one at more.
+    """
+    loads = card_loads(graph, machine, workload, found.placement)
+    bottleneck = max(load.share for load in loads)
+    certificate = replace(found.certificate, bottleneck=bottleneck)
+    return replace(found, loads=loads, workload=workload, certificate=certificate)
 
 
 def _at_the_limit(answer: Plan, most: int | None) -> Plan:

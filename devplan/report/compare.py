@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.comparing import Comparison, Contender
+from devplan.comparing import Comparison, Contender, Judged
 from devplan.mapfile.document import machine_document, model_document, workload_document
 from devplan.mapfile.keys import SCHEMA_VERSION
 from devplan.report.heading import heading_lines
@@ -12,15 +12,16 @@ from devplan.report.judged import (
     finding_lines,
     fullest_cell,
     judged_document,
+    reach_cell,
     run_cell,
     share_rows,
     spilled_cell,
     traffic_cell,
 )
-from devplan.report.tables import OWN_LIMIT, joined, json_text, table_lines, tokens_cell
+from devplan.report.tables import OWN_LIMIT, UNKNOWN, joined, json_text, table_lines
 from devplan.report.terminal import Terminal
 
-HEADS = ("planner", "run", "fullest card", "spilled", "copies per token", "most tokens")
+HEADS = ("planner", "run", "fullest card", "spilled", "copies", "most tokens")
 MOST_CARDS = 8
 """Columns of shares that 80 characters hold beside the planners."""
 
@@ -52,7 +53,7 @@ def _cells(contender: Contender, limit: int | None) -> tuple[str, ...]:
         fullest_cell(judged),
         spilled_cell(judged),
         traffic_cell(judged.token or judged.prompt),
-        tokens_cell(judged.most_tokens, limit),
+        reach_cell(judged, limit),
     )
 
 
@@ -60,20 +61,25 @@ def _legend(
     comparison: Comparison, rows: Sequence[tuple[str, ...]], terminal: Terminal
 ) -> list[str]:
     shown = next((each.judged for each in comparison.contenders if each.judged), None)
-    versions = shown.subject.installed if shown else {}
-    named = {name: f"{name} {versions[name]}" for name in versions}
-    copies = "of one token" if shown and shown.token else "of one forward"
+    copies = "of one generated token" if shown and shown.token else "of one forward"
     sentences = [
-        f"accelerate: infer_auto_device_map as called by hand ({named.get('accelerate', '')})",
+        f"accelerate: infer_auto_device_map as called by hand ({_version('accelerate', shown)})",
         "auto (the same as balanced), balanced_low_0, sequential: from_pretrained(device_map=...) "
-        f"({named.get('transformers', named.get('diffusers', ''))})",
+        f"({_version(comparison.library, shown)})",
         "fullest card: everything at the fullest moment of the virtual run, of its capacity",
         "spilled: GiB of weights on cpu or disk",
-        f"copies between devices, {copies}",
+        f"copies: between devices, {copies}",
         "most tokens: per sequence, foretold",
     ]
-    sentences += [OWN_LIMIT] if any(row[-1].endswith("*") for row in rows) else []
+    cells = {row[-1] for row in rows}
+    sentences += [OWN_LIMIT] if any(cell.endswith("*") for cell in cells) else []
+    sentences += ["?: not known, as the model's code was not run"] if UNKNOWN in cells else []
     return [terminal.paint(line, "dim") for line in terminal.paragraph("; ".join(sentences))]
+
+
+def _version(library: str, judged: Judged | None) -> str:
+    installed = judged.subject.installed if judged else {}
+    return f"{library} {installed[library]}" if library in installed else library
 
 
 def _share_sections(

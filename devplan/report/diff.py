@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from devplan.comparing import Change, Judged, MapDiff
 from devplan.mapfile import covering_modules
 from devplan.mapfile.document import model_document, workload_document
@@ -14,12 +12,13 @@ from devplan.report.judged import (
     finding_lines,
     fullest_cell,
     judged_document,
+    reach_cell,
     run_cell,
     spilled_cell,
     traffic_cell,
 )
 from devplan.report.names import folded_names
-from devplan.report.tables import OWN_LIMIT, joined, json_text, table_lines, tokens_cell
+from devplan.report.tables import OWN_LIMIT, joined, json_text, table_lines
 from devplan.report.terminal import Terminal
 
 
@@ -91,19 +90,16 @@ def _card_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
 
 
 def _side_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
-    def row(name: str, cells: Sequence[str]) -> tuple[str, ...]:
-        return (name, *cells)
-
     sides: tuple[Judged, Judged] = (diff.before, diff.after)
-    tokens = [tokens_cell(side.most_tokens, diff.limit_tokens) for side in sides]
+    tokens = [reach_cell(side, diff.limit_tokens) for side in sides]
     rows = [
-        row("virtual run", [run_cell(side) for side in sides]),
-        row("fullest card, of its capacity", [fullest_cell(side) for side in sides]),
-        row("spilled (GiB)", [spilled_cell(side) for side in sides]),
-        row("copies for the prompt", [traffic_cell(side.prompt) for side in sides]),
-        row("copies per generated token", [traffic_cell(side.token) for side in sides]),
-        row("most tokens, foretold", tokens),
-        row("full first", [side.first_full or "-" for side in sides]),
+        ("virtual run", *[run_cell(side) for side in sides]),
+        ("fullest card, of its capacity", *[fullest_cell(side) for side in sides]),
+        ("spilled (GiB)", *[spilled_cell(side) for side in sides]),
+        ("copies for the prompt", *[traffic_cell(side.prompt) for side in sides]),
+        ("copies per generated token", *[traffic_cell(side.token) for side in sides]),
+        ("most tokens, foretold", *tokens),
+        ("full first", *[side.first_full or "-" for side in sides]),
     ]
     lines = table_lines(("", "A", "B"), rows, terminal)
     own = any(cell.endswith("*") for cell in tokens)

@@ -6,16 +6,18 @@ from itertools import groupby
 from typing import Any
 
 from devplan.fitting import Answer, FitResult, Row
+from devplan.mapfile import contract_entries
 from devplan.mapfile.document import machine_document, model_document, workload_document
 from devplan.mapfile.header import gib_cell
+from devplan.mapfile.hf import to_hf_device_map
 from devplan.mapfile.keys import SCHEMA_VERSION
 from devplan.report.heading import format_count, workload_in_words
-from devplan.report.tables import OWN_LIMIT, joined, json_text, table_lines, tokens_cell
+from devplan.report.tables import OWN_LIMIT, UNKNOWN, joined, json_text, table_lines, tokens_cell
 from devplan.report.terminal import Terminal
 from devplan.types import Infeasible, Machine
 from devplan.units import format_bytes
 
-HEADS = ("machine", "weights", "GiB", "share", "most tokens", "sequences", "full first", "run")
+HEADS = ("machine", "weights", "GiB", "share", "most tokens", "batch", "full first", "run")
 
 
 def fit_text(result: FitResult, terminal: Terminal) -> str:
@@ -43,6 +45,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         return (*start, "-", "-", "-", f"lacks {format_bytes(row.missing_bytes)}", "-")
     if not row.fits:
         return (*start, f"{row.share:.1%}", "-", "-", "-", row.asked.errors[0].code)
+    if row.tokens is None:
+        return (*start, f"{row.share:.1%}", UNKNOWN, UNKNOWN, "-", _run_cell(row))
     sequences = "any" if row.most_sequences is None else f"{row.most_sequences:,}"
     limit = row.limit_tokens if row.ends_at_model else None
     return (
@@ -71,11 +75,15 @@ def _legend(result: FitResult, terminal: Terminal) -> list[str]:
     sentences = [
         "share: load of the fullest card less reserve and activations, as asked",
         f"most tokens: per sequence at batch {asked.batch}",
-        f"sequences: most at {asked.context_tokens:,} tokens each",
+        f"batch: most sequences of {asked.context_tokens:,} tokens",
         "run clean: all three were run virtually; -: planned, not run",
     ]
     if any(row.ends_at_model for row in result.rows):
         sentences.append(OWN_LIMIT)
+    if any(row.fits and row.tokens is None for row in result.rows):
+        sentences.append("?: not known, as the model's code was not run")
+    loads = {row.precision: row.load for row in result.rows if row.fits and row.load}
+    sentences += [f"{precision}: {load}" for precision, load in loads.items()]
     if any(row.offer.kind for row in result.rows):
         sentences.append("of a kind of card the fewest that suffice are shown")
     text = "; ".join(sentences)
@@ -106,16 +114,11 @@ def _next_lines(result: FitResult, terminal: Terminal) -> list[str]:
         return terminal.paragraph(
             f"Nothing fits. The nearest is {best.offer.label} with {best.precision}: {reason}"
         )
+    if best.load:
+        return terminal.paragraph(f"load with {best.load}; --format json holds the device map")
     command = f"devplan suggest {result.identity.id} --gpus {gpus_option(best.offer.machine)}"
     command += f" --batch {asked.batch}" if asked.batch > 1 else ""
-    lines = [f"  {command} --context {asked.context_tokens}"]
-    loads = dict.fromkeys(row.load for row in result.rows if row.fits and row.load)
-    lines += [
-        line
-        for load in loads
-        for line in terminal.paragraph(f"from_pretrained(..., {load})", rest="      ")
-    ]
-    return lines
+    return [f"  {command} --context {asked.context_tokens}"]
 
 
 def gpus_option(machine: Machine) -> str:
@@ -160,6 +163,9 @@ def _row_document(row: Row) -> dict[str, Any]:
         "most_sequences": row.most_sequences,
         "missing_bytes": row.missing_bytes,
         "reason": asked.reason if isinstance(asked, Infeasible) else None,
+        "device_map": None
+        if isinstance(asked, Infeasible)
+        else to_hf_device_map(contract_entries(asked.plan.placement)),
         "runs": {
             name: {"status": answer.verification.status, "detail": answer.verification.detail}
             for name, answer in _answers(row).items()

@@ -10,6 +10,7 @@ from devplan.comparing.judged import peak_share
 from devplan.findings import Severity
 from devplan.mapfile.header import gib_cell
 from devplan.report.findings.json import finding_document
+from devplan.report.tables import UNKNOWN, tokens_cell
 from devplan.report.terminal import Terminal
 from devplan.units import format_bytes
 
@@ -31,6 +32,11 @@ def spilled_cell(judged: Judged) -> str:
     """``1.45 GiB cpu``."""
     sizes = [f"{gib_cell(size)} {device}" for device, size in judged.spilled_bytes.items()]
     return ", ".join(sizes) or "-"
+
+
+def reach_cell(judged: Judged, limit: int | None) -> str:
+    """The most tokens; ``?`` where the model's code did not run."""
+    return tokens_cell(judged.most_tokens, limit) if judged.is_growth_known else UNKNOWN
 
 
 def traffic_cell(traffic: Traffic | None) -> str:
@@ -89,7 +95,7 @@ def judged_document(judged: Judged) -> dict[str, Any]:
             "prompt": _traffic_document(judged.prompt),
             "token": _traffic_document(judged.token),
         },
-        "most_tokens": judged.most_tokens,
+        "most_tokens": judged.most_tokens if judged.is_growth_known else None,
         "first_full": judged.first_full,
         "findings": [finding_document(each) for each in judged.check.diagnostics],
     }

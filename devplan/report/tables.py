@@ -65,3 +65,5 @@ def tokens_cell(tokens: int | None, limit: int | None) -> str:
 
 
 OWN_LIMIT = "* the model's own limit, not memory's"
+UNKNOWN = "?"
+"""Where the model's code did not run, so that nobody knows what grows."""
