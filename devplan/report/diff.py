@@ -54,7 +54,7 @@ def change_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
     wide = max(map(len, moves), default=0)
     for move, change in zip(moves, diff.changes, strict=True):
         lines += terminal.paragraph(
-            ", ".join(_names(change, diff)),
+            f"{', '.join(_names(change, diff))}; {_counted(change)}",
             first=f"  {move:<{wide}}  ",
             rest=" " * (wide + 4),
         )
@@ -65,10 +65,13 @@ def _names(change: Change, diff: MapDiff) -> list[str]:
     """Whole blocks folded, then the modules or tensors of blocks that a map divides."""
     whole = [name for name in change.names if name in set(diff.blocks)]
     parts = [name for name in change.names if name not in set(whole)]
-    words = folded_names(whole, diff.blocks)
-    if len(whole) > 1:
-        words[-1] += f" ({len(whole)} blocks in all)"
-    return words + list(covering_modules(parts, diff.before.subject.structure.tensors))
+    tensors = diff.before.subject.structure.tensors
+    return [*folded_names(whole, diff.blocks), *covering_modules(parts, tensors)]
+
+
+def _counted(change: Change) -> str:
+    count = len(change.names)
+    return f"{count} in all" if count > 1 else "that alone"
 
 
 def _card_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
