@@ -38,6 +38,8 @@ def build_graph(profile: Profile) -> BlockGraph:
             buffer_bytes=measured.buffer_bytes,
             cache=run.cache.get(site.name, ()),
             activation=profile.activations.blocks.get(site.name),
+            loading_bytes=measured.loading_bytes,
+            onload_bytes=measured.onload_bytes,
             stack=site.stack,
             stage_bound=site.stack in main_stacks,
             input_bytes_per_token=run.input_bytes_per_token.get(site.name, 0),

@@ -192,11 +192,15 @@ _RAN_WITH = ("transformers", "accelerate", "diffusers")
 
 
 def card_peaks(plan: Plan, record: RunRecord) -> dict[str, int]:
-    """Card -> load of the plan, and what the run needed beside weights and cache."""
+    """Card -> load of the plan, and what the run needed beside weights, also onloaded ones, and
+    cache."""
     rest = {
         peak.device: peak.peak_bytes - peak.weight_bytes - peak.cache_bytes for peak in record.peaks
     }
-    return {load.device: load.load_bytes + max(rest.get(load.device, 0), 0) for load in plan.loads}
+    return {
+        load.device: load.load_bytes + max(rest.get(load.device, 0) - load.onload_bytes, 0)
+        for load in plan.loads
+    }
 
 
 # --------------------------------------------------------------------------------- examining

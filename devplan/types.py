@@ -86,6 +86,10 @@ class Workload:
     """Compute dtype, ``"bfloat16"``; None: as the checkpoint says."""
     kv_dtype: str | None = None
     """Dtype of the KV cache; None: as the model's own code makes it."""
+    images: int | None = None
+    """Images of each sequence; None: one where the model takes images."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels; None: a small one, where the model does not fix it."""
 
 
 # ------------------------------------------------------------------------------------- profile
@@ -187,6 +191,11 @@ class Block:
     """What its cache grows by; several in a hybrid layer or where blocks were merged."""
     activation: ActivationGrowth | None = None
     """What its code needs while it runs; None: not known."""
+    loading_bytes: int = 0
+    """What a parameter takes beside itself while it is loaded, the most of all: the stored tensors
+    that it is made of."""
+    onload_bytes: int = 0
+    """Most of the weights that is on a card at a time while the block runs offloaded."""
     stack: str | None = None
     """Name of the stack of layers that the block belongs to (``model.layers``), if to any."""
     stage_bound: bool = False
@@ -206,7 +215,9 @@ class Block:
         return sum(growth.bytes_at(tokens, batch) for growth in self.cache)
 
     def activation_bytes(self, tokens: int, batch: int = 1) -> int:
-        return self.activation.bytes_at(tokens, batch) if self.activation else 0
+        """Beside weights and cache, while it runs or is loaded: whichever needs more."""
+        running = self.activation.bytes_at(tokens, batch) if self.activation else 0
+        return max(running, self.loading_bytes)
 
     def load_bytes(self, tokens: int, batch: int = 1) -> int:
         """Weights, buffers and cache at a workload."""
@@ -267,9 +278,10 @@ class CardLoad:
     buffer_bytes: int
     cache_bytes: int
     onload_bytes: int
-    """Room for the largest offloaded block while it runs; 0 without offload."""
+    """Room for weights of an offloaded block while it runs; 0 without offload."""
     activation_bytes: int = 0
-    """Activations and temporaries of the block that needs most of them, beside all that."""
+    """Activations and temporaries of the block that needs most of them, beside all that, while it
+    runs or is loaded."""
     reserve_bytes: int
     capacity_bytes: int
 

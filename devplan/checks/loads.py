@@ -22,7 +22,8 @@ class DeviceLoad:
     cache_bytes: int = 0
     onload_bytes: int = 0
     peak_bytes: int = 0
-    """Activations and temporaries at the fullest moment of the runs; 0 without a run."""
+    """Activations and temporaries at the fullest moment of the runs or, where that is more, of
+    loading."""
 
     @property
     def static_bytes(self) -> int:
@@ -34,16 +35,17 @@ def device_loads(subject: Subject) -> dict[str, DeviceLoad]:
     """Load of every device of the map that is no offload device."""
     weights, buffers = tensor_bytes(subject)
     cache = _cache_bytes(subject)
-    onload = _onload_bytes(subject)
-    peaks = _peak_bytes(subject)
+    onload = {subject.main_device: _onload_bytes(subject)}
+    peaks, loading = _peak_bytes(subject), _loading_bytes(subject)
     devices = [d for d in (*subject.devices, subject.main_device) if d not in OFFLOAD_DEVICES]
     return {
         device: DeviceLoad(
             weight_bytes=weights.get(device, 0),
             buffer_bytes=buffers.get(device, 0),
             cache_bytes=cache.get(device, 0),
-            onload_bytes=onload if device == subject.main_device else 0,
-            peak_bytes=peaks.get(device, 0),
+            onload_bytes=onload.get(device, 0),
+            # The run has brought the weights of offloaded blocks too.
+            peak_bytes=max(peaks.get(device, 0) - onload.get(device, 0), loading.get(device, 0)),
         )
         for device in dict.fromkeys(devices)
     }
@@ -78,12 +80,22 @@ def _cache_bytes(subject: Subject) -> dict[str, int]:
 def _onload_bytes(subject: Subject) -> int:
     return max(
         (
-            block.static_bytes
+            block.onload_bytes
             for block in subject.structure.graph.blocks
             if subject.device_of(block.name) in OFFLOAD_DEVICES
         ),
         default=0,
     )
+
+
+def _loading_bytes(subject: Subject) -> dict[str, int]:
+    """The most that a parameter takes beside itself while it is loaded to a device."""
+    most: dict[str, int] = {}
+    for block in subject.structure.graph.blocks:
+        device = subject.device_of(block.name)
+        if device is not None:
+            most[device] = max(most.get(device, 0), block.loading_bytes)
+    return most
 
 
 def _peak_bytes(subject: Subject) -> dict[str, int]:

@@ -12,6 +12,8 @@ from devplan.cli.shared_options import (
     Batch,
     Context,
     Dtype,
+    Images,
+    ImageSize,
     KvDtype,
     MainDevice,
     ModelArgument,
@@ -40,6 +42,8 @@ def compare_command(
     context: Context = None,
     dtype: Dtype = None,
     kv_dtype: KvDtype = None,
+    images: Images = None,
+    image_size: ImageSize = None,
     objective: Annotated[
         str | None,
         typer.Option(
@@ -80,6 +84,8 @@ def compare_command(
         context=context,
         dtype=dtype,
         kv_dtype=kv_dtype,
+        images=images,
+        image_size=image_size,
         objective=objective,
         pin=pin or (),
         no_pin=no_pin,

@@ -13,6 +13,8 @@ from devplan.cli.shared_options import (
     Batch,
     Context,
     Dtype,
+    Images,
+    ImageSize,
     KvDtype,
     ModelArgument,
     Reserve,
@@ -52,6 +54,8 @@ def fit_command(
     context: Context = None,
     dtype: Dtype = None,
     kv_dtype: KvDtype = None,
+    images: Images = None,
+    image_size: ImageSize = None,
     reserve: Reserve = None,
     packed: Annotated[
         bool,
@@ -87,6 +91,8 @@ def fit_command(
         context=context,
         dtype=dtype,
         kv_dtype=kv_dtype,
+        images=images,
+        image_size=image_size,
     )
     settings = load_settings(Path.cwd())
     name = read_model(typed, settings, "fit")

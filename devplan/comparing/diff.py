@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +156,7 @@ def _request(workload: Workload | WorkloadRequest | None, known: list[GivenMap])
     if found is None:
         return WorkloadRequest()
     return WorkloadRequest(
-        batch=found.batch,
-        context_tokens=found.context_tokens,
-        dtype=found.dtype,
-        kv_dtype=found.kv_dtype,
+        **{field.name: getattr(found, field.name) for field in fields(WorkloadRequest)}
     )
 
 

@@ -3,19 +3,16 @@
 The plan counts weights, buffers, cache and activations.  Also on the card, and counted by nobody
 yet, are:
 
-* the CUDA context: driver state and the kernels that were loaded.  About 300 MiB since CUDA 11.7
-  loads kernels when they are first needed, over 1000 MiB before
-  (https://github.com/pytorch/pytorch/issues/107667, comment of 2023-08-28);
-* workspaces of cuBLAS, 8 MiB for each handle and stream and 32 MiB on Hopper and later
-  (https://docs.nvidia.com/cuda/cublas/#cublassetworkspace), of cuBLASLt, 1 to 32 MiB
-  (https://github.com/pytorch/pytorch/pull/120925), and of cuDNN;
+* the CUDA context (`CONTEXT_BYTES`): driver state and the kernels that were loaded;
+* workspaces of cuBLAS, cuBLASLt and cuDNN (`WORKSPACE_BYTES`);
 * memory that torch's allocator holds in segments of 2 MiB, 20 MiB and more but cannot hand out
-  (https://docs.pytorch.org/docs/stable/notes/cuda.html#memory-management).
+  (https://docs.pytorch.org/docs/stable/notes/cuda.html#memory-management): the rest.
 
-Activations are no part of it: they come from virtual runs (``devplan.profile.activations``).
+Activations are no part of it: they come from virtual runs (``devplan.profile.activations``), in
+which every tensor is counted in steps of 512 bytes, as the allocator hands memory out.
 
-`DEFAULT_BYTES`, 1 GiB, holds 300 MiB of context and 100 MiB of workspaces; the other 600 MiB are
-for fragmentation.  It is a choice, not a measurement.  A card under 8 GiB keeps an eighth.
+`DEFAULT_BYTES`, 1 GiB, leaves 600 MiB for the allocator's segments.  It is a choice, not a
+measurement.  A card under 8 GiB keeps an eighth.
 """
 
 from __future__ import annotations
@@ -27,8 +24,15 @@ from devplan.errors import InputError
 from devplan.machine.cards import find_device
 from devplan.machine.items import read_size
 from devplan.types import Card
-from devplan.units import GIB, format_bytes
+from devplan.units import GIB, MIB, format_bytes
 
+CONTEXT_BYTES = 300 * MIB
+"""About that since CUDA 11.7 loads kernels when they are first needed, over 1000 MiB before
+(https://github.com/pytorch/pytorch/issues/107667, comment of 2023-08-28)."""
+WORKSPACE_BYTES = 100 * MIB
+"""cuBLAS has 8 MiB for each handle and stream, 32 MiB on Hopper and later
+(https://docs.nvidia.com/cuda/cublas/#cublassetworkspace), cuBLASLt 1 to 32 MiB
+(https://github.com/pytorch/pytorch/pull/120925); the others are for a second stream or cuDNN."""
 DEFAULT_BYTES = GIB
 DEFAULT_LARGEST_SHARE = 8
 """The default is at most ``capacity / 8``."""
@@ -37,6 +41,17 @@ DEFAULT_LARGEST_SHARE = 8
 def default_reserve(capacity_bytes: int) -> int:
     """Bytes kept free of a card where the user said nothing."""
     return min(DEFAULT_BYTES, capacity_bytes // DEFAULT_LARGEST_SHARE)
+
+
+def reserve_parts(reserve_bytes: int) -> tuple[tuple[str, int], ...]:
+    """What a reserve is for: pairs of words and bytes that add up to it."""
+    context = min(CONTEXT_BYTES, reserve_bytes)
+    workspaces = min(WORKSPACE_BYTES, reserve_bytes - context)
+    return (
+        ("CUDA context", context),
+        ("workspaces of cuBLAS and cuDNN", workspaces),
+        ("segments that the allocator cannot hand out", reserve_bytes - context - workspaces),
+    )
 
 
 def with_reserve(cards: tuple[Card, ...], reserve: str | None) -> tuple[Card, ...]:

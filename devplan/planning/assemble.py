@@ -76,7 +76,7 @@ def card_loads(
             continue
         weights[device] += block.weight_bytes
         buffers[device] += block.buffer_bytes
-    onload = _largest_offloaded(graph, placement)
+    onload = _most_onloaded(graph, placement)
     return tuple(
         CardLoad(
             device=card.device,
@@ -92,9 +92,9 @@ def card_loads(
     )
 
 
-def _largest_offloaded(graph: BlockGraph, placement: Mapping[str, str]) -> int:
+def _most_onloaded(graph: BlockGraph, placement: Mapping[str, str]) -> int:
     return max(
-        (b.static_bytes for b in graph.blocks if placement[b.name] in OFFLOAD_DEVICES), default=0
+        (b.onload_bytes for b in graph.blocks if placement[b.name] in OFFLOAD_DEVICES), default=0
     )
 
 

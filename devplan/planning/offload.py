@@ -1,8 +1,8 @@
 """Which layers go to ``cpu`` or ``disk`` when the cards do not hold everything.
 
 An offloaded block still runs on the main device: its weights come and go, its cache stays there,
-and the main card keeps room for the largest offloaded block.  So every block that goes costs the
-main card something, and not all of its bytes are won.
+and the main card keeps room for the weights of one module at a time.  So every block that goes
+costs the main card something, and not all of its bytes are won.
 
 Only whole layers of the main run go: embeddings and tied weights are used in several places, and
 small blocks win little.  A run of layers at the end of the chain (next to the norm and the head,

@@ -132,8 +132,8 @@ class Pose:
 
     @cached_property
     def onload_bytes(self) -> int:
-        """Room that the main card keeps for the largest offloaded unit while it runs."""
-        return max((int(self.case.units.static_bytes[unit]) for unit in self.tiers), default=0)
+        """Room that the main card keeps for weights of an offloaded unit while it runs."""
+        return max((int(self.case.units.onload_bytes[unit]) for unit in self.tiers), default=0)
 
     def problem(self, tokens: int | None = None) -> Problem:
         """The solver's problem at that many tokens; at the workload when None."""

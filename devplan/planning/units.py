@@ -45,8 +45,17 @@ class Units:
         """What each needs while it runs; members of a unit run one at a time.  # [units], int64"""
         grown = {id(g): g for blocks in self.blocks for b in blocks if (g := b.activation)}
         most = {key: growth.bytes_at(tokens, batch) for key, growth in grown.items()}
-        needed = [max(most.get(id(b.activation), 0) for b in unit) for unit in self.blocks]
+        needed = [
+            max(max(most.get(id(b.activation), 0), b.loading_bytes) for b in unit)
+            for unit in self.blocks
+        ]
         return np.array(needed, dtype=np.int64)
+
+    @cached_property
+    def onload_bytes(self) -> np.ndarray:
+        """Room for weights while an offloaded unit runs.  # [units], int64"""
+        most = [max(block.onload_bytes for block in blocks) for blocks in self.blocks]
+        return np.array(most, dtype=np.int64)
 
     def is_stage_bound(self, unit: int) -> bool:
         return any(block.stage_bound for block in self.blocks[unit])

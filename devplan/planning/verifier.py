@@ -100,7 +100,7 @@ def _check_load(
     running = [block for block in graph.blocks if _runs_on(plan, block, machine) == load.device]
     offloaded = [b for b in graph.blocks if plan.placement[b.name] in OFFLOAD_DEVICES]
     is_main = load.device == machine.main_device
-    onload = max((block.static_bytes for block in offloaded), default=0) if is_main else 0
+    onload = max((block.onload_bytes for block in offloaded), default=0) if is_main else 0
     tokens, batch = workload.context_tokens, workload.batch
     counted = (
         sum(block.weight_bytes for block in lying),

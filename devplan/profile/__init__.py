@@ -10,6 +10,7 @@ from torch import nn
 
 from devplan.blocks import BlockSite, partition
 from devplan.dtypes import parse_dtype
+from devplan.profile.loading import loading_bytes
 from devplan.profile.model import Profile, RunProfile, WeightProfile
 from devplan.profile.parameters import parameter_bytes
 from devplan.profile.quantization.on_cards import config_on_cards, unpacked_note
@@ -91,7 +92,10 @@ def measure_weights(
         stored=stored,
     )
     exceptions = {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
-    measured = measure_blocks(sites, exceptions)
+    loading = loading_bytes(
+        skeleton.model, sizes=exceptions, packed=sizes.packed, stored=stored or ()
+    )
+    measured = measure_blocks(sites, exceptions, loading)
     return WeightProfile(
         blocks=measured.blocks,
         tied=measured.tied,

@@ -15,6 +15,10 @@ class BlockBytes:
 
     weight_bytes: int
     buffer_bytes: int
+    onload_bytes: int
+    """Most that is on a device at a time while the block runs with its weights elsewhere."""
+    loading_bytes: int = 0
+    """Most that a parameter takes beside itself while it is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)

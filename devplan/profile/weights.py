@@ -7,9 +7,8 @@ second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -28,7 +27,11 @@ class Measured:
     num_parameters: int
 
 
-def measure_blocks(sites: tuple[BlockSite, ...], sizes: Mapping[str, int]) -> Measured:
+def measure_blocks(
+    sites: tuple[BlockSite, ...],
+    sizes: Mapping[str, int],
+    loading: Mapping[str, int] | None = None,
+) -> Measured:
     """Bytes of every block, each tensor once: in the first block that holds it.
 
     Parameters
@@ -37,72 +40,73 @@ def measure_blocks(sites: tuple[BlockSite, ...], sizes: Mapping[str, int]) -> Me
         All blocks of the model.
     sizes
         Parameter name -> bytes in memory, for those that are not as the skeleton has them.
+    loading
+        Parameter name -> bytes beside it while it is loaded, for those that need any.
     """
-    owner_of: dict[int, str] = {}
-    shared: list[tuple[str, str]] = []
-    blocks = {}
-    num_parameters = 0
-    for site in sites:
-        weight_bytes = buffer_bytes = 0
-        for name, tensor, is_parameter in _named(site) if sizes else _unnamed(site):
-            key = id(tensor)
-            if key in owner_of:
-                if owner_of[key] != site.name:
-                    shared.append((owner_of[key], site.name))
-                continue
-            owner_of[key] = site.name
-            num_elements = tensor.numel()
-            num_bytes = sizes.get(name) if name else None
-            if num_bytes is None:
-                num_bytes = num_elements * tensor.element_size()
-            if is_parameter:
-                weight_bytes += num_bytes
-                num_parameters += num_elements
-            else:
-                buffer_bytes += num_bytes
-        blocks[site.name] = BlockBytes(weight_bytes=weight_bytes, buffer_bytes=buffer_bytes)
-    return Measured(blocks=blocks, tied=_groups(shared), num_parameters=num_parameters)
+    walk = _Walk(sizes=sizes, loading=loading or {})
+    blocks = {site.name: walk.block(site) for site in sites}
+    return Measured(blocks=blocks, tied=_groups(walk.shared), num_parameters=walk.num_parameters)
 
 
-NamedTensor: TypeAlias = tuple[str, torch.Tensor, bool]
-"""Name, tensor, and whether it is a parameter."""
+class _Walk:
+    """One walk over the modules of all blocks; remembers which tensors it has met."""
 
+    def __init__(self, *, sizes: Mapping[str, int], loading: Mapping[str, int]) -> None:
+        self.shared: list[tuple[str, str]] = []
+        self.num_parameters = 0
+        self._sizes, self._loading = sizes, loading
+        self._is_named = bool(sizes or loading)
+        self._owner_of: dict[int, str] = {}
 
-def _unnamed(site: BlockSite) -> Iterator[NamedTensor]:
-    """Tensors of a block, with an empty name."""
-    if site.tensor is not None:
-        yield "", site.tensor, site.class_name == "Parameter"
-        return
-    pending = [site.module]
-    while pending:
-        module = pending.pop()
-        if module._parameters:
-            for tensor in module._parameters.values():
-                if tensor is not None:
-                    yield "", tensor, True
-        if module._buffers:
-            for tensor in module._buffers.values():
-                if tensor is not None:
-                    yield "", tensor, False
-        if module._modules:
-            pending.extend(child for child in module._modules.values() if child is not None)
+    def block(self, site: BlockSite) -> BlockBytes:
+        self._block = site.name
+        self._weights = self._buffers = self._most_loading = 0
+        if site.tensor is None:
+            onload = self._module(site.name if self._is_named else "", site.module)
+        else:
+            onload = self._tensor(site.name, site.tensor, site.class_name == "Parameter")
+        return BlockBytes(
+            weight_bytes=self._weights,
+            buffer_bytes=self._buffers,
+            onload_bytes=onload,
+            loading_bytes=self._most_loading,
+        )
 
+    def _module(self, prefix: str, module: nn.Module) -> int:
+        """Counts a module; returns what is there at a time while it runs with weights elsewhere.
 
-def _named(site: BlockSite) -> Iterator[NamedTensor]:
-    """Tensors of a block under their names in the model."""
-    if site.tensor is not None:
-        yield site.name, site.tensor, site.class_name == "Parameter"
-        return
-    pending: list[tuple[str, nn.Module]] = [(site.name, site.module)]
-    while pending:
-        prefix, module = pending.pop()
+        accelerate brings the tensors that a module holds itself before its ``forward`` and takes
+        them away behind it (``AlignDevicesHook``), so those of the modules around are there too.
+        """
+        own = 0
         for tensors, is_parameter in ((module._parameters, True), (module._buffers, False)):
             for name, tensor in tensors.items():
                 if tensor is not None:
-                    yield f"{prefix}.{name}", tensor, is_parameter
+                    own += self._tensor(prefix and f"{prefix}.{name}", tensor, is_parameter)
+        inner = 0
         for name, child in module._modules.items():
             if child is not None:
-                pending.append((f"{prefix}.{name}", child))
+                inner = max(inner, self._module(prefix and f"{prefix}.{name}", child))
+        return own + inner
+
+    def _tensor(self, name: str, tensor: torch.Tensor, is_parameter: bool) -> int:
+        """Bytes of a tensor, counted where it was not met before."""
+        num_bytes = self._sizes.get(name) if name else None
+        if num_bytes is None:
+            num_bytes = tensor.numel() * tensor.element_size()
+        key = id(tensor)
+        if key in self._owner_of:
+            if self._owner_of[key] != self._block:
+                self.shared.append((self._owner_of[key], self._block))
+            return num_bytes
+        self._owner_of[key] = self._block
+        self._most_loading = max(self._most_loading, self._loading.get(name, 0))
+        if is_parameter:
+            self._weights += num_bytes
+            self.num_parameters += tensor.numel()
+        else:
+            self._buffers += num_bytes
+        return num_bytes
 
 
 def _groups(shared: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:

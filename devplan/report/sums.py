@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from devplan.findings import CheckResult, Diagnostic
+from devplan.machine.reserve import reserve_parts
 from devplan.mapfile.header import gib_cell
 from devplan.report.names import layers_in_words
 from devplan.report.terminal import Terminal
@@ -12,7 +13,6 @@ from devplan.types import OFFLOAD_DEVICES, Block, BlockGraph, Constraint, Device
 
 _LARGEST = 4
 """Parts that are named one by one."""
-RESERVE = "CUDA context, workspaces of cuBLAS and cuDNN, fragmentation (devplan/machine/reserve.py)"
 
 
 def sums_text(
@@ -41,9 +41,9 @@ def sums_text(
             (load.weight_bytes, "weights", _weights_in_words(lying)),
             (load.buffer_bytes, "buffers", ""),
             (load.cache_bytes, "KV cache", _cache_in_words(here, map_file)),
-            (load.onload_bytes, "onload", "the largest offloaded block while it runs"),
+            (load.onload_bytes, "onload", "weights of one module of an offloaded block at a time"),
             (load.activation_bytes, "activations", _activations_in_words(here, graph, map_file)),
-            (load.reserve_bytes, "reserve", RESERVE),
+            *((size, f"reserve, {part}", "") for part, size in reserve_parts(load.reserve_bytes)),
             (load.headroom_bytes, "headroom", ""),
         ]
         for num_bytes, name, words in parts:
@@ -104,7 +104,8 @@ def _activations_in_words(
     between = graph.between.bytes_at(tokens, batch) if graph.between else 0
     if most is None or between > most.activation_bytes(tokens, batch):
         return "of the code between the blocks"
-    return f"most in {most.name}"
+    is_loading = most.activation_bytes(tokens, batch) == most.loading_bytes
+    return f"most in {most.name}{' while it is loaded' if is_loading else ''}"
 
 
 def does_not_run(errors: Sequence[Diagnostic], constraints: Sequence[Constraint]) -> str:

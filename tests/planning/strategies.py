@@ -56,6 +56,7 @@ def block(name: str, weight_bytes: int, **kwargs) -> Block:
             "class_name": "Module",
             "weight_bytes": weight_bytes,
             "buffer_bytes": 0,
+            "onload_bytes": weight_bytes,
             "input_bytes_per_token": 2,
         }
         | kwargs
