@@ -117,8 +117,15 @@ def _next_lines(result: FitResult, terminal: Terminal) -> list[str]:
     if best.load:
         return terminal.paragraph(f"load with {best.load}; --format json holds the device map")
     command = f"devplan suggest {result.identity.id} --gpus {gpus_option(best.offer.machine)}"
-    command += f" --batch {asked.batch}" if asked.batch > 1 else ""
-    return [f"  {command} --context {asked.context_tokens}"]
+    options = {
+        "--batch": asked.batch if asked.batch > 1 else None,
+        "--context": asked.context_tokens,
+        "--kv-dtype": asked.kv_dtype,
+        "--images": asked.images,
+        "--image-size": "{}x{}".format(*asked.image_size) if asked.image_size else None,
+    }
+    told = [f"{name} {value}" for name, value in options.items() if value is not None]
+    return terminal.paragraph(" ".join([command, *told]), rest="      ")
 
 
 def gpus_option(machine: Machine) -> str:
