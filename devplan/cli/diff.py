@@ -27,7 +27,7 @@ from devplan.cli.shared_options import (
 if TYPE_CHECKING:
     from devplan.cli.check_options import CheckTyped
     from devplan.comparing import MapDiff
-    from devplan.comparing.diff import MapLike
+    from devplan.comparing.changes import MapLike
 
 DIFFERENT = 1
 

@@ -6,8 +6,8 @@ card, its copies counted as the run made them, and the most tokens foretold that
 the planners that are installed anyway (`devplan.peers`).
 """
 
-from devplan.comparing.compare import Comparison, Contender, compare
-from devplan.comparing.diff import Change, MapDiff, diff
+from devplan.comparing.changes import Change, MapDiff, diff
+from devplan.comparing.contest import Comparison, Contender, compare
 from devplan.comparing.judged import Judged, Traffic
 
 __all__ = [

@@ -12,7 +12,7 @@ Of each offer the best precision that fits is *proven*: its three plans are run 
 own workloads, and shrink where a run needs more than was foretold.
 """
 
-from devplan.fitting.fit import fit
 from devplan.fitting.rows import Answer, FitResult, Offer, Row
+from devplan.fitting.table import fit
 
 __all__ = ["Answer", "FitResult", "Offer", "Row", "fit"]

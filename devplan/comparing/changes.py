@@ -91,9 +91,9 @@ def diff(
     """
     first, second = (None if _is_strategy(each) else as_given(each) for each in (before, after))
     known = [given for given in (first, second) if given is not None]
-    machines = _machines(first, second, machine)
+    name, machines = _model(model, known), _machines(first, second, machine)
     studied = study(
-        _model(model, known),
+        name,
         _request(workload, known),
         machines,
         trust_remote_code=trust_remote_code,
