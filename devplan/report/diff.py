@@ -54,7 +54,7 @@ def change_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
     wide = max(map(len, moves), default=0)
     for move, change in zip(moves, diff.changes, strict=True):
         lines += terminal.paragraph(
-            f"{', '.join(_names(change, diff))}; {_counted(change)}",
+            ", ".join(_names(change, diff)) + _counted(change),
             first=f"  {move:<{wide}}  ",
             rest=" " * (wide + 4),
         )
@@ -71,7 +71,7 @@ def _names(change: Change, diff: MapDiff) -> list[str]:
 
 def _counted(change: Change) -> str:
     count = len(change.names)
-    return f"{count} in all" if count > 1 else "that alone"
+    return f"; {count} in all" if count > 1 else ""
 
 
 def _card_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
