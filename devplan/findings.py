@@ -155,6 +155,8 @@ class RunRecord:
     """Ops that no device rule is known for; the default rule was taken."""
     error: ModelError | None = None
     num_ops: int = 0
+    cut_to_tokens: int | None = None
+    """Text tokens that ran, where the model's code loops over tokens and fewer than asked did."""
     notes: tuple[str, ...] = ()
 
 

@@ -389,6 +389,8 @@ class Plan:
     transfers: tuple[Transfer, ...]
     shared_copies: tuple[SharedCopies, ...] = ()
     certificate: Certificate
+    workload: Workload | None = None
+    """What the loads are of; None where nobody needs to know."""
     contiguous: bool = True
     notes: tuple[str, ...] = ()
 

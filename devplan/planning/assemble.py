@@ -52,6 +52,7 @@ def assemble(case: Case, found: Found, objective: str, notes: tuple[str, ...]) -
         transfers=transfers,
         shared_copies=shared_copies_of(case.graph, placement, case.machine.main_device),
         certificate=_certificate(case, found, objective, devices, loads),
+        workload=case.workload,
         contiguous=contiguous,
         notes=notes + _notes(found, objective, contiguous, len(transfers)),
     )
