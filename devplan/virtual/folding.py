@@ -226,11 +226,15 @@ def _remember(result: Any, args: tuple, kwargs: Mapping[str, Any], maker: str) -
 
 
 def repeat(outcome: Outcome, args: tuple, kwargs: Mapping[str, Any], maker: str) -> Any:
-    """The outcome once more, as if `maker` had computed it from these arguments."""
+    """The outcome once more, as if `maker` had computed it from these arguments.
+
+    No mode sees the tensors made here: what the model's code makes on meta lies there, these lie
+    where the representative's result lay.
+    """
     arguments, _ = tree_flatten((args, dict(kwargs)))
-    return tree_unflatten(
-        [_repeat_leaf(leaf, arguments, maker) for leaf in outcome.leaves], outcome.spec
-    )
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        leaves = [_repeat_leaf(leaf, arguments, maker) for leaf in outcome.leaves]
+    return tree_unflatten(leaves, outcome.spec)
 
 
 def _repeat_leaf(leaf: Any, arguments: list[Any], maker: str) -> Any:
