@@ -117,7 +117,7 @@ def _refuse_no_map(typed: CheckTyped) -> None:
         )
     if not typed.maps and not typed.device_map:
         raise InputError(
-            "no map: name files (devplan check maps/*.yaml), or give --device-map auto"
+            "no map: name a file, such as maps/qwen.yaml, or give --device-map auto"
         )
 
 
