@@ -56,8 +56,6 @@ class Recorder:
 
     def mismatch(self, op: str, mismatch: Mismatch, leaves: list[Any]) -> None:
         """An op that PyTorch would have refused; `leaves` are its flattened arguments."""
-        if mismatch.assumed:
-            self.assumed.add(op)
         stack = source_lines.current_stack()
         source = stack[-1] if stack else None
         module = self._module_name()
