@@ -30,6 +30,7 @@ from devplan.inputs import (
     user_function,
     user_inputs,
 )
+from devplan.inputs.for_workload import request_for
 from devplan.types import OFFLOAD_DEVICES, Machine, Workload
 from devplan.virtual.calls import (
     DECODE_STEPS,
@@ -72,9 +73,9 @@ class RunOptions:
     request: InputRequest | None = None
     """What the example inputs contain; None: text of the workload's size, and images as below."""
     images: int | None = None
-    """Images of a sequence; None: one where the model takes images."""
+    """Images of a sequence; None: as many as the workload has."""
     image_size: tuple[int, int] | None = None
-    """Height and width in pixels; None: that of `InputRequest`."""
+    """Height and width in pixels; None: that of the workload."""
     inputs: str | None = None
     """``file.py:function`` of the user's that makes the inputs instead."""
     full: bool = False
@@ -195,13 +196,10 @@ def _request(prepared: Prepared, options: RunOptions) -> InputRequest:
     if options.request is not None:
         return options.request
     workload = prepared.subject.workload
-    request = InputRequest(
-        batch=workload.batch,
-        tokens=text_tokens(workload),
-        images=options.images,
-        padded=workload.batch > 1,
-    )
-    return replace(request, image_size=options.image_size) if options.image_size else request
+    images = workload.images if options.images is None else options.images
+    size = options.image_size or workload.image_size
+    workload = replace(workload, images=images, image_size=size)
+    return request_for(workload, text_tokens(workload))
 
 
 def _cannot_run(prepared: Prepared) -> str:

@@ -86,6 +86,10 @@ class Workload:
     """Compute dtype, ``"bfloat16"``; None: as the checkpoint says."""
     kv_dtype: str | None = None
     """Dtype of the KV cache; None: as the model's own code makes it."""
+    images: int | None = None
+    """Images of each sequence; None: one where the model takes images."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels; None: a small one, where the model does not fix it."""
 
 
 # ------------------------------------------------------------------------------------- profile

@@ -25,6 +25,8 @@ class WorkloadRequest:
     context_tokens: int | None = None
     dtype: str | None = None
     kv_dtype: str | None = None
+    images: int | None = None
+    image_size: tuple[int, int] | None = None
 
 
 def resolve_workload(
@@ -46,6 +48,8 @@ def resolve_workload(
         context_tokens=_context_tokens(request, max_tokens),
         dtype=dtype,
         kv_dtype=request.kv_dtype,
+        images=request.images,
+        image_size=request.image_size,
     )
     return workload, _warnings(workload, max_tokens)
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CONFIG_MAPPING
 
+from devplan.errors import InputError
 from devplan.machine import parse_gpus
 from devplan.suggest import suggest
 from devplan.types import ActivationGrowth
@@ -116,3 +117,54 @@ def test_activations_between_and_beyond_the_runs(batch, constant, slope, square,
     assert foretold >= real(tokens)
     if tokens >= 1024:  # beyond the last run the curve itself, rounded up
         assert foretold <= real(tokens) + 2
+
+
+QWEN2_VL = (
+    "Qwen2VLForConditionalGeneration",
+    "qwen2_vl",
+    {
+        "text_config": {**LLAMA[2], "model_type": "qwen2_vl_text"},
+        "vision_config": {"depth": 2, "embed_dim": 64, "num_heads": 2, "hidden_size": 1024},
+        "vision_start_token_id": 8001,
+        "vision_end_token_id": 8002,
+        "vision_token_id": 8003,
+        "image_token_id": 8004,
+        "video_token_id": 8005,
+    },
+)
+
+
+def with_images(tmp_path, model, context, **images):
+    machine = parse_gpus("3GiB,2GiB", reserve="0")
+    request = WorkloadRequest(context_tokens=context, **images)
+    return suggest(folder_of(tmp_path, model), machine, request)
+
+
+def test_the_tower_is_measured_at_the_images_that_were_asked_for(tmp_path):
+    few = with_images(tmp_path, QWEN2_VL, 4096, images=1, image_size=(56, 56))
+    many = with_images(tmp_path, QWEN2_VL, 4096, images=3, image_size=(560, 560))
+    towers = [
+        max(
+            block.activation_bytes(4096)
+            for block in found.graph.blocks
+            if block.name.startswith(found.graph.towers[0])
+        )
+        for found in (few, many)
+    ]
+    # [patches] 4,800 instead of 16
+    assert towers[1] > 50 * towers[0]
+    # [whole] images take their place in the context, they do not come on top
+    assert "input_ids [1, 4093]" in many.map_file.verification.detail
+    assert many.map_file.workload.images == 3
+
+
+def test_images_that_do_not_fit_into_the_context_are_refused_with_the_numbers(tmp_path):
+    with pytest.raises(InputError) as refused:
+        with_images(tmp_path, QWEN2_VL, 512, images=2, image_size=(560, 560))
+    for fact in ("--context 512", "--images 2", "560x560", "--context 8"):
+        assert fact in str(refused.value)
+
+
+def test_a_model_without_images_refuses_them(tmp_path):
+    with pytest.raises(InputError, match=r"--images 1.*leave it out"):
+        with_images(tmp_path, LLAMA, 512, images=1)

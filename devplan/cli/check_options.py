@@ -6,7 +6,6 @@ map says nothing, since a map that was made for a machine is checked for that ma
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +15,12 @@ import yaml
 from devplan.checks.given import GivenMap
 from devplan.checks.ignoring import checked_ignores, parse_ignores
 from devplan.checks.inferred import STRATEGIES
-from devplan.cli.options import LARGEST_BATCH, LARGEST_CONTEXT
+from devplan.cli.options import (
+    LARGEST_BATCH,
+    LARGEST_CONTEXT,
+    number_of_images,
+    read_image_size,
+)
 from devplan.errors import InputError, nearest
 from devplan.machine import parse_gpus
 from devplan.machine.offload import read_tiers
@@ -26,7 +30,6 @@ from devplan.types import Machine, Workload
 from devplan.workload import DEFAULT_BATCH, WorkloadRequest
 
 RUNS = ("auto", "generate", "forward")
-_SIZE = re.compile(r"([1-9][0-9]{0,4})\s*[x×]\s*([1-9][0-9]{0,4})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +92,12 @@ def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
     _refuse_no_map(typed)
     if typed.timeout_s is not None and typed.timeout_s <= 0:
         raise InputError(f"--timeout {typed.timeout_s:g}: give seconds above 0")
-    if typed.images is not None and typed.images < 0:
-        raise InputError(f"--images {typed.images}: give a number of images, 0 for none")
     ignores = checked_ignores(settings.ignore or {}, settings.where("ignore"))
     return AskedCheck(
         run=typed.run,
         generation=dict(_argument(text) for text in typed.generation),
-        images=typed.images,
-        image_size=_image_size(typed.image_size),
+        images=number_of_images(typed.images),
+        image_size=read_image_size(typed.image_size) if typed.image_size else None,
         inputs=typed.inputs,
         timeout_s=typed.timeout_s,
         full=typed.full,
@@ -128,15 +129,6 @@ def _argument(text: str) -> tuple[str, Any]:
         return name, yaml.safe_load(value)
     except yaml.YAMLError:
         raise InputError(f"--generate {text!r}: the value is no YAML; quote it") from None
-
-
-def _image_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InputError(f"--image-size {text!r}: write height and width, such as 448x672")
-    return int(match[1]), int(match[2])
 
 
 def model_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> str:
@@ -223,4 +215,6 @@ def workload_of(
         context_tokens=typed.context or settings.context,
         dtype=settings.dtype,
         kv_dtype=settings.kv_dtype,
+        images=settings.images,
+        image_size=read_image_size(settings.image_size) if settings.image_size else None,
     )

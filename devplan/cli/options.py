@@ -7,6 +7,7 @@ its default here.  An error in a value that came from the settings names the fil
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from devplan.workload import DEFAULT_BATCH, WorkloadRequest
 # and a thousand times the longest context that a model has (1M tokens).
 LARGEST_BATCH = 2**20
 LARGEST_CONTEXT = 2**30
+
+_SIZE = re.compile(r"([1-9][0-9]{0,4})\s*[x×]\s*([1-9][0-9]{0,4})")
 
 # What from_pretrained calls the dtype of the checkpoint.
 AUTO = "auto"
@@ -41,6 +44,8 @@ class Typed:
     context: str | None = None
     dtype: str | None = None
     kv_dtype: str | None = None
+    images: int | None = None
+    image_size: str | None = None
     objective: str | None = None
     pin: Sequence[str] = ()
     no_pin: bool | None = None
@@ -124,7 +129,44 @@ def _workload(typed: Typed, settings: Settings) -> WorkloadRequest:
         context_tokens=_count(typed, settings, "context", "tokens per sequence", LARGEST_CONTEXT),
         dtype=_dtype(typed, settings, "dtype", compute_dtype_name),
         kv_dtype=_dtype(typed, settings, "kv_dtype", full_dtype_name),
+        images=number_of_images(_first_or_none(typed.images, settings.images)),
+        image_size=_image_size(typed, settings),
     )
+
+
+def number_of_images(images: int | None) -> int | None:
+    """``--images``: any number, 0 for none.
+
+    Raises
+    ------
+    InputError
+        For a number below 0 or beyond what any model takes.
+    """
+    if images is not None and not 0 <= images <= LARGEST_BATCH:
+        raise InputError(f"--images {images}: give a number of images, 0 for none")
+    return images
+
+
+def read_image_size(text: str) -> tuple[int, int]:
+    """``1080x1920`` as height and width in pixels.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"--image-size {text!r}: write height and width, such as 448x672")
+    return int(match[1]), int(match[2])
+
+
+def _image_size(typed: Typed, settings: Settings) -> tuple[int, int] | None:
+    text = _first_or_none(typed.image_size, settings.image_size)
+    if text is None:
+        return None
+    with _named(settings, "image_size", typed):
+        return read_image_size(text)
 
 
 def _count(typed: Typed, settings: Settings, key: str, what: str, largest: int) -> int | None:

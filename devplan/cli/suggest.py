@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devplan.cli.progress import progress_on_stderr
-from devplan.cli.shared_options import MainDevice, TrustRemoteCode
+from devplan.cli.shared_options import Images, ImageSize, MainDevice, TrustRemoteCode
 
 if TYPE_CHECKING:
     from devplan.cli.options import Asked
@@ -91,6 +91,8 @@ def suggest_command(
             help="Dtype of the KV cache. Default: as the model makes it.",
         ),
     ] = None,
+    images: Images = None,
+    image_size: ImageSize = None,
     objective: Annotated[
         str | None,
         typer.Option(
@@ -168,6 +170,8 @@ def suggest_command(
         context=context,
         dtype=dtype,
         kv_dtype=kv_dtype,
+        images=images,
+        image_size=image_size,
         objective=objective,
         pin=pin or (),
         no_pin=no_pin,

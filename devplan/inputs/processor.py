@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from devplan.inputs.facts import Facts
-from devplan.inputs.request import ExampleInputs
+from devplan.inputs.request import LEAST_TEXT, ExampleInputs
 from devplan.inputs.textual import decoder_arguments
 
 _FILES = {
@@ -49,7 +49,11 @@ def inputs_from_folder(facts: Facts, folder: Path) -> ExampleInputs:
     processor = _read(folder)
     items = _items(facts, processor)
     try:
-        made = _call(facts, processor, items)
+        made = _call(facts, processor, items, facts.request.tokens)
+        # Placeholders and the words of the template come on top of the text: less text, then.
+        if (excess := _length(made) - facts.request.tokens) > 0:
+            words = max(facts.request.tokens - excess, LEAST_TEXT)
+            made = _call(facts, processor, items, words)
     except Exception as error:  # the processor's own code
         raise NoProcessor(_said(processor, error)) from error
     kwargs = {
@@ -140,11 +144,20 @@ def _has_part(processor: Any, arguments: tuple[str, ...]) -> bool:
     return getattr(processor, _PARTS[arguments], None) is not None
 
 
-def _call(facts: Facts, processor: Any, items: dict[str, int]) -> Any:
+def _length(made: Any) -> int:
+    """Tokens of the longest sequence; 0 where there is no text."""
+    ids = dict(made).get("input_ids")
+    return int(ids.shape[-1]) if isinstance(ids, torch.Tensor) else 0
+
+
+def _call(facts: Facts, processor: Any, items: dict[str, int], words: int) -> Any:
     batch, takes = facts.request.batch, _parameters(processor)
     given: dict[str, Any] = {"return_tensors": "pt"}
     if "text" in takes:
-        given["text"] = [_text(facts, processor, items, row) for row in range(batch)]
+        padded = words // 4 if facts.request.padded else 0
+        given["text"] = [
+            _text(processor, items, words - (padded if row == 0 else 0)) for row in range(batch)
+        ]
         given["padding"] = True
         getattr(processor, "tokenizer", processor).padding_side = "left"
     if items["image"]:
@@ -166,12 +179,9 @@ def _call(facts: Facts, processor: Any, items: dict[str, int]) -> Any:
         return processor(**given)  # some want one flat list of images
 
 
-def _text(facts: Facts, processor: Any, items: dict[str, int], row: int) -> str:
+def _text(processor: Any, items: dict[str, int], num_words: int) -> str:
     """The prompt of one sequence: through the chat template where there is one."""
-    tokens = facts.request.tokens
-    if facts.request.padded and row == 0:
-        tokens -= tokens // 4
-    words = (_WORD * tokens).strip()
+    words = (_WORD * num_words).strip()
     content = [{"type": kind} for kind, number in items.items() for _ in range(number)]
     if getattr(processor, "chat_template", None):
         message = [{"role": "user", "content": [*content, {"type": "text", "text": words}]}]

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+LEAST_TEXT = 16
+"""Tokens of text beside placeholders, where a sequence is that long: a choice, a short question."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InputRequest:
@@ -14,7 +17,8 @@ class InputRequest:
     batch: int = 1
     """Sequences (or pictures, or waveforms) at a time."""
     tokens: int = 64
-    """Text tokens of a sequence; placeholders of images and sounds come on top."""
+    """Length of a sequence, placeholders of images and sounds among them; longer where these leave
+    no room for `LEAST_TEXT` of text."""
     decoder_tokens: int = 4
     """Tokens on the decoder's side of an encoder-decoder model."""
     images: int | None = None

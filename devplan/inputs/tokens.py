@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from devplan.inputs.facts import Facts, read, walk
+from devplan.inputs.request import LEAST_TEXT
 
 KINDS = ("image", "video", "audio")
 _STEMS = {
@@ -113,11 +114,10 @@ def compose(facts: Facts, placeholders: list[Placeholders]) -> Sequences:
     """Sequences with plain text around the placeholders."""
     tokens = num_tokens(facts, facts.request.tokens)
     batch = facts.request.batch
-    padding = tokens // 4 if facts.request.padded and batch > 1 else 0
-    rows = [
-        _one_sequence(facts, placeholders, tokens, padding if row == 0 else 0)
-        for row in range(batch)
-    ]
+    items = _items(facts, placeholders)
+    text = max(tokens - len(items), min(tokens, LEAST_TEXT))
+    padding = text // 4 if facts.request.padded and batch > 1 else 0
+    rows = [_one_sequence(facts, items, text, padding if row == 0 else 0) for row in range(batch)]
     return Sequences(
         ids=torch.tensor([[token for token, _, _ in row] for row in rows], dtype=torch.int64),
         mask=torch.tensor([[mask for _, mask, _ in row] for row in rows], dtype=torch.int64),
@@ -125,13 +125,14 @@ def compose(facts: Facts, placeholders: list[Placeholders]) -> Sequences:
     )
 
 
-def _one_sequence(
-    facts: Facts, placeholders: list[Placeholders], tokens: int, padding: int
-) -> list[tuple[int, int, int]]:
-    """Triples of id, mask and kind: padding, some text, the placeholders, the rest of the text."""
+Token = tuple[int, int, int]
+"""Id, mask and kind."""
+
+
+def _items(facts: Facts, placeholders: list[Placeholders]) -> list[Token]:
+    """Images, videos and sounds of a sequence, each between its start and end."""
     plain = plain_id(facts.config)
-    text, head = (plain, 1, 0), max(1, (tokens - padding) // 4)
-    middle: list[tuple[int, int, int]] = []
+    middle: list[Token] = []
     for item in placeholders:
         number = 1 + KINDS.index(item.kind)
         token = find_token(facts.config, item.kind)
@@ -139,8 +140,14 @@ def _one_sequence(
         one = [(plain if token is None else token, 1, number)] * item.rows
         one = [(start, 1, 0)] * (start is not None) + one + [(end, 1, 0)] * (end is not None)
         middle += one * item.items
+    return middle
+
+
+def _one_sequence(facts: Facts, items: list[Token], tokens: int, padding: int) -> list[Token]:
+    """Padding, some text, the items, the rest of the text."""
+    text, head = (plain_id(facts.config), 1, 0), max(1, (tokens - padding) // 4)
     rest = max(tokens - padding - head, 0)
-    return [(_pad_id(facts), 0, 0)] * padding + [text] * head + middle + [text] * rest
+    return [(_pad_id(facts), 0, 0)] * padding + [text] * head + items + [text] * rest
 
 
 def _pad_id(facts: Facts) -> int:

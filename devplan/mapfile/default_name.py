@@ -42,12 +42,16 @@ def model_label(model_id: str) -> str:
 
 
 def workload_label(workload: Workload) -> str:
-    """``b1-c32768``, and the dtypes where they were asked for."""
+    """``b1-c32768``, and the dtypes and images where they were asked for."""
     text = f"b{workload.batch}-c{workload.context_tokens}"
     if workload.dtype:
         text += f"-{workload.dtype}"
     if workload.kv_dtype:
         text += f"-kv-{workload.kv_dtype}"
+    if workload.images is not None:
+        text += f"-i{workload.images}"
+    if workload.image_size is not None:
+        text += "-{}x{}".format(*workload.image_size)
     return text
 
 

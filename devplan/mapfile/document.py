@@ -112,12 +112,17 @@ def machine_document(machine: Machine) -> dict[str, Any]:
 
 def workload_document(workload: Workload) -> dict[str, Any]:
     """The section ``workload``."""
-    return {
+    document = {
         "batch": workload.batch,
         "context_tokens": workload.context_tokens,
         "dtype": workload.dtype,
         "kv_dtype": workload.kv_dtype,
     }
+    if workload.images is not None:
+        document["images"] = workload.images
+    if workload.image_size is not None:
+        document["image_size"] = "{}x{}".format(*workload.image_size)
+    return document
 
 
 def _load_document(load: CardLoad) -> dict[str, int]:
@@ -162,7 +167,7 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
         device_map=from_hf_device_map(document["device_map"]),
         model=_model(document["model"]),
         machine=_machine(document),
-        workload=Workload(**document["workload"]),
+        workload=_workload(document["workload"]),
         loads=tuple(_load(device, load) for device, load in document["prediction"].items()),
         offload_bytes=document["offload_bytes"],
         certificate=_certificate(document["certificate"]),
@@ -187,6 +192,12 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
 def _model(section: dict[str, Any]) -> ModelIdentity:
     fields = dict(section)
     return ModelIdentity(class_name=fields.pop("class"), **fields)
+
+
+def _workload(section: dict[str, Any]) -> Workload:
+    fields = dict(section)
+    size = fields.pop("image_size")
+    return Workload(image_size=tuple(map(int, size.split("x"))) if size else None, **fields)
 
 
 def _machine(document: dict[str, Any]) -> Machine:

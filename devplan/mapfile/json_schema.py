@@ -17,6 +17,7 @@ from devplan.mapfile.shape import (
     ListOf,
     Nullable,
     Number,
+    Optional,
     Record,
     Shape,
     TableOf,
@@ -95,12 +96,17 @@ def _(shape: TableOf) -> dict[str, Any]:
 
 
 @shape_schema.register
+def _(shape: Optional) -> dict[str, Any]:
+    return shape_schema(shape.inner)
+
+
+@shape_schema.register
 def _(shape: Record) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {
             key.name: {"description": key.meaning} | shape_schema(key.shape) for key in shape.keys
         },
-        "required": [key.name for key in shape.keys],
+        "required": [key.name for key in shape.keys if not isinstance(key.shape, Optional)],
         "additionalProperties": False,
     }

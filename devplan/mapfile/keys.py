@@ -9,6 +9,7 @@ from devplan.mapfile.shape import (
     ListOf,
     Nullable,
     Number,
+    Optional,
     Record,
     TableOf,
     Text,
@@ -26,6 +27,7 @@ HF_DEVICE = Either(
     expected="a device: 0 for cuda:0, or cpu, disk, xpu:0, ...",
 )
 BYTES = Whole()
+IMAGE_SIZE_PATTERN = r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"
 
 
 def _record(*keys: tuple[str, str, object]) -> Record:
@@ -82,6 +84,16 @@ WORKLOAD = _record(
     ("context_tokens", "Tokens held per sequence, prompt and new ones.", Whole(minimum=0)),
     ("dtype", "Compute dtype, null: as the checkpoint says.", Nullable(inner=Text())),
     ("kv_dtype", "Dtype of the KV cache, null: as the model makes it.", Nullable(inner=Text())),
+    (
+        "images",
+        "Images of each sequence, absent: one where the model takes images.",
+        Optional(inner=Whole()),
+    ),
+    (
+        "image_size",
+        "Their height and width in pixels, absent: small where the model does not fix it.",
+        Optional(inner=Text(expected="height and width: 1080x1920", pattern=IMAGE_SIZE_PATTERN)),
+    ),
 )
 
 CARD_LOAD = _record(

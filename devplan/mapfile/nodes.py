@@ -24,6 +24,7 @@ from devplan.mapfile.shape import (
     ListOf,
     Nullable,
     Number,
+    Optional,
     Record,
     Shape,
     TableOf,
@@ -120,14 +121,20 @@ def _(shape: Record, node: yaml.Node, place: Place) -> dict[str, Any]:
             near = nearest(key_node.value, known) or f"; known: {', '.join(known)}"
             place.refuse(_line(key_node), f"unknown key {key_node.value!r} in {place.words}{near}")
         values[name] = read(known[name], value_node, place.inside(name, key_node))
-    missing = [name for name in known if name not in values]
+    optional = {name for name, inner in known.items() if isinstance(inner, Optional)}
+    missing = [name for name in known if name not in values and name not in optional]
     if missing:
         place.refuse(
             _line(node),
             f"{place.words} lacks the key {missing[0]!r}; add it, or renew the file with "
             "`devplan suggest --force`",
         )
-    return {name: values[name] for name in known}
+    return {name: values.get(name) for name in known}
+
+
+@read.register
+def _(shape: Optional, node: yaml.Node, place: Place) -> Any:
+    return read(shape.inner, node, place)
 
 
 @read.register

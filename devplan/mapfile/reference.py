@@ -12,6 +12,7 @@ from devplan.mapfile.shape import (
     ListOf,
     Nullable,
     Number,
+    Optional,
     Record,
     Shape,
     TableOf,
@@ -140,6 +141,11 @@ def _(shape: Number) -> str:
 @_words.register
 def _(shape: Nullable) -> str:
     return f"{_words(shape.inner)}; or null"
+
+
+@_words.register
+def _(shape: Optional) -> str:
+    return f"{_words(shape.inner)}; may be absent"
 
 
 @_words.register

@@ -51,6 +51,13 @@ class Nullable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Optional:
+    """The inner shape; a record may lack the key, which then holds None."""
+
+    inner: Shape
+
+
+@dataclass(frozen=True, kw_only=True)
 class Either:
     """Whatever one of the options takes."""
 
@@ -86,9 +93,9 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A mapping with exactly these keys, all of them required."""
+    """A mapping with exactly these keys, all but the `Optional` ones required."""
 
     keys: tuple[Key, ...]
 
 
-Shape: TypeAlias = Text | Whole | Number | Nullable | Either | ListOf | TableOf | Record
+Shape: TypeAlias = Text | Whole | Number | Nullable | Optional | Either | ListOf | TableOf | Record

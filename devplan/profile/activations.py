@@ -15,11 +15,15 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from devplan.blocks import BlockSite
+from devplan.errors import InputError
 from devplan.findings import RunRecord
-from devplan.inputs import InputRequest, example_inputs
+from devplan.inputs import ExampleInputs, InputRequest, example_inputs
+from devplan.inputs.for_workload import request_for
+from devplan.inputs.request import LEAST_TEXT
 from devplan.profile.model import ActivationProfile
 from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
@@ -49,6 +53,8 @@ def measure_activations(
         return ActivationProfile()
     try:
         records, notes = _records(skeleton, sites, workload)
+    except InputError:
+        raise
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
         reason = one_line(error)
         return ActivationProfile(raised=reason, notes=(_uncounted(reason),))
@@ -74,21 +80,28 @@ def _records(
     """Context -> what the run showed."""
     asked = contexts(workload.context_tokens)
     try:  # the largest first: where it takes too long, the others need not be tried
-        return {n: _run(skeleton, sites, n, workload.batch, MOST_OPS) for n in asked[::-1]}, ()
+        return {n: _run(skeleton, sites, workload, n, MOST_OPS) for n in asked[::-1]}, ()
     except TooManyOps as reason:
-        few = {n: _run(skeleton, sites, n, workload.batch, math.inf) for n in FEW_TOKENS}
+        few = {n: _run(skeleton, sites, workload, n, math.inf) for n in FEW_TOKENS}
         note = f"activations are foretold from runs of up to {FEW_TOKENS[-1]} tokens ({reason})"
         return few, (note,)
 
 
 def _run(
-    skeleton: Skeleton, sites: tuple[BlockSite, ...], context: int, batch: int, limit_ops: float
+    skeleton: Skeleton,
+    sites: tuple[BlockSite, ...],
+    workload: Workload,
+    context: int,
+    limit_ops: float,
 ) -> RunRecord:
     model = skeleton.model
     call = GenerateCall() if can_generate(model) else ForwardCall()
     prompt = max(context - DECODE_STEPS - 1, 1)
-    request = InputRequest(batch=batch, tokens=prompt, padded=batch > 1)
-    kwargs = example_inputs(model, skeleton.config, request).kwargs
+    request = request_for(workload, prompt)
+    example = example_inputs(model, skeleton.config, request)
+    kwargs = example.kwargs
+    if workload.images and context == workload.context_tokens:
+        _refuse_images(example, workload, request)
     split = SplitModel(
         model=model,
         config=skeleton.config,
@@ -107,6 +120,25 @@ def _run(
     if record.error is not None and not record.activations:
         raise RuntimeError(f"{record.error.type}: {record.error.message}")
     return record
+
+
+def _refuse_images(example: ExampleInputs, workload: Workload, request: InputRequest) -> None:
+    """Images that were asked for go to a model that takes them, and into the context."""
+    if "image" not in example.modalities:
+        raise InputError(
+            f"--images {workload.images}, but no argument of the model takes images; leave it out"
+        )
+    ids = example.kwargs.get("input_ids")
+    if not isinstance(ids, torch.Tensor):
+        return
+    needed = ids.shape[-1] + DECODE_STEPS + 1
+    if needed > max(workload.context_tokens, LEAST_TEXT + DECODE_STEPS + 1):
+        size = "{}x{}".format(*request.image_size)
+        raise InputError(
+            f"--context {workload.context_tokens} does not hold --images {workload.images} of "
+            f"{size} pixels, which with a short question take {needed:,} tokens; give --context "
+            f"{needed} or more, or smaller or fewer images"
+        )
 
 
 def can_generate(model: nn.Module) -> bool:

@@ -57,6 +57,9 @@ def workload_in_words(workload: Workload) -> str:
     parts = [f"batch {workload.batch}", f"context of {workload.context_tokens:,} tokens"]
     parts += [f"computing in {workload.dtype}"] if workload.dtype else []
     parts += [f"KV cache in {workload.kv_dtype}"] if workload.kv_dtype else []
+    if workload.images is not None:
+        size = " of {}x{} pixels".format(*workload.image_size) if workload.image_size else ""
+        parts.append(f"{workload.images} image{'' if workload.images == 1 else 's'}{size}")
     return ", ".join(parts)
 
 

@@ -57,6 +57,9 @@ class Settings:
     context: int | None = None
     dtype: str | None = None
     kv_dtype: str | None = None
+    images: int | None = None
+    image_size: str | None = None
+    """As ``--image-size`` takes it."""
     objective: str | None = None
     pin: Mapping[str, str] | None = None
     """Module -> device."""

@@ -37,6 +37,12 @@ def _count(value: Any) -> int:
     return value
 
 
+def _count_or_none(value: Any) -> int:
+    if value == 0 and not isinstance(value, bool):
+        return 0
+    return _count(value)
+
+
 def _switch(value: Any) -> bool:
     if not isinstance(value, bool):
         raise Refused("give true or false")
@@ -73,6 +79,8 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "context": _count,
     "dtype": _text,
     "kv-dtype": _text,
+    "images": _count_or_none,
+    "image-size": _text,
     "objective": _objective,
     "pin": _pins,
     "no-pin": _switch,
