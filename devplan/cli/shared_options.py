@@ -37,6 +37,14 @@ Inputs: TypeAlias = Annotated[
         "--inputs", metavar="FILE.py:FUNCTION", help="Your own function that makes the inputs."
     ),
 ]
+DeviceMapStrategy: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="auto|balanced|balanced_low_0|sequential",
+        help="What accelerate would choose, instead of a file.",
+    ),
+]
 TrustRemoteCode: TypeAlias = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
 ]
