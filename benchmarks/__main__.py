@@ -20,6 +20,7 @@ BENCHMARKS = (
     "many_modules",
     "kv_cache",
     "check_speed",
+    "proof_time",
     "survey",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""

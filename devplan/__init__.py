@@ -15,6 +15,9 @@ _HOME = {
     "InputError": "devplan.errors",
     "RunOptions": "devplan.checking",
     "check": "devplan.checking",
+    "compare": "devplan.comparing",
+    "diff": "devplan.comparing",
+    "fit": "devplan.fitting",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -187,7 +187,8 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
             shorter = _inputs(prepared, replace(options, request=request))
             record = execute(shorter, math.inf, request.tokens)
             note = f"{reason}, so the run had {FEW_TOKENS} tokens and its peak is that of these"
-            return replace(record, notes=(*record.notes, note)), ""
+            notes = (*record.notes, note)
+            return replace(record, notes=notes, cut_to_tokens=FEW_TOKENS), ""
 
 
 def text_tokens(workload: Workload) -> int:

@@ -155,8 +155,12 @@ class RunRecord:
     made_up: tuple[MadeUpValue, ...] = ()
     assumed_ops: tuple[str, ...] = ()
     """Ops that no device rule is known for; the default rule was taken."""
+    guessed_ops: tuple[str, ...] = ()
+    """Those that do not say what they give; it was taken to be like their first operand."""
     error: ModelError | None = None
     num_ops: int = 0
+    cut_to_tokens: int | None = None
+    """Text tokens that ran, where the model's code loops over tokens and fewer than asked did."""
     notes: tuple[str, ...] = ()
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from devplan.checks.mismatches import odd_operands
 from devplan.checks.remedies import entries_that_meet
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, MismatchEvent, RunRecord
 from devplan.names import is_inside
+from devplan.profile.joined import rising
 from devplan.types import ActivationGrowth, BlockGraph, Constraint, Plan
 from devplan.units import format_bytes
 from devplan.virtual.activations import BETWEEN
@@ -154,14 +157,16 @@ def _raised(graph: BlockGraph, needed: Mapping[str, int], subject: Subject) -> B
 def _at_least(
     growth: ActivationGrowth | None, tokens: int, batch: int, num_bytes: int
 ) -> ActivationGrowth:
-    known = () if growth is None or growth.batch != batch else growth.samples
-    if growth is not None and growth.bytes_at(tokens, batch) >= num_bytes:
+    """The growth that reaches what a run needed, raised in proportion at every other context.
+
+    A plan for fewer tokens is made from it next: were only this one point raised, each answer
+    would be a little too large again.
+    """
+    foretold = growth.bytes_at(tokens, batch) if growth else 0
+    if growth is not None and foretold >= num_bytes:
         return growth
-    return ActivationGrowth(samples=_rising({**dict(known), tokens: num_bytes}), batch=batch)
-
-
-def _rising(samples: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
-    rising: list[tuple[int, int]] = []
-    for tokens, num_bytes in sorted(samples.items()):
-        rising.append((tokens, max(num_bytes, rising[-1][1] if rising else 0)))
-    return tuple(rising)
+    raised = {tokens: num_bytes}
+    if growth is not None and foretold:
+        factor = Fraction(num_bytes, foretold) * Fraction(batch, growth.batch)
+        raised = {n: math.ceil(known * factor) for n, known in growth.samples} | raised
+    return ActivationGrowth(samples=rising(raised), batch=batch)

@@ -155,7 +155,7 @@ def _verification(plan: Plan, examined: Examined) -> Verification:
     if record is None:
         return Verification(status="unverified", detail=f"not run: {examined.subject.not_run}")
     peaks = card_peaks(plan, record)
-    ran = f"{', '.join(record.phases) or 'nothing'} with {record.inputs}"
+    ran = f"{', '.join(record.phases) or 'nothing'} {_at(examined)} with {record.inputs}"
     if examined.errors:
         first = examined.errors[0]
         place = f" at {first.source}" if first.source else ""
@@ -179,6 +179,13 @@ def _verification(plan: Plan, examined: Examined) -> Verification:
         detail=f"ran {ran}: nothing that stops the model; {libraries}",
         peak_bytes=peaks,
     )
+
+
+def _at(examined: Examined) -> str:
+    """The workload that ran, for which alone the run is a proof."""
+    workload, cut = examined.subject.workload, examined.record.cut_to_tokens
+    asked = f"at {workload.context_tokens:,} tokens x batch {workload.batch}"
+    return asked if cut is None else f"at {cut} tokens instead of {asked.removeprefix('at ')}"
 
 
 _RAN_WITH = ("transformers", "accelerate", "diffusers")
@@ -207,6 +214,7 @@ class Examiner:
     skeleton: Skeleton
     machine: Machine
     workload: Workload
+    """Of plans that do not say theirs."""
     raises_whole: bool = False
     """Whether the model's code raises on one card too, on the inputs that devplan makes."""
     options: RunOptions = field(default_factory=RunOptions)
@@ -221,14 +229,14 @@ class Examiner:
             machine=self.machine,
             main_device=self.machine.main_device,
             stated_main=True,
-            workload=self.workload,
+            workload=plan.workload or self.workload,
             installed=installed_versions(self.source.library),
         )
         built = Built(
             source=self.source,
             skeleton=self.skeleton,
             structure=structure,
-            workload=self.workload,
+            workload=subject.workload,
         )
         record, reason = run_prepared(Prepared(subject=subject, built=built), self.options)
         runs = (record,) if record is not None else ()

@@ -11,24 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from devplan.dtypes import dtype_name
-from devplan.errors import InputError
 from devplan.findings import CheckResult, Diagnostic
 from devplan.graph import build_graph
-from devplan.machine import least_capability
 from devplan.machine.speeds import speeds_of
 from devplan.main_device import main_device_notes
 from devplan.mapfile import contract_entries
 from devplan.mapfile.versions import installed_versions
 from devplan.planning import plan as plan_placement
+from devplan.planning.most import plan_most_tokens
 from devplan.planning.recorded import with_recorded_traffic
-from devplan.profile import Profile, profile_skeleton
-from devplan.profile.activations import measure_activations
+from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
 from devplan.profile.work import measure_work
 from devplan.proving import Examiner, Proof, prove
-from devplan.skeleton import Skeleton, build_skeleton
-from devplan.sources import ModelSource, resolve
-from devplan.sources.native import native_class, remote_auto_class
+from devplan.sources import ModelSource
+from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study
 from devplan.types import (
     BlockGraph,
     Constraint,
@@ -40,16 +36,15 @@ from devplan.types import (
     Verification,
     Workload,
 )
-from devplan.workload import WorkloadRequest, resolve_workload
+from devplan.workload import WorkloadRequest
 
 UNVERIFIED = Verification(
     status="unverified", detail="planned from sizes and virtual runs on one card; not run as split"
 )
 
+
 LATENCY = "latency"
 """The objective for which the work of the blocks is counted."""
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +55,8 @@ class Suggestion:
     identity: ModelIdentity
     graph: BlockGraph
     workload: Workload
-    """As asked, and what was not asked as the model has it."""
+    """What the plan is for: as asked, and what was not asked as the model has it; for the objective
+    ``context`` with as many tokens as were found to fit."""
     result: Plan | Infeasible
     map_file: DeviceMapFile | None
     """None when nothing fits."""
@@ -84,7 +80,7 @@ def suggest(
     trust_remote_code: bool = False,
     revision: str | None = None,
     verify: bool = True,
-    progress: Progress = lambda text: None,
+    progress: Progress = silent,
 ) -> Suggestion:
     """The best device map of a model for a machine and a workload.
 
@@ -119,71 +115,59 @@ def suggest(
     InputError
         When the model cannot be found or built, or the pins cannot be kept.
     """
-    progress(f"reading {model}")
-    source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
-    progress(f"building {source.class_name or model} on the meta device")
-    skeleton = build_skeleton(source, request.dtype)
-    workload, workload_notes = resolve_workload(
-        request, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
+    studied = study(
+        model,
+        request,
+        (machine,),
+        packed=packed,
+        trust_remote_code=trust_remote_code,
+        revision=revision,
+        progress=progress,
     )
-    progress("running it virtually")
-    profile = _profile(skeleton, source, workload, machine, packed)
-    activations = measure_activations(skeleton, profile.sites, workload)
-    profile = replace(profile, activations=activations)
+    return suggest_studied(
+        studied,
+        machine,
+        objective=objective,
+        pins=pins or {},
+        default_pins=default_pins,
+        verify=verify,
+        progress=progress,
+    )
+
+
+def suggest_studied(
+    studied: Studied,
+    machine: Machine,
+    *,
+    objective: str = "balance",
+    pins: Mapping[str, str],
+    default_pins: bool = True,
+    verify: bool = True,
+    progress: Progress = silent,
+) -> Suggestion:
+    """The same of a model that was built and run already."""
+    progress(f"placing {len(studied.profile.sites)} blocks on {len(machine.cards)} cards")
+    planner = partial(_plan, objective, machine, default_pins)
+    if objective == "context":
+        studied = run_as_long_as_fits(studied, partial(_most_tokens, planner, pins))
     if objective == LATENCY:
         speeds_of(machine)  # refuses cards of unknown speed before the work is counted
-        profile = replace(profile, work=measure_work(skeleton, profile.sites, workload))
-    graph = build_graph(profile)
-    progress(f"placing {len(graph.blocks)} blocks on {len(machine.cards)} cards")
-
-    def plan_with(graph: BlockGraph, pins: Mapping[str, str]) -> Plan | Infeasible:
-        return plan_placement(
-            graph,
-            machine,
-            workload,
-            objective=objective,
-            pins=pins,
-            default_pins=default_pins,
-            alternatives=_alternatives(profile, skeleton, source),
-        )
-
-    proof = Proof(result=plan_with(graph, pins or {}), graph=graph, verification=UNVERIFIED)
+        studied = _with_work(studied)
+    plan_with = partial(planner, studied)
+    proof = Proof(
+        result=plan_with(studied.graph, pins), graph=studied.graph, verification=UNVERIFIED
+    )
     if verify and isinstance(proof.result, Plan):
         progress("running the plan virtually")
-        examine = Examiner(
-            source=source,
-            skeleton=skeleton,
-            machine=machine,
-            workload=workload,
-            raises_whole=bool(profile.activations.raised),
-        )
-        proof = prove(proof, pins or {}, plan_with, examine)
-        proof = replace(proof, result=_as_run(proof, machine, workload))
-    identity = _identity(source, skeleton, profile)
-    notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
-    notes += _cache_notes(skeleton, profile)
-    return Suggestion(
-        source=source,
-        identity=identity,
-        graph=proof.graph,
-        workload=workload,
-        result=proof.result,
-        check=proof.check,
-        errors=proof.errors,
-        map_file=None
-        if isinstance(proof.result, Infeasible)
-        else map_file_of(
-            proof.result,
-            machine,
-            workload,
-            identity,
-            verification=proof.verification,
-            constraints=proof.constraints,
-            library=source.library,
-            notes=notes,
-        ),
-        notes=notes,
-    )
+        proof = prove(proof, pins, plan_with, examiner_of(studied, machine))
+        proof = replace(proof, result=_as_run(proof, machine, studied.workload))
+    return _suggestion(studied, machine, proof)
+
+
+def _with_work(studied: Studied) -> Studied:
+    """The same with what each block reads and computes."""
+    work = measure_work(studied.skeleton, studied.profile.sites, studied.workload)
+    return replace(studied, profile=replace(studied.profile, work=work))
 
 
 def _as_run(proof: Proof, machine: Machine, workload: Workload) -> Plan | Infeasible:
@@ -191,65 +175,87 @@ def _as_run(proof: Proof, machine: Machine, workload: Workload) -> Plan | Infeas
     runs = proof.check.runs if proof.check is not None else ()
     if isinstance(proof.result, Infeasible) or not runs:
         return proof.result
+    workload = proof.result.workload or workload
     return with_recorded_traffic(proof.result, runs[-1], proof.graph, machine, workload)
 
 
-def _profile(
-    skeleton: Skeleton, source: ModelSource, workload: Workload, machine: Machine, packed: bool
-) -> Profile:
-    try:
-        return profile_skeleton(
-            skeleton,
-            source,
-            workload,
-            least_capability=least_capability(machine),
-            packed=packed,
-        )
-    except InputError as error:  # of its quantization config, which does not know whose it is
-        raise InputError(f"{source.id}: {error}") from error
-
-
-def _cache_notes(skeleton: Skeleton, profile: Profile) -> tuple[str, ...]:
-    """A model that generates and showed no cache: some releases return one only when asked."""
-    generates = getattr(skeleton.model, "can_generate", lambda: False)()
-    if not generates or not profile.run.order or any(profile.run.cache.values()):
-        return ()
-    return ("no KV cache was seen in the virtual run, so none is counted",)
-
-
-def _alternatives(
-    profile: Profile, skeleton: Skeleton, source: ModelSource
-) -> dict[str, Callable[[], BlockGraph]]:
-    """Lighter forms of the model, tried when nothing fits: 8 and 4 bit weights."""
-    if profile.weights.quantization is not None or source.library != "transformers":
-        return {}
-    return {
-        f"load in {bits} bit (BitsAndBytesConfig(load_in_{bits}bit=True))": partial(
-            _quantized_graph, profile, skeleton, bits
-        )
-        for bits in (8, 4)
-    }
-
-
-def _quantized_graph(profile: Profile, skeleton: Skeleton, bits: int) -> BlockGraph:
-    from devplan.profile import measure_weights
-
-    config = {"quant_method": "bitsandbytes", f"load_in_{bits}bit": True}
-    weights = measure_weights(skeleton, profile.sites, quantization_config=config)
-    return build_graph(replace(profile, weights=weights))
-
-
-def _identity(source: ModelSource, skeleton: Skeleton, profile: Profile) -> ModelIdentity:
-    return ModelIdentity(
-        id=source.id,
-        revision=source.revision,
-        config_hash=source.config_hash,
-        class_name=skeleton.class_name,
-        auto_class=None if native_class(source) is not None else remote_auto_class(source),
-        dtype=dtype_name(skeleton.dtype),
-        quantization=profile.weights.quantization,
-        num_parameters=profile.weights.num_parameters,
+def _plan(
+    objective: str,
+    machine: Machine,
+    default_pins: bool,
+    studied: Studied,
+    graph: BlockGraph,
+    pins: Mapping[str, str],
+) -> Plan | Infeasible:
+    # [limit] what was not seen to grow is no reason to promise all that the model supports.
+    limit = studied.limit_tokens if studied.is_growth_known else None
+    most_tokens = partial(plan_most_tokens, limit=limit)
+    plan = most_tokens if objective == "context" else partial(plan_placement, objective=objective)
+    return plan(
+        graph,
+        machine,
+        studied.workload,
+        pins=pins,
+        default_pins=default_pins,
+        alternatives=_alternatives(studied),
     )
+
+
+def _most_tokens(
+    planner: Callable[..., Plan | Infeasible], pins: Mapping[str, str], studied: Studied
+) -> int:
+    found = planner(studied, studied.graph, pins)
+    return found.workload.context_tokens if isinstance(found, Plan) else 0
+
+
+def examiner_of(studied: Studied, machine: Machine, source: ModelSource | None = None) -> Examiner:
+    """What runs plans of a model on a machine; `source` in the place of the model's own."""
+    return Examiner(
+        source=source or studied.source,
+        skeleton=studied.skeleton,
+        machine=machine,
+        workload=studied.workload,
+        raises_whole=bool(studied.profile.activations.raised),
+    )
+
+
+def _suggestion(studied: Studied, machine: Machine, proof: Proof) -> Suggestion:
+    result, identity = proof.result, studied.identity
+    is_plan = isinstance(result, Plan)
+    workload = (result.workload if is_plan else None) or studied.workload
+    return Suggestion(
+        source=studied.source,
+        identity=identity,
+        graph=proof.graph,
+        workload=workload,
+        result=result,
+        check=proof.check,
+        errors=proof.errors,
+        map_file=map_file_of(
+            result,
+            machine,
+            workload,
+            identity,
+            verification=proof.verification,
+            constraints=proof.constraints,
+            library=studied.source.library,
+            notes=studied.notes,
+        )
+        if is_plan
+        else None,
+        notes=studied.notes,
+    )
+
+
+def _alternatives(studied: Studied) -> dict[str, Callable[[], BlockGraph]]:
+    """Lighter forms of the model, tried when nothing fits: 8 and 4 bit weights."""
+    if not can_be_quantized(studied.profile, studied.source):
+        return {}
+
+    def in_bits(bits: int) -> BlockGraph:
+        return build_graph(quantized_profile(studied.profile, studied.skeleton, bits))
+
+    return {f"load in {bits} bit ({how_to_load(bits)})": partial(in_bits, bits) for bits in BITS}
 
 
 def map_file_of(

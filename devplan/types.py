@@ -400,6 +400,8 @@ class Plan:
     timing: Timing | None = None
     """None where speed was not asked for."""
     certificate: Certificate
+    workload: Workload | None = None
+    """What the loads are of; None where nobody needs to know."""
     contiguous: bool = True
     notes: tuple[str, ...] = ()
 

@@ -263,3 +263,21 @@ def test_command_refuses_in_one_line(here, capsys):
         "devplan: graph.png: a graph is written to .dot, .json, .mmd, .svg\n"
     )
     assert not (here / "graph.png").exists()
+
+
+def test_command_on_what_accelerate_would_choose(here, capsys):
+    llama = ("--model", str(MODELS / "tiny_llama"))
+    auto = ("graph", "--device-map", "auto", *llama)
+    assert main([*auto, "--gpus", "1GiB,1GiB", "--blocks", "-o", "auto.json"]) == 0
+    nodes = json.loads((here / "auto.json").read_text())["nodes"]
+    assert {node["runs_on"] for node in nodes} == {"cuda:0", "cuda:1"}
+    capsys.readouterr()
+    refused = {
+        auto: "devplan: --device-map auto needs the cards; give --gpus 24GiB,12GiB\n",
+        (*auto, "map.json"): "devplan: both map.json and --device-map auto were given; keep one\n",
+        ("graph", *llama): "devplan: no map: name a file, such as maps/qwen.yaml, or give "
+        "--device-map auto\n",
+    }
+    for arguments, line in refused.items():
+        assert main([*arguments]) == 2
+        assert capsys.readouterr().err == line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -34,6 +35,7 @@ LLAMA = (
         "num_attention_heads": 8,
         "num_key_value_heads": 8,
         "vocab_size": 8192,
+        "max_position_embeddings": 2**17,
     },
 )
 
@@ -92,6 +94,59 @@ def test_what_a_run_finds_becomes_constraints_until_it_finds_nothing(tmp_path):
         if device in ("cuda:0", "cuda:1"):
             assert found.result.placement[block] == device
             assert "modeling_flaubert.py:" in asked[block]
+
+
+# ----------------------------------------------------------------------------- the most tokens
+
+
+def test_the_most_tokens_are_run_at_that_many(tmp_path):
+    found = suggested(tmp_path, LLAMA, "800MiB,500MiB", context=256, objective="context")
+    tokens = found.workload.context_tokens
+    assert tokens == found.map_file.workload.context_tokens > 256
+    assert found.map_file.verification.status == "clean"
+    assert f"at {tokens:,} tokens x batch 1" in found.map_file.verification.detail
+    assert found.map_file.certificate.most_tokens >= tokens
+    assert found.map_file.certificate.first_full in ("cuda:0", "cuda:1")
+    for load in found.result.loads:
+        assert found.map_file.verification.peak_bytes[load.device] <= load.capacity_bytes
+
+
+@pytest.mark.parametrize("more", [1.3, 3])
+def test_the_most_tokens_shrink_where_the_run_needs_more_than_was_foretold(
+    tmp_path, monkeypatch, more
+):
+    """Runs of the split model in which a card needs more beside weights and cache."""
+    import devplan.proving as proving
+
+    foretold = suggested(tmp_path, LLAMA, "1GiB,1GiB", context=64, objective="context")
+    real = proving.run_prepared
+
+    def needing_more(prepared, options):
+        record, reason = real(prepared, options)
+        peaks = tuple(replace(peak, peak_bytes=needed(peak)) for peak in record.peaks)
+        return replace(record, peaks=peaks), reason
+
+    def needed(peak):
+        kept = peak.weight_bytes + peak.cache_bytes
+        return kept + int(more * (peak.peak_bytes - kept))
+
+    monkeypatch.setattr(proving, "run_prepared", needing_more)
+    found = suggested(tmp_path, LLAMA, "1GiB,1GiB", context=64, objective="context")
+    assert 64 <= found.workload.context_tokens < foretold.workload.context_tokens
+    assert found.map_file.verification.status == "clean"
+    assert any("for activations" in each.change for each in found.map_file.constraints)
+    for load in found.result.loads:
+        assert found.map_file.verification.peak_bytes[load.device] <= load.capacity_bytes
+
+
+def test_the_context_ends_at_the_models_own_limit(tmp_path):
+    short = (*LLAMA[:2], {**LLAMA[2], "max_position_embeddings": 512})
+    found = suggested(tmp_path, short, "4GiB,4GiB", context=256, objective="context")
+    assert found.workload.context_tokens == 512
+    assert "at 512 tokens x batch 1" in found.map_file.verification.detail
+    (note,) = (note for note in found.map_file.notes if "own limit" in note)
+    assert "512 tokens" in note
+    assert "not memory's" in note
 
 
 def test_code_that_no_plan_repairs_is_named(tmp_path):

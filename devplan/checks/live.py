@@ -15,6 +15,8 @@ from torch import nn
 
 from devplan.errors import InputError
 from devplan.sources import ModelSource
+from devplan.virtual.attributes import plain_tensors
+from devplan.virtual.labels import mark
 
 
 def source_of_config(config: Any) -> ModelSource:
@@ -95,6 +97,10 @@ def weightless_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         memo[id(tensor)] = _without_data(tensor)
+    for module in model.modules():
+        for _, tensor in plain_tensors(module):
+            if tensor.device.type not in ("cpu", "meta"):  # no run may touch a real card
+                memo[id(tensor)] = mark(_without_data(tensor), tensor.device, None)
     with torch.no_grad():
         copied = copy.deepcopy(model, memo)
     remove_hook_from_module(copied, recurse=True)

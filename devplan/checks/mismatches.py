@@ -69,12 +69,17 @@ def kind_of(event: MismatchEvent, subject: Subject) -> Kind:
 
 
 def stray_operand(event: MismatchEvent, subject: Subject) -> OperandFact | None:
-    """The operand that no hook moves, if there is one."""
+    """The operand that no hook moves, if there is one.
+
+    A plain attribute may be on the right device and its partner on the wrong one: an activation
+    that was kept.  It is stray where the module's code does not run.
+    """
+    home = subject.runs_at(event.module)
     for operand in event.operands:
         if operand.name is None:
             continue
         tensor = subject.structure.tensors.get(operand.name)
-        if tensor is None or not subject.is_hooked(tensor.owner):
+        if operand.device != home if tensor is None else not subject.is_hooked(tensor.owner):
             return operand
     return None
 

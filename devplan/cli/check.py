@@ -10,6 +10,7 @@ import typer
 
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import (
+    DeviceMapStrategy,
     Images,
     ImageSize,
     Inputs,
@@ -72,14 +73,7 @@ def check_command(
     images: Images = None,
     image_size: ImageSize = None,
     inputs: Inputs = None,
-    device_map: Annotated[
-        str | None,
-        typer.Option(
-            "--device-map",
-            metavar="auto|balanced|balanced_low_0|sequential",
-            help="Check what accelerate would choose, instead of a file.",
-        ),
-    ] = None,
+    device_map: DeviceMapStrategy = None,
     form: Annotated[
         str, typer.Option("--format", metavar="text|json|sarif|github|junit", help="Of the report.")
     ] = "text",

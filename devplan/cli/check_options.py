@@ -117,9 +117,7 @@ def _refuse_no_map(typed: CheckTyped) -> None:
             f"both {typed.maps[0]} and --device-map {typed.device_map} were given; keep one"
         )
     if not typed.maps and not typed.device_map:
-        raise InputError(
-            "no map: name files (devplan check maps/*.yaml), or give --device-map auto"
-        )
+        raise InputError("no map: name a file, such as maps/qwen.yaml, or give --device-map auto")
 
 
 def _argument(text: str) -> tuple[str, Any]:

@@ -9,6 +9,7 @@ import typer
 
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import (
+    DeviceMapStrategy,
     Images,
     ImageSize,
     Inputs,
@@ -31,10 +32,10 @@ ON_STDOUT = "mmd"
 
 
 def graph_command(
-    device_map: Annotated[
-        str,
-        typer.Argument(metavar="MAP", help="A map file, as for check.", show_default=False),
-    ],
+    map_file: Annotated[
+        str | None,
+        typer.Argument(metavar="[MAP]", help="A map file, as for check.", show_default=False),
+    ] = None,
     model: MapModel = None,
     gpus: MapGpus = None,
     memory: MapMemory = None,
@@ -44,6 +45,7 @@ def graph_command(
     images: Images = None,
     image_size: ImageSize = None,
     inputs: Inputs = None,
+    device_map: DeviceMapStrategy = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -66,6 +68,7 @@ def graph_command(
     \b
     devplan graph maps/qwen2.5-vl-7b__24+12gib.yaml -o graph.svg
     devplan graph hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --blocks -o graph.json
+    devplan graph --device-map auto --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
     from devplan.cli.check import write_text
     from devplan.cli.check_options import CheckTyped
@@ -73,7 +76,7 @@ def graph_command(
 
     form = known_graph_format(output) if output else ON_STDOUT
     typed = CheckTyped(
-        maps=(device_map,),
+        maps=(map_file,) if map_file else (),
         model=model,
         gpus=gpus,
         memory=memory,
@@ -83,10 +86,11 @@ def graph_command(
         images=images,
         image_size=image_size,
         inputs=inputs,
+        device_map=device_map,
         timeout_s=timeout_s,
         trust_remote_code=trust_remote_code,
     )
-    graph = _graph(device_map, typed)
+    graph = _graph(map_file, typed)
     text = graph_text(graph if blocks else contract_layers(graph), form)
     if output is None:
         print(text, end="")
@@ -95,7 +99,7 @@ def graph_command(
     print(f"wrote {output}: {_counted(graph)}")
 
 
-def _graph(path: str, typed: CheckTyped) -> networkx.DiGraph:
+def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:
     from devplan.checking import RunOptions
     from devplan.checks.prepare import prepare
     from devplan.checks.read_given import read_given
@@ -112,11 +116,11 @@ def _graph(path: str, typed: CheckTyped) -> networkx.DiGraph:
     settings = load_settings(Path.cwd())
     asked = read_check_options(typed, settings)
     with progress_on_stderr() as progress:
-        progress(f"running {path}")
-        given = read_given(path)
+        progress(f"running {path or typed.device_map}")
+        given = read_given(path) if path else None
         prepared = prepare(
             model_of(typed, given, settings),
-            given,
+            given or typed.device_map,
             machine=machine_of(typed, given, settings),
             main_device=main_device_of(typed),
             workload=workload_of(typed, given, settings),

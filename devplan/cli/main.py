@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 from devplan.cli.check import check_command
+from devplan.cli.compare import compare_command
+from devplan.cli.diff import diff_command
 from devplan.cli.explain import explain_command
+from devplan.cli.fit import fit_command
 from devplan.cli.graph import graph_command
 from devplan.cli.suggest import suggest_command
 from devplan.errors import DevplanError, UserCodeError
@@ -31,6 +34,9 @@ app = typer.Typer(
 )
 app.command("suggest")(suggest_command)
 app.command("check")(check_command)
+app.command("fit")(fit_command)
+app.command("compare")(compare_command)
+app.command("diff")(diff_command)
 app.command("graph")(graph_command)
 app.command("explain")(explain_command)
 

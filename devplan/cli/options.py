@@ -76,11 +76,7 @@ def read_options(typed: Typed, settings: Settings) -> Asked:
     InputError
         For a missing model or machine, and for values that cannot be.
     """
-    model = typed.model or settings.model
-    if model is None:
-        raise InputError(
-            "no model: name one (devplan suggest MODEL --gpus ...), or set model in devplan.yaml"
-        )
+    model = read_model(typed, settings)
     gpus = typed.gpus or settings.gpus
     if gpus is None:
         raise InputError(
@@ -89,8 +85,8 @@ def read_options(typed: Typed, settings: Settings) -> Asked:
         )
     return Asked(
         model=model,
-        machine=_machine(gpus, typed, settings),
-        workload=_workload(typed, settings),
+        machine=read_machine(gpus, typed, settings),
+        workload=read_workload(typed, settings),
         objective=_objective(typed.objective or settings.objective or "balance"),
         pins=_pins(typed, settings),
         default_pins=not _first(typed.no_pin, settings.no_pin, False),
@@ -99,11 +95,28 @@ def read_options(typed: Typed, settings: Settings) -> Asked:
     )
 
 
+def read_model(typed: Typed, settings: Settings, command: str = "suggest") -> str:
+    """MODEL as typed or set.
+
+    Raises
+    ------
+    InputError
+        When neither names one.
+    """
+    model = typed.model or settings.model
+    if model is None:
+        raise InputError(
+            f"no model: name one (devplan {command} MODEL --gpus ...), or set model in devplan.yaml"
+        )
+    return model
+
+
 def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
 
-def _machine(gpus: str, typed: Typed, settings: Settings) -> Machine:
+def read_machine(gpus: str, typed: Typed, settings: Settings) -> Machine:
+    """The machine of one ``--gpus``, with what else was said about cards."""
     # A machine that was typed is a machine of its own: the project's memory, reserve and main
     # device belong to the project's cards.
     own = Settings() if typed.gpus else settings
@@ -124,7 +137,8 @@ def _machine(gpus: str, typed: Typed, settings: Settings) -> Machine:
             raise
 
 
-def _workload(typed: Typed, settings: Settings) -> WorkloadRequest:
+def read_workload(typed: Typed, settings: Settings) -> WorkloadRequest:
+    """Batch, context and dtypes."""
     batch = _count(typed, settings, "batch", "sequences", LARGEST_BATCH)
     return WorkloadRequest(
         batch=DEFAULT_BATCH if batch is None else batch,

@@ -37,6 +37,64 @@ Inputs: TypeAlias = Annotated[
         "--inputs", metavar="FILE.py:FUNCTION", help="Your own function that makes the inputs."
     ),
 ]
+DeviceMapStrategy: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        metavar="auto|balanced|balanced_low_0|sequential",
+        help="What accelerate would choose, instead of a file.",
+    ),
+]
 TrustRemoteCode: TypeAlias = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
+]
+ModelArgument: TypeAlias = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Catalogue name, folder with config.json, hub id, or package.module:factory. "
+        "Default: model of devplan.yaml.",
+        show_default=False,
+    ),
+]
+Reserve: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--reserve",
+        metavar="SIZE",
+        help="Kept free on each card. Default: 1 GiB, at most an eighth of the card.",
+    ),
+]
+Batch: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--batch", metavar="NUMBER", help="Sequences at a time. Default: 1."),
+]
+Context: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="TOKENS",
+        help="Tokens held per sequence, prompt and new ones. Default: 4096, or what the model "
+        "supports if that is less.",
+    ),
+]
+Dtype: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="DTYPE", help="Compute dtype. Default: as stored."),
+]
+KvDtype: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--kv-dtype", metavar="DTYPE", help="Dtype of the KV cache. Default: as the model makes it."
+    ),
+]
+Revision: TypeAlias = Annotated[
+    str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")
+]
+TableFormat: TypeAlias = Annotated[
+    str, typer.Option("--format", metavar="text|json", help="Of the report.")
+]
+TableOutput: TypeAlias = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="FILE", help="Write the report to a file."),
 ]

@@ -102,8 +102,8 @@ def _own_errors(call: Callable[[], Any], what: str, path: Path) -> Any:
 
 def _from_user_code(error: Exception, path: Path) -> str:
     """The traceback as Python prints it, without the frames of devplan in front."""
-    frame = error.__traceback__
-    while frame is not None and Path(frame.tb_frame.f_code.co_filename) != path:
+    frame, path = error.__traceback__, path.resolve()
+    while frame is not None and Path(frame.tb_frame.f_code.co_filename).resolve() != path:
         frame = frame.tb_next
     shown = frame or error.__traceback__
     return "".join(traceback.format_exception(type(error), error, shown))

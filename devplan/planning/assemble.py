@@ -58,6 +58,7 @@ def assemble(case: Case, found: Found, objective: str, notes: tuple[str, ...]) -
         traffic=traffic,
         timing=None if case.speeds is None else _timing(case, pose, placement, traffic),
         certificate=_certificate(case, found, objective, devices, loads),
+        workload=case.workload,
         contiguous=contiguous,
         notes=notes + _notes(found, objective, contiguous, len(transfers)),
     )

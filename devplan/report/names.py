@@ -14,14 +14,19 @@ _MOST_NAMES = 4
 
 def blocks_in_words(names: Sequence[str], all_blocks: Iterable[str]) -> str:
     """``model.visual (35 blocks), lm_head``: whole modules where all their blocks are meant."""
+    words = folded_names(names, all_blocks)
+    if len(words) > _MOST_NAMES:
+        words = [*words[:_MOST_NAMES], f"{len(words) - _MOST_NAMES} more"]
+    return ", ".join(words)
+
+
+def folded_names(names: Sequence[str], all_blocks: Iterable[str]) -> list[str]:
+    """The same as a list that names them all."""
     words = []
     for module in covering_modules(names, all_blocks):
         inside = sum(is_inside(name, module) for name in names)
         words.append(f"{module or 'the whole model'} ({inside} blocks)" if inside > 1 else module)
-    words = _collapse_runs(words)
-    if len(words) > _MOST_NAMES:
-        words = [*words[:_MOST_NAMES], f"{len(words) - _MOST_NAMES} more"]
-    return ", ".join(words)
+    return _collapse_runs(words)
 
 
 def _collapse_runs(names: Sequence[str]) -> list[str]:

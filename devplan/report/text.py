@@ -22,6 +22,7 @@ from devplan.report.sections import (
     stage_lines,
     transfer_lines,
 )
+from devplan.report.tables import joined
 from devplan.report.terminal import Terminal
 from devplan.types import DeviceMapFile, Infeasible, Machine, ModelIdentity, Plan, Workload
 from devplan.units import format_bytes
@@ -76,7 +77,7 @@ def plan_text(
             [f"  {line}" for line in load_code(map_file, map_path)],
         ),
     ]
-    return _joined(sections, terminal)
+    return joined(sections, terminal)
 
 
 def infeasible_text(
@@ -101,7 +102,7 @@ def infeasible_text(
         ),
         ("Notes", _note_lines(notes, terminal)),
     ]
-    return _joined(sections, terminal)
+    return joined(sections, terminal)
 
 
 def _note_lines(notes: Sequence[str], terminal: Terminal) -> list[str]:
@@ -140,13 +141,3 @@ def _bound_sentence(infeasible: Infeasible) -> str:
         return "Proven: no placement of these blocks keeps within every card."
     known = f"; the lower bound is {bound:.1%}" if math.isfinite(bound) else ""
     return f"Not proven: none was found, yet one may exist{known}."
-
-
-def _joined(sections: list[tuple[str, list[str]]], terminal: Terminal) -> str:
-    """Sections with something to say, an empty line between them."""
-    parts = []
-    for heading, lines in sections:
-        if lines:
-            head = [terminal.paint(heading, "bold")] if heading else []
-            parts.append("\n".join([*head, *lines]))
-    return "\n\n".join(parts) + "\n"

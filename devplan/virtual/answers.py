@@ -191,8 +191,9 @@ def as_device(device: Any) -> torch.device:
 def make(func, args, kwargs) -> Any:
     """Call a factory for a virtual device: make the tensor here and label it."""
     device = as_device(kwargs["device"])
-    if device == META:
-        return func(*args, **kwargs)
+    if device == META:  # what the model's code calls meta: a weight that is offloaded
+        result = func(*args, **kwargs)
+        return mark(result, META, None) if isinstance(result, torch.Tensor) else result
     if func in _FROM_DATA:
         args = (_plain_values(args[0]), *args[1:])
     result = func(*args, **{**kwargs, "device": CPU, **_pinned_off(kwargs)})

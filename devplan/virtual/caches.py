@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.virtual.labels import label_of, maker_of
+from devplan.virtual.memory import rounded
+
 CACHE_FIELDS = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 """Fields of a model output that hold what the next token needs.  Read off the output classes of
 transformers 5.23: Cache, Mamba, RWKV and xLSTM, Transformer-XL and XLNet, Reformer."""
@@ -19,6 +22,30 @@ def cache_places(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
         value = output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
         if value is not None:
             yield from _walk(value, field, set())
+
+
+def cache_bytes(output: Any, stands_for: Mapping[str | None, set[str]]) -> dict[torch.device, int]:
+    """Bytes of the caches of a model output on each virtual device, folded layers included.
+
+    Parameters
+    ----------
+    output
+        What ``forward`` gave.
+    stands_for
+        Layer that was run -> layers that were folded into it; what they have put into the cache
+        themselves is not counted twice.
+    """
+    found: dict[torch.device, int] = {}
+    storages = set()
+    tensors = [tensor for _, tensor in cache_places(output)]
+    makers = {maker_of(tensor) for tensor in tensors}
+    for tensor in tensors:
+        device, storage = label_of(tensor), tensor.untyped_storage()
+        if device is not None and id(storage) not in storages:
+            storages.add(id(storage))
+            num_layers = 1 + len(stands_for.get(maker_of(tensor), set()) - makers)
+            found[device] = found.get(device, 0) + num_layers * rounded(storage.nbytes())
+    return found
 
 
 def _walk(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:

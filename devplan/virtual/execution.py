@@ -38,6 +38,7 @@ from devplan.virtual.operands import (
     selected_positions,
     tensors_in,
 )
+from devplan.virtual.unknown_ops import Guess
 
 aten = torch.ops.aten
 
@@ -94,6 +95,7 @@ class Execution(TorchDispatchMode):
         self.limit_ops = limit_ops
         self.made_up: set[str] = set()
         self.known = KnownShapes()
+        self.guess = Guess()
         self.caller: tuple = ()
         """Arguments of the function of torch that is running; set by `Answers`."""
 
@@ -116,7 +118,7 @@ class Execution(TorchDispatchMode):
             kwargs = {**kwargs, "device": self._home(func, args, kwargs)}
         if func.overloadpacket in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
             args = (args[0].float(), *args[1:])
-        return self._finish(func(*args, **kwargs), device, func, settle=False)
+        return self._finish(self._computed(func, args, kwargs), device, func, settle=False)
 
     def _run_abstract(
         self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor], device
@@ -181,9 +183,16 @@ class Execution(TorchDispatchMode):
         result = query.new_empty((*batch, tokens, heads, value.shape[-1]))
         return result.transpose(-3, -2)
 
+    def _computed(self, func, args: tuple, kwargs: dict) -> Any:
+        """An op on concrete operands; only its shape where the CPU has no such op."""
+        try:
+            return func(*args, **kwargs)
+        except NotImplementedError as error:
+            return self.guess(func, error, on_meta(args), on_meta(kwargs))
+
     def _shaped(self, func, args: tuple, kwargs: dict) -> Any:
         if func.overloadpacket not in _BFLOAT16_SHAPES or args[0].dtype == torch.bfloat16:
-            return self.known.call(func, args, kwargs)
+            return self.known.call(func, args, kwargs, self.guess)
         left, right, *rest = args
         result = func(left.bfloat16(), right.bfloat16(), *rest, **kwargs)
         return result.to(kwargs.get("out_dtype") or left.dtype)

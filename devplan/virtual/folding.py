@@ -123,7 +123,7 @@ def _are_alike(
         if name[0] == "_" or not isinstance(value, _SAID):
             continue
         said = others.get(name, _MISSING)
-        if value != said and not (
+        if _differ(value, said) and not (
             name in index_names and said is not _MISSING and value - index == said - other_index
         ):
             return False
@@ -141,6 +141,19 @@ def _are_alike(
             for child, twin in zip(one._modules.values(), other._modules.values(), strict=True)
         )
     )
+
+
+def _differ(value: Any, said: Any) -> bool:
+    """Whether two attributes say something different; tensors in lists say what they look like."""
+    try:
+        return bool(value != said)
+    except (RuntimeError, ValueError):  # the truth of a tensor, or of an array
+        (leaves, spec), (others, other_spec) = tree_flatten(value), tree_flatten(said)
+        return spec != other_spec or list(map(_said, leaves)) != list(map(_said, others))
+
+
+def _said(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if hasattr(leaf, "shape") else leaf
 
 
 def _tensors_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -226,11 +239,14 @@ def _remember(result: Any, args: tuple, kwargs: Mapping[str, Any], maker: str) -
 
 
 def repeat(outcome: Outcome, args: tuple, kwargs: Mapping[str, Any], maker: str) -> Any:
-    """The outcome once more, as if `maker` had computed it from these arguments."""
+    """The outcome once more, as if `maker` had computed it from these arguments.
+
+    No mode sees it: what the model's code makes on meta lies there, this where the outcome lay.
+    """
     arguments, _ = tree_flatten((args, dict(kwargs)))
-    return tree_unflatten(
-        [_repeat_leaf(leaf, arguments, maker) for leaf in outcome.leaves], outcome.spec
-    )
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        leaves = [_repeat_leaf(leaf, arguments, maker) for leaf in outcome.leaves]
+    return tree_unflatten(leaves, outcome.spec)
 
 
 def _repeat_leaf(leaf: Any, arguments: list[Any], maker: str) -> Any:

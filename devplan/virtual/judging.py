@@ -9,7 +9,7 @@ from devplan.virtual.execution import Execution
 from devplan.virtual.labels import label_of, mark
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.recording import Recorder
-from devplan.virtual.rules import Verdict, judge, judge_function
+from devplan.virtual.rules import Verdict, has_no_rule, judge, judge_function
 
 
 class SplitExecution(Execution):
@@ -19,10 +19,15 @@ class SplitExecution(Execution):
         super().__init__(limit_ops)
         self.recorder = recorder
         self.meter = meter
+        self._met: set = set()
 
     def result_device(
         self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor]
     ) -> torch.device | None:
+        if func not in self._met:
+            self._met.add(func)
+            if has_no_rule(func):
+                self.recorder.assumed.add(str(func))
         verdict = judge(func, args, kwargs)
         if verdict.named:
             # [named] what reaches us here is the device of the stand-in, not the virtual one: a

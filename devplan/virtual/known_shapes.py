@@ -41,21 +41,38 @@ class _Layout(tuple):
     __slots__ = ()
 
 
+def _raise(func: Callable, error: NotImplementedError, args: tuple, kwargs: Mapping) -> Any:
+    raise error
+
+
+def _call(func: Callable, args: tuple, kwargs: Mapping[str, Any], otherwise: Callable) -> Any:
+    try:
+        return func(*args, **kwargs)
+    except NotImplementedError as error:
+        return otherwise(func, error, args, kwargs)
+
+
 class KnownShapes:
     """Results of ops on abstract operands; one for a run."""
 
     def __init__(self) -> None:
         self._results: dict[tuple, _Layout | tuple[_Layout, ...]] = {}
 
-    def call(self, func: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
-        """``func(*args, **kwargs)``, where every tensor is on meta."""
+    def call(
+        self, func: Callable, args: tuple, kwargs: Mapping[str, Any], otherwise: Callable = _raise
+    ) -> Any:
+        """``func(*args, **kwargs)``, where every tensor is on meta.
+
+        `otherwise` is asked for the result where the op has no shape function; it gets the op, the
+        exception that says so, and the arguments.
+        """
         key = _key(func, args, kwargs) if _makes_new_tensors(func) else None
         if key is None:
-            return func(*args, **kwargs)
+            return _call(func, args, kwargs, otherwise)
         known = self._results.get(key)
         if known is not None:
             return _make(known) if type(known) is _Layout else tuple(map(_make, known))
-        result = func(*args, **kwargs)
+        result = _call(func, args, kwargs, otherwise)
         layouts = _layouts(result, tensors_in(args, kwargs))
         if layouts is not None and len(self._results) < MOST_KNOWN:
             self._results[key] = layouts

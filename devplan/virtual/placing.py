@@ -20,11 +20,14 @@ from torch import nn
 from devplan.names import find_entry
 from devplan.skeleton.integers import value_of
 from devplan.types import CPU, DISK
+from devplan.virtual.attributes import plain_tensors
 from devplan.virtual.labels import CONCRETE_LIMIT, label_of, mark
 
 
 def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, ...]:
     """Label every parameter and buffer with its device; give integer buffers real values.
+
+    Plain attributes lie on the CPU, where nobody moves them; their integers too get values.
 
     Returns
     -------
@@ -44,7 +47,16 @@ def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, 
                 if tensors is module._buffers and wants_values(tensor):
                     tensor = tensors[name] = with_values(tensor)
                 mark(tensor, _load_device(device_map.get(entry, CPU)), None)
+        _label_attributes(module)
     return tuple(uncovered)
+
+
+def _label_attributes(module: nn.Module) -> None:
+    for path, tensor in list(plain_tensors(module)):
+        if path in vars(module) and wants_values(tensor) and value_of(tensor) is not None:
+            vars(module)[path] = tensor = with_values(tensor)
+        if label_of(tensor) is None:
+            mark(tensor, torch.device(CPU), None)
 
 
 def _load_device(device: str) -> torch.device:

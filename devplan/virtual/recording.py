@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from devplan.findings import MadeUpValue, MismatchEvent, OperandFact, TransferEvent
 from devplan.names import is_inside
 from devplan.virtual import source_lines
+from devplan.virtual.attributes import attribute_path
 from devplan.virtual.labels import maker_of, sources_of
 from devplan.virtual.rules import Mismatch, Operand
 
@@ -56,8 +57,6 @@ class Recorder:
 
     def mismatch(self, op: str, mismatch: Mismatch, leaves: list[Any]) -> None:
         """An op that PyTorch would have refused; `leaves` are its flattened arguments."""
-        if mismatch.assumed:
-            self.assumed.add(op)
         stack = source_lines.current_stack()
         source = stack[-1] if stack else None
         module = self._module_name()
@@ -167,6 +166,11 @@ class Recorder:
         module = source_lines.current_module()
         return self._names.get(id(module), "") if module is not None else ""
 
+    def _name_of(self, tensor: torch.Tensor) -> str | None:
+        """Name of a parameter or buffer, or path of a plain attribute of a module."""
+        known = self._tensor_names.get(id(tensor))
+        return known or attribute_path(tensor, source_lines.running_modules(), self._names)
+
     def gave(self, block: str, device: torch.device) -> None:
         """A block gave a result on a device."""
         self._latest[device] = block
@@ -183,7 +187,7 @@ class Recorder:
             shape=tuple(operand.shape),
             dtype=str(operand.dtype).removeprefix("torch."),
             num_bytes=operand.num_bytes,
-            name=self._tensor_names.get(id(leaves[operand.position])),
+            name=self._name_of(leaves[operand.position]),
             makers=self._makers(leaves[operand.position], operand.device),
         )
 

@@ -12,6 +12,7 @@ import linecache
 import os
 import re
 import sys
+from collections.abc import Iterator
 from types import CodeType, FrameType
 
 from torch import nn
@@ -86,13 +87,17 @@ def model_error(error: BaseException, phase: str) -> ModelError:
 
 def current_module() -> nn.Module | None:
     """The innermost module whose ``forward`` or method is running now."""
+    return next(running_modules(), None)
+
+
+def running_modules() -> Iterator[nn.Module]:
+    """Modules whose ``forward`` or methods are running now, the innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         owner = frame.f_locals.get("self")
         if isinstance(owner, nn.Module):
-            return owner
+            yield owner
         frame = frame.f_back
-    return None
 
 
 def _line_of(frame: FrameType) -> SourceLine:

@@ -29,15 +29,15 @@ from devplan.findings import DevicePeak, ModelError, RunRecord
 from devplan.virtual import folding, source_lines
 from devplan.virtual.activations import ActivationMeter, beyond, given_bytes
 from devplan.virtual.answers import Answers, default_on_cpu
-from devplan.virtual.caches import cache_places
+from devplan.virtual.caches import cache_bytes
 from devplan.virtual.calls import ModelCall
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.judging import SplitExecution
-from devplan.virtual.labels import label_of, maker_of, mark
+from devplan.virtual.labels import label_of, mark
 from devplan.virtual.layer_state import StateCopy, lists_ending_at
 from devplan.virtual.lean import lean
 from devplan.virtual.loan import restored
-from devplan.virtual.memory import MemoryMeter, rounded
+from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
 from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
@@ -115,6 +115,7 @@ def run_split(
         executed=frozenset(run.executed),
         made_up=recorder.made_up_values(),
         assumed_ops=tuple(sorted(recorder.assumed)),
+        guessed_ops=tuple(sorted(execution.guess.guessed)),
         error=error,
         num_ops=execution.num_ops,
         notes=notes,
@@ -212,25 +213,11 @@ class _Run:
             self.recorder.phase = next(names)
             result = original(*args, **kwargs)
             self.phases.append(self.recorder.phase)
-            self._measure_cache(result)
+            self.cache = cache_bytes(result, self.stands_for)
             return result
 
         model.forward = forward
         self.recorder.phase = call.name
-
-    def _measure_cache(self, result: Any) -> None:
-        """Bytes of the cache on each device as a phase leaves it, folded layers included."""
-        found: dict[torch.device, int] = {}
-        storages = set()
-        places = list(cache_places(result))
-        makers = {maker_of(tensor) for _, tensor in places}
-        for _, tensor in places:
-            device, storage = label_of(tensor), tensor.untyped_storage()
-            if device is not None and id(storage) not in storages:
-                storages.add(id(storage))
-                num_layers = 1 + len(self.stands_for.get(maker_of(tensor), set()) - makers)
-                found[device] = found.get(device, 0) + num_layers * rounded(storage.nbytes())
-        self.cache = found
 
     # ---------------------------------------------------------------------------- folding
 

@@ -108,6 +108,13 @@ def test_auto_is_what_accelerate_chooses():
     assert sequential.devices == ("cuda:0",)
 
 
+def test_auto_is_quiet_about_cards_that_are_not_here(caplog, capfd):
+    with caplog.at_level("DEBUG"):
+        prepare(LLAMA, "auto", machine=CARDS)
+    assert "not available" not in caplog.text
+    assert "not available" not in "".join(capfd.readouterr())
+
+
 def test_auto_needs_cards():
     with pytest.raises(InputError, match="--gpus"):
         prepare(LLAMA, "auto")

@@ -72,7 +72,7 @@ def test_one_bad_map_does_not_hide_the_others(maps, capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ((), "no map: name files"),
+        ((), "no map: name a file"),
         (("--device-map", "auto", "m.yaml"), "both m.yaml and --device-map auto"),
         (("--device-map", "atuo"), "did you mean auto"),
         (("m.yaml", "--run", "train"), "--run 'train' is none of auto, generate, forward"),

@@ -8,7 +8,7 @@ import torch
 from devplan.virtual.answers import Answers
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import mark
+from devplan.virtual.labels import label_of, mark
 
 CARD = torch.device("cuda", 1)
 
@@ -60,6 +60,11 @@ def test_take_along_dim_is_what_it_is():
         running = Execution()
         with Answers(running), running:
             assert torch.equal(torch.take_along_dim(values, indices, dim=dim), expected)
+
+
+def test_what_is_made_on_meta_lies_there(execution):
+    made = torch.tensor([1.0, 2.0], device="meta")
+    assert label_of(made) == torch.device("meta") == (made[None] * 2).device
 
 
 def test_compiled_code_runs_as_written():

@@ -117,3 +117,45 @@ def test_a_cache_made_for_too_few_layers_fails_when_folded_too(num_places, grows
     assert told(folded) == told(full)
     assert folded.num_ops < full.num_ops or fails
     assert (full.error is not None and full.error.type == "IndexError") == fails
+
+
+class ScalingLayer(nn.Module):
+    """Asks its weight where it lies: of an offloaded one, outside of its hook, on meta."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(8, 8)
+
+    def forward(self, hidden):
+        scale = torch.tensor([0.5], device=self.up.weight.device)
+        return self.up(hidden) * scale
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = None
+        self.embed = nn.Embedding(50, 8)
+        self.layers = nn.ModuleList(ScalingLayer() for _ in range(8))
+
+    def forward(self, input_ids):
+        hidden = self.embed(input_ids)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
+
+
+def test_what_model_code_makes_on_meta_lies_there_in_folded_layers_too():
+    with torch.device("meta"):
+        model = Scaled()
+    split = replace(tiny.split_of(model), device_map={"embed": "cuda:0", "layers": "cpu"})
+    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
+    folded, full = (
+        run_split(split, inputs, described="", call=ForwardCall(), fold=fold)
+        for fold in (True, False)
+    )
+    assert told(folded) == told(full)
+    assert folded.num_ops < full.num_ops
+    (mismatch,) = folded.mismatches
+    assert {operand.device for operand in mismatch.operands} == {"cuda:0", "meta"}
+    assert mismatch.op == "aten.mul.Tensor" and mismatch.count == 8

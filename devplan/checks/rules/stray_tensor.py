@@ -23,7 +23,8 @@ Use instead:
       ...
 
 Limits:
-    Plain attributes are known only where the run could name them. Moving the tensor helps when all
+    A plain attribute (self.table = torch.arange(8), or in a list or a dict) is known where a module
+    that is running, or a part of it, holds the operand. Moving a tensor by an entry helps when all
     its partners are on one device.
 """
 

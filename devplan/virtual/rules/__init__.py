@@ -22,7 +22,7 @@ may lie on several devices, of which a verdict names the first.
 """
 
 from devplan.virtual.rules.functions import judge_function
-from devplan.virtual.rules.plan import decomposes, judge, rule_of
+from devplan.virtual.rules.plan import decomposes, has_no_rule, judge, rule_of
 from devplan.virtual.rules.verdict import Mismatch, Operand, Verdict
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Operand",
     "Verdict",
     "decomposes",
+    "has_no_rule",
     "judge",
     "judge_function",
     "rule_of",

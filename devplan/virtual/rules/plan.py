@@ -184,6 +184,15 @@ def rule_of(func) -> Rule:
     return Assumed()
 
 
+def has_no_rule(func) -> bool:
+    """Whether an op of several operands, which could lie apart, falls to the default.
+
+    Composite ops do not: their parts are judged.
+    """
+    several = _num_inputs(func._schema.arguments) > 1
+    return several and isinstance(plan_of(func).rule, Assumed) and not decomposes(func)
+
+
 def family_of(name: str) -> str:
     """``masked_fill_.Scalar`` -> ``masked_fill``: without overload, in-place and ``out``."""
     base = name.partition(".")[0]

@@ -1,0 +1,160 @@
+"""devplan's map beside those of the planners that are installed anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from devplan.checks.given import given_map
+from devplan.checks.prepare import Built
+from devplan.comparing.judged import Judged, built_of, judge
+from devplan.machine import parse_gpus
+from devplan.peers import CPU_TOO, accelerate_by_hand, from_pretrained_strategy
+from devplan.studying import Progress, Studied, silent, study
+from devplan.suggest import suggest_studied
+from devplan.types import Machine, ModelIdentity, Plan, Workload
+from devplan.workload import WorkloadRequest
+
+DEVPLAN = "devplan"
+BY_HAND = "accelerate"
+STRATEGIES = ("auto", "balanced_low_0", "sequential")
+"""Of ``from_pretrained``; ``balanced`` is the same as ``auto``."""
+
+QUANTIZED = (
+    "the other planners place the weights at the size of the skeleton; from_pretrained would give "
+    "them the quantizer's sizes"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A planner, and its map as it was judged or why there is none."""
+
+    name: str
+    judged: Judged | None
+    refusal: str = ""
+    """Why there is no map."""
+
+    @property
+    def is_clean(self) -> bool:
+        return self.judged is not None and self.judged.is_clean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All contenders, devplan first."""
+
+    identity: ModelIdentity
+    machine: Machine
+    workload: Workload
+    contenders: tuple[Contender, ...]
+    limit_tokens: int | None
+    """Longest context that the model supports."""
+    library: str = "transformers"
+    """Whose ``from_pretrained`` it is."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> Contender:
+        """devplan."""
+        return self.contenders[0]
+
+
+def compare(
+    model: str,
+    machine: Machine | str,
+    request: WorkloadRequest | None = None,
+    *,
+    objective: str = "balance",
+    pins: Mapping[str, str] | None = None,
+    default_pins: bool = True,
+    packed: bool = False,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Let every planner place a model on a machine, and run every map virtually.
+
+    Parameters
+    ----------
+    model
+        Catalogue name, folder, hub id or ``package.module:factory``.
+    machine
+        Cards; text as ``--gpus`` takes it.
+    request
+        The workload at which all maps are judged.
+    objective, pins, default_pins
+        Of devplan's plan, as for `devplan.suggest.suggest`; the others take none.
+    packed, trust_remote_code, revision, progress
+        As there.
+
+    Raises
+    ------
+    InputError
+        When the model cannot be found or built, or the pins cannot be kept.
+    """
+    machine = parse_gpus(machine) if isinstance(machine, str) else machine
+    studied = study(
+        model,
+        request or WorkloadRequest(),
+        (machine,),
+        packed=packed,
+        trust_remote_code=trust_remote_code,
+        revision=revision,
+        progress=progress,
+    )
+    suggestion = suggest_studied(
+        studied,
+        machine,
+        objective=objective,
+        pins=pins or {},
+        default_pins=default_pins,
+        progress=progress,
+    )
+    built, found = built_of(studied), suggestion.result
+    if isinstance(found, Plan):
+        entries = suggestion.map_file.device_map
+        own = Contender(name=DEVPLAN, judged=judge(DEVPLAN, built, given_map(entries), machine))
+    else:
+        own = Contender(name=DEVPLAN, judged=None, refusal=f"nothing fits: {found.reason}")
+    others = [
+        _contender(name, planner, built, machine, progress) for name, planner in _peers(studied)
+    ]
+    quantized = (QUANTIZED,) if studied.profile.weights.quantization else ()
+    return Comparison(
+        identity=studied.identity,
+        machine=machine,
+        workload=studied.workload,
+        contenders=(own, *others),
+        limit_tokens=studied.limit_tokens,
+        library=studied.source.library,
+        notes=(*studied.notes, *quantized),
+    )
+
+
+Planner = Callable[[Machine], Mapping[str, str]]
+
+
+def _peers(studied: Studied) -> list[tuple[str, Planner]]:
+    model, no_split = studied.skeleton.model, studied.skeleton.no_split
+    by_hand = partial(accelerate_by_hand, model, beside=CPU_TOO)
+    strategies = {
+        strategy: partial(
+            from_pretrained_strategy, strategy, model, beside=CPU_TOO, no_split=no_split
+        )
+        for strategy in STRATEGIES
+    }
+    return [(BY_HAND, by_hand), *strategies.items()]
+
+
+def _contender(
+    name: str, planner: Planner, built: Built, machine: Machine, progress: Progress
+) -> Contender:
+    progress(f"asking {name}, and running its map virtually")
+    try:
+        device_map = planner(machine)
+    except Exception as error:  # another library's planner: anything can happen
+        text = " ".join(str(error).split())[:200]
+        return Contender(name=name, judged=None, refusal=f"{type(error).__name__}: {text}")
+    return Contender(name=name, judged=judge(name, built, given_map(device_map, name), machine))

@@ -1,0 +1,141 @@
+"""From a model and a list of offers to the table of what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from devplan.errors import InputError
+from devplan.fitting.forms import Form, forms_on
+from devplan.fitting.offers import checked_kind, fewest_of_kind, named_offers, of_kind
+from devplan.fitting.proofs import prove_best, row_of
+from devplan.fitting.rows import FitResult, Offer, in_order
+from devplan.machine import parse_gpus
+from devplan.studying import (
+    Progress,
+    Studied,
+    padded_activations,
+    run_as_long_as_fits,
+    silent,
+    study,
+)
+from devplan.types import Machine, Plan
+from devplan.workload import WorkloadRequest
+
+
+def fit(
+    model: str,
+    machines: Sequence[Machine | str] = (),
+    *,
+    cards: Sequence[str] = (),
+    request: WorkloadRequest | None = None,
+    reserve: str | None = None,
+    packed: bool = False,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    verify: bool = True,
+    progress: Progress = silent,
+) -> FitResult:
+    """Which machines and precisions fit a model, and how much more they would hold.
+
+    Parameters
+    ----------
+    model
+        Catalogue name, folder, hub id or ``package.module:factory``.
+    machines
+        Machines to choose from; text as ``--gpus`` takes it: ``"24GiB,12GiB"``.
+    cards
+        Kinds of cards of which the fewest that suffice are looked for: ``"a100-80gb"``.
+    request
+        Batch, context and dtypes that have to fit; what is None is left to the model.
+    reserve
+        Kept free on each card of `cards` and of machines given as text.
+    packed, trust_remote_code, revision, progress
+        As for `devplan.suggest.suggest`.
+    verify
+        Whether the best precision of every offer is run virtually.
+
+    Returns
+    -------
+    FitResult
+        Rows with the best first; ``result.fits`` says whether anything does.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to choose from, or the model cannot be found or built.
+
+    Examples
+    --------
+    How many cards are needed for a long context::
+
+        devplan.fit("Qwen/Qwen3-8B", cards=["rtx-4090"],
+                    request=WorkloadRequest(context_tokens=32768)).rows[0].offer.label
+    """
+    kinds = tuple(dict.fromkeys(checked_kind(kind) for kind in cards))
+    read = [parse_gpus(m, reserve=reserve) if isinstance(m, str) else m for m in machines]
+    if not kinds and not read:
+        raise InputError(
+            "nothing to choose from: give machines (--gpus 2x24GiB, as often as you like) or kinds "
+            "of cards (--card a100-80gb)"
+        )
+    offered = (*read, *(of_kind(kind, 1, reserve).machine for kind in kinds))
+    studied = study(
+        model,
+        request or WorkloadRequest(),
+        offered,
+        packed=packed,
+        trust_remote_code=trust_remote_code,
+        revision=revision,
+        progress=progress,
+    )
+    progress(f"planning for {len(offered)} machines")
+    named = named_offers(read)
+
+    padded = padded_activations(studied)
+
+    def pairs(known: Studied) -> list[Pair]:
+        on = partial(forms_on, known, padded=padded)
+        return [*_named(on, named), *_of_kinds(on, kinds, reserve)]
+
+    studied = run_as_long_as_fits(studied, lambda known: _longest(_lightest(pairs(known))))
+    rows = [row_of(offer, form) for offer, form in pairs(studied)]
+    if verify:
+        rows = prove_best(rows, progress)
+    return FitResult(
+        identity=studied.identity,
+        workload=studied.workload,
+        rows=in_order([row.row for row in rows]),
+        notes=studied.notes,
+    )
+
+
+Pair = tuple[Offer, Form]
+
+
+FormsOn = Callable[[Machine], tuple[Form, ...]]
+
+
+def _named(forms_of: FormsOn, offers: Sequence[Offer]) -> Iterator[Pair]:
+    """Every machine with every form of the model."""
+    for offer in offers:
+        for form in forms_of(offer.machine):
+            yield offer, form
+
+
+def _of_kinds(forms_of: FormsOn, kinds: Sequence[str], reserve: str | None) -> Iterator[Pair]:
+    """The fewest cards of every kind; how many they are depends on the form."""
+    for kind in kinds:
+        for form in forms_of(of_kind(kind, 1, reserve).machine):
+            yield fewest_of_kind(kind, form.graph, form.studied.workload, reserve), form
+
+
+def _lightest(pairs: Sequence[Pair]) -> list[Pair]:
+    """Of each machine the lightest precision: it holds the most tokens."""
+    return list({offer.label: (offer, form) for offer, form in pairs}.values())
+
+
+def _longest(pairs: Sequence[Pair]) -> int:
+    """The most tokens that any row holds."""
+    plans = (form.plan_tokens(form.graph, offer.machine) for offer, form in pairs)
+    return max((p.workload.context_tokens for p in plans if isinstance(p, Plan)), default=0)

@@ -1,0 +1,41 @@
+"""Activations of the same model from runs at several ranges of tokens, as one."""
+
+from __future__ import annotations
+
+from devplan.profile.model import ActivationProfile
+from devplan.types import ActivationGrowth
+
+
+def joined_activations(first: ActivationProfile, second: ActivationProfile) -> ActivationProfile:
+    """What two profiles of one batch know together.
+
+    Where both ran at the same number of tokens, the larger need counts.  A profile that could
+    not be had (its run raised) adds nothing.
+    """
+    if not second.blocks and second.between is None:
+        return first
+    names = dict.fromkeys((*first.blocks, *second.blocks))
+    return ActivationProfile(
+        blocks={name: _joined(first.blocks.get(name), second.blocks.get(name)) for name in names},
+        between=_joined(first.between, second.between),
+        raised=first.raised,
+        notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
+    )
+
+
+def _joined(a: ActivationGrowth | None, b: ActivationGrowth | None) -> ActivationGrowth | None:
+    if a is None or b is None:
+        return a or b
+    assert a.batch == b.batch, "runs of different batches"
+    most: dict[int, int] = dict(a.samples)
+    for tokens, num_bytes in b.samples:
+        most[tokens] = max(num_bytes, most.get(tokens, 0))
+    return ActivationGrowth(samples=rising(most), batch=a.batch)
+
+
+def rising(samples: dict[int, int]) -> tuple[tuple[int, int], ...]:
+    """(tokens, bytes) in the order of the tokens, bytes never falling."""
+    found: list[tuple[int, int]] = []
+    for tokens, num_bytes in sorted(samples.items()):
+        found.append((tokens, max(num_bytes, found[-1][1] if found else 0)))
+    return tuple(found)

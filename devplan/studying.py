@@ -1,0 +1,229 @@
+"""A model as it is known before anything is placed.
+
+    source -> skeleton -> profile (weights, cache, activations)
+
+`devplan suggest`, `fit`, `diff` and `compare` begin here.  Activations are learnt from virtual
+runs on one card at the workload and below it (``devplan.profile.activations``); who asks about
+longer contexts or larger batches has more of them run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from devplan.dtypes import dtype_name
+from devplan.errors import InputError
+from devplan.graph import build_graph
+from devplan.machine import least_capability
+from devplan.profile import Profile, profile_skeleton
+from devplan.profile.activations import measure_activations
+from devplan.profile.joined import joined_activations
+from devplan.profile.model import ActivationProfile
+from devplan.skeleton import Skeleton, build_skeleton
+from devplan.sources import ModelSource, resolve
+from devplan.sources.native import native_class, remote_auto_class
+from devplan.types import BlockGraph, Machine, ModelIdentity, Workload
+from devplan.workload import WorkloadRequest, resolve_workload
+
+Progress = Callable[[str], None]
+
+PADDED_BATCH = 2
+"""The smallest batch whose sequences are padded: its masks hold for every larger one."""
+LONGEST_RUN_TOKENS = 2**20
+"""No virtual run is made for more: ids are real integers, and no model promises more."""
+LONGER = 1.1
+"""Runs are made again where the answer lies more than a tenth beyond the longest of them: so far
+the curve through the last three goes on well (`ActivationGrowth`)."""
+MOST_RUNS = 3
+"""The second answer is mostly within a few per cent of the first."""
+
+
+def silent(text: str) -> None:
+    """Progress that nobody wants to see."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Studied:
+    """A model without its weights, and what is known of it."""
+
+    source: ModelSource
+    skeleton: Skeleton
+    workload: Workload
+    """As asked, and what was not asked as the model has it."""
+    profile: Profile
+    notes: tuple[str, ...]
+    """What people should know of how this came about."""
+    packed: bool = False
+    """Whether quantized weights count as they are stored."""
+
+    @property
+    def graph(self) -> BlockGraph:
+        return build_graph(self.profile)
+
+    @property
+    def limit_tokens(self) -> int | None:
+        """Longest context that the model supports, or that was asked for beyond it."""
+        limit = self.skeleton.max_tokens
+        return None if limit is None else max(limit, self.workload.context_tokens)
+
+    @property
+    def is_growth_known(self) -> bool:
+        """Whether runs showed how cache and activations grow; else only weights are known."""
+        return bool(self.profile.run.order)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        source, skeleton, weights = self.source, self.skeleton, self.profile.weights
+        return ModelIdentity(
+            id=source.id,
+            revision=source.revision,
+            config_hash=source.config_hash,
+            class_name=skeleton.class_name,
+            auto_class=None if native_class(source) is not None else remote_auto_class(source),
+            dtype=dtype_name(skeleton.dtype),
+            quantization=weights.quantization,
+            num_parameters=weights.num_parameters,
+        )
+
+
+def study(
+    model: str,
+    request: WorkloadRequest,
+    machines: Iterable[Machine],
+    *,
+    packed: bool = False,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    progress: Progress = silent,
+) -> Studied:
+    """Find a model, build it without weights, and run it virtually on one card.
+
+    Parameters
+    ----------
+    model
+        Catalogue name, folder, hub id or ``package.module:factory``.
+    request
+        Batch, context and dtypes; what is None is left to the model.
+    machines
+        What is planned for: their least compute capability decides how quantized weights lie.
+    packed, trust_remote_code, revision, progress
+        As for `devplan.suggest.suggest`.
+
+    Raises
+    ------
+    InputError
+        When the model cannot be found or built.
+    """
+    progress(f"reading {model}")
+    source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
+    progress(f"building {source.class_name or model} on the meta device")
+    skeleton = build_skeleton(source, request.dtype)
+    workload, workload_notes = resolve_workload(
+        request, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
+    )
+    progress("running it virtually")
+    profile = _profile(skeleton, source, workload, machines, packed)
+    activations = measure_activations(skeleton, profile.sites, workload)
+    profile = replace(profile, activations=activations)
+    notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
+    return Studied(
+        source=source,
+        skeleton=skeleton,
+        workload=workload,
+        profile=profile,
+        notes=notes + _cache_notes(skeleton, profile),
+        packed=packed,
+    )
+
+
+def on_machine(studied: Studied, machine: Machine) -> Studied:
+    """The same with weights as they lie on the cards of one machine: some unpack, some do not."""
+    if not (studied.source.config or {}).get("quantization_config"):
+        return studied
+    weights = _profile(
+        studied.skeleton, studied.source, studied.workload, (machine,), studied.packed
+    ).weights
+    return replace(studied, profile=replace(studied.profile, weights=weights))
+
+
+def run_as_long_as_fits(studied: Studied, longest: Callable[[Studied], int]) -> Studied:
+    """The same with runs at the context that fits, until no much longer one does.
+
+    Parameters
+    ----------
+    longest
+        Tokens that fit by what is known of activations so far.
+    """
+    for _ in range(MOST_RUNS):
+        tokens = longest(studied)
+        if tokens <= LONGER * _longest_run(studied):
+            break
+        longer = run_at(studied, tokens)
+        if longer is studied:
+            break
+        studied = longer
+    return studied
+
+
+def run_at(studied: Studied, tokens: int) -> Studied:
+    """The same with activations from runs of so many tokens too, at the batch of the workload.
+
+    Nothing is run where the model's code loops over tokens: a long run would only be cut again.
+    """
+    activations, known = studied.profile.activations, _longest_run(studied)
+    loops = known < studied.workload.context_tokens
+    if loops or not activations.blocks or tokens > LONGEST_RUN_TOKENS:
+        return studied
+    workload = replace(studied.workload, context_tokens=tokens)
+    more = measure_activations(studied.skeleton, studied.profile.sites, workload)
+    joined = joined_activations(activations, more)
+    return replace(studied, profile=replace(studied.profile, activations=joined))
+
+
+def _longest_run(studied: Studied) -> int:
+    growths = studied.profile.activations.blocks.values()
+    return max((growth.samples[-1][0] for growth in growths), default=0)
+
+
+def padded_activations(studied: Studied) -> ActivationProfile:
+    """Activations as they grow with the batch, for batches above that of the workload.
+
+    One sequence needs no mask, several do, as they are padded: what one needs says nothing of
+    many, and what many need is at most their share of what two do.
+    """
+    known = studied.profile.activations
+    if studied.workload.batch >= PADDED_BATCH or not known.blocks:
+        return known
+    workload = replace(studied.workload, batch=PADDED_BATCH)
+    more = measure_activations(studied.skeleton, studied.profile.sites, workload)
+    return more if more.blocks else known
+
+
+def _profile(
+    skeleton: Skeleton,
+    source: ModelSource,
+    workload: Workload,
+    machines: Iterable[Machine],
+    packed: bool,
+) -> Profile:
+    cards = tuple(card for machine in machines for card in machine.cards)
+    every = Machine(cards=cards, main_device=cards[0].device) if cards else None
+    try:
+        return profile_skeleton(
+            skeleton,
+            source,
+            workload,
+            least_capability=least_capability(every) if every else None,
+            packed=packed,
+        )
+    except InputError as error:  # of its quantization config, which does not know whose it is
+        raise InputError(f"{source.id}: {error}") from error
+
+
+def _cache_notes(skeleton: Skeleton, profile: Profile) -> tuple[str, ...]:
+    """A model that generates and showed no cache: some releases return one only when asked."""
+    generates = getattr(skeleton.model, "can_generate", lambda: False)()
+    if not generates or not profile.run.order or any(profile.run.cache.values()):
+        return ()
+    return ("no KV cache was seen in the virtual run, so none is counted",)

@@ -1,0 +1,99 @@
+"""Tensors in plain attributes: named by their path, on the CPU, with the values of integers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from devplan.checking import RunOptions, check
+from devplan.skeleton.integers import RememberIntegers
+from devplan.virtual.attributes import attribute_path, plain_tensors
+from devplan.virtual.calls import ForwardCall
+from devplan.virtual.split import run_split
+from tests.virtual import tiny
+
+
+class Part(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(8, 8)
+        self._table = torch.arange(8.0)
+        self.tables = [torch.ones(8), {"wide": torch.ones(2, 8)}]
+        self.sizes = torch.tensor([3, 5])
+
+    def forward(self, hidden):
+        hidden = self.up(hidden) + self._table[None]  # a view of what is held
+        hidden = hidden * self.tables[0] + self.tables[1]["wide"][0]
+        return hidden + hidden[:, : self.sizes[0]].sum()
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = None
+        self.embed = nn.Embedding(50, 8)
+        self.layers = nn.ModuleList(Part() for _ in range(4))
+        self.kept = None
+
+    def forward(self, input_ids):
+        hidden = self.kept = self.embed(input_ids)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden + self.kept
+
+
+MAP = {"embed": "cuda:0", "layers": "cuda:1"}
+HELD = ["layers.0._table", "layers.0.tables[0]", "layers.0.tables[1]['wide']"]
+
+
+def inputs(model=None, config=None):
+    """What ``check`` is handed below."""
+    return {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
+
+
+def meta_model() -> Model:
+    with torch.device("meta"), RememberIntegers():
+        return Model()
+
+
+def test_operands_are_named_by_their_path_and_layers_are_folded():
+    model = meta_model()
+    before = [dict(vars(module)) for module in model.modules()]
+    split = replace(tiny.split_of(model), device_map=MAP)
+    folded, full = (
+        run_split(split, inputs(), described="", call=ForwardCall(), fold=fold)
+        for fold in (True, False)
+    )
+    assert folded.error is None and folded.num_ops < full.num_ops
+    for record in (folded, full):
+        named = {fact.name: fact.device for m in record.mismatches for fact in m.operands}
+        named.pop(None)  # activations
+        assert named == {**dict.fromkeys(HELD, "cpu"), "kept": "cuda:0"}
+        assert not record.made_up  # sizes[0] has its value
+    assert [dict(vars(module)) for module in model.modules()] == before
+
+
+def test_what_no_hook_moves_is_dp303_and_a_kept_activation_is_not():
+    options = RunOptions(inputs=f"{__file__}:inputs")
+    for model in (meta_model(), Model()):
+        found = {}
+        for finding in check(model, MAP, main_device="cuda:0", options=options).errors:
+            found.setdefault(finding.code, []).append(finding)
+        assert [HELD[i] in found["DP303"][i].message for i in range(3)] == [True] * 3
+        assert all("plain attribute" in finding.message for finding in found["DP303"])
+        assert "kept on cuda:0" in found["DP301"][0].message
+
+
+def test_paths():
+    part = Part()
+    part.itself = [part._table]
+    part.itself.append(part.itself)
+    names = {id(part): "layers.7"}
+    assert attribute_path(part.tables[1]["wide"][1], [part], names) == "layers.7.tables[1]['wide']"
+    assert attribute_path(part.up.weight, [part], names) is None
+    assert attribute_path(torch.ones(8), [part], names) is None
+    parent = nn.ModuleList([part])
+    assert attribute_path(part.sizes, [parent], names) == "layers.7.sizes"
+    assert {path for path, _ in plain_tensors(part)} >= {"_table", "sizes", "itself[0]"}
