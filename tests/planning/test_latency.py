@@ -66,11 +66,14 @@ def request_s(graph: BlockGraph, on, placement) -> float:
 def every_contiguous(graph: BlockGraph, on, found: Plan, pins):
     """Request of every placement of the layers in stages that fits, all else as in the plan."""
     layers = [block for block in graph.blocks if block.stage_bound]
+    # [relaxed] what gave up its pin is part of the stages: they are contiguous with it.
+    given_up = {name for item in found.relaxed for name in item.blocks}
+    chain = [b.name for b in graph.blocks if b.stage_bound or b.name in given_up]
     for devices in itertools.product(on.devices, repeat=len(layers)):
-        runs = [device for device, _ in itertools.groupby(devices)]
         placement = dict(found.placement) | dict(
             zip((block.name for block in layers), devices, strict=True)
         )
+        runs = [device for device, _ in itertools.groupby(placement[name] for name in chain)]
         kept = all(placement[name] == f"cuda:{device}" for name, device in pins.items())
         if len(runs) == len(set(runs)) and kept and fits(graph, on, placement):
             yield request_s(graph, on, placement)
