@@ -143,7 +143,8 @@ class RunRecord:
     phases: tuple[str, ...]
     """The phases that ran to their end."""
     prompt_tokens: int | None = None
-    """Text tokens of each sequence in the first forward; None: the inputs are the user's."""
+    """Tokens of each sequence in the first forward; placeholders of images that nobody asked for
+    come on top.  None: the inputs are the user's."""
     inputs: str
     """What went in, in words: ``text of 64 tokens, 1 image of 448 x 448; batch 1``."""
     mismatches: tuple[MismatchEvent, ...] = ()

@@ -47,7 +47,9 @@ def compare_command(
     objective: Annotated[
         str | None,
         typer.Option(
-            "--objective", metavar="balance|context|fewest", help="Of devplan's plan, as there."
+            "--objective",
+            metavar="balance|context|fewest|latency",
+            help="Of devplan's plan, as there.",
         ),
     ] = None,
     pin: Annotated[

@@ -31,7 +31,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from devplan.blocks import BlockSite
 from devplan.costs import DECODE, PREFILL, STEPS
-from devplan.inputs import InputRequest, example_inputs
+from devplan.inputs import example_inputs
+from devplan.inputs.for_workload import request_for
 from devplan.profile.activations import CARD, FEW_TOKENS, MOST_OPS, can_generate
 from devplan.profile.counted_ops import COUNTED_OPS, attention_flops
 from devplan.profile.model import ReadWork, WorkProfile
@@ -59,10 +60,10 @@ def measure_work(
     prompt = max(workload.context_tokens - DECODE_STEPS - 1, 1)
     try:
         try:
-            return _counted(skeleton, sites, prompt, workload.batch, MOST_OPS)
+            return _counted(skeleton, sites, workload, prompt, MOST_OPS)
         except TooManyOps as reason:
             few = min(FEW_TOKENS[-1], prompt)
-            counted = _counted(skeleton, sites, few, workload.batch, math.inf)
+            counted = _counted(skeleton, sites, workload, few, math.inf)
             note = f"the work of a prefill is {prompt / few:.1f} times that of {few} tokens"
             return counted.scaled(prompt / few, f"{note} ({reason})")
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
@@ -77,12 +78,15 @@ def _unknown(reason: str) -> str:
 
 
 def _counted(
-    skeleton: Skeleton, sites: tuple[BlockSite, ...], prompt: int, batch: int, limit_ops: float
+    skeleton: Skeleton,
+    sites: tuple[BlockSite, ...],
+    workload: Workload,
+    prompt: int,
+    limit_ops: float,
 ) -> WorkProfile:
     model = skeleton.model
     inner = GenerateCall() if can_generate(model) else ForwardCall()
-    request = InputRequest(batch=batch, tokens=prompt, padded=batch > 1)
-    kwargs = example_inputs(model, skeleton.config, request).kwargs
+    kwargs = example_inputs(model, skeleton.config, request_for(workload, prompt)).kwargs
     call = _CountingCall(inner=inner, counter=Counter(model, sites))
     record = run_split(
         SplitModel(
