@@ -127,7 +127,7 @@ def read_machine(gpus: str, typed: Typed, settings: Settings) -> Machine:
             reserve=typed.reserve or own.reserve,
             main=typed.main or own.main,
             offload=tuple(typed.offload) or settings.offload or (),
-            links=typed.links or own.links,
+            links=_first_or_none(typed.links, own.links),
         )
     except InputError as error:
         # Messages begin with the option that they are about; names of GPUs come with none.

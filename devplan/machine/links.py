@@ -43,7 +43,7 @@ LANES = (1, 2, 4, 8, 16)
 _JOINED = re.compile(r"([0-9a-z]+(?:-[0-9a-z]+)+):(.+)")
 _PCIE = re.compile(r"pcie([0-9])x([0-9]{1,2})(-host)?")
 _NVLINK = re.compile(r"nvlink([0-9]?)")
-_FORMS = "pcie4x16, pcie4x16-host, nvlink, nvlink4, host, peer or 50GB/s"
+_FORMS = "pcie4x16, pcie4x16-host, nvlink, nvlink4, host, peer or 50GB/s, for some cards 0-1:nvlink"
 
 
 def with_links(machine: Machine, links: str | None = None) -> Machine:

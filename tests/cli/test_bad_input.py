@@ -55,6 +55,10 @@ def test_no_machine(refused):
         (["--reserve", "1GiB"], ["1.00 GiB", "cuda:0", "reserve less"]),
         (["--reserve", "-1GiB"], ["-1GiB", "negative"]),
         (["--offload", "gpu"], ["gpu", "cpu=64GiB"]),
+        (["--links", "fast"], ["--links", "'fast'", "pcie4x16", "0-1:nvlink"]),
+        (["--links", ""], ["--links", "empty"]),
+        (["--links", "0-7:nvlink3"], ["--links 0-7:nvlink3", "7 is no card"]),
+        (["--links", "measured"], ["--links measured", "cuda:0 (1GiB)"]),
         (["--offload", "cpu=0"], ["cpu=0"]),
         (["--memory", "24GiB"], ["--memory 24GiB", "leave --memory out"]),
     ],
@@ -242,5 +246,14 @@ def test_a_value_of_the_settings_names_file_and_line(refused, here):
     assert "devplan.yaml, line 2: gpus: " in refused("suggest")
     (here / "devplan.yaml").write_text("gpus: [24GiB]\nreserve: 30GiB\n")
     assert "devplan.yaml, line 2: reserve: " in refused("suggest", "Qwen/Qwen3-8B")
+    (here / "devplan.yaml").write_text("gpus: [24GiB, 24GiB]\nlinks: [pcie9x16]\n")
+    line = refused("suggest", "Qwen/Qwen3-8B")
+    assert "devplan.yaml, line 2: links: " in line and "pcie9x16" in line
     (here / "devplan.yaml").write_text("gpus: [24GiB]\ndtype: bf61\n")
     assert "devplan.yaml, line 2: dtype: " in refused("suggest", "Qwen/Qwen3-8B")
+
+
+def test_the_objective_latency_needs_cards_with_a_name(refused):
+    line = refused("suggest", "Qwen/Qwen3-8B", "--gpus", "24GiB,rtx-4090", "--objective", "latency")
+    assert "cuda:0 (24GiB)" in line and "cuda:1" not in line
+    assert "--gpus a100-80gb,rtx-4090" in line

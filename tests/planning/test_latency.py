@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from devplan.errors import InputError
 from devplan.machine.links import with_links
 from devplan.machine.speeds import speeds_of
 from devplan.planning import plan
-from devplan.planning.speed import timing_of, traffic_of
+from devplan.planning.speed import fastest_bound, timing_of, traffic_of
 from devplan.types import BlockGraph, Plan, SharedInput, Workload
 from tests.planning.strategies import SIZES, layer, machine, text_graph
 
@@ -144,6 +145,29 @@ def test_never_slower_than_sequential(case):
         placement[block.name] = device
     ordered = {name: placement[name] for name in graph.names}
     assert found.timing.request_s <= request_s(graph, on, ordered) * (1 + 1e-9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.lists(st.integers(1, 9), min_size=3, max_size=3)),
+        min_size=1,
+        max_size=5,
+    ),
+    st.lists(st.integers(1, 25), min_size=3, max_size=3),
+)
+def test_no_placement_is_below_the_bound(units, rooms):
+    """Whatever goes where, contiguous or not."""
+    loads, seconds = np.array([u[0] for u in units]), np.array([u[1] for u in units], dtype=float)
+    fitting = []
+    for cards in itertools.product(range(3), repeat=len(units)):
+        held = np.bincount(cards, weights=loads, minlength=3)
+        if (held <= rooms).all():
+            fitting.append(seconds[range(len(units)), cards].sum())
+    for attained_s in sorted(set(fitting)):
+        bound = fastest_bound(seconds, loads, rooms, attained_s)
+        assert bound <= min(fitting) * (1 + 1e-9)
+        assert bound >= seconds.min(axis=1).sum() * (1 - 1e-9)
 
 
 def test_fast_cards_take_the_layers():
