@@ -6,10 +6,12 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import label_of, mark
+from devplan.virtual.labels import CPU, META, label_of, mark
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.recording import Recorder
 from devplan.virtual.rules import Verdict, has_no_rule, judge, judge_function
+
+_COPY = torch.ops.aten.copy_.default
 
 
 class SplitExecution(Execution):
@@ -28,6 +30,8 @@ class SplitExecution(Execution):
             self._met.add(func)
             if has_no_rule(func):
                 self.recorder.assumed.add(str(func))
+        if func is _COPY:
+            self._note_copy(*args[:2])
         verdict = judge(func, args, kwargs)
         if verdict.named:
             # [named] what reaches us here is the device of the stand-in, not the virtual one: a
@@ -36,6 +40,12 @@ class SplitExecution(Execution):
         if verdict.mismatch is None:
             return verdict.device
         return self._heard(verdict, str(func), args, kwargs)
+
+    def _note_copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        """``copy_``, also by the setter ``x[i] = y``: it takes operands of two devices."""
+        here, there = label_of(source) or CPU, label_of(target) or CPU
+        if here != there and META not in (here, there):
+            self.recorder.transfer(source, here, there, "copy")
 
     def attention(self, func, args: tuple, kwargs: dict) -> torch.Tensor:
         verdict = judge_function(func, args, kwargs)
@@ -55,8 +65,8 @@ class SplitExecution(Execution):
             self.meter.count(tensor, device, self.place)
 
     def copy_to(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-        source = label_of(tensor) or torch.device("cpu")
-        if device.type != "meta":
+        source = label_of(tensor) or CPU
+        if device != META:
             self.recorder.transfer(tensor, source, device)
         return super().copy_to(tensor, device)
 

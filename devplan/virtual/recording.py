@@ -75,16 +75,18 @@ class Recorder:
             )
         self._count("mismatches", key)
 
-    def transfer(self, tensor: torch.Tensor, source: torch.device, target: torch.device) -> None:
-        """A copy of a tensor from one device to another."""
-        asker = _asker(tensor)
+    def transfer(
+        self, tensor: torch.Tensor, source: torch.device, target: torch.device, by: str = "to"
+    ) -> None:
+        """A copy of a tensor from one device to another; `by` what the model's code did it."""
+        asker = _asker(tensor, by)
         module = (
             self._names.get(id(asker.module), "")
             if asker.module is not None
             else self._module_name()
         )
         num_bytes = tensor.numel() * tensor.element_size()
-        line = None if asker.kind != "to" else source_lines.current_source()
+        line = None if asker.kind != by else source_lines.current_source()
         key = (
             *(str(source), str(target), asker.kind, module, asker.argument),
             *(maker_of(tensor), str(line), num_bytes, self.phase),
@@ -201,7 +203,7 @@ class _Asker:
     argument: str | None = None
 
 
-def _asker(tensor: torch.Tensor) -> _Asker:
+def _asker(tensor: torch.Tensor, by: str) -> _Asker:
     """Read off the stack whether a hook of accelerate's or the model's code moves the tensor."""
     frame = sys._getframe(2)
     while frame is not None:
@@ -209,9 +211,9 @@ def _asker(tensor: torch.Tensor) -> _Asker:
         if code.co_filename.replace("\\", "/").endswith(_HOOKS) and "module" in frame.f_locals:
             return _hook_asker(frame.f_locals, code.co_name, tensor)
         if source_lines.is_model_code(frame):
-            return _Asker(kind="to")
+            return _Asker(kind=by)
         frame = frame.f_back
-    return _Asker(kind="to")
+    return _Asker(kind=by)
 
 
 def _hook_asker(local: Mapping[str, Any], function: str, tensor: torch.Tensor) -> _Asker:

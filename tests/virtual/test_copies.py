@@ -1,0 +1,45 @@
+"""Copies that the model's own code makes: ``.to``, and what ``x[i] = y`` brings to another card."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from devplan.virtual.calls import ForwardCall
+from devplan.virtual.split import run_split
+from tests.virtual import tiny
+
+
+class Gathers(nn.Module):
+    """Puts results of two cards into one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = None
+        self.embed = nn.Embedding(50, 8)
+        self.left, self.right = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, input_ids):
+        hidden = self.embed(input_ids)
+        both = torch.zeros(2, *hidden.shape, device=hidden.device, dtype=hidden.dtype)
+        both[0] = self.left(hidden)
+        both[1] = self.right(hidden)
+        return both + self.right(hidden).to(hidden.device)
+
+
+def test_the_setter_and_to_are_told_apart_with_their_lines():
+    with torch.device("meta"):
+        model = Gathers()
+    device_map = {"embed": "cuda:0", "left": "cuda:0", "right": "cuda:1"}
+    split = replace(tiny.split_of(model), device_map=device_map)
+    ids = {"input_ids": torch.ones(1, 4, dtype=torch.int64)}
+    record = run_split(split, ids, described="", call=ForwardCall())
+    assert record.error is None and not record.mismatches
+    own = {event.asked_by: event for event in record.transfers if event.asked_by in ("to", "copy")}
+    assert set(own) == {"to", "copy"}
+    for event in own.values():
+        assert (event.source_device, event.target_device) == ("cuda:1", "cuda:0")
+        assert (event.num_bytes, event.count) == (4 * 8 * 4, 1)
+    assert str(own["copy"].source) != str(own["to"].source)
