@@ -122,7 +122,8 @@ class Timing:
     transfer_s: Mapping[str, float]
     """Step -> time of its transfers."""
     lower_bound_s: float
-    """No placement of these blocks on these cards takes less for the request."""
+    """No placement of these blocks on these cards, with the same ones offloaded, takes less for the
+    request."""
 
     def step_s(self, step: str) -> float:
         """The whole of a step: cards and transfers."""

@@ -85,7 +85,11 @@ TIMING = Nullable(
         ("prefill_s", "A prefill: work of all cards and transfers.", SECONDS),
         ("decode_step_s", "A decode step with a full cache; a token of each sequence.", SECONDS),
         ("request_s", "A prefill and the decode steps for the new tokens.", SECONDS),
-        ("lower_bound_s", "No placement of these blocks takes less for a request.", SECONDS),
+        (
+            "lower_bound_s",
+            "No placement with the same blocks offloaded takes less for a request.",
+            SECONDS,
+        ),
         ("cards", "Work of each card.", TableOf(key=DEVICE, value=record(*_BY_STEP))),
         ("transfers", "Transfers between the devices.", record(*_BY_STEP)),
     )

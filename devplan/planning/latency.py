@@ -21,7 +21,7 @@ from devplan.planning.pose import Case, Pose
 from devplan.planning.problem import Assignment, share_of
 from devplan.planning.solvers import chain, fastest
 from devplan.planning.solvers.seconds import Costs, seconds_of
-from devplan.planning.speed import Request, fastest_bound
+from devplan.planning.speed import Request, fastest_bound, offload_copies
 from devplan.planning.walks import execution_device, hidden_bytes
 from devplan.types import Block, BlockGraph, Machine, Workload
 
@@ -171,9 +171,21 @@ def request_bound(case: Case, pose: Pose, on_cards: np.ndarray, attained_s: floa
     request = _request(case)
     fixed = float(seconds[~on_cards, main].sum())
     fixed += request.weighed({s: request.between_seconds(s, case.speeds[main]) for s in STEPS})
+    fixed += request.weighed({s: _offload_seconds(case, pose, s) for s in STEPS})
     rooms = case.loosest_budgets_at(tokens, on_cards)
     loads = case.loads_at(tokens)[on_cards]
     return fixed + fastest_bound(seconds[on_cards], loads, rooms, attained_s - fixed)
+
+
+def _offload_seconds(case: Case, pose: Pose, step: str) -> float:
+    """What bringing the offloaded weights to the main card takes at least: their bytes."""
+    placement = {
+        name: pose.fixed.get(unit, case.machine.main_device) for name, unit in case.units.of.items()
+    }
+    return sum(
+        size / link_between(case.machine, *ends).bytes_per_s
+        for ends, (_, size) in offload_copies(case.graph, case.machine, placement, step)
+    )
 
 
 def distances(graph: BlockGraph, machine: Machine, workload: Workload):

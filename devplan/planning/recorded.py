@@ -27,6 +27,9 @@ def with_recorded_traffic(
     timing = plan.timing
     if timing is not None:
         timing = replace(timing, transfer_s={step: traffic.seconds(step) for step in STEPS})
+        # [bound] what was attained is one too, should the run copy less than the graph foretells.
+        bound_s = min(timing.lower_bound_s, timing.request_s)
+        timing = replace(timing, lower_bound_s=bound_s)
     return replace(plan, traffic=traffic, timing=timing)
 
 

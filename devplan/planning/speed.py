@@ -126,9 +126,9 @@ def traffic_of(
     for source, target, num_copies, num_bytes in _crossings(graph, machine, placement):
         sums = crossings.setdefault((source, target), [0, 0])
         sums[0], sums[1] = sums[0] + num_copies, sums[1] + num_bytes
-    loads = dict(_offload_copies(graph, machine, placement))
     routes = []
     for step in STEPS if request.new_tokens > 1 else STEPS[:1]:
+        loads = dict(offload_copies(graph, machine, placement, step))
         for ends, (copies, size) in crossings.items():
             routes.append(route(machine, step, *ends, copies, size * request.tokens(step)))
         for ends, (copies, size) in loads.items():
@@ -162,12 +162,17 @@ def _crossings(
         yield each.source, each.target, each.num_copies, each.bytes_per_token
 
 
-def _offload_copies(
-    graph: BlockGraph, machine: Machine, placement: Mapping[str, str]
+def offload_copies(
+    graph: BlockGraph, machine: Machine, placement: Mapping[str, str], step: str
 ) -> Iterator[tuple[tuple[str, str], tuple[int, int]]]:
-    """Tier and main device -> (blocks, bytes) that are copied in every step."""
+    """Tier and main device -> (blocks, bytes) that are copied in a step; what idles is not."""
     for tier in OFFLOAD_DEVICES:
-        lying = [block for block in graph.blocks if placement[block.name] == tier]
+        lying = [
+            block
+            for block in graph.blocks
+            if placement[block.name] == tier
+            and (block.work is None or block.work.at(step) != Work())
+        ]
         if lying:
             size = sum(block.static_bytes for block in lying)
             yield (tier, machine.main_device), (len(lying), size)

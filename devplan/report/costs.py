@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devplan.costs import DECODE, PREFILL, STEPS, Link, Timing, Traffic
+from devplan.costs import DECODE, PREFILL, STEPS, Link, Traffic
 from devplan.report.terminal import Terminal
 from devplan.types import Machine, Plan, Workload
 from devplan.units import format_bytes
@@ -61,8 +61,9 @@ def _links_sentence(traffic: Traffic, machine: Machine) -> str:
     return f"Links: {'; '.join(parts)}{advice}." if parts else "Links are assumed."
 
 
-def timing_lines(timing: Timing | None, terminal: Terminal) -> list[str]:
+def timing_lines(plan: Plan, terminal: Terminal) -> list[str]:
     """Work of each card, transfers, sums, and how far the request is from the lower bound."""
+    timing = plan.timing
     if timing is None:
         return []
     rows = [(card.device, card.prefill_s, card.decode_s) for card in timing.cards]
@@ -74,10 +75,11 @@ def timing_lines(timing: Timing | None, terminal: Terminal) -> list[str]:
         f"  {name:<{wide}}  {format_seconds(prefill):>12}  {format_seconds(decode):>12}"
         for name, prefill, decode in rows
     ]
+    same = " with the same ones offloaded" if plan.offload_bytes else ""
     gap = timing.request_s / timing.lower_bound_s - 1 if timing.lower_bound_s else 0.0
     lines += terminal.paragraph(
         f"A request of {timing.prompt_tokens:,} tokens and {timing.new_tokens:,} new ones: "
-        f"{format_seconds(timing.request_s)}. No placement of these blocks takes less than "
+        f"{format_seconds(timing.request_s)}. No placement of these blocks{same} takes less than "
         f"{format_seconds(timing.lower_bound_s)} (lower bound); the gap is {gap:.1%}."
     )
     lines += terminal.paragraph(

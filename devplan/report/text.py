@@ -61,7 +61,7 @@ def plan_text(
             transfer_lines(plan, terminal)
             + traffic_lines(plan, map_file.machine, workload, terminal),
         ),
-        ("Time (predicted, unmeasured)", timing_lines(plan.timing, terminal)),
+        ("Time (predicted, unmeasured)", timing_lines(plan, terminal)),
         (pins, pin_lines(plan, terminal)),
         ("Pins that could not be kept", relaxed_lines(plan, terminal)),
         ("Offload", offload_lines(plan, terminal)),
