@@ -22,6 +22,7 @@ BENCHMARKS = (
     "check_speed",
     "proof_time",
     "survey",
+    "proven",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""
 FOLDER = Path(__file__).parent.parent / "docs" / "measurements"

@@ -119,7 +119,7 @@ def compare(
     else:
         own = Contender(name=DEVPLAN, judged=None, refusal=f"nothing fits: {found.reason}")
     others = [
-        _contender(name, planner, built, machine, progress) for name, planner in _peers(studied)
+        _contender(name, planner, built, machine, progress) for name, planner in peers_of(studied)
     ]
     quantized = (QUANTIZED,) if studied.profile.weights.quantization else ()
     return Comparison(
@@ -136,7 +136,8 @@ def compare(
 Planner = Callable[[Machine], Mapping[str, str]]
 
 
-def _peers(studied: Studied) -> list[tuple[str, Planner]]:
+def peers_of(studied: Studied) -> list[tuple[str, Planner]]:
+    """The other planners by name, each a function from a machine to a device map."""
     model, no_split = studied.skeleton.model, studied.skeleton.no_split
     by_hand = partial(accelerate_by_hand, model, beside=CPU_TOO)
     strategies = {

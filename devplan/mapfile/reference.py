@@ -103,6 +103,8 @@ def reference_text() -> str:
 def _leaves(key: Key, prefix: str = "") -> Iterator[tuple[str, Key]]:
     """Every key below a key, with its path."""
     path, shape = f"{prefix}{key.name}", key.shape
+    if isinstance(shape, Nullable):
+        shape = shape.inner
     if isinstance(shape, ListOf):
         path, shape = f"{path}[]", shape.item
     elif isinstance(shape, TableOf):

@@ -1,0 +1,215 @@
+"""Many models on many machines, every planner's map run virtually: who leaves a map that works?
+
+The models of `benchmarks.survey`; what is counted is what ``devplan compare`` shows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.report import Report, Requirement, Table
+from benchmarks.survey import MODELS
+from devplan.checks.given import given_map
+from devplan.comparing.contest import BY_HAND, STRATEGIES, peers_of
+from devplan.comparing.judged import Judged, built_of, judge, peak_share
+from devplan.machine import parse_gpus
+from devplan.planning.most import plan_most_tokens
+from devplan.studying import Studied, study
+from devplan.suggest import suggest_studied
+from devplan.types import Infeasible, Machine, Plan
+from devplan.workload import WorkloadRequest
+
+MACHINES = (
+    "24GiB,12GiB",
+    "2x24GiB",
+    "4x24GiB",
+    "8x24GiB",
+    "80GiB,48GiB,24GiB,24GiB",
+    "4x48GiB",
+    "2x80GiB",
+    "8x80GiB",
+)
+"""Equal and unequal, tight and generous."""
+CONTEXT_TOKENS = 8192
+DEVPLAN = "devplan"
+PLANNERS = (DEVPLAN, BY_HAND, *STRATEGIES)
+
+PROSE = f"""
+{len(MODELS)} models on {len(MACHINES)} machines, one sequence of {CONTEXT_TOKENS:,} tokens, 1 GiB
+of every card kept as a reserve. Every map is run virtually, prefill and two decode steps, and
+checked by every rule of `devplan check`. *Works*: it ran, nothing stops the model, no card is over
+what it has, nothing was spilled to cpu or disk. *Most tokens*: the longest sequence that the map is
+foretold to hold, cache and activations counted; devplan's is that of `--objective context`, with
+the default pins and with `--no-pin`. The other planners do not know of cache and activations, and
+are asked as `devplan compare` asks them.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A model on a machine."""
+
+    model: str
+    gpus: str
+    judged: Mapping[str, Judged | None]
+    """Planner -> its map; None: it says that nothing fits, or refuses."""
+    tokens_pinned: int | None
+    """Most tokens of devplan's context objective, default pins kept where they can be."""
+    tokens_free: int | None
+    """The same without default pins."""
+    nothing_fits: bool
+    """Whether devplan says so."""
+
+
+def measure() -> Report:
+    """Counts, requirements, and a row a cell."""
+    cells = [cell for id in MODELS for cell in _cells(id)]
+    return Report(
+        title="Every map run",
+        prose=PROSE,
+        tables=(
+            Table(title="Counts", rows=[_counts(cells, name) for name in PLANNERS]),
+            Table(title="Cells", rows=[_row(cell) for cell in cells]),
+        ),
+        requirements=[_all_clean(cells), _none_missed(cells), _never_fewer(cells)],
+    )
+
+
+def _cells(id: str) -> list[Cell]:
+    print(id, file=sys.stderr, flush=True)
+    request = WorkloadRequest(context_tokens=CONTEXT_TOKENS, dtype="bfloat16")
+    machines = {gpus: parse_gpus(gpus) for gpus in MACHINES}
+    studied = study(id, request, machines.values())
+    return [_cell(studied, gpus, machine) for gpus, machine in machines.items()]
+
+
+def _cell(studied: Studied, gpus: str, machine: Machine) -> Cell:
+    built = built_of(studied)
+    found = suggest_studied(studied, machine, pins={})
+    judged: dict[str, Judged | None] = {DEVPLAN: None}
+    if found.map_file is not None:
+        judged[DEVPLAN] = judge(DEVPLAN, built, given_map(found.map_file.device_map), machine)
+    known: dict[tuple, Judged] = {}
+    for name, planner in peers_of(studied):
+        device_map = planner(machine)
+        key = tuple(device_map.items())
+        known[key] = known.get(key) or judge(name, built, given_map(device_map, name), machine)
+        judged[name] = known[key]
+    return Cell(
+        model=studied.source.id.partition("/")[2],
+        gpus=gpus.replace("GiB", ""),
+        judged=judged,
+        tokens_pinned=_most_tokens(studied, machine, default_pins=True),
+        tokens_free=_most_tokens(studied, machine, default_pins=False),
+        nothing_fits=isinstance(found.result, Infeasible),
+    )
+
+
+def _most_tokens(studied: Studied, machine: Machine, *, default_pins: bool) -> int | None:
+    found = plan_most_tokens(
+        studied.graph, machine, studied.workload, default_pins=default_pins, limit=None
+    )
+    return found.workload.context_tokens if isinstance(found, Plan) else None
+
+
+# ------------------------------------------------------------------------------- what it says
+
+
+def _works(judged: Judged | None) -> bool:
+    return judged is not None and judged.is_clean and not judged.spilled_bytes
+
+
+def _fullest(judged: Judged) -> float:
+    return max(map(peak_share, judged.loads))
+
+
+def _tokens(judged: Judged | None) -> int:
+    return (judged.most_tokens or 0) if judged is not None and _works(judged) else 0
+
+
+def _best_peer_tokens(cell: Cell) -> int:
+    return max(_tokens(cell.judged[name]) for name in PLANNERS if name != DEVPLAN)
+
+
+def _counts(cells: Sequence[Cell], name: str) -> dict[str, str]:
+    found = [cell.judged[name] for cell in cells]
+    maps = [judged for judged in found if judged is not None]
+    return {
+        "planner": name,
+        "cells": str(len(cells)),
+        "works": str(sum(map(_works, maps))),
+        "says that nothing fits": str(len(cells) - len(maps)),
+        "spills": str(sum(bool(judged.spilled_bytes) for judged in maps)),
+        "a finding stops it": str(
+            sum(not judged.is_clean and not judged.spilled_bytes for judged in maps)
+        ),
+        "over a card's capacity": str(sum(_fullest(judged) > 1 for judged in maps)),
+    }
+
+
+def _all_clean(cells: Sequence[Cell]) -> Requirement:
+    maps = [cell for cell in cells if cell.judged[DEVPLAN] is not None]
+    bad = [
+        cell
+        for cell in maps
+        if not _works(cell.judged[DEVPLAN]) or _fullest(cell.judged[DEVPLAN]) > 1
+    ]
+    unsaid = [c for c in cells if c.judged[DEVPLAN] is None and not c.nothing_fits]
+    return Requirement(
+        text="every map of devplan works and stays under capacity, or it is said that nothing fits",
+        measured=f"{len(maps)} maps, {len(bad)} that do not{_named(bad)}; "
+        f"{len(unsaid)} cells without a map or a word",
+        met=not bad and not unsaid,
+    )
+
+
+def _none_missed(cells: Sequence[Cell]) -> Requirement:
+    said = [cell for cell in cells if cell.nothing_fits]
+    wrong = [c for c in said if any(_works(c.judged[n]) for n in PLANNERS if n != DEVPLAN)]
+    return Requirement(
+        text="where devplan says that nothing fits, no other planner has a map that works",
+        measured=f"{len(said)} cells said, {len(wrong)} wrongly{_named(wrong)}",
+        met=not wrong,
+    )
+
+
+def _never_fewer(cells: Sequence[Cell]) -> Requirement:
+    fewer = [c for c in cells if (c.tokens_free or 0) < _best_peer_tokens(c)]
+    pinned = [c for c in cells if (c.tokens_pinned or 0) < _best_peer_tokens(c)]
+    return Requirement(
+        text="--objective context --no-pin holds at least the tokens of the best other map",
+        measured=f"{len(fewer)} of {len(cells)} cells with fewer{_named(fewer)}; with the default "
+        f"pins {len(pinned)}{_named(pinned)}",
+        met=not fewer,
+    )
+
+
+def _named(cells: Sequence[Cell]) -> str:
+    return f": {'; '.join(f'{cell.model} on {cell.gpus}' for cell in cells)}" if cells else ""
+
+
+def _row(cell: Cell) -> dict[str, str]:
+    row = {"model": cell.model, "cards": cell.gpus}
+    for name in PLANNERS:
+        row[name] = _in_words(cell.judged[name])
+    row["devplan, most tokens"] = _number(cell.tokens_pinned)
+    row["--no-pin"] = _number(cell.tokens_free)
+    row["best other"] = _number(_best_peer_tokens(cell) or None)
+    return row
+
+
+def _in_words(judged: Judged | None) -> str:
+    """Fullest card of a map that works, or what is in the way."""
+    if judged is None:
+        return "nothing fits"
+    if judged.spilled_bytes:
+        return "spills"
+    if not judged.is_clean:
+        return judged.check.errors[0].code if judged.check.errors else "does not run"
+    return f"{_fullest(judged):.0%}"
+
+
+def _number(tokens: int | None) -> str:
+    return "-" if tokens is None else f"{tokens:,}"
