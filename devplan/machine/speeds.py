@@ -18,7 +18,7 @@ card to itself (NVIDIA's p2pBandwidthLatencyTest reads and writes 2,500 of 3,350
 https://github.com/tinygrad/open-gpu-kernel-modules/issues/6); not measured by devplan."""
 
 FLOPS_SHARE = 0.5
-"""Of the flops on the data sheet, what a prefill reaches.  [choice] Megatron-LM trained at 44 to
+"""Of the flops on the data sheet, what a prefill reaches.  [choice] Megatron-LM trained at 43 to
 52 % of an A100's peak (D. Narayanan et al., "Efficient Large-Scale Language Model Training on GPU
 Clusters Using Megatron-LM", SC21, table 1), with products as large as those of a prefill; not
 measured by devplan."""
