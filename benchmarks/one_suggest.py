@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 
-from benchmarks.peers import transformers_auto
+from benchmarks.peers import AUTO
 from devplan.machine import parse_gpus
 from devplan.skeleton import build_skeleton
 from devplan.sources import resolve
@@ -31,7 +31,7 @@ def main(model: str, gpus: str, tokens: str) -> None:
     wall_s = time.perf_counter() - start
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     start = time.perf_counter()
-    transformers_auto(build_skeleton(resolve(model), None).model, machine)
+    AUTO["transformers auto"](build_skeleton(resolve(model), None).model, machine)
     told = {
         "wall_s": wall_s,
         "peak_bytes": peak_bytes,
