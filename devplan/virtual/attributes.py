@@ -34,7 +34,10 @@ def attribute_path(
         Dotted names of the model's modules by ``id``.
     """
     with torch._C.DisableTorchFunction():
-        storage = tensor.untyped_storage()._cdata
+        try:
+            storage = tensor.untyped_storage()._cdata
+        except NotImplementedError:  # inside vmap: masks are made for one position at a time
+            return None
         for module in _with_parts(modules):
             for path, held in plain_tensors(module):
                 if held is tensor or held.untyped_storage()._cdata == storage:

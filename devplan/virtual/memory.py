@@ -44,6 +44,13 @@ class _StorageRef(weakref.ref):
     __slots__ = ("device", "key", "num_bytes")
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor that has the storage, where ``vmap`` shows one position of it (masks)."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
 class MemoryMeter:
     """Counts storages; one for a run."""
 
@@ -53,7 +60,7 @@ class MemoryMeter:
 
     def count(self, tensor: torch.Tensor, device: torch.device, place: tuple[str, str]) -> None:
         """Count the storage of a tensor on a device, unless it is counted already."""
-        storage = tensor.untyped_storage()
+        storage = whole(tensor).untyped_storage()
         key = id(storage)
         if key in self._alive:
             return
