@@ -29,6 +29,7 @@ from devplan.virtual.labels import (
     mark,
     sources_of,
 )
+from devplan.virtual.memory import whole
 from devplan.virtual.operands import (
     all_on_meta,
     grows,
@@ -167,6 +168,8 @@ class Execution(TorchDispatchMode):
     def copy_to(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """A copy of the tensor on another virtual device."""
         copy = mark(_bare_copy(tensor), device, maker_of(tensor), sources_of(tensor))
+        # [vmap] ops are seen with the tensor below: its label is the one that is read
+        mark(whole(copy), device, maker_of(tensor), sources_of(tensor))
         self.made(copy)
         return copy
 

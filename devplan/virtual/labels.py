@@ -21,7 +21,10 @@ NO_SOURCES: frozenset[str] = frozenset()
 
 def label_of(tensor: torch.Tensor) -> torch.device | None:
     """The virtual device of a tensor; None when it never got one (a plain CPU tensor)."""
-    return getattr(tensor, "_devplan_device", None)
+    label = getattr(tensor, "_devplan_device", None)
+    if label is None and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return label_of(torch._C._functorch.get_unwrapped(tensor))
+    return label
 
 
 def maker_of(tensor: torch.Tensor) -> str | None:
