@@ -43,6 +43,7 @@ CHAIN = (
     "proving",
     "module_graph",
     "precisions",
+    "known",
     "studying",
     "suggest",
     "fitting",
