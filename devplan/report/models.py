@@ -66,9 +66,7 @@ def model_text(known: Known, terminal: Terminal) -> str:
 
 def model_json(known: Known) -> str:
     """The same for programs."""
-    sizes = [
-        {"name": size.name, "how": size.how, "bytes": size.num_bytes} for size in known.sizes
-    ]
+    sizes = [{"name": size.name, "how": size.how, "bytes": size.num_bytes} for size in known.sizes]
     more = {
         "executable": known.executable,
         "max_tokens": known.max_tokens,
