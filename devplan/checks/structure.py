@@ -58,6 +58,7 @@ def structure_of(
         no_split=skeleton.no_split,
         graph=graph,
         notes=notes,
+        by_tensors_only=not skeleton.executable,
     )
 
 

@@ -24,6 +24,11 @@ def names() -> tuple[str, ...]:
     return tuple(models.ids())
 
 
+def needs_own_code(entry: Any) -> bool:
+    """Whether the class of an entry is code that comes with the model."""
+    return entry.library in ("tensors", "code")
+
+
 def resolve_catalogue(entry: Any) -> ModelSource:
     """The source of a catalogue entry; a component is named ``org/name/subfolder``.
 
