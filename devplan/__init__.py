@@ -12,12 +12,18 @@ from devplan.version import VERSION as __version__
 
 _HOME = {
     "CheckResult": "devplan.findings",
+    "DeviceMapError": "devplan.errors",
     "InputError": "devplan.errors",
     "RunOptions": "devplan.checking",
+    "apply": "devplan.loader.applying",
+    "audit": "devplan.loader.auditing",
     "check": "devplan.checking",
     "compare": "devplan.comparing",
+    "device_map": "devplan.loader.adapter",
     "diff": "devplan.comparing",
     "fit": "devplan.fitting",
+    "load": "devplan.loader.loading",
+    "to_main": "devplan.loader.inputs",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -39,6 +39,7 @@ CHAIN = (
     "peers",
     "checks",
     "checking",
+    "loader",
     "lessons",
     "proving",
     "module_graph",
