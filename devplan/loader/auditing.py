@@ -115,9 +115,7 @@ def _misplaced(
         if problem is not None:
             groups.setdefault((target.entry_of(name), *problem), []).append(name)
     for (entry, kind, text), names in groups.items():
-        first, count = names[0], len(names)
-        subject = f"{first} {text}" if count == 1 else f"{first} and {count - 1} more: each {text}"
-        yield AuditDifference(kind=kind, name=first, text=subject, entry=entry)
+        yield AuditDifference(kind=kind, name=names[0], text=_of_all(names, text), entry=entry)
 
 
 def _problem(
@@ -165,12 +163,20 @@ def _hook_differences(model: nn.Module, target: Target) -> Iterator[AuditDiffere
             name="",
             text=f"the whole model {text}: inputs were to enter at {target.main_device}",
         )
+    groups: dict[tuple, list[str]] = {}
     for name, module in model.named_modules():
-        found = _hook_problem(name, module, target)
-        if name and found:
-            yield AuditDifference(
-                kind="hook", name=name, text=f"{name} {found}", entry=target.entry_of(name)
-            )
+        problem = _hook_problem(name, module, target) if name else ""
+        if problem:
+            groups.setdefault((target.entry_of(name), problem), []).append(name)
+    for (entry, problem), names in groups.items():
+        yield AuditDifference(kind="hook", name=names[0], text=_of_all(names, problem), entry=entry)
+
+
+def _of_all(names: list[str], text: str) -> str:
+    """One sentence for things that all have the same thing wrong with them."""
+    if len(names) == 1:
+        return f"{names[0]} {text}"
+    return f"{names[0]} and {len(names) - 1} more: each {text}"
 
 
 def _hook_problem(name: str, module: nn.Module, target: Target) -> str:
