@@ -18,6 +18,9 @@ _HOME = {
     "compare": "devplan.comparing",
     "diff": "devplan.comparing",
     "fit": "devplan.fitting",
+    "needed_patch": "devplan.live",
+    "patch_embeddings": "devplan.live",
+    "unpatch_embeddings": "devplan.live",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -39,6 +39,7 @@ CHAIN = (
     "peers",
     "checks",
     "checking",
+    "live",
     "lessons",
     "proving",
     "module_graph",
