@@ -23,7 +23,10 @@ _HOME = {
     "diff": "devplan.comparing",
     "fit": "devplan.fitting",
     "load": "devplan.loader.loading",
+    "needed_patch": "devplan.live",
+    "patch_embeddings": "devplan.live",
     "to_main": "devplan.loader.inputs",
+    "unpatch_embeddings": "devplan.live",
 }
 
 __all__ = ["__version__", *_HOME]
