@@ -16,6 +16,7 @@ _HOME = {
     "RunOptions": "devplan.checking",
     "check": "devplan.checking",
     "compare": "devplan.comparing",
+    "diagnose": "devplan.diagnosis",
     "diff": "devplan.comparing",
     "fit": "devplan.fitting",
 }

@@ -39,6 +39,7 @@ CHAIN = (
     "peers",
     "checks",
     "checking",
+    "diagnosis",
     "lessons",
     "proving",
     "module_graph",
