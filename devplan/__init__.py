@@ -19,6 +19,9 @@ _HOME = {
     "diagnose": "devplan.diagnosis",
     "diff": "devplan.comparing",
     "fit": "devplan.fitting",
+    "needed_patch": "devplan.live",
+    "patch_embeddings": "devplan.live",
+    "unpatch_embeddings": "devplan.live",
 }
 
 __all__ = ["__version__", *_HOME]
