@@ -20,6 +20,7 @@ _HOME = {
     "check": "devplan.checking",
     "compare": "devplan.comparing",
     "device_map": "devplan.loader.adapter",
+    "diagnose": "devplan.diagnosis",
     "diff": "devplan.comparing",
     "fit": "devplan.fitting",
     "load": "devplan.loader.loading",

@@ -50,6 +50,7 @@ CHAIN = (
     "peers",
     "checks",
     "checking",
+    "diagnosis",
     "live",
     "loader",
     "lessons",
