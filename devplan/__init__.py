@@ -16,8 +16,12 @@ _HOME = {
     "RunOptions": "devplan.checking",
     "check": "devplan.checking",
     "compare": "devplan.comparing",
+    "diagnose": "devplan.diagnosis",
     "diff": "devplan.comparing",
     "fit": "devplan.fitting",
+    "needed_patch": "devplan.live",
+    "patch_embeddings": "devplan.live",
+    "unpatch_embeddings": "devplan.live",
 }
 
 __all__ = ["__version__", *_HOME]
