@@ -18,7 +18,7 @@ from devplan.loader.dispatching import settle
 from devplan.loader.integrity import check_integrity
 from devplan.loader.model_class import Loadable, loadable
 from devplan.loader.offloading import offload_folder as writing_to
-from devplan.loader.target import Target, target_of
+from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.sources.folder import is_path
 from devplan.types import DISK, DeviceMapFile
 
@@ -83,6 +83,7 @@ def load(
     target = target_of(map, devices)
     found = loadable(target, trust_remote_code=trust_remote_code)
     refuse_clashes(target, from_pretrained)
+    refuse_inside_offloaded(target)
     given = None if model is None else str(model)
     arguments = from_pretrained_arguments(target, found, given, from_pretrained)
     if trust_remote_code:
@@ -92,8 +93,7 @@ def load(
     files = checkpoint_files(place, found.library, arguments)
     if files is not None:
         check_integrity(files, target.content)
-    loaded, info = _load(target, found, place, arguments, offload_folder)
-    answer(audit_target(loaded, target), on_difference)
+    loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
     return (loaded, info) if from_pretrained.get("output_loading_info") else loaded
 
 
@@ -123,25 +123,26 @@ def _load(
     place: str,
     arguments: dict[str, Any],
     folder: str | Path | None,
+    on_difference: str,
 ) -> tuple[nn.Module, Any]:
+    """The model, dispatched and audited; the offload folder is kept only if all went well."""
     log.info("loading %s from %s by %s", found.model_class.__name__, place, target.name)
-    offload_buffers = bool(arguments.get("offload_buffers"))
     if DISK not in target.devices:
-        model, info = _from_pretrained(found, place, arguments)
-        settle(model, target, offload_buffers=offload_buffers)
-        return model, info
+        return _dispatched(target, found, place, arguments, on_difference)
     with writing_to(folder) as draft:
         arguments = {**arguments, "offload_folder": str(draft.draft)}
-        model, info = _from_pretrained(found, place, arguments)
-        settle(model, target, offload_buffers=offload_buffers)
+        model, info = _dispatched(target, found, place, arguments, on_difference)
         kept = draft.keep(model)
     if kept is not None:
         log.info("weights on disk are in %s", kept)
     return model, info
 
 
-def _from_pretrained(
-    found: Loadable, place: str, arguments: dict[str, Any]
+def _dispatched(
+    target: Target, found: Loadable, place: str, arguments: dict[str, Any], on_difference: str
 ) -> tuple[nn.Module, Any]:
     loaded = found.model_class.from_pretrained(place, **arguments)
-    return loaded if isinstance(loaded, tuple) else (loaded, None)
+    model, info = loaded if isinstance(loaded, tuple) else (loaded, None)
+    settle(model, target, offload_buffers=bool(arguments.get("offload_buffers")))
+    answer(audit_target(model, target), on_difference)
+    return model, info
