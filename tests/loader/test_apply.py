@@ -60,7 +60,7 @@ def test_a_bare_map(tied):
 def test_an_entry_inside_one_that_is_offloaded(tied):
     """accelerate would lose the inner weights."""
     bare = {"model": "disk", "model.embed_tokens": "cpu", "lm_head": "cpu"}
-    with pytest.raises(InputError, match="'model.embed_tokens' on cpu lies inside 'model' on disk"):
+    with pytest.raises(InputError, match="on cpu lies inside 'model' on disk"):
         devplan.apply(tied.whole(), bare)
 
 
