@@ -14,6 +14,7 @@ _HOME = {
     "CheckResult": "devplan.findings",
     "InputError": "devplan.errors",
     "RunOptions": "devplan.checking",
+    "cache_transfers": "devplan.live",
     "check": "devplan.checking",
     "compare": "devplan.comparing",
     "diff": "devplan.comparing",
