@@ -14,11 +14,8 @@ Outside of a forward nothing is kept, and nothing is counted.
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
-import sys
 import threading
-import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,14 +23,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.live.copies import Copies
 from devplan.live.counts import TransferCounts
+from devplan.live.forwards import ThreadState, running_modules
 from devplan.live.hooks import align_hooks
+from devplan.live.rebinding import PreForward, bound_anew
 from devplan.names import prefixes
 
 log = logging.getLogger(__name__)
 
-_MOVES = "send_to_device"
 _KEPT_AS_THEY_ARE = frozenset({type(None), bool, int, float, str})
 _TENSORS = frozenset({torch.Tensor, nn.Parameter})
 
@@ -79,7 +76,7 @@ class TransferCache:
 
     def __init__(self) -> None:
         self._model: Callable[[], nn.Module | None] = lambda: None
-        self._thread = _Thread()
+        self._thread = ThreadState()
         self._lock = threading.Lock()
         self._total = self._last = TransferCounts()
         self._functions: dict[type, Callable | None] = {}
@@ -138,7 +135,7 @@ class TransferCache:
         if self.function_for(type(hook)) is None:
             log.warning("%s moves nothing that could be cached", type(hook).__name__)
             return
-        hook.pre_forward = _PreForward(hook, self)
+        hook.pre_forward = PreForward(hook, self)
 
     def _watch(self, module: nn.Module) -> None:
         if _watched_by(module, self):
@@ -151,7 +148,7 @@ class TransferCache:
     def _begin(self, module: nn.Module, args: tuple) -> None:
         thread = self._thread
         if thread.open and module is self._model():
-            thread.keep_open(_running_modules())  # Ctrl-C ends a forward without its hooks
+            thread.keep_open(running_modules())  # Ctrl-C ends a forward without its hooks
         thread.open.append(id(module))
 
     def _end(self, module: nn.Module, args: tuple, output: Any) -> None:
@@ -169,7 +166,7 @@ class TransferCache:
     def function_for(self, kind: type) -> Callable | None:
         """``pre_forward`` of a class of hooks, asking this cache; None where that cannot be."""
         if kind not in self._functions:
-            self._functions[kind] = _bound_anew(kind.pre_forward, self.send)
+            self._functions[kind] = bound_anew(kind.pre_forward, self.send)
         return self._functions[kind]
 
     @functools.cached_property
@@ -177,7 +174,7 @@ class TransferCache:
         """accelerate's own way into containers and objects, which comes back here for its items."""
         from accelerate.hooks import send_to_device
 
-        return _bound_anew(send_to_device, self.send) or send_to_device
+        return bound_anew(send_to_device, self.send) or send_to_device
 
     def send(
         self, data: Any, device: Any, non_blocking: bool = False, skip_keys: Any = None
@@ -217,107 +214,7 @@ class TransferCache:
         return moved
 
 
-class _Thread(threading.local):
-    """What one thread knows of the forward that it is in."""
-
-    def __init__(self) -> None:
-        self.copies = Copies()
-        self.open: list[int] = []
-        """Ids of the modules whose forward is running, the outermost first."""
-        self.restart()
-
-    def restart(self) -> None:
-        self.open.clear()
-        self.copies.clear()
-        self.num_asked = self.asked_bytes = self.num_made = self.made_bytes = 0
-
-    def close(self, module: int) -> bool:
-        """End a module's forward, and those inside it that did not say so; whether it was open."""
-        if module not in self.open:  # it ended before it began: a hook before ours raised
-            return False
-        while self.open.pop() != module:
-            pass
-        return True
-
-    def keep_open(self, running: set[int]) -> None:
-        self.open = [module for module in self.open if module in running]
-        if not self.open:
-            self.restart()
-
-    def count(self, num_bytes: int, made: bool) -> None:
-        self.num_asked += 1
-        self.asked_bytes += num_bytes
-        if made:
-            self.num_made += 1
-            self.made_bytes += num_bytes
-
-    def counts(self) -> TransferCounts:
-        return TransferCounts(
-            num_forwards=1,
-            num_asked=self.num_asked,
-            asked_bytes=self.asked_bytes,
-            num_made=self.num_made,
-            made_bytes=self.made_bytes,
-        )
-
-
-# ---------------------------------------------------------------------------------------- hooks
-
-
-class _PreForward:
-    """``pre_forward`` of one hook, asking a cache; a copy of the hook gets one of its own."""
-
-    def __init__(self, hook: Any, cache: TransferCache) -> None:
-        self.hook = hook
-        self.cache = cache
-        self.function = cache.function_for(type(hook))
-
-    def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling():  # accelerate keeps its hooks out of compiled code
-            return type(self.hook).pre_forward(self.hook, module, *args, **kwargs)
-        return self.function(self.hook, module, *args, **kwargs)
-
-    def __reduce__(self) -> tuple:
-        return _PreForward, (self.hook, self.cache)
-
-
-def _is_ours(hook: Any, cache: TransferCache) -> bool:
-    own = vars(hook).get("pre_forward")
-    return isinstance(own, _PreForward) and own.cache is cache
-
-
-def _bound_anew(function: Callable, send: Callable) -> Callable | None:
-    """The same code, in which ``send_to_device`` is another; None where the code has no such name.
-
-    accelerate's decorator, which keeps a hook out of compiled code, is left out: it costs more than
-    what it wraps, and the caller sees to it.
-    """
-    plain = inspect.unwrap(function)
-    if not isinstance(plain, types.FunctionType) or not _names(plain.__code__, _MOVES):
-        return None
-    scope = {**plain.__globals__, _MOVES: send}
-    bound = types.FunctionType(
-        plain.__code__, scope, plain.__name__, plain.__defaults__, plain.__closure__
-    )
-    bound.__kwdefaults__ = plain.__kwdefaults__
-    return bound
-
-
-def _names(code: types.CodeType, name: str) -> bool:
-    """Whether code, or a generator expression in it, uses a global name."""
-    inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
-    return name in code.co_names or any(_names(each, name) for each in inner)
-
-
-def _with_index(device: Any) -> torch.device | None:
-    """A hook's device; None where it names a kind and leaves the index open, or nothing."""
-    if isinstance(device, bool) or not isinstance(device, (int, str, torch.device)):
-        return None
-    named = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
-    return named if named.index is not None or named.type in ("cpu", "meta") else None
-
-
-# ------------------------------------------------------------------------------------- forwards
+# ------------------------------------------------------------------------------ hooks and modules
 
 
 def _callers(hooked: dict[str, list]) -> Iterator[str]:
@@ -344,11 +241,14 @@ def _unwatch(module: nn.Module, cache: TransferCache) -> None:
             module._forward_hooks_always_called.pop(key, None)
 
 
-def _running_modules() -> set[int]:
-    """Ids of the modules that are called in this thread, but for the one whose hook asks."""
-    frame, running = sys._getframe(1), []
-    while frame is not None:
-        if frame.f_code is nn.Module._call_impl.__code__:
-            running.append(id(frame.f_locals["self"]))
-        frame = frame.f_back
-    return set(running[1:])
+def _is_ours(hook: Any, cache: TransferCache) -> bool:
+    own = vars(hook).get("pre_forward")
+    return isinstance(own, PreForward) and own.cache is cache
+
+
+def _with_index(device: Any) -> torch.device | None:
+    """A hook's device; None where it names a kind and leaves the index open, or nothing."""
+    if isinstance(device, bool) or not isinstance(device, (int, str, torch.device)):
+        return None
+    named = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+    return named if named.index is not None or named.type in ("cpu", "meta") else None
