@@ -19,6 +19,11 @@ from devplan.types import Block, BlockGraph
 _NO_WINDOW = int(np.iinfo(np.int64).max)
 
 
+MORE_THAN_ANY_CARD = 2**60
+"""Bytes, an exbibyte: activations that grow with the square of the tokens pass the range of int64
+where a small model is asked for the most tokens of a large card."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Units:
     """The blocks of a graph with tied ones merged, in execution order."""
@@ -49,7 +54,7 @@ class Units:
             max(max(most.get(id(b.activation), 0), b.loading_bytes) for b in unit)
             for unit in self.blocks
         ]
-        return np.array(needed, dtype=np.int64)
+        return np.array([min(each, MORE_THAN_ANY_CARD) for each in needed], dtype=np.int64)
 
     @cached_property
     def onload_bytes(self) -> np.ndarray:
