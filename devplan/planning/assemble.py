@@ -34,6 +34,10 @@ NOT_CONTIGUOUS = (
     "no contiguous stages fit; layers were packed by size, which costs transfers "
     "({count} a token and sequence)"
 )
+FEWER_IN_STAGES = (
+    "contiguous stages hold at most {tokens:,} tokens; layers were packed by size to hold more, "
+    "which costs transfers ({count} a token and sequence)"
+)
 INTERRUPTED = "pinned layers interrupt the stages: no contiguous stages fit with them in line"
 
 
@@ -264,7 +268,9 @@ def _most_tokens_bound(case: Case, found: Found, most: int | None) -> int | None
 def _notes(found: Found, objective: str, contiguous: bool, num_transfers: int) -> tuple[str, ...]:
     notes = []
     if found.solver == "packing":
-        notes.append(NOT_CONTIGUOUS.format(count=num_transfers))
+        tokens = found.tokens_in_stages
+        text = NOT_CONTIGUOUS if tokens is None else FEWER_IN_STAGES
+        notes.append(text.format(count=num_transfers, tokens=tokens))
         if objective not in ("balance", "context"):
             notes.append(f"objective {objective} was not pursued: the packing is the most balanced")
     elif not contiguous:

@@ -33,6 +33,8 @@ class Found:
     optimal_within: str
     is_most: bool = False
     """Whether it is proven that no placement holds more tokens, with the same blocks offloaded."""
+    tokens_in_stages: int | None = None
+    """Most tokens that contiguous stages hold; None: not asked."""
     given_up_for: Mapping[tuple[int, ...], str] = field(default_factory=dict)
     """Rung of default pins that gave way -> why; what is not named gave way to fit at all."""
 

@@ -1,9 +1,9 @@
 """Local moves: an assignment is changed item by item until no slot is above a share.
 
 What is made smaller is what the slots hold beyond the share, all of it together: an item moves to
-another slot, two items change places, or an item moves and one there makes way to a third slot.
-The best such change is made, until nothing overflows or none helps: a local optimum, which proves
-nothing.  Items of a slot that need the same are one choice.
+another slot; or, where no such move helps, an item moves and one there makes way to its slot or to
+a third.  The best such change is made, until nothing overflows or none helps: a local optimum,
+which proves nothing.  Items of a slot that need the same are one choice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from devplan.planning.problem import Assignment, Problem, most_held, slot_loads
 
-MAX_ROUNDS = 200
+MAX_ROUNDS = 40
 """Changes that are made at most; models seen so far need fewer than ten."""
 
 Move = tuple[int, int]
@@ -47,17 +47,19 @@ class _Loads:
 
     def change(self) -> bool:
         """Make the change that leaves the least overflow; whether there was one."""
+        moves = self._best(self._moves()) or self._best(self._exchanges())
+        for item, to in moves or ():
+            self._move(item, to)
+        self.over = [self._over(slot, (), ()) for slot in range(len(self.over))]
+        return moves is not None
+
+    def _best(self, changes: Iterator[tuple[Move, ...]]) -> tuple[Move, ...] | None:
         best, least = None, self.overflow
-        for moves in self._changes():
+        for moves in changes:
             left = self._overflow_after(moves)
             if left < least:
                 best, least = moves, left
-        if best is None:
-            return False
-        for item, to in best:
-            self._move(item, to)
-        self.over = [self._over(slot, (), ()) for slot in range(len(self.over))]
-        return True
+        return best
 
     def _move(self, item: int, to: int) -> None:
         load, needed = self.problem.loads_bytes[item], self.problem.active[item]
@@ -67,19 +69,22 @@ class _Loads:
         self.needs[source][needed] -= 1
         self.needs[to][needed] += 1
 
-    def _changes(self) -> Iterator[tuple[Move, ...]]:
-        """Off every slot that holds too much: moves, swaps, and moves with one that makes way."""
-        kinds = [self._kinds_on(slot) for slot in range(len(self.problem.slots))]
+    def _moves(self) -> Iterator[tuple[Move, ...]]:
+        """One item off a slot that holds too much."""
         for source, over in enumerate(self.over):
-            for item in kinds[source] if over else ():
-                for target in range(len(kinds)):
-                    if target == source:
-                        continue
-                    yield ((item, target),)
-                    for other in kinds[target]:
-                        for third in range(len(kinds)):
-                            if third != target:
-                                yield ((item, target), (other, third))
+            for item in self._kinds_on(source) if over else ():
+                for target in range(len(self.over)):
+                    if target != source:
+                        yield ((item, target),)
+
+    def _exchanges(self) -> Iterator[tuple[Move, ...]]:
+        """The same with an item there that makes way."""
+        kinds = [self._kinds_on(slot) for slot in range(len(self.over))]
+        for ((item, target),) in self._moves():
+            for other in kinds[target]:
+                for third in range(len(kinds)):
+                    if third != target:
+                        yield ((item, target), (other, third))
 
     def _kinds_on(self, slot: int) -> list[int]:
         """One free item of every kind that lies on a slot."""
