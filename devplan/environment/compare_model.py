@@ -20,8 +20,8 @@ from devplan.surroundings import Difference, ModelFacts
 from devplan.types import DeviceMapFile
 
 UNKNOWN_MODULE = "DP002"
-NO_CLASS = "DP509"
-OTHER_MODEL = "DP510"
+NO_CLASS = "DP501"
+OTHER_MODEL = "DP509"
 
 _SHOWN = 3
 _ABSENT = object()

@@ -15,7 +15,7 @@ from devplan.surroundings import Difference, Environment
 from devplan.types import DeviceMapFile
 
 OTHER_RELEASE = "DP501"
-TOO_OLD = "DP514"
+TOO_OLD = "DP513"
 
 COMPARED = ("transformers", "accelerate", "torch", "diffusers")
 """Versions of devplan itself do not matter to a model that runs."""
