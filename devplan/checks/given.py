@@ -43,8 +43,8 @@ class GivenMap:
     machine: Machine | None = None
     workload: Workload | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
-    whole: DeviceMapFile | None = None
-    """All of it, where it is a map file of devplan's."""
+    content: DeviceMapFile | None = None
+    """All of it, where it is a map of devplan's own."""
 
     def map_entry(self, entry: GivenEntry) -> MapEntry:
         """An entry as findings show it."""

@@ -125,12 +125,12 @@ def subject_of(
 def against(prepared: Prepared, environment: Environment) -> Prepared:
     """The same with what this machine has otherwise than the map, where the map says."""
     built, given = prepared.built, prepared.subject.given
-    if given.whole is None:
+    if given.content is None:
         found = obstacles(environment)
     else:
         # [names] are the matter of a rule that knows the structure.
         facts = replace(facts_of_skeleton(built.source, built.skeleton), names=frozenset())
-        found = differences(given.whole, environment, facts)
+        found = differences(given.content, environment, facts)
     return replace(prepared, subject=replace(prepared.subject, differences=found))
 
 
@@ -153,7 +153,7 @@ def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFi
             machine=device_map.machine,
             workload=device_map.workload,
             versions=device_map.versions,
-            whole=device_map,
+            content=device_map,
         )
     return given_map(device_map)
 
