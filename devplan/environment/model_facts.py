@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devplan.errors import InputError
-from devplan.sources import ModelSource, resolve
+from devplan.sources import ModelSource, catalogue, resolve
+from devplan.sources.folder import is_path
 from devplan.surroundings import ModelFacts
 from devplan.types import DeviceMapFile
 
@@ -36,6 +37,11 @@ def read_model_facts(
     """
     source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
     return facts_of(source)
+
+
+def is_local(model: str) -> bool:
+    """Whether MODEL can be read without the network and without running code of the user's."""
+    return is_path(model) or catalogue.find(model) is not None
 
 
 def facts_of(source: ModelSource) -> ModelFacts:
