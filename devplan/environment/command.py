@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
+from devplan.environment.link_option import links_option
 from devplan.machine.reserve import CONTEXT_BYTES, default_reserve
 from devplan.machine.speeds import gpu_of
 from devplan.names import is_inside
@@ -115,13 +116,7 @@ def _links(map_file: DeviceMapFile, same_cards: bool, local: bool) -> str:
     links = map_file.machine.links
     if local and any(link.basis == "measured" for link in links):
         return "measured"
-    given = [link for link in links if link.basis in ("given", "measured")]
-    if not same_cards:
-        return ""
-    return ",".join(
-        f"{_end(link.source)}-{_end(link.target)}:{link.bytes_per_s / 10**9:g}GB/s"
-        for link in given
-    )
+    return links_option(links) if same_cards else ""
 
 
 def _end(device: str) -> str:
