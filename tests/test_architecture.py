@@ -57,6 +57,7 @@ CHAIN = (
     "proving",
     "module_graph",
     "precisions",
+    "known",
     "studying",
     "suggest",
     "fitting",

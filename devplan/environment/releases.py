@@ -74,7 +74,7 @@ def _library(name: str, made: str, here: str, remake: str) -> Iterator[Differenc
         return
     is_warning = severity is Severity.WARNING
     why = ": modules, hooks and bugs change from one to the other" if is_warning else ""
-    again = f'pip install "{name}=={_release(made)}", or prove the map again: {remake}'
+    again = f'pip install "{name}=={_release(made)}", or {remake}'
     yield Difference(
         code=OTHER_RELEASE,
         severity=severity,
