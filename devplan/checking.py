@@ -28,7 +28,7 @@ from devplan.inputs import (
     user_function,
     user_inputs,
 )
-from devplan.inputs.for_workload import request_for
+from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.surroundings import Environment
 from devplan.types import OFFLOAD_DEVICES, Machine, Workload
 from devplan.virtual.calls import (
@@ -240,7 +240,9 @@ def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:
     if options.inputs is not None:
         return user_inputs(options.inputs, skeleton.model, skeleton.config)
     request, folder = _request(prepared, options), _folder(prepared.built.source)
-    return example_inputs(skeleton.model, skeleton.config, request, folder=folder)
+    example = example_inputs(skeleton.model, skeleton.config, request, folder=folder)
+    refuse_images_not_taken(example, request)
+    return example
 
 
 def _folder(source: Any) -> Path | None:
