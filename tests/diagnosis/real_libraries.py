@@ -26,7 +26,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.integrations import accelerate as in_transformers
 
-from tests.diagnosis.models import cpu_map, prompt, tiny_llama
+from tests.diagnosis.models import cpu_map, tiny_llama
 
 
 class Said(Exception):
@@ -184,11 +184,6 @@ def _from_pretrained_under_meta(folder: str):
         AutoModelForCausalLM.from_pretrained(folder)
 
 
-def _generate_inputs_elsewhere(folder: str):
-    with said("transformers"), contextlib.suppress(Exception):
-        tiny_llama().generate(prompt().to("meta"), max_new_tokens=1)
-
-
 def _diffusers_generator(folder: str):
     from diffusers.utils.torch_utils import randn_tensor
 
@@ -286,7 +281,6 @@ RAISED: Mapping[str, Callable[[str], object]] = {
     "parameters-were-offloaded": _parameters_were_offloaded,
     "offloaded-without-hook": _offloaded_without_hook,
     "from-pretrained-under-meta": _from_pretrained_under_meta,
-    "generate-inputs-elsewhere": _generate_inputs_elsewhere,
     "diffusers-generator": _diffusers_generator,
     "diffusers-map-is-no-string": _diffusers_map_is_no_string,
     "diffusers-strategy": _diffusers_strategy,

@@ -67,7 +67,7 @@ def _learnt_prefixes(lines: Iterable[str]) -> re.Pattern[str] | None:
     found: dict[str, None] = {}
     for line in lines:
         match = _LEARNT.match(line)
-        if match and len(match["prefix"]) <= _LONGEST_PREFIX and not _is_box(match["prefix"]):
+        if match and _may_be_prefix(match["prefix"]):
             found[re.sub(r"\d+", r"\\d+", re.escape(match["prefix"]))] = None
     if not found:
         return None
@@ -75,6 +75,8 @@ def _learnt_prefixes(lines: Iterable[str]) -> re.Pattern[str] | None:
     return re.compile(rf"^(?:{either}) ?")
 
 
-def _is_box(prefix: str) -> bool:
-    """The frame that rich draws, which `frames` reads itself."""
-    return any(sign in prefix for sign in "│╭╰")
+def _may_be_prefix(text: str) -> bool:
+    """Not the frame that rich draws, nor the name of the exception that notebooks put there."""
+    if len(text) > _LONGEST_PREFIX or any(sign in text for sign in "│╭╰"):
+        return False
+    return re.fullmatch(r"[\w.]*(?:Error|Exception|Warning|Interrupt|Exit|Group)", text) is None

@@ -30,7 +30,7 @@ _FORMS = tuple(
 _BOXED = re.compile(
     r"^(?P<file>(?:~|/|[A-Za-z]:[\\/]).*?\.\w+):(?P<line>\d+) in (?P<function>\S+)$"
 )
-_ARROW = re.compile(r"^\s*(?:-+>|❱)\s*(?P<line>\d+)\s?(?:│\s?)*(?P<text>.*?)\s*$")
+_ARROW = re.compile(r"^\s*(?:-+>|❱)\s*(?P<line>\d+)\s?(?:│\s*)*(?P<text>.*?)\s*$")
 _UNDERLINE = re.compile(r"^\s*[~^]+\s*$")
 _MEMBER = re.compile(r"^(?:.*<locals>\.)?(?:(?P<class>\w+)\.)?(?P<name><?\w[\w ]*>?)")
 
@@ -75,7 +75,8 @@ def with_line(frame: PastedFrame, line: str) -> PastedFrame:
         return replace(frame, line=number, text=arrow["text"].strip())
     if _UNDERLINE.match(line):
         return frame
-    if frame.text or not line.startswith(" ") or re.match(r"^\s*\d+ ", line):
+    # [numbers] notebooks number the lines around the one that an arrow points at.
+    if frame.text or not line.strip() or re.match(r"^\s*\d+(?: |$)", line):
         return frame
     return replace(frame, text=line.strip())
 
@@ -87,5 +88,7 @@ def is_underline(line: str) -> bool:
 
 def failing_part(code: str, underline: str) -> str:
     """What is underlined in a line of code, both with their indentation."""
+    if not code.startswith(" "):  # the indentation is lost, and the columns with it
+        return ""
     marked = [index for index, sign in enumerate(underline) if sign in "~^"]
     return code[marked[0] : marked[-1] + 1].strip() if marked else ""
