@@ -59,9 +59,9 @@ def _tell(error: BaseException, recognised: Recognised, model: Any, map: Any) ->
 def story_of_exception(error: BaseException, recognised: Recognised, model: Any, map: Any) -> Story:
     """Everything that frames, model and map say about an exception."""
     sites = sites_of(error)
-    names = module_names(model)
+    root, of_object = _root(model, sites)
+    names = module_names(root)
     place = innermost_named(sites, names)
-    root = _root(model, place, names)
     operands = failing_operands(sites, recognised, names, root)
     lines = model_lines(sites)
     subject, note = _subject(root, map)
@@ -82,19 +82,20 @@ def story_of_exception(error: BaseException, recognised: Recognised, model: Any,
         devices=recognised.devices,
         requested_bytes=recognised.requested_bytes,
         workload=seen_workload(sites, names),
-        notes=(note,) if note else (),
+        notes=tuple(text for text in (of_object, note) if text),
     )
     story = _with_map(story, subject) if subject else story
     return _with_remedies(_with_cards(story, subject, file), recognised, root, map, subject, file)
 
 
-def _root(model: Any, place: Site | None, names: dict[int, str]) -> nn.Module | None:
-    """The model itself, or the one of an object's models that failed."""
+def _root(model: Any, sites: tuple[Site, ...]) -> tuple[nn.Module | None, str]:
+    """The model itself; of an object's models the one that failed, and which that is in words."""
     if isinstance(model, nn.Module):
-        return model
-    if place is None:
-        return None
-    return getattr(model, names[id(place.owner)].partition(".")[0])
+        return model, ""
+    for attribute, held in vars(model).items():
+        if isinstance(held, nn.Module) and innermost_named(sites, module_names(held)):
+            return held, f"the model is {attribute} of {type(model).__name__}"
+    return None, ""
 
 
 def _subject(root: nn.Module | None, map: Any) -> tuple[Subject | None, str]:

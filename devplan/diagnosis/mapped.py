@@ -69,10 +69,11 @@ class MappedModel:
             entry=entries[0] if len(entries) == 1 else None,
             confirmation=confirmed,
             map_entries=confirmed.entries,
-            notes=(*story.notes, *_several(entries)),
         )
         if confirmed.finding is not None:
             story = self._with_finding(story, confirmed, confirmed.finding)
+        else:
+            story = replace(story, notes=(*story.notes, *_several(entries)))
         return in_words(story, told.recognised, self.known)
 
     def _modules(self, told: Told) -> tuple[str, ...]:
