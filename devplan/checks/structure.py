@@ -50,7 +50,12 @@ def structure_of(
         stored=source.stored,
     )
     structure = structure_as_it_lies(skeleton.model, graph, skeleton.no_split, sizes.exceptions)
-    return replace(structure, class_name=skeleton.class_name, notes=notes)
+    return replace(
+        structure,
+        class_name=skeleton.class_name,
+        notes=notes,
+        by_tensors_only=not skeleton.executable,
+    )
 
 
 def structure_as_it_lies(
