@@ -9,7 +9,7 @@ What the caller states wins over what stands in the map.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ from devplan.checks.structure import build_structure
 from devplan.checks.subject import Structure, Subject
 from devplan.checks.which_model import fitting_model
 from devplan.dtypes import dtype_name
+from devplan.environment import differences, obstacles
+from devplan.environment.model_facts import facts_of_skeleton
 from devplan.errors import InputError
 from devplan.main_device import chosen_by_accelerate
 from devplan.mapfile.hf import from_hf_device
 from devplan.mapfile.versions import installed_versions
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
+from devplan.surroundings import Environment
 from devplan.types import CPU, DeviceMapFile, Machine, Workload
 from devplan.workload import WorkloadRequest, resolve_workload
 
@@ -117,6 +120,18 @@ def subject_of(
         workload=built.workload,
         installed=versions,
     )
+
+
+def against(prepared: Prepared, environment: Environment) -> Prepared:
+    """The same with what this machine has otherwise than the map, where the map says."""
+    built, given = prepared.built, prepared.subject.given
+    if given.content is None:
+        found = obstacles(environment)
+    else:
+        # [names] are the matter of a rule that knows the structure.
+        facts = replace(facts_of_skeleton(built.source, built.skeleton), names=frozenset())
+        found = differences(given.content, environment, facts)
+    return replace(prepared, subject=replace(prepared.subject, differences=found))
 
 
 def _is_strategy(device_map: Any) -> bool:
