@@ -21,6 +21,7 @@ BENCHMARKS = (
     "kv_cache",
     "check_speed",
     "proof_time",
+    "kimi",
     "survey",
     "proven",
 )
