@@ -39,8 +39,8 @@ are stored, which an engine with INT4 kernels does and `from_pretrained` of tran
 Beside it, in the same process: building the class and asking transformers for its `auto` map, which
 proves nothing.
 
-*CPU s* are the seconds of the process, with those of all its threads: what it takes on idle cores, at
-most. *Wall s* hold what else the machine did meanwhile.
+*CPU s* are the seconds of the process, with those of all its threads: what it takes on idle cores,
+at most. *Wall s* hold what else the machine did meanwhile.
 """
 
 

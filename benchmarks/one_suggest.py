@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.one_suggest MODEL GPUS TOKENS [packed]``
 
-Prints a line of JSON: seconds after imports, by the clock and of the process, peak memory, what came of it, and the seconds that
-transformers takes for the same model to build it on the meta device and to choose an ``auto`` map.
-A suggestion for a small model comes first and brings in what is imported late.
+Prints a line of JSON: seconds after imports (by the clock and of the process), peak memory, what
+came of it, and the seconds that transformers takes for the same model to build it on the meta
+device and to choose an ``auto`` map.  A suggestion for a small model comes first and brings in what
+is imported late.
 """
 
 from __future__ import annotations

@@ -35,7 +35,18 @@ def test_the_page_lists_them():
     assert PAGE.read_text(encoding="utf-8") == page_text(MAPS), "make maps"
 
 
-@pytest.mark.parametrize("each", MAPS, ids=lambda each: each.path.stem)
+def slow_ones() -> list:
+    """All of them, those of the largest models with the mark ``slow``."""
+    large = ("half-a-card-for-the-tower", "silent-spill", "cards-of-another-machine")
+    return [
+        pytest.param(
+            each, id=each.path.stem, marks=pytest.mark.slow if each.path.stem in large else ()
+        )
+        for each in MAPS
+    ]
+
+
+@pytest.mark.parametrize("each", slow_ones())
 def test_it_is_refused_for_what_it_declares(each, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     path = each.path.relative_to(ROOT).as_posix()

@@ -19,11 +19,7 @@ from tests.gallery.rows import read_gallery
 from tests.gallery.tiny import inputs_of, save_tiny
 
 STAND_INS = {"cuda:0": "cpu", "cuda:1": "disk", "cuda:2": "disk"}
-FEW = (
-    "Qwen2_5_VLForConditionalGeneration",
-    "DeepseekV3ForCausalLM",
-    "MiniMaxM2ForCausalLM",
-)
+FEW = ("Qwen2_5_VLForConditionalGeneration", "DeepseekV3ForCausalLM")
 """Architectures of the default suite; all others are slow together."""
 
 
