@@ -16,12 +16,10 @@ import numpy as np
 
 from devplan.types import Block, BlockGraph
 
+MOST_BYTES = 2**60
+"""More than any card has: what grows with the square of the tokens leaves 64 bits at the longest
+contexts that are tried."""
 _NO_WINDOW = int(np.iinfo(np.int64).max)
-
-
-MORE_THAN_ANY_CARD = 2**60
-"""Bytes, an exbibyte: activations that grow with the square of the tokens pass the range of int64
-where a small model is asked for the most tokens of a large card."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,7 +50,7 @@ class Units:
         if known is None:
             kinds, of_unit = self._activation_kinds
             needed = (block.activation_bytes(tokens, batch) for block in kinds)
-            most = np.array([min(each, MORE_THAN_ANY_CARD) for each in needed], dtype=np.int64)
+            most = np.array([min(each, MOST_BYTES) for each in needed], dtype=np.int64)
             known = np.array([most[list(of)].max() for of in of_unit], dtype=np.int64)
             self._known_activations[tokens, batch] = known
         return known
