@@ -40,16 +40,22 @@ def build_structure(skeleton: Skeleton, source: ModelSource, workload: Workload)
 
 
 def structure_of(
-    skeleton: Skeleton, source: ModelSource, graph: BlockGraph, notes: tuple[str, ...] = ()
+    skeleton: Skeleton,
+    source: ModelSource,
+    graph: BlockGraph,
+    notes: tuple[str, ...] = (),
+    *,
+    packed: bool = False,
 ) -> Structure:
-    """The same, where the blocks are known already."""
+    """The same, where the blocks are known already; `packed` as for ``profile_skeleton``."""
     sizes = parameter_bytes(
         skeleton.model,
         dtype=skeleton.dtype,
         quantization_config=(source.config or {}).get("quantization_config"),
         stored=source.stored,
     )
-    structure = structure_as_it_lies(skeleton.model, graph, skeleton.no_split, sizes.exceptions)
+    lie_as = {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
+    structure = structure_as_it_lies(skeleton.model, graph, skeleton.no_split, lie_as)
     return replace(
         structure,
         class_name=skeleton.class_name,
