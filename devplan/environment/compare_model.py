@@ -20,8 +20,8 @@ from devplan.surroundings import Difference, ModelFacts
 from devplan.types import DeviceMapFile
 
 UNKNOWN_MODULE = "DP002"
-NO_CLASS = "DP509"
-OTHER_MODEL = "DP510"
+NO_CLASS = "DP501"
+OTHER_MODEL = "DP509"
 
 _SHOWN = 3
 _ABSENT = object()
@@ -44,7 +44,7 @@ def compare_model(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> It
     if model.class_name is not None and model.class_name != planned.class_name:
         yield _other(
             Severity.ERROR,
-            f"{model.id} is a {model.class_name}, the map is for a {planned.class_name}",
+            f"the model here is a {model.class_name}, the map is for a {planned.class_name}",
             planned.class_name,
             model.class_name,
             remake,
@@ -64,7 +64,7 @@ def _sizes(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Iterator[
     if model.num_parameters is not None and model.num_parameters != planned.num_parameters:
         yield _other(
             Severity.ERROR,
-            f"{model.id} has {model.num_parameters:,} parameters, the map is for "
+            f"the model here has {model.num_parameters:,} parameters, the map is for "
             f"{planned.num_parameters:,}",
             f"{planned.num_parameters:,}",
             f"{model.num_parameters:,}",
@@ -78,7 +78,7 @@ def _sizes(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Iterator[
         is_same = planned.config_hash is not None and planned.config_hash == model.config_hash
         yield _other(
             Severity.NOTE if is_same else Severity.WARNING,
-            f"{model.id} is here at revision {model.revision}, the map is for {planned.revision}"
+            f"the model here is of revision {model.revision}, the map is for {planned.revision}"
             + (", with the same configuration" if is_same else ""),
             planned.revision,
             model.revision,
@@ -87,19 +87,13 @@ def _sizes(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Iterator[
 
 
 def _configuration(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Difference | None:
-    planned = map_file.model
-    if None in (planned.config_hash, model.config_hash) or planned.config_hash == model.config_hash:
+    if not is_configured_otherwise(map_file, model):
         return None
-    expected = _of_catalogue(planned.id, planned.config_hash)
-    changes = ()
-    if expected is not None and model.config is not None:
-        changes = tuple(changed_values(expected, model.config))
-        if not changes:
-            return None
-    words = "; ".join(changes[:_SHOWN])
+    planned = map_file.model
+    words = "; ".join(_changes(map_file, model)[:_SHOWN])
     return _other(
         Severity.WARNING,
-        f"the configuration of {model.id} is not the one that the map was planned with"
+        "the configuration of the model here is not the one that the map was planned with"
         + (f": {words}" if words else ", its hash differs"),
         planned.config_hash,
         model.config_hash,
@@ -107,7 +101,28 @@ def _configuration(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> D
     )
 
 
-def _of_catalogue(id: str, hash: str) -> Mapping[str, Any] | None:
+def is_configured_otherwise(map_file: DeviceMapFile, model: ModelFacts) -> bool:
+    """Whether the model's configuration is another one than the map was planned with."""
+    hashes = (map_file.model.config_hash, model.config_hash)
+    if None in hashes or hashes[0] == hashes[1]:
+        return False
+    by_value = _expected(map_file) is not None and model.config is not None
+    return bool(_changes(map_file, model)) if by_value else True
+
+
+def _changes(map_file: DeviceMapFile, model: ModelFacts) -> tuple[str, ...]:
+    """Values of the catalogue that differ; empty where they are not known."""
+    expected = _expected(map_file)
+    if expected is None or model.config is None:
+        return ()
+    return tuple(changed_values(expected, model.config))
+
+
+def _expected(map_file: DeviceMapFile) -> Mapping[str, Any] | None:
+    return _of_catalogue(map_file.model.id, map_file.model.config_hash)
+
+
+def _of_catalogue(id: str, hash: str | None) -> Mapping[str, Any] | None:
     """The catalogue's configuration, where the map was planned with it."""
     entry = catalogue.find(id)
     return entry.config if entry is not None and config_hash(entry.config) == hash else None
@@ -145,6 +160,7 @@ def _unknown_modules(
     unknown = [entry for entry in map_file.device_map if entry and entry not in model.names]
     if not unknown:
         return
+    planned = map_file.model
     shown = ", ".join(unknown[:_SHOWN])
     more = len(unknown) - _SHOWN
     yield Difference(
@@ -152,7 +168,7 @@ def _unknown_modules(
         severity=Severity.ERROR,
         subject=unknown[0],
         message=f"{len(unknown)} of the {len(map_file.device_map)} entries of the map are no "
-        f"modules of {model.class_name or model.id} as it is here: {shown}"
+        f"modules of {planned.class_name} as it is here: {shown}"
         + (f" and {more} more" if more > 0 else ""),
         planned=unknown[0],
         remedy=f"`devplan check` says what they are called now; or {remake}",
