@@ -19,11 +19,13 @@ BENCHMARKS = (
     "solver",
     "many_modules",
     "kv_cache",
+    "transfer_cache",
     "check_speed",
     "proof_time",
     "kimi",
     "survey",
     "proven",
+    "diagnosis",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""
 FOLDER = Path(__file__).parent.parent / "docs" / "measurements"
