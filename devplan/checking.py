@@ -37,7 +37,10 @@ from devplan.virtual.calls import (
     ForwardCall,
     GenerateCall,
     ModelCall,
+    PipelineCall,
     UserCall,
+    can_generate,
+    usual_call,
 )
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
@@ -178,7 +181,7 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
 
     with _time_limit(options.timeout_s):
         request = _request(prepared, options)
-        if request.tokens <= FEW_TOKENS:
+        if request.tokens <= FEW_TOKENS or isinstance(call, PipelineCall):
             return execute(inputs, math.inf, request.tokens), ""
         try:
             return execute(inputs, MOST_OPS, request.tokens), ""
@@ -203,7 +206,9 @@ def _request(prepared: Prepared, options: RunOptions) -> InputRequest:
     images = workload.images if options.images is None else options.images
     size = options.image_size or workload.image_size
     workload = replace(workload, images=images, image_size=size)
-    return request_for(workload, text_tokens(workload))
+    is_pipeline = bool(prepared.built.skeleton.components)
+    tokens = workload.context_tokens if is_pipeline else text_tokens(workload)
+    return request_for(workload, tokens)
 
 
 def _cannot_run(prepared: Prepared) -> str:
@@ -226,12 +231,11 @@ def _cannot_run(prepared: Prepared) -> str:
 def _call(model: nn.Module, options: RunOptions) -> ModelCall:
     if ":" in options.run:
         return UserCall(function=user_function(options.run)[0])
-    able = hasattr(model, "generate") and getattr(model, "can_generate", lambda: True)()
-    if not able and (options.run == "generate" or options.generation):
+    if not can_generate(model) and (options.run == "generate" or options.generation):
         raise InputError(f"{type(model).__name__} cannot generate; use --run forward")
-    if not able or options.run == "forward":
-        return ForwardCall()
-    return GenerateCall(arguments=options.generation)
+    usual = usual_call(model, options.generation)
+    is_asked = options.run == "forward" and isinstance(usual, GenerateCall)
+    return ForwardCall() if is_asked else usual
 
 
 def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:

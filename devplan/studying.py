@@ -126,6 +126,7 @@ def study(
     profile = _profile(skeleton, source, workload, machines, packed)
     activations = measure_activations(skeleton, profile.sites, workload)
     profile = replace(profile, activations=activations)
+    workload = as_made(workload, activations.made_shape)
     notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
     return Studied(
         source=source,
@@ -135,6 +136,22 @@ def study(
         notes=notes + _cache_notes(skeleton, profile),
         packed=packed,
     )
+
+
+def as_made(workload: Workload, made_shape: tuple[int, ...] | None) -> Workload:
+    """The workload with the size and length that a pipeline gave to what it made."""
+    if made_shape is None:
+        return workload
+    frames, height, width = made_shape
+    return replace(workload, image_size=(height, width), frames=frames if frames > 1 else None)
+
+
+def tiled(studied: Studied) -> Studied:
+    """A pipeline whose autoencoder works in tiles."""
+    workload = replace(studied.workload, tiling=True)
+    activations = measure_activations(studied.skeleton, studied.profile.sites, workload)
+    profile = replace(studied.profile, activations=activations)
+    return replace(studied, workload=workload, profile=profile)
 
 
 def on_machine(studied: Studied, machine: Machine) -> Studied:
@@ -172,7 +189,7 @@ def run_at(studied: Studied, tokens: int) -> Studied:
     Nothing is run where the model's code loops over tokens: a long run would only be cut again.
     """
     activations, known = studied.profile.activations, _longest_run(studied)
-    loops = known < studied.workload.context_tokens
+    loops = known < studied.workload.context_tokens or bool(studied.skeleton.components)
     if loops or not activations.blocks or tokens > LONGEST_RUN_TOKENS:
         return studied
     workload = replace(studied.workload, context_tokens=tokens)

@@ -16,6 +16,8 @@ facts in devplan's own form and no copy of a published ``config.json``:
   scales and prediction layers that the class does not hold as parameters.  ``verified: rounded``
   says that only a rounded total was published; it is compared within the rounding.
 * **dtype** is that of the stored tensors which are not quantized.
+* **components** makes an entry a diffusers pipeline: each is the id of another entry, or library,
+  class and config of what holds no weights.  ``repository`` is where the files are.
 * **sources** says where each came from.
 
 Which class a checkpoint needs may differ from what the Hub's own config says where that is
@@ -40,7 +42,7 @@ VERIFIED = ("exact", "rounded")
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogModel:
-    """One published model, or one component of a diffusers pipeline."""
+    """One published model, a diffusers pipeline, or a component of one."""
 
     id: str
     """Hub id; a component has its folder behind it: ``Qwen/Qwen-Image/transformer``."""
@@ -64,6 +66,11 @@ class CatalogModel:
     checkpoint_bytes: int | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     """``config``, ``parameters``, ``checkpoint_bytes`` -> where it was found."""
+    components: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
+    """Of a pipeline: component -> id of its own entry, or library, class and config of what is no
+    model (scheduler, tokenizer)."""
+    repository: str | None = None
+    """Where the files of a pipeline are, if not under its id."""
     tensors: TensorSummary | None = None
     """For library ``tensors``: what the checkpoint holds."""
     note: str = ""
@@ -117,6 +124,8 @@ def load(name: str) -> CatalogModel:
         rounded_to=parameters.get("rounded_to", 1),
         checkpoint_bytes=raw.get("checkpoint_bytes"),
         sources=raw["sources"],
+        components=raw.get("components", {}),
+        repository=raw.get("repository"),
         tensors=TensorSummary.from_entry(raw) if raw["library"] == "tensors" else None,
         note=raw.get("note", ""),
     )

@@ -7,7 +7,7 @@ reached by two names holds its own tensor once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from devplan.checks.subject import Structure, TensorFact
 from devplan.graph import build_graph
 from devplan.profile import profile_skeleton
+from devplan.profile.components import component_sizes
 from devplan.profile.parameters import parameter_bytes
 from devplan.skeleton import Skeleton
 from devplan.sources import ModelSource
@@ -42,14 +43,8 @@ def structure_of(
     skeleton: Skeleton, source: ModelSource, graph: BlockGraph, notes: tuple[str, ...] = ()
 ) -> Structure:
     """The same, where the blocks are known already."""
-    sizes = parameter_bytes(
-        skeleton.model,
-        dtype=skeleton.dtype,
-        quantization_config=(source.config or {}).get("quantization_config"),
-        stored=source.stored,
-    )
     named = dict(_named_modules(skeleton.model, ""))
-    tensors, tied = _tensors(named, sizes.exceptions)
+    tensors, tied = _tensors(named, _exceptions(skeleton, source))
     return Structure(
         class_name=skeleton.class_name,
         modules={name: type(module).__name__ for name, module in named.items()},
@@ -59,6 +54,18 @@ def structure_of(
         graph=graph,
         notes=notes,
     )
+
+
+def _exceptions(skeleton: Skeleton, source: ModelSource) -> Mapping[str, int]:
+    """Bytes of the parameters that do not take elements times dtype."""
+    if skeleton.components:
+        return component_sizes(skeleton).exceptions
+    return parameter_bytes(
+        skeleton.model,
+        dtype=skeleton.dtype,
+        quantization_config=(source.config or {}).get("quantization_config"),
+        stored=source.stored,
+    ).exceptions
 
 
 def _named_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from devplan.dtypes import parse_dtype
 from devplan.errors import InputError
 from devplan.skeleton.from_tensors import module_from_tensors
 from devplan.skeleton.integers import RememberIntegers
+from devplan.skeleton.keeping import keep_in_float32
 from devplan.skeleton.model import Skeleton
+from devplan.skeleton.pipeline import build_pipeline
 from devplan.sources.native import native_class, remote_class_reference, require_native
 from devplan.sources.source import ModelSource
 
@@ -36,6 +39,8 @@ def build_skeleton(source: ModelSource, dtype: str | None = None) -> Skeleton:
     InputError
         When the installed libraries cannot build the class, or the configuration does not fit it.
     """
+    if source.components:
+        return build_pipeline(source, partial(build_skeleton, dtype=dtype))
     if source.origin == "factory":
         return _from_factory(source, dtype)
     if source.library == "tensors":
@@ -137,8 +142,9 @@ def _build_remote(source: ModelSource, dtype: torch.dtype) -> tuple[nn.Module, A
 def _from_diffusers(source: ModelSource, dtype: str | None) -> Skeleton:
     model_class = require_native(source)
     compute = _compute_dtype(source, dtype)
-    with _quiet(), _quiet_diffusers(), _META:
+    with _quiet(), _quiet_diffusers(), _META, RememberIntegers():
         model = model_class.from_config(dict(source.config or {})).to(compute)
+    keep_in_float32(model)
     return Skeleton(
         model=model.eval(),
         config=model.config,
