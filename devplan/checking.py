@@ -9,10 +9,7 @@ no entry governs, a device that does not exist.  What needs no run is found all 
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +42,7 @@ from devplan.virtual.calls import (
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.time_limit import time_limit
 from devplan.workload import WorkloadRequest
 
 if TYPE_CHECKING:
@@ -57,10 +55,6 @@ FEW_TOKENS = 64
 MOST_OPS = 150_000
 """Ops that a run at the asked context may take, about ten seconds: beyond, the code loops over
 tokens (the slow path of state-space layers) and is run with `FEW_TOKENS` instead."""
-
-
-class OutOfTime(InputError):
-    """The run took longer than it was allowed to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +73,10 @@ class RunOptions:
     """Images of a sequence; None: as many as the workload has."""
     image_size: tuple[int, int] | None = None
     """Height and width in pixels; None: that of the workload."""
+    frames: int | None = None
+    """Frames of the video that a pipeline makes; None: as many as the workload has."""
+    tiling: bool = False
+    """Whether a pipeline's autoencoder works in tiles; else as the workload says."""
     inputs: str | None = None
     """``file.py:function`` of the user's that makes the inputs instead."""
     full: bool = False
@@ -179,7 +177,7 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
         notes = (*inputs.notes, *record.notes)
         return replace(record, notes=notes, prompt_tokens=prompt_tokens)
 
-    with _time_limit(options.timeout_s):
+    with time_limit(options.timeout_s):
         request = _request(prepared, options)
         if request.tokens <= FEW_TOKENS or isinstance(call, PipelineCall):
             return execute(inputs, math.inf, request.tokens), ""
@@ -205,7 +203,13 @@ def _request(prepared: Prepared, options: RunOptions) -> InputRequest:
     workload = prepared.subject.workload
     images = workload.images if options.images is None else options.images
     size = options.image_size or workload.image_size
-    workload = replace(workload, images=images, image_size=size)
+    workload = replace(
+        workload,
+        images=images,
+        image_size=size,
+        frames=options.frames or workload.frames,
+        tiling=options.tiling or workload.tiling,
+    )
     is_pipeline = bool(prepared.built.skeleton.components)
     tokens = workload.context_tokens if is_pipeline else text_tokens(workload)
     return request_for(workload, tokens)
@@ -279,24 +283,3 @@ def _cards(prepared: Prepared) -> tuple[VirtualCard, ...]:
         else VirtualCard()
         for index in range(max(indices, default=0) + 1)
     )
-
-
-@contextmanager
-def _time_limit(seconds: float | None) -> Iterator[None]:
-    """Stop what runs inside after so many seconds; needs the main thread of a Unix process."""
-    if seconds is None:
-        yield
-        return
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        raise InputError("a time limit needs the main thread on Linux or macOS; leave it out")
-
-    def stop(*_: Any) -> None:
-        raise OutOfTime(f"out of time: the run took more than {seconds:g} s; raise --timeout")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

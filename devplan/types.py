@@ -483,6 +483,8 @@ class Verification:
     detail: str
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
     """Card -> everything on it at the fullest moment of the run, the reserve aside."""
+    phase_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of a pipeline: phase -> the same at the fullest moment of the phase."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,9 +59,9 @@ class Components:
         for name, typed in self.pins.items():
             device = normalise_device(typed, self.machine)
             for component in self.graph.components:
-                if is_inside(name, component) or is_inside(component, name):
-                    if fixed.setdefault(component, device) != device:
-                        return None
+                meets = is_inside(name, component) or is_inside(component, name)
+                if meets and fixed.setdefault(component, device) != device:
+                    return None
         if self.default_pins and self.graph.home:
             fixed.setdefault(self.graph.home, self.machine.main_device)
         return fixed
@@ -147,7 +147,11 @@ def plan_components(
         result = plan_graph(glued, on_cards, pins)
         if isinstance(result, Plan):
             return _with_note(result, apart)
-    return plan_graph(glued, machine, pins) if machine.tiers else result
+    if machine.tiers:
+        result = plan_graph(glued, machine, pins)
+    # [proof] a packing that was found impossible kept room for the largest peak on every card.
+    is_bound = isinstance(result, Infeasible) and result.lower_bound <= 1
+    return replace(result, proven=False) if is_bound else result
 
 
 def _best_whole(parts: Components, fewest: bool) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""Bytes of the parameters of a pipeline: each of its models has a dtype and quantization of its own.
+"""Bytes of the parameters of a pipeline, each of whose models has its own dtype and quantization.
 
 What is known of a model by itself (``devplan.profile.parameters``, ``devplan.profile.loading``) is
 put together under the names that its parameters have in the pipeline.

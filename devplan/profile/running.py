@@ -56,7 +56,8 @@ def measure_run(
         )
     large, notes = large_run(runs, workload)
     cache = growths(runs, large, kv_element_bytes)
-    carried, shared = _input_bytes(runs)
+    # [pipeline] nothing of it grows with the tokens alone: its runs say what is copied.
+    carried, shared = _input_bytes(runs) if not skeleton.components else ({}, {})
     return RunProfile(
         order=tuple(runs.medium.order),
         cache=cache,

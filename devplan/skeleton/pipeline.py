@@ -91,7 +91,9 @@ class PipelineModule(nn.Module):
         that its class registers (``DiffusionPipeline._execution_device``)."""
         with quiet_diffusers():
             components = self.assemble().components
-        return next((name for name, part in components.items() if isinstance(part, nn.Module)), None)
+        return next(
+            (name for name, part in components.items() if isinstance(part, nn.Module)), None
+        )
 
 
 def build_pipeline(source: ModelSource, build_one: Callable[[ModelSource], Skeleton]) -> Skeleton:

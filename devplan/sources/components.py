@@ -107,9 +107,7 @@ def _small_config(name: str, read: ReadText) -> dict[str, Any]:
 def pipeline_source(source: ModelSource, components: Mapping[str, ModelSource]) -> ModelSource:
     """The source of a pipeline with its components; its hash is of all their configurations."""
     hashed = {name: dict(part.config or {}) for name, part in components.items()}
-    notes = [
-        f"{name}: {note}" for name, part in components.items() for note in part.notes
-    ]
+    notes = [f"{name}: {note}" for name, part in components.items() for note in part.notes]
     return replace(
         source,
         components=dict(components),

@@ -91,7 +91,5 @@ def cached_snapshot(address: HubAddress, name: str = CONFIG_FILE) -> Snapshot | 
     """The snapshot in the cache that has a file, without asking the hub; None: there is none."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(
-        address.repo, address.path(name), revision=address.revision
-    )
+    found = try_to_load_from_cache(address.repo, address.path(name), revision=address.revision)
     return snapshot_of(address, Path(found)) if isinstance(found, str) else None

@@ -2,8 +2,9 @@
 
 A phase is what a run is divided into for its findings.  Each call of the whole model's ``forward``
 is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward`` otherwise.
-A pipeline's phases are its components.  Code that only calls parts of the model (a codec's ``decode``, a speech model whose ``generate``
-runs one part after the other) has a single phase, named after the call.
+A pipeline's phases are its components.  Code that only calls parts of the model (a codec's
+``decode``, a speech model whose ``generate`` runs one part after the other) has a single phase,
+named after the call.
 """
 
 from __future__ import annotations

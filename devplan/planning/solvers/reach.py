@@ -81,7 +81,8 @@ class Reach:
     def _steps(self, share: Fraction) -> np.ndarray:
         rows = []
         for group, wall in zip(self.groups, self._walls, strict=True):
-            room = min(self._room_bytes(slot, share) for slot in group)
+            # [more than all] where a card has no budget at all, the share may be astronomic.
+            room = min(self.sums[-1], *(self._room_bytes(slot, share) for slot in group))
             ends = np.searchsorted(self._prefix, self._prefix + room, side="right") - 1
             rows.append(np.minimum(ends, wall))
         return np.stack(rows)
