@@ -12,12 +12,22 @@ from devplan.version import VERSION as __version__
 
 _HOME = {
     "CheckResult": "devplan.findings",
+    "DeviceMapError": "devplan.errors",
     "InputError": "devplan.errors",
     "RunOptions": "devplan.checking",
+    "apply": "devplan.loader.applying",
+    "audit": "devplan.loader.auditing",
     "check": "devplan.checking",
     "compare": "devplan.comparing",
+    "device_map": "devplan.loader.adapter",
+    "diagnose": "devplan.diagnosis",
     "diff": "devplan.comparing",
     "fit": "devplan.fitting",
+    "load": "devplan.loader.loading",
+    "needed_patch": "devplan.live",
+    "patch_embeddings": "devplan.live",
+    "to_main": "devplan.loader.inputs",
+    "unpatch_embeddings": "devplan.live",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -36,6 +36,20 @@ class UserCodeError(DevplanError):
         self.traceback_text = traceback_text
 
 
+class DeviceMapError(DevplanError):
+    """A loaded model is not what its map says; the message has one line for each difference.
+
+    Attributes
+    ----------
+    differences : tuple
+        The differences (``devplan.loader.differences.AuditDifference``), in the order of the lines.
+    """
+
+    def __init__(self, message: str, *, differences: tuple = ()) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
 def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     """``; did you mean a, b or c?`` for the names closest to `name`, or an empty string."""
     known = list(known)

@@ -3,12 +3,10 @@
 Devices are always strings as torch writes them (``"cuda:0"``, ``"cpu"``, ``"disk"``).  Bytes are
 ``int``.  Everything here is frozen; nothing here imports torch.
 
-The words, in the order in which data takes its way::
+The words, in the order in which data takes its way (`ModelSource` and `Skeleton`, which hold torch
+objects, live in ``devplan.sources`` and ``devplan.skeleton``)::
 
     ModelSource -> Skeleton -> Profile -> BlockGraph -> Plan | Infeasible -> DeviceMapFile
-
-`ModelSource` lives in ``devplan.sources``, `Skeleton` in ``devplan.skeleton``: they hold torch
-objects.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from devplan.costs import Link, StepWork, Timing, Traffic
+from devplan.surroundings import Lock
 
 CPU = "cpu"
 DISK = "disk"
@@ -508,4 +507,5 @@ class DeviceMapFile:
     constraints: tuple[Constraint, ...] = ()
     verification: Verification
     versions: Mapping[str, str]
+    environment: Lock | None = None
     notes: tuple[str, ...] = field(default=())

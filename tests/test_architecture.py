@@ -20,7 +20,17 @@ PACKAGE = ROOT / "devplan"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Every part may import these; they import only one another.
-VOCABULARY = ("version", "errors", "units", "names", "dtypes", "costs", "types", "findings")
+VOCABULARY = (
+    "version",
+    "errors",
+    "units",
+    "names",
+    "dtypes",
+    "costs",
+    "types",
+    "findings",
+    "surroundings",
+)
 CHAIN = (
     "catalog",
     "machine",
@@ -36,13 +46,18 @@ CHAIN = (
     "planning",
     "main_device",
     "mapfile",
+    "environment",
     "peers",
     "checks",
     "checking",
+    "diagnosis",
+    "live",
+    "loader",
     "lessons",
     "proving",
     "module_graph",
     "precisions",
+    "known",
     "studying",
     "suggest",
     "fitting",
@@ -53,7 +68,7 @@ CHAIN = (
 )
 
 # Parts that any path may import: they must come without the heavy libraries.
-LIGHT = (*VOCABULARY, "catalog", "machine", "settings", "mapfile", "workload", "cli")
+LIGHT = (*VOCABULARY, "catalog", "machine", "settings", "mapfile", "environment", "workload", "cli")
 HEAVY = ("torch", "transformers", "accelerate", "diffusers", "numpy", "huggingface_hub", "networkx")
 
 MOST_LINES = 300

@@ -8,9 +8,10 @@ import sys
 from copy import deepcopy
 
 import pytest
+import yaml
 
 from devplan.catalog import models
-from devplan.catalog.models import LIBRARIES, VERIFIED, CatalogModel, find, ids, load
+from devplan.catalog.models import DTYPE_BYTES, LIBRARIES, VERIFIED, CatalogModel, find, ids, load
 
 MODEL_IDS = ids()
 
@@ -56,6 +57,9 @@ def computed_parameters(entry: CatalogModel) -> int:
 @pytest.mark.parametrize("name", MODEL_IDS)
 def test_the_count_of_the_class_leads_to_the_published_total(name):
     entry = load(name)
+    if entry.library == "code":
+        assert (entry.verified, entry.adjustments) == ("unverified", {})
+        return
     total = computed_parameters(entry) + sum(entry.adjustments.values())
     if entry.verified == "exact":
         assert total == entry.published_parameters
@@ -69,22 +73,25 @@ def test_an_entry_is_complete(name):
     assert entry.id == name
     assert entry.library in LIBRARIES
     assert entry.verified in VERIFIED
-    assert (entry.rounded_to > 1) == (entry.verified == "rounded")
+    assert (entry.rounded_to > 1) == (entry.verified != "exact")
+    assert (entry.verified == "unverified") == (entry.library == "code")
     assert entry.dtype in {"bfloat16", "float16", "float32"}
     assert (entry.model_type is None) == (entry.library == "diffusers")
     assert {"config", "parameters"} <= entry.sources.keys()
     assert ("checkpoint_bytes" in entry.sources) == (entry.checkpoint_bytes is not None)
+    assert entry.checkpoint_bytes is None or entry.computed_bytes is None
     assert all(amount > 0 for amount in entry.adjustments.values())
 
 
 def test_an_unquantized_checkpoint_has_the_bytes_of_its_parameters():
     # Published sizes that were found on their own must agree with count and dtype.
-    width = {"bfloat16": 2, "float16": 2, "float32": 4}
     sized = [entry for entry in models.load_all() if entry.checkpoint_bytes]
     plain = [entry for entry in sized if entry.config.get("quantization_config") is None]
     assert len(plain) >= 8
     for entry in plain:
-        assert entry.checkpoint_bytes == entry.published_parameters * width[entry.dtype], entry.id
+        assert entry.checkpoint_bytes == entry.published_parameters * DTYPE_BYTES[entry.dtype], (
+            entry.id
+        )
 
 
 @pytest.mark.parametrize(
@@ -108,6 +115,13 @@ def test_a_component_of_a_pipeline_has_its_own_entry():
 @pytest.mark.parametrize("name", ["", "Qwen", "Qwen/", "no-such-model", "../models", "7B"])
 def test_find_knows_nothing_else(name):
     assert find(name) is None
+
+
+def test_other_names_lead_to_entries_and_are_nobody_elses_id():
+    aliases = yaml.safe_load(models.ALIASES.read_text())
+    assert set(aliases) <= set(MODEL_IDS)
+    for name, others in aliases.items():
+        assert all(find(other).id == name and other not in MODEL_IDS for other in others)
 
 
 def test_a_name_that_two_organisations_use_is_ambiguous(tmp_path, monkeypatch):
@@ -155,5 +169,6 @@ def test_repeated_layers_are_known_by_their_class():
 def test_the_models_people_ask_for_are_there():
     wanted = """qwen2.5-vl-7b-instruct qwen2.5-vl-72b-instruct qwen2-vl-7b-instruct deepseek-v3
     kimi-k2-thinking gpt-oss-120b mixtral-8x7b-v0.1 llama-3.1-70b-instruct internvl3-8b-hf
-    minimax-m2 ernie-4.5-vl-28b-a3b-thinking got-ocr-2.0-hf qwen-image/vae minicpm-v-4_5"""
+    minimax-m2 ernie-4.5-vl-28b-a3b-thinking got-ocr-2.0-hf qwen-image/vae minicpm-v-4_5
+    spark-formalizer-7b"""
     assert [name for name in wanted.split() if find(name) is None] == []

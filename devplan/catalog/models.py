@@ -5,7 +5,8 @@ facts in devplan's own form and no copy of a published ``config.json``:
 
 * **library** says how the skeleton is built: ``transformers`` and ``diffusers`` instantiate the
   class from the config; ``tensors`` has no class in any library (remote code), so the entry lists
-  the tensors of the checkpoint instead (`devplan.catalog.tensors`).
+  the tensors of the checkpoint instead (`devplan.catalog.tensors`); of ``code`` nothing is public
+  but what kind of remote code it is and how large: the user has to supply the rest.
 * **config** holds the hyperparameters.  Those that bear on size (widths, layers, heads, experts,
   vocabulary, biases, ties, windows, positions) and the ids of placeholder tokens are always
   written out, because the defaults of a class change between releases of transformers; all
@@ -15,6 +16,11 @@ facts in devplan's own form and no copy of a published ``config.json``:
   ``count of the class + sum(adjustments) == published``.  Checkpoints count router biases, fp8
   scales and prediction layers that the class does not hold as parameters.  ``verified: rounded``
   says that only a rounded total was published; it is compared within the rounding.
+  ``verified: unverified`` says that there is nothing to compare it with (library ``code``).
+* **checkpoint_bytes** are those of the published files.  What they hold beyond the tensors that
+  the class loads stands in ``checkpoint_beyond``, reason by reason, so that a test can add up
+  both; ``checkpoint_is: files`` says that the headers of the files are counted too.  Where no
+  total was published of a quantized checkpoint, ``computed_bytes`` is devplan's own.
 * **dtype** is that of the stored tensors which are not quantized.
 * **components** makes an entry a diffusers pipeline: each is the id of another entry, or library,
   class and config of what holds no weights.  ``repository`` is where the files are.
@@ -28,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +43,11 @@ import yaml
 from devplan.catalog.tensors import TensorSummary
 
 ENTRIES = Path(__file__).parent / "entries"
-LIBRARIES = ("transformers", "diffusers", "tensors")
-VERIFIED = ("exact", "rounded")
+ALIASES = Path(__file__).parent / "aliases.yaml"
+LIBRARIES = ("transformers", "diffusers", "tensors", "code")
+VERIFIED = ("exact", "rounded", "unverified")
+DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+"""Of one element, by the dtypes of entries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +57,7 @@ class CatalogModel:
     id: str
     """Hub id; a component has its folder behind it: ``Qwen/Qwen-Image/transformer``."""
     library: str
-    """``transformers``, ``diffusers`` or ``tensors``."""
+    """``transformers``, ``diffusers``, ``tensors`` or ``code``."""
     class_name: str
     model_type: str | None
     """The model type of transformers that the config is built with; None for diffusers."""
@@ -60,10 +70,17 @@ class CatalogModel:
     adjustments: Mapping[str, int] = field(default_factory=dict)
     """What the published total holds beyond the parameters of the class: reason -> number."""
     verified: str
-    """``exact``, or ``rounded`` where only a rounded total was published."""
+    """``exact``, ``rounded`` where only a rounded total was published, or ``unverified``."""
     rounded_to: int = 1
     """The unit that the published total is rounded to; 1: exact."""
     checkpoint_bytes: int | None = None
+    """Of the published checkpoint."""
+    checkpoint_beyond: Mapping[str, int] = field(default_factory=dict)
+    """What it holds beyond the tensors of the class: reason -> bytes."""
+    counts_headers: bool = False
+    """Whether `checkpoint_bytes` are those of whole files, with their headers."""
+    computed_bytes: int | None = None
+    """Of a quantized checkpoint whose bytes nobody published; a test computes them."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """``config``, ``parameters``, ``checkpoint_bytes`` -> where it was found."""
     components: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
@@ -80,6 +97,16 @@ class CatalogModel:
         """How the published checkpoint is quantized, if it is."""
         return self.config.get("quantization_config")
 
+    @property
+    def stored_bytes(self) -> int | None:
+        """Of the checkpoint: as published, as computed, or by parameters and dtype; None where
+        nobody knows."""
+        if self.checkpoint_bytes or self.computed_bytes:
+            return self.checkpoint_bytes or self.computed_bytes
+        if self.quantization_config is not None or self.published_parameters is None:
+            return None
+        return self.published_parameters * DTYPE_BYTES[self.dtype]
+
 
 def ids() -> tuple[str, ...]:
     """Every id of the catalogue, sorted; lists the folder and reads no file."""
@@ -93,12 +120,20 @@ def find(name: str) -> CatalogModel | None:
     ----------
     name
         An id, or what follows the organisation in it (``Qwen3-8B``) where that names one entry
-        only; upper and lower case are the same.
+        only, or another name that people have for it; upper and lower case are the same.
     """
     wanted = name.strip().lower()
+    wanted = _aliases().get(wanted, wanted)
     matches = [known for known in ids() if known.lower() == wanted]
     matches = matches or [known for known in ids() if known.lower().partition("/")[2] == wanted]
     return load(matches[0]) if len(matches) == 1 else None
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    """Other name -> id, both in lower case."""
+    names = yaml.safe_load(ALIASES.read_text(encoding="utf-8"))
+    return {other.lower(): id.lower() for id, others in names.items() for other in others}
 
 
 def load_all() -> tuple[CatalogModel, ...]:
@@ -123,6 +158,9 @@ def load(name: str) -> CatalogModel:
         verified=parameters["verified"],
         rounded_to=parameters.get("rounded_to", 1),
         checkpoint_bytes=raw.get("checkpoint_bytes"),
+        checkpoint_beyond=raw.get("checkpoint_beyond", {}),
+        counts_headers=raw.get("checkpoint_is") == "files",
+        computed_bytes=raw.get("computed_bytes"),
         sources=raw["sources"],
         components=raw.get("components", {}),
         repository=raw.get("repository"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -27,12 +27,15 @@ class TensorSummary:
     """Pattern of names -> shape, in the order of the model."""
     layers: Mapping[str, str]
     """Pattern of module names, ``*`` for one number -> class name; never split."""
+    buffers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Float32 buffers that the code makes and no checkpoint stores: name -> shape."""
 
     @classmethod
     def from_entry(cls, raw: Mapping[str, Any]) -> TensorSummary:
-        """From the ``tensors`` and ``layers`` of a catalogue entry."""
+        """From the ``tensors``, ``layers`` and ``buffers`` of a catalogue entry."""
         shapes = {pattern: tuple(shape) for pattern, shape in raw["tensors"].items()}
-        return cls(dtype=raw["dtype"], shapes=shapes, layers=raw["layers"])
+        buffers = {name: tuple(shape) for name, shape in raw.get("buffers", {}).items()}
+        return cls(dtype=raw["dtype"], shapes=shapes, layers=raw["layers"], buffers=buffers)
 
     def expand(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Every tensor by name with its shape; patterns over one range stay together by layer.

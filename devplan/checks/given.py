@@ -13,7 +13,7 @@ from typing import Any
 from devplan.errors import InputError
 from devplan.findings import MapEntry
 from devplan.mapfile.hf import from_hf_device
-from devplan.types import Machine, Workload
+from devplan.types import DeviceMapFile, Machine, Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,8 @@ class GivenMap:
     machine: Machine | None = None
     workload: Workload | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    content: DeviceMapFile | None = None
+    """All of it, where it is a map of devplan's own."""
 
     def map_entry(self, entry: GivenEntry) -> MapEntry:
         """An entry as findings show it."""

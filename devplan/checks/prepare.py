@@ -138,6 +138,7 @@ def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFi
             machine=device_map.machine,
             workload=device_map.workload,
             versions=device_map.versions,
+            content=device_map,
         )
     return given_map(device_map)
 

@@ -83,6 +83,7 @@ def _devplan_map(text: str, name: str, node: yaml.Node) -> GivenMap:
         machine=content.machine,
         workload=content.workload,
         versions=content.versions,
+        content=content,
     )
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 
 from devplan.checks.mismatches import odd_operands
 from devplan.checks.subject import Subject
-from devplan.findings import MismatchEvent
+from devplan.findings import MapEntry, MismatchEvent
 from devplan.mapfile.entries import covering_modules
 from devplan.names import is_inside
 
@@ -41,6 +41,21 @@ def entries_that_meet(event: MismatchEvent, subject: Subject) -> Mapping[str, st
     if is_embedding_away(subject):
         return {subject.structure.graph.embedding: subject.main_device}
     return _makers_to(subject, event.module, {operand.device for operand in odd}, home)
+
+
+def entry_behind(
+    event: MismatchEvent, changed: Mapping[str, str], subject: Subject
+) -> MapEntry | None:
+    """The entry that put the odd tensor where it is; `changed` is what would repair it."""
+    odd = odd_operands(event, subject)
+    named = [o.name for o in odd if o.name in subject.structure.tensors]
+    for name in (*named, *changed, event.module):
+        entry = subject.entry_of(name)
+        if entry is not None:
+            return entry
+    devices = {operand.device for operand in odd}
+    entries = (e for e in subject.entries.values() if e.device in devices)
+    return next((subject.given.map_entry(entry) for entry in entries), None)
 
 
 def is_embedding_away(subject: Subject) -> bool:

@@ -8,6 +8,7 @@ reached by two names holds its own tensor once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -43,16 +44,33 @@ def structure_of(
     skeleton: Skeleton, source: ModelSource, graph: BlockGraph, notes: tuple[str, ...] = ()
 ) -> Structure:
     """The same, where the blocks are known already."""
-    named = dict(_named_modules(skeleton.model, ""))
-    tensors, tied = _tensors(named, _exceptions(skeleton, source))
-    return Structure(
+    structure = structure_as_it_lies(
+        skeleton.model, graph, skeleton.no_split, _exceptions(skeleton, source)
+    )
+    return replace(
+        structure,
         class_name=skeleton.class_name,
+        notes=notes,
+        by_tensors_only=not skeleton.executable,
+    )
+
+
+def structure_as_it_lies(
+    model: nn.Module,
+    graph: BlockGraph,
+    no_split: frozenset[str],
+    sizes: Mapping[str, int] | None = None,
+) -> Structure:
+    """The same of any model; `sizes` are bytes of tensors that will not lie as they do now."""
+    named = dict(_named_modules(model, ""))
+    tensors, tied = _tensors(named, sizes or {})
+    return Structure(
+        class_name=type(model).__name__,
         modules={name: type(module).__name__ for name, module in named.items()},
         tensors=tensors,
         tied=tied,
-        no_split=skeleton.no_split,
+        no_split=no_split,
         graph=graph,
-        notes=notes,
     )
 
 
@@ -77,7 +95,7 @@ def _named_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Modul
 
 
 def _tensors(
-    modules: dict[str, nn.Module], sizes: dict[str, int]
+    modules: dict[str, nn.Module], sizes: Mapping[str, int]
 ) -> tuple[dict[str, TensorFact], tuple[tuple[str, ...], ...]]:
     facts: dict[str, TensorFact] = {}
     first_names: dict[int, str] = {}

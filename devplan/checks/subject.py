@@ -49,6 +49,8 @@ class Structure:
     """Classes that must stay whole."""
     graph: BlockGraph
     notes: tuple[str, ...] = ()
+    by_tensors_only: bool = False
+    """Whether the model's code is not here, so that modules without stored tensors are unknown."""
 
     @cached_property
     def whole_modules(self) -> tuple[str, ...]:

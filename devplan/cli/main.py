@@ -15,6 +15,7 @@ from devplan.cli.diff import diff_command
 from devplan.cli.explain import explain_command
 from devplan.cli.fit import fit_command
 from devplan.cli.graph import graph_command
+from devplan.cli.models import models_command
 from devplan.cli.suggest import suggest_command
 from devplan.errors import DevplanError, UserCodeError
 from devplan.version import VERSION
@@ -38,6 +39,7 @@ app.command("fit")(fit_command)
 app.command("compare")(compare_command)
 app.command("diff")(diff_command)
 app.command("graph")(graph_command)
+app.command("models")(models_command)
 app.command("explain")(explain_command)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from devplan.errors import InputError
 from devplan.mapfile.cost_document import check_costs
+from devplan.mapfile.environment_document import check_lock
 from devplan.mapfile.hf import from_hf_device
 from devplan.mapfile.nodes import Path, Place
 
@@ -44,7 +45,9 @@ def check_consistency(document: dict[str, Any], place: Place) -> None:
     _check_machine(document["machine"], refuse)
     _check_devices(document, refuse)
     _check_prediction(document, refuse)
-    check_costs(document, [card["device"] for card in document["machine"]["cards"]], refuse)
+    cards = [card["device"] for card in document["machine"]["cards"]]
+    check_costs(document, cards, refuse)
+    check_lock(document, cards, refuse)
     _check_gap(document["certificate"], refuse)
 
 

@@ -18,6 +18,7 @@ from devplan.mapfile.cost_document import (
     traffic_document,
     traffic_of,
 )
+from devplan.mapfile.environment_document import lock_document, lock_of
 from devplan.mapfile.hf import from_hf_device_map, order_entries, to_hf_device_map
 from devplan.mapfile.keys import SCHEMA_VERSION, TILED
 from devplan.types import (
@@ -86,6 +87,7 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
             **_phases_document(map_file.verification),
         },
         "versions": dict(map_file.versions),
+        **({"environment": lock_document(map_file.environment)} if map_file.environment else {}),
         "notes": list(map_file.notes),
     }
 
@@ -209,6 +211,7 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
         constraints=tuple(Constraint(**item) for item in document["constraints"]),
         verification=_verification(document["verification"]),
         versions=document["versions"],
+        environment=lock_of(document["environment"]),
         notes=tuple(document["notes"]),
     )
 

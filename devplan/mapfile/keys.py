@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from devplan.mapfile.cost_keys import LINKS, TIMING, TRAFFIC
+from devplan.mapfile.environment_document import ENVIRONMENT
 from devplan.mapfile.shape import (
     ListOf,
     Nullable,
@@ -248,6 +249,11 @@ MAP_FILE = record(
         "versions",
         "Versions that the map was made with; diffusers only where the class is one of its own.",
         TableOf(key=Text(expected="the name of a library"), value=Text()),
+    ),
+    (
+        "environment",
+        "What the map was locked to with `devplan lock`; absent where it was not.",
+        ENVIRONMENT,
     ),
     ("notes", "What else must be known.", ListOf(item=Text())),
 )

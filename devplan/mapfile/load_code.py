@@ -44,8 +44,8 @@ def import_lines(map_file: DeviceMapFile) -> list[str]:
             "from accelerate import load_checkpoint_and_dispatch",
             f"from {factory[1]} import {factory[2]}",
         ]
-    if _is_diffusers(map_file):
-        imports = ["import torch, yaml"] if _dtype(map_file) != "auto" else ["import yaml"]
+    if is_diffusers(map_file):
+        imports = ["import torch, yaml"] if load_dtype(map_file) != "auto" else ["import yaml"]
         return [*imports, f"from diffusers import {map_file.model.class_name}"]
     return ["import yaml", f"from transformers import {_class(map_file)}"]
 
@@ -77,40 +77,54 @@ def _model_arguments(map_file: DeviceMapFile) -> list[str]:
     factory = _FACTORY.fullmatch(model_id)
     if factory:
         return [f"{factory[2]}{factory[3]}()", 'checkpoint="CHECKPOINT"']
-    arguments = [_quoted(model_id)]
-    owner, _, rest = model_id.partition("/")
-    name, _, subfolder = rest.partition("/")
-    # [subfolder] ``org/name/part`` means a part of a repository; a path on disk can look like it.
-    on_the_hub = _is_diffusers(map_file) or map_file.model.revision
-    if subfolder and on_the_hub and not model_id.startswith(("/", ".", "~")):
-        arguments = [_quoted(f"{owner}/{name}"), f"subfolder={_quoted(subfolder)}"]
+    name, subfolder = hub_parts(map_file)
+    arguments = [_quoted(name)]
+    if subfolder is not None:
+        arguments.append(f"subfolder={_quoted(subfolder)}")
     if map_file.model.revision:
         arguments.append(f"revision={_quoted(map_file.model.revision)}")
     return arguments
 
 
+def hub_parts(map_file: DeviceMapFile) -> tuple[str, str | None]:
+    """The id that ``from_pretrained`` is given, and the folder in that repository.
+
+    ``org/name/part`` means a part of a repository; a path on disk can look like it.
+    """
+    model_id = map_file.model.id
+    owner, _, rest = model_id.partition("/")
+    name, _, subfolder = rest.partition("/")
+    on_the_hub = is_diffusers(map_file) or map_file.model.revision
+    if subfolder and on_the_hub and not model_id.startswith(("/", ".", "~")):
+        return f"{owner}/{name}", subfolder
+    return model_id, None
+
+
 def _dtype_argument(map_file: DeviceMapFile) -> list[str]:
-    dtype = _dtype(map_file)
-    if _is_diffusers(map_file):
+    dtype = load_dtype(map_file)
+    if is_diffusers(map_file):
         return [] if dtype == "auto" else [f"torch_dtype=torch.{dtype}"]
     if _FACTORY.fullmatch(map_file.model.id):
         return [] if dtype == "auto" else [f'dtype="{dtype}"']
-    return [f'{_dtype_keyword(map_file.versions.get("transformers", ""))}="{dtype}"']
+    return [f'{dtype_keyword(map_file.versions.get("transformers", ""))}="{dtype}"']
 
 
-def _dtype(map_file: DeviceMapFile) -> str:
+def load_dtype(map_file: DeviceMapFile) -> str:
+    """The dtype that ``from_pretrained`` is asked for: ``bfloat16``, or ``auto`` as stored."""
     wanted = map_file.workload.dtype or map_file.model.dtype
     return wanted if wanted in _COMPUTE_DTYPES else "auto"
 
 
-def _dtype_keyword(transformers_version: str) -> str:
+def dtype_keyword(transformers_version: str) -> str:
+    """What the installed transformers calls the dtype."""
     numbers = re.match(r"(\d+)\.(\d+)", transformers_version)
     if numbers and (int(numbers[1]), int(numbers[2])) < _DTYPE_KEYWORD_SINCE:
         return "torch_dtype"
     return "dtype"
 
 
-def _is_diffusers(map_file: DeviceMapFile) -> bool:
+def is_diffusers(map_file: DeviceMapFile) -> bool:
+    """Whether the class is one of diffusers."""
     return "diffusers" in map_file.versions
 
 

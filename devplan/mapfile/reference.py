@@ -47,8 +47,8 @@ Everything else in the file says what the map was made for and what was proven a
 * A module stands for all that lies inside it, and the longest entry wins: `model.layers: 0`
   with `model.layers.7: 1` puts one layer on `cuda:1`. `""` is the whole model.
 * Names that YAML would take for something else need quotes: `'1.0'`, `'on'`, `'null'`.
-* Every key is there; what is not known is `null`. Unknown keys, repeated keys and wrong values
-  are refused with file, line and remedy.
+* Every key is there unless it may be absent; what is not known is `null`. Unknown keys, repeated
+  keys and wrong values are refused with file, line and remedy.
 * The same input writes the same bytes. A file that holds something else is replaced only with
   `--force`.
 
@@ -103,7 +103,7 @@ def reference_text() -> str:
 def _leaves(key: Key, prefix: str = "") -> Iterator[tuple[str, Key]]:
     """Every key below a key, with its path."""
     path, shape = f"{prefix}{key.name}", key.shape
-    if isinstance(shape, Nullable):
+    if isinstance(shape, Nullable | Optional):
         shape = shape.inner
     if isinstance(shape, ListOf):
         path, shape = f"{path}[]", shape.item

@@ -82,7 +82,8 @@ def dump_map(map_file: DeviceMapFile, shown_path: str | PurePath | None = None) 
     for section in ("pins", "relaxed"):
         for item in document[section]:
             item["blocks"] = _NameList(item["blocks"])
-    sections = [_section_text(key.name, key.meaning, document) for key in MAP_FILE.keys]
+    present = (key for key in MAP_FILE.keys if key.name in document)
+    sections = [_section_text(key.name, key.meaning, document) for key in present]
     header = [f"# {line}".rstrip() for line in header_lines(map_file, shown_path)]
     return "\n".join(header) + "\n\n" + "\n".join(sections)
 

@@ -12,12 +12,13 @@ from torch import nn
 
 from devplan.dtypes import parse_dtype
 from devplan.errors import InputError
-from devplan.skeleton.from_tensors import module_from_tensors
+from devplan.skeleton.from_tensors import skeleton_from_stored, skeleton_from_summary
 from devplan.skeleton.integers import RememberIntegers
 from devplan.skeleton.keeping import keep_in_float32
 from devplan.skeleton.model import Skeleton
+from devplan.skeleton.own_code import is_trusted_code, own_class
 from devplan.skeleton.pipeline import build_pipeline
-from devplan.sources.native import native_class, remote_class_reference, require_native
+from devplan.sources.native import native_class, require_native, why_not_native
 from devplan.sources.source import ModelSource
 
 _META = torch.device("meta")
@@ -44,7 +45,7 @@ def build_skeleton(source: ModelSource, dtype: str | None = None) -> Skeleton:
     if source.origin == "factory":
         return _from_factory(source, dtype)
     if source.library == "tensors":
-        return _from_tensors(source, dtype)
+        return skeleton_from_summary(source, dtype)
     if source.library == "diffusers":
         return _from_diffusers(source, dtype)
     return _from_transformers(source, dtype)
@@ -52,9 +53,12 @@ def build_skeleton(source: ModelSource, dtype: str | None = None) -> Skeleton:
 
 def _from_transformers(source: ModelSource, dtype: str | None) -> Skeleton:
     compute = _compute_dtype(source, dtype)
-    if _uses_remote_code(source):
-        model, config = _build_remote(source, compute)
-        notes = (f"runs the model's own code from {source.code_folder or source.location}",)
+    if is_trusted_code(source):
+        model_class, config = own_class(source)
+        model = _instantiate(model_class, config, compute, source.id)
+        notes = (f"runs the model's own code from {source.code_folder}",)
+    elif source.stored and native_class(source) is None:
+        return skeleton_from_stored(source, compute, why_not_native(source))
     else:
         model_class = require_native(source)
         config = _parse_config(model_class.config_class, source)
@@ -68,12 +72,6 @@ def _from_transformers(source: ModelSource, dtype: str | None) -> Skeleton:
         max_tokens=_max_tokens(config),
         notes=notes,
     )
-
-
-def _uses_remote_code(source: ModelSource) -> bool:
-    if not source.trust_remote_code or native_class(source) is not None:
-        return False
-    return remote_class_reference(source) is not None
 
 
 def _type_note(source: ModelSource) -> tuple[str, ...]:
@@ -126,19 +124,6 @@ def _dtype_keyword() -> str:
     return "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
 
 
-def _build_remote(source: ModelSource, dtype: torch.dtype) -> tuple[nn.Module, Any]:
-    """Build the class that comes with the model; only reached with ``--trust-remote-code``."""
-    from transformers import AutoConfig
-    from transformers.dynamic_module_utils import get_class_from_dynamic_module
-
-    location = source.code_folder or source.location
-    config = AutoConfig.from_pretrained(location, trust_remote_code=True, revision=source.revision)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    model_class = get_class_from_dynamic_module(remote_class_reference(source), location)
-    return _instantiate(model_class, config, dtype, source.id), config
-
-
 def _from_diffusers(source: ModelSource, dtype: str | None) -> Skeleton:
     model_class = require_native(source)
     compute = _compute_dtype(source, dtype)
@@ -152,24 +137,6 @@ def _from_diffusers(source: ModelSource, dtype: str | None) -> Skeleton:
         dtype=compute,
         no_split=declared_no_split(model),
         max_tokens=None,
-    )
-
-
-def _from_tensors(source: ModelSource, dtype: str | None) -> Skeleton:
-    summary = source.catalogue_model.tensors
-    compute = parse_dtype(dtype or summary.dtype)
-    return Skeleton(
-        model=module_from_tensors(summary, compute),
-        config=None,
-        class_name=source.class_name or "Module",
-        dtype=compute,
-        no_split=frozenset(summary.layers.values()),
-        max_tokens=(source.config or {}).get("max_position_embeddings"),
-        notes=(
-            f"{source.class_name} is the model's own code and not here: planned from the names "
-            "and shapes of its tensors, nothing was run",
-        ),
-        executable=False,
     )
 
 

@@ -6,6 +6,7 @@ import difflib
 from dataclasses import replace
 from typing import Any
 
+from devplan.errors import InputError
 from devplan.sources.components import pipeline_source
 from devplan.sources.config import config_hash
 from devplan.sources.source import ModelSource
@@ -25,8 +26,21 @@ def names() -> tuple[str, ...]:
     return tuple(models.ids())
 
 
+def needs_own_code(entry: Any) -> bool:
+    """Whether the class of an entry is code that comes with the model."""
+    return entry.library in ("tensors", "code")
+
+
 def resolve_catalogue(entry: Any) -> ModelSource:
-    """The source of a catalogue entry; a component is named ``org/name/subfolder``."""
+    """The source of a catalogue entry; a component is named ``org/name/subfolder``.
+
+    Raises
+    ------
+    InputError
+        When nothing but totals is known of it: with what is, and what the user has to supply.
+    """
+    if entry.library == "code":
+        raise _to_be_supplied(entry)
     org, name, *below = entry.id.split("/")
     if entry.components:
         return _pipeline(entry)
@@ -73,6 +87,16 @@ def _pipeline(entry: Any) -> ModelSource:
             catalogue_model=entry,
         ),
         components,
+    )
+
+
+def _to_be_supplied(entry: Any) -> InputError:
+    size = f"{entry.checkpoint_bytes / 10**9:.1f} GB of {entry.dtype}"
+    return InputError(
+        f"{entry.id}: known are its class {entry.class_name} (type {entry.model_type}, the model's "
+        f"own code), {size} and about {entry.published_parameters / 10**9:.1f}B parameters, but "
+        "none of its layers; give the folder of the checkpoint (config.json and safetensors files "
+        "make a plan; its *.py files with --trust-remote-code make a proof)"
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from devplan.errors import InputError
 from devplan.sources import catalogue
 from devplan.sources.factory import is_factory, resolve_factory
@@ -39,11 +42,24 @@ def resolve(
         _require_no_revision(model, "a factory", revision)
         return resolve_factory(model)
     entry = catalogue.find(model) if revision is None else None
-    if entry is not None:
+    if entry is not None and not (trust_remote_code and catalogue.needs_own_code(entry)):
         return catalogue.resolve_catalogue(entry)
+    if entry is not None:
+        return _with_own_code(entry)
     if "/" not in model:
         raise _unknown(model)
     return resolve_hub(parse_address(model, revision), trust_remote_code=trust_remote_code)
+
+
+def _with_own_code(entry: Any) -> ModelSource:
+    """The model on the hub with its code, or what the catalogue knows where that cannot be had."""
+    address = parse_address(entry.id, None)
+    try:
+        return resolve_hub(address, trust_remote_code=True)
+    except InputError as error:
+        known = catalogue.resolve_catalogue(entry)
+        note = f"its own code cannot be had, so the catalogue's tensors are taken: {error}"
+        return replace(known, notes=(*known.notes, note))
 
 
 def _require_no_revision(model: str, what: str, revision: str | None) -> None:

@@ -59,6 +59,11 @@ def require_native(source: ModelSource) -> type:
     return found
 
 
+def why_not_native(source: ModelSource) -> str:
+    """Why the class cannot be had, in words; `require_native` raises the same as an error."""
+    return str(_not_native(source))
+
+
 def remote_class_reference(source: ModelSource) -> str | None:
     """``file.Class`` in the model's own code that stands for its class, as ``auto_map`` has it.
 

@@ -35,9 +35,9 @@ from collections.abc import Iterator
 
 from devplan.checks.mismatches import Kind, MismatchGroup, groups_of, mixture, odd_operands
 from devplan.checks.places import counted, listed, shown
-from devplan.checks.remedies import entries_that_meet
+from devplan.checks.remedies import entries_that_meet, entry_behind
 from devplan.checks.subject import Subject
-from devplan.findings import Diagnostic, MapEntry, Severity
+from devplan.findings import Diagnostic, Severity
 
 SEVERITY = Severity.ERROR
 
@@ -61,25 +61,12 @@ def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
         op=event.op,
         source=event.source,
         tensors=event.operands,
-        entry=_entry(subject, group, changed),
+        entry=entry_behind(event, changed, subject),
         pytorch_message=event.message,
         remedy=_remedy(subject, group, bool(changed)),
         changed_entries=changed,
         count=group.count,
     )
-
-
-def _entry(subject: Subject, group: MismatchGroup, changed) -> MapEntry | None:
-    """The entry that put the odd tensor where it is."""
-    event = group.first
-    named = [o.name for o in odd_operands(event, subject) if o.name in subject.structure.tensors]
-    for name in (*named, *changed, event.module):
-        entry = subject.entry_of(name)
-        if entry is not None:
-            return entry
-    odd = {operand.device for operand in odd_operands(event, subject)}
-    entries = (e for e in subject.entries.values() if e.device in odd)
-    return next((subject.given.map_entry(entry) for entry in entries), None)
 
 
 def _remedy(subject: Subject, group: MismatchGroup, by_map: bool) -> str:

@@ -23,7 +23,8 @@ Use instead:
 
 Limits:
     Candidates are found by the parts of the names alone. A module whose last part was renamed
-    (h to layers) gets the nearest spelling, or none.
+    (h to layers) gets the nearest spelling, or none. Of a checkpoint whose code is not here only
+    modules with stored tensors are known: any other gives a note.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         candidates = renames.candidates(key)
         if len(candidates) == 1:
             moved.setdefault(moved_prefix(key, candidates[0]), {})[key] = candidates[0]
+        elif subject.structure.by_tensors_only:
+            yield _not_stored(subject, key)
         else:
             yield _unknown(subject, key, candidates)
     for new_names in moved.values():
@@ -70,6 +73,19 @@ def _renamed(subject: Subject, new_names: dict[str, str]) -> Diagnostic:
         changed_entries=changed,
         dropped_entries=tuple(new_names),
         count=len(new_names),
+    )
+
+
+def _not_stored(subject: Subject, key: str) -> Diagnostic:
+    """Of a model without its code: whether it has such a module, nobody can say."""
+    return Diagnostic(
+        code="DP002",
+        severity=Severity.NOTE,
+        message=f"the checkpoint stores nothing of {key!r}; whether the model's code has such a "
+        "module cannot be seen without it",
+        module=key,
+        entry=subject.given.map_entry(subject.entries[key]),
+        remedy="check again where the code is, with --trust-remote-code",
     )
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
+from devplan.checks.showing import entry_place, printable, source_lines, tensor_lines
 from devplan.checks.table import RULES
-from devplan.findings import CheckResult, Diagnostic, OperandFact, Severity, SourceLine
-from devplan.report.findings.changes import change_lines, counts_in_words, entry_line
+from devplan.findings import CheckResult, Diagnostic, Severity
+from devplan.report.findings.changes import change_lines, counts_in_words
 from devplan.report.terminal import Terminal
-from devplan.units import format_bytes
 
 # Lines of a diff that a terminal shows; renamed layers are many and alike.
 _MOST_CHANGES = 8
@@ -62,42 +60,16 @@ def finding_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) 
         text = printable(finding.pytorch_message)
         lines += terminal.paragraph(f"PyTorch: {text}", rest="    ")
     if finding.source:
-        lines += _source_lines(finding.source)
+        lines += source_lines(finding.source)
     if finding.tensors:
-        lines += _tensor_lines(finding.tensors)
+        lines += tensor_lines(finding.tensors)
     if finding.remedy:
         lines += terminal.paragraph(f"repair: {finding.remedy}", rest="    ")
     return lines + _change_lines(finding, result, terminal)
 
 
-def printable(text: str) -> str:
-    """Text of a model's error without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text)
-
-
 def _place(finding: Diagnostic) -> str:
-    entry = finding.entry
-    if entry is None:
-        return ""
-    where = f"{entry.file}:{entry.line}: " if entry.file and entry.line else ""
-    return f"  {where}{entry_line(entry)}"
-
-
-def _source_lines(source: SourceLine) -> list[str]:
-    lines = [f"  {source} in {source.function}"]
-    return [*lines, f"      {printable(source.text)}"] if source.text else lines
-
-
-def _tensor_lines(tensors: Sequence[OperandFact]) -> list[str]:
-    rows = [_tensor_cells(tensor) for tensor in tensors]
-    table = tabulate(rows, tablefmt="plain", disable_numparse=True)
-    return [f"    {line.rstrip()}" for line in table.splitlines()]
-
-
-def _tensor_cells(tensor: OperandFact) -> list[str]:
-    shape = "x".join(map(str, tensor.shape)) or "0-dim"
-    size = format_bytes(tensor.num_bytes)
-    return [tensor.argument, tensor.device, shape, tensor.dtype, size, tensor.name or ""]
+    return f"  {entry_place(finding.entry)}" if finding.entry else ""
 
 
 def _change_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) -> list[str]:

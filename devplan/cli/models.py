@@ -1,0 +1,64 @@
+"""``devplan models``: the catalogue, and what is known of one model in it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from devplan.catalog.models import CatalogModel
+
+
+def models_command(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A model of the catalogue, with or without its organisation. Default: list all.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> int:
+    """List the models that devplan knows by name, or show one with sources and sizes.
+
+    \b
+    devplan models
+    devplan models Qwen2.5-VL-7B-Instruct
+    """
+    from devplan.catalog import models
+    from devplan.report import terminal_of
+    from devplan.report.models import model_json, model_text, models_json, models_text
+
+    terminal = terminal_of(sys.stdout)
+    if name is None:
+        entries = models.load_all()
+        print(models_json(entries) if json else models_text(entries, terminal), end="")
+        return 0
+    entry = find_model(name)
+    from devplan.known import known_of
+
+    known = known_of(entry)
+    print(model_json(known) if json else model_text(known, terminal), end="")
+    return 0
+
+
+def find_model(name: str) -> CatalogModel:
+    """The entry of a name.
+
+    Raises
+    ------
+    InputError
+        With the nearest names.
+    """
+    from devplan.catalog import models
+    from devplan.errors import InputError
+    from devplan.sources.catalogue import did_you_mean
+
+    entry = models.find(name)
+    if entry is None:
+        hint = did_you_mean(name) or "; `devplan models` lists them"
+        raise InputError(f"no model of the catalogue is called {name!r}{hint}")
+    return entry

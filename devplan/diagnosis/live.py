@@ -1,0 +1,186 @@
+"""The story of an exception that is on its way.
+
+Whatever goes wrong here must not hide what went wrong there: devplan's own errors become a sentence
+in the note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from devplan.checks.mismatches import odd_operands
+from devplan.checks.remedies import entries_that_meet, entry_behind
+from devplan.checks.subject import Subject
+from devplan.diagnosis.cards import card_memory
+from devplan.diagnosis.expressions import failing_node
+from devplan.diagnosis.logs import log_story
+from devplan.diagnosis.messages import Recognised, recognise
+from devplan.diagnosis.notes import is_told, put, related
+from devplan.diagnosis.operands import failing_operands
+from devplan.diagnosis.ops import op_of_node, op_of_wrapper
+from devplan.diagnosis.placed import loads_of, map_file, model_id, placed_subject
+from devplan.diagnosis.remedies import Known, by_entries, causes_of, from_table, meaning_of
+from devplan.diagnosis.sites import Site, innermost_named, model_lines, module_names, sites_of
+from devplan.diagnosis.story import Kind, Story
+from devplan.diagnosis.telling import story_text
+from devplan.diagnosis.workloads import seen_workload
+from devplan.errors import InputError
+from devplan.findings import MapEntry, MismatchEvent
+from devplan.types import DeviceMapFile
+from devplan.units import parse_bytes
+
+
+def tell(error: BaseException, model: Any, map: Any, *, kinds: Collection[Kind]) -> None:
+    """Add the story to the exception, or to the one in its chain that it is about."""
+    for each in related(error):
+        if is_told(each):
+            return
+        recognised = recognise(str(each))
+        if recognised is not None and recognised.message.kind in kinds:
+            _tell(each, recognised, model, map)
+            return
+
+
+def _tell(error: BaseException, recognised: Recognised, model: Any, map: Any) -> None:
+    try:
+        story = story_of_exception(error, recognised, model, map)
+        text = story_text(story)
+    except Exception as own:  # [any] the user's exception must go on, whatever happens to ours
+        put(error, None, f"devplan could not explain this: {type(own).__name__}: {own}")
+        return
+    is_shown = put(error, story, text)
+    log_story(story, story.headline if is_shown else text)
+
+
+def story_of_exception(error: BaseException, recognised: Recognised, model: Any, map: Any) -> Story:
+    """Everything that frames, model and map say about an exception."""
+    sites = sites_of(error)
+    names = module_names(model)
+    place = innermost_named(sites, names)
+    root = _root(model, place, names)
+    operands = failing_operands(sites, recognised, names, root)
+    lines = model_lines(sites)
+    subject, note = _subject(root, map)
+    file = map_file(map)
+    story = Story(
+        id=recognised.message.id,
+        kind=recognised.message.kind,
+        exception=type(error).__name__,
+        message=recognised.text,
+        meaning="",
+        rule=recognised.message.rule,
+        op=_op(recognised, operands.site),
+        module=names[id(place.owner)] if place else None,
+        module_class=type(place.owner).__name__ if place else None,
+        source=lines[-1] if lines else None,
+        stack=lines,
+        tensors=operands.facts,
+        devices=recognised.devices,
+        requested_bytes=_requested(recognised),
+        workload=seen_workload(sites, names),
+        notes=(note,) if note else (),
+    )
+    story = _with_map(story, subject) if subject else story
+    return _with_remedies(_with_cards(story, subject, file), recognised, root, map, subject, file)
+
+
+def _root(model: Any, place: Site | None, names: dict[int, str]) -> nn.Module | None:
+    """The model itself, or the one of an object's models that failed."""
+    if isinstance(model, nn.Module):
+        return model
+    if place is None:
+        return None
+    return getattr(model, names[id(place.owner)].partition(".")[0])
+
+
+def _subject(root: nn.Module | None, map: Any) -> tuple[Subject | None, str]:
+    if root is None:
+        return None, ""
+    try:
+        return placed_subject(root, map), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _op(recognised: Recognised, site: Site | None) -> str | None:
+    wrapper = recognised.facts.get("wrapper")
+    if wrapper:
+        return op_of_wrapper(wrapper)
+    return op_of_node(failing_node(site.traceback)) if site else None
+
+
+def _requested(recognised: Recognised) -> int | None:
+    text = recognised.facts.get("requested")
+    if text is None:
+        return None
+    return int(text) if text.isdecimal() else parse_bytes(text)
+
+
+def _with_map(story: Story, subject: Subject) -> Story:
+    """The entry behind it, and for a mismatch what would repair it."""
+    entries = tuple(subject.given.map_entry(entry) for entry in subject.given.entries)
+    story = replace(story, map_entries=entries)
+    if story.kind is not Kind.MISMATCH:
+        return replace(story, entry=_entry_of_place(story, subject))
+    event = MismatchEvent(
+        op=story.op or "",
+        message=story.message,
+        rule="",
+        module=story.module or "",
+        source=story.source,
+        stack=story.stack,
+        operands=story.tensors,
+        phase="",
+    )
+    changed = entries_that_meet(event, subject) if odd_operands(event, subject) else {}
+    return replace(
+        story,
+        entry=entry_behind(event, changed, subject),
+        remedies=by_entries(changed, subject),
+    )
+
+
+def _entry_of_place(story: Story, subject: Subject) -> MapEntry | None:
+    """The entry of the module that ran; of a full card, where it speaks for that card."""
+    named = subject.entry_of(story.module) if story.module is not None else None
+    if named is None or not story.devices or named.device in story.devices:
+        return named
+    on_card = (e for e in subject.entries.values() if e.device in story.devices)
+    return next((subject.given.map_entry(entry) for entry in on_card), named)
+
+
+def _with_cards(story: Story, subject: Subject | None, file: DeviceMapFile | None) -> Story:
+    """Memory; of a mismatch only where a map predicted it or a card is here."""
+    devices: Iterable[str] = subject.devices if subject else ()
+    return replace(story, cards=card_memory(devices, loads_of(file)))
+
+
+def _with_remedies(
+    story: Story,
+    recognised: Recognised,
+    root: nn.Module | None,
+    map: Any,
+    subject: Subject | None,
+    file: DeviceMapFile | None,
+) -> Story:
+    known = Known(
+        model=file.model.id if file else model_id(root),
+        map=str(map) if isinstance(map, str) or hasattr(map, "__fspath__") else None,
+        machine=subject.machine if subject else None,
+        num_cards=torch.cuda.device_count(),
+        main_device=subject.main_device if subject else None,
+        workload=story.workload,
+        context_tokens=file.workload.context_tokens if file else None,
+    )
+    return replace(
+        story,
+        meaning=meaning_of(recognised, known),
+        causes=causes_of(recognised, known),
+        remedies=(*story.remedies, *from_table(recognised, known)),
+        origin=recognised.message.origin,
+    )

@@ -1,0 +1,51 @@
+"""Structured records of failures, in the log of the name ``devplan``.
+
+A record's text is the head of the story; what programs want is in its fields: ``record.devplan`` is
+a dict of the keys that `story_document` gives.  `JsonFormatter` writes it all as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime, timezone
+from typing import Any
+
+from devplan.diagnosis.document import story_document
+from devplan.diagnosis.story import Story
+
+LOGGER = logging.getLogger("devplan")
+
+
+def log_story(story: Story, text: str) -> None:
+    """One record at level ERROR; `text` is what a person reads."""
+    LOGGER.error("%s", text, extra={"devplan": story_document(story)})
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ``time``, ``level``, ``logger``, ``message``, and ``devplan``.
+
+    ``devplan`` holds the fields of a story, or of whatever part of devplan wrote the record.
+
+    Examples
+    --------
+    ::
+
+        handler = logging.StreamHandler()
+        handler.setFormatter(devplan.diagnosis.JsonFormatter())
+        logging.getLogger("devplan").addHandler(handler)
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        content: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields = getattr(record, "devplan", None)
+        if fields is not None:
+            content["devplan"] = fields
+        if record.exc_info:
+            content["exception"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=False, default=str)

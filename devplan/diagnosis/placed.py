@@ -1,0 +1,131 @@
+"""A loaded model and its map as the rules of `devplan check` see them, without running anything.
+
+The structure is read off the modules as they are now; the stages are taken to be the stack with the
+most bytes, since nothing may run while an exception is on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from devplan.blocks import BlockSite, partition
+from devplan.checks.given import GivenMap, given_map
+from devplan.checks.prepare import as_given
+from devplan.checks.structure import structure_as_it_lies
+from devplan.checks.subject import Subject
+from devplan.errors import InputError
+from devplan.main_device import chosen_by_accelerate
+from devplan.mapfile import read_map
+from devplan.mapfile.hf import from_hf_device
+from devplan.mapfile.versions import installed_versions
+from devplan.profile import block_of
+from devplan.skeleton.build import declared_no_split
+from devplan.types import CPU, Block, BlockGraph, DeviceMapFile, Workload
+
+
+def placed_subject(model: nn.Module, map: Any = None) -> Subject | None:
+    """The subject of a loaded model and its map; None where nothing says how it was placed.
+
+    Raises
+    ------
+    InputError
+        When the map cannot be read.
+    """
+    given = map_of(model, map)
+    if given is None:
+        return None
+    no_split = declared_no_split(model)
+    return Subject(
+        model=model_id(model) or type(model).__name__,
+        structure=structure_as_it_lies(model, graph_of(model, no_split), no_split),
+        given=given,
+        machine=given.machine,
+        main_device=_main_device(model, given),
+        stated_main=True,
+        workload=given.workload or Workload(),
+    )
+
+
+def map_of(model: nn.Module, map: Any = None) -> GivenMap | None:
+    """The map that was given, or the one that the model was dispatched with."""
+    if map is not None:
+        return as_given(map)
+    placed = getattr(model, "hf_device_map", None)
+    return given_map(placed, "hf_device_map") if placed else None
+
+
+def map_file(map: Any) -> DeviceMapFile | None:
+    """A map with everything that devplan wrote beside it; None for a bare one."""
+    if isinstance(map, DeviceMapFile):
+        return map
+    if not isinstance(map, str | Path):
+        return None
+    try:
+        return read_map(map)
+    except InputError:  # a bare map, which `map_of` reads
+        return None
+
+
+def model_id(model: Any) -> str | None:
+    """What the model was loaded from, as its configuration says."""
+    return getattr(getattr(model, "config", None), "_name_or_path", None) or None
+
+
+def graph_of(model: nn.Module, no_split: frozenset[str]) -> BlockGraph:
+    """The blocks in the order of the module tree."""
+    sites = partition(model, no_split)
+    sizes = {site.name: _num_bytes(site) for site in sites}
+    stacks: dict[str, int] = {}
+    for site in sites:
+        if site.stack is not None:
+            stacks[site.stack] = stacks.get(site.stack, 0) + sizes[site.name]
+    main = max(stacks, key=lambda stack: stacks[stack], default=None)
+    blocks = tuple(
+        Block(
+            name=site.name,
+            class_name=site.class_name,
+            weight_bytes=sizes[site.name],
+            buffer_bytes=0,
+            stack=site.stack,
+            stage_bound=site.stack is not None and site.stack == main,
+        )
+        for site in sites
+    )
+    return BlockGraph(
+        blocks=blocks,
+        embedding=block_of(sites, _input_embedding(model)),
+        towers=tuple(stack for stack in stacks if stack != main),
+    )
+
+
+def _num_bytes(site: BlockSite) -> int:
+    held = site.module.parameters() if site.module is not None else (site.tensor,)
+    return sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+
+def _input_embedding(model: nn.Module) -> nn.Module | None:
+    try:
+        found = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError, TypeError, KeyError):
+        return None
+    return found if isinstance(found, nn.Module) else None
+
+
+def _main_device(model: nn.Module, given: GivenMap) -> str:
+    """Where accelerate's hook of the whole model puts the inputs; else what it would choose."""
+    hooked = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
+    if hooked is not None:
+        return from_hf_device(hooked)
+    devices = [entry.device for entry in given.entries if entry.device is not None]
+    return chosen_by_accelerate(devices, installed_versions("transformers")["accelerate"]) or CPU
+
+
+def loads_of(file: DeviceMapFile | None) -> Mapping[str, int]:
+    """Card -> bytes that the map says the workload needs there, the reserve aside."""
+    if file is None:
+        return {}
+    return {load.device: load.load_bytes + load.activation_bytes for load in file.loads}

@@ -1,0 +1,115 @@
+"""What to do, the surest first: a changed entry, the embedding patch, then what the table says.
+
+The table's commands have places to fill (``{model}``, ``{gpus}``); what is not known stays a word
+in capitals, as in usage lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from devplan.checks.subject import Subject
+from devplan.diagnosis.messages import Recognised
+from devplan.diagnosis.story import Remedy, SeenWorkload
+from devplan.types import Machine
+from devplan.units import GIB, MIB
+
+_WORDS = {
+    "model": "MODEL",
+    "map": "MAP",
+    "gpus": "GPUS",
+    "batch": "1",
+    "context": "TOKENS",
+    "device": "cuda:0",
+    "other": "cuda:1",
+    "main": "cuda:0",
+    "name": "NAME",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What commands are filled with; None: not known."""
+
+    model: str | None = None
+    map: str | None = None
+    machine: Machine | None = None
+    num_cards: int = 0
+    """Cards of this machine; their indices name them where no map describes them."""
+    main_device: str | None = None
+    workload: SeenWorkload | None = None
+    context_tokens: int | None = None
+    """Of the map's workload."""
+
+
+def from_table(recognised: Recognised, known: Known) -> tuple[Remedy, ...]:
+    """The remedies of the table, filled in."""
+    words = _words(recognised, known)
+    return tuple(
+        Remedy(text=_filled(remedy.do, words), command=_filled(remedy.run, words))
+        for remedy in recognised.message.remedies
+    )
+
+
+def causes_of(recognised: Recognised, known: Known) -> tuple[str, ...]:
+    """The likely causes of the table, filled in."""
+    words = _words(recognised, known)
+    return tuple(_filled(cause, words) for cause in recognised.message.causes)
+
+
+def meaning_of(recognised: Recognised, known: Known) -> str:
+    """What the message means, filled in."""
+    return _filled(recognised.message.meaning, _words(recognised, known))
+
+
+def by_entries(changed: Mapping[str, str], subject: Subject) -> tuple[Remedy, ...]:
+    """The changed entries, and the embedding patch where they move the embedding alone."""
+    if not changed:
+        return ()
+    remedies = [Remedy(text="change the map", changed_entries=changed)]
+    if set(changed) == {subject.structure.graph.embedding}:
+        remedies.append(
+            Remedy(
+                text="or keep the map, and let the embedding's output come to "
+                f"{subject.main_device}",
+                command="devplan.patch_embeddings(model)",
+            )
+        )
+    return tuple(remedies)
+
+
+def _words(recognised: Recognised, known: Known) -> dict[str, str]:
+    workload = known.workload
+    context = workload.context_tokens if workload else known.context_tokens
+    stated = {
+        "model": known.model,
+        "map": known.map,
+        "gpus": gpus_argument(known.machine) or ",".join(map(str, range(known.num_cards))),
+        "main": known.main_device,
+        "batch": str(workload.batch) if workload else None,
+        "context": str(context) if context else None,
+    }
+    return {**_WORDS, **recognised.facts, **{key: word for key, word in stated.items() if word}}
+
+
+def gpus_argument(machine: Machine | None) -> str:
+    """``--gpus`` for the machine of a map, by the sizes of its cards."""
+    if machine is None:
+        return ""
+    return ",".join(_size(card.capacity_bytes) for card in machine.cards)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes // GIB}GiB" if num_bytes % GIB == 0 else f"{num_bytes // MIB}MiB"
+
+
+class _Words(dict):
+    """A place that nobody fills keeps its name in capitals."""
+
+    def __missing__(self, key: str) -> str:
+        return key.upper()
+
+
+def _filled(text: str, words: Mapping[str, str]) -> str:
+    return text.format_map(_Words(words))

@@ -1,0 +1,141 @@
+"""``with devplan.diagnose(model):`` and ``@devplan.diagnose(model)``.
+
+There is nothing to switch on or off: leaving the block by an exception is the only moment at which
+anything happens.  An exception of another thread does not pass through a ``with`` of this one;
+decorate what the thread runs, or `attach` to the model.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from devplan.diagnosis.story import Kind
+from devplan.errors import InputError
+
+TOLD = frozenset({Kind.MISMATCH, Kind.MEMORY, Kind.META})
+"""What `diagnose` speaks of: tensors on devices that do not go together (a tensor without values is
+on the device ``meta``), and memory.  Other exceptions are left as they are."""
+
+
+class Diagnosis:
+    """Tells the story of exceptions that pass through it; made by `diagnose`.
+
+    One may be used again and again, nested, and in several threads at once: it keeps no state but
+    the model and the map.
+    """
+
+    def __init__(self, model: Any, map: Any = None) -> None:
+        if isinstance(map, str | Path) and not Path(map).is_file():
+            raise InputError(f"there is no map {map}; check the path")
+        self.model = model
+        self.map = map
+
+    def __enter__(self) -> Diagnosis:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception):
+            self.tell(error)
+
+    def tell(self, error: BaseException) -> None:
+        """Add the story to an exception that is on its way, unless it has one or needs none."""
+        from devplan.diagnosis.live import tell
+
+        tell(error, self.model, self.map, kinds=TOLD)
+
+    def __call__(self, function: Callable) -> Callable:
+        """The function, diagnosed: plain, a generator, a coroutine or an async generator."""
+        for is_of_kind, wrapped in _WRAPPERS:
+            if is_of_kind(function):
+                return functools.wraps(function)(wrapped(self, function))
+        return functools.wraps(function)(_function(self, function))
+
+
+def diagnose(model: Any, map: Any = None) -> Diagnosis:
+    """Explain device mismatches and lack of memory where they happen.
+
+    The exception keeps its type, its arguments and its traceback, and gains a note: the op, the
+    module and line of the model's code, the tensors with their devices, the entry of the map
+    behind it, the memory of each card, and what to do.  Costs nothing until something fails.
+
+    Parameters
+    ----------
+    model
+        A loaded model, or an object that holds models as attributes (a pipeline).
+    map
+        The map that it was loaded with: a file, a mapping or a `DeviceMapFile`; a file's lines are
+        named in the story, and its predictions compared.  None: the model's ``hf_device_map``.
+
+    Returns
+    -------
+    Diagnosis
+        A context manager and a decorator.
+
+    Raises
+    ------
+    InputError
+        When the map is a path and there is no such file.
+
+    Examples
+    --------
+    ::
+
+        with devplan.diagnose(model, "maps/qwen.yaml"):
+            model.generate(**inputs)
+
+        @devplan.diagnose(model)
+        def answer(question): ...
+    """
+    return Diagnosis(model, map)
+
+
+def _function(diagnosis: Diagnosis, function: Callable) -> Callable:
+    def diagnosed(*args: Any, **kwargs: Any) -> Any:
+        with diagnosis:
+            return function(*args, **kwargs)
+
+    return diagnosed
+
+
+def _generator(diagnosis: Diagnosis, function: Callable) -> Callable:
+    def diagnosed(*args: Any, **kwargs: Any) -> Any:
+        with diagnosis:
+            return (yield from function(*args, **kwargs))
+
+    return diagnosed
+
+
+def _coroutine(diagnosis: Diagnosis, function: Callable) -> Callable:
+    async def diagnosed(*args: Any, **kwargs: Any) -> Any:
+        with diagnosis:
+            return await function(*args, **kwargs)
+
+    return diagnosed
+
+
+def _async_generator(diagnosis: Diagnosis, function: Callable) -> Callable:
+    """Values pass outwards only: ``asend`` and ``athrow`` reach this wrapper, not the function."""
+
+    async def diagnosed(*args: Any, **kwargs: Any) -> Any:
+        with diagnosis:
+            async for value in function(*args, **kwargs):
+                yield value
+
+    return diagnosed
+
+
+_WRAPPERS = (
+    (inspect.iscoroutinefunction, _coroutine),
+    (inspect.isasyncgenfunction, _async_generator),
+    (inspect.isgeneratorfunction, _generator),
+)

@@ -1,0 +1,70 @@
+"""The environment in the map: what ``devplan lock`` writes.
+
+A map is locked to a machine that it fits: a difference that matters is refused.  A machine without
+GPUs has nothing to say of cards and driver; there a map is locked to its libraries alone, so that
+what is proven on a build server can be told from what runs later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from devplan.environment.compare_cards import MISSING
+from devplan.environment.differences import differences, errors
+from devplan.environment.needs import needs_of
+from devplan.errors import InputError
+from devplan.surroundings import Difference, Environment, Lock, LockedCard, ModelFacts
+from devplan.types import DeviceMapFile
+
+
+def locked(
+    map_file: DeviceMapFile, environment: Environment, model: ModelFacts | None = None
+) -> DeviceMapFile:
+    """The map with this environment in it, in the place of one that it was locked to before.
+
+    Raises
+    ------
+    InputError
+        When this machine does not fit the map.
+    """
+    unlocked = replace(map_file, environment=None)
+    refused = reasons_against(unlocked, environment, model)
+    if refused:
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise InputError(
+            f"not locked, as this machine does not fit the map: {refused[0].message}{more}; "
+            f"{refused[0].remedy}; `devplan doctor MAP` shows all"
+        )
+    return replace(map_file, environment=lock_to(unlocked, environment))
+
+
+def reasons_against(
+    map_file: DeviceMapFile, environment: Environment, model: ModelFacts | None = None
+) -> tuple[Difference, ...]:
+    """What matters, the lack of every GPU aside."""
+    found = errors(differences(map_file, environment, model))
+    if environment.cards:
+        return found
+    return tuple(each for each in found if each.code != MISSING)
+
+
+def lock_to(map_file: DeviceMapFile, environment: Environment) -> Lock:
+    """What of an environment is written down: the cards that the map uses, driver and versions."""
+    used = {need.device for need in needs_of(map_file)}
+    return Lock(
+        cards=tuple(
+            LockedCard(
+                device=card.device,
+                name=card.name,
+                capacity_bytes=card.capacity_bytes,
+                uuid=card.uuid,
+                compute_capability=card.compute_capability,
+            )
+            for card in environment.cards
+            if card.device in used
+        ),
+        driver=environment.driver if environment.cards else None,
+        cuda=environment.torch_cuda,
+        python=environment.python,
+        versions=dict(environment.versions),
+    )

@@ -1,0 +1,85 @@
+"""What a map is compared with on the side of the model: its configuration and its names.
+
+The model is built without weights (a second or two), so that its modules are those of the installed
+release.  Where nothing can be read of it, the class that the map names is still looked up.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from devplan.errors import InputError
+from devplan.sources import ModelSource, resolve
+from devplan.surroundings import ModelFacts
+from devplan.types import DeviceMapFile
+
+
+def read_model_facts(
+    model: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> ModelFacts:
+    """What is known of MODEL as it is here.
+
+    Parameters
+    ----------
+    model, revision, trust_remote_code
+        As for `devplan.sources.resolve`.
+
+    Raises
+    ------
+    InputError
+        When the model cannot be found.
+    """
+    source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
+    return facts_of(source)
+
+
+def facts_of(source: ModelSource) -> ModelFacts:
+    """The same of a model that was found already."""
+    from devplan.skeleton import build_skeleton
+    from devplan.sources.native import native_class, remote_class_reference
+
+    known = {
+        "id": source.id,
+        "revision": source.revision,
+        "config_hash": source.config_hash,
+        "config": source.config,
+        "library": source.library,
+    }
+    if source.library in ("transformers", "diffusers") and source.origin != "factory":
+        trusted = source.trust_remote_code and remote_class_reference(source) is not None
+        try:
+            is_installed = native_class(source) is not None
+        except InputError:
+            is_installed = False
+        if not is_installed and not trusted:
+            return ModelFacts(**known, class_name=source.class_name, is_class_installed=False)
+    skeleton = build_skeleton(source)
+    parameters = {id(p): p.numel() for p in skeleton.model.parameters()}
+    return ModelFacts(
+        **known,
+        class_name=skeleton.class_name,
+        is_class_installed=skeleton.executable or None,
+        num_parameters=sum(parameters.values()),
+        names=names_of(skeleton.model),
+    )
+
+
+def names_of(model) -> frozenset[str]:
+    """Every name of every module, parameter and buffer of a model, aliases included."""
+    found = {name for name, _ in model.named_modules(remove_duplicate=False)}
+    found |= {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return frozenset(found | {name for name, _ in model.named_buffers(remove_duplicate=False)})
+
+
+def class_facts(map_file: DeviceMapFile) -> ModelFacts:
+    """Of the map's own model only whether its class is installed; nothing of it is read."""
+    library = "diffusers" if "diffusers" in map_file.versions else "transformers"
+    planned = map_file.model
+    facts = ModelFacts(id=planned.id, library=library)
+    if planned.auto_class is not None:
+        return facts  # [remote code] comes with the model
+    try:
+        found = hasattr(importlib.import_module(library), planned.class_name)
+    except (ImportError, RuntimeError):
+        found = False
+    return ModelFacts(id=planned.id, library=library, is_class_installed=found)

@@ -1,0 +1,138 @@
+"""The arguments of ``from_pretrained``: what the map says, and what the caller adds.
+
+The caller may add every argument that does not say again what the map says already.  Saying the
+same is no contradiction: ``dtype="bfloat16"`` for a map in bfloat16 passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from devplan.errors import InputError
+from devplan.loader.model_class import Loadable
+from devplan.loader.target import Target
+from devplan.mapfile.load_code import dtype_keyword, hub_parts, load_dtype
+from devplan.types import DeviceMapFile
+
+_DTYPES = ("dtype", "torch_dtype")
+
+# Said by the map, or meaningless beside one: argument -> why.
+_THE_MAPS_OWN = {
+    "device_map": "the map says where everything lies",
+    "max_memory": "it bounds maps that accelerate makes, and this one is made",
+    "tp_plan": "tensor parallelism and a device map exclude each other",
+    "tp_size": "tensor parallelism and a device map exclude each other",
+    "distributed_config": "tensor parallelism and a device map exclude each other",
+    "device_mesh": "tensor parallelism and a device map exclude each other",
+}
+
+
+def refuse_clashes(target: Target, given: Mapping[str, Any]) -> None:
+    """Refuse arguments that contradict the map.
+
+    Raises
+    ------
+    InputError
+        At the first, in one line.
+    """
+    for name, reason in _THE_MAPS_OWN.items():
+        if given.get(name) is not None:
+            raise InputError(f"{name}= does not go with {target.name}: {reason}; leave it out")
+    if given.get("weights_only") is False:
+        raise InputError(
+            "weights_only=False would run code that stands in a .bin file; leave it out, or "
+            "convert the checkpoint to safetensors where you trust it"
+        )
+    assert target.content is not None
+    _refuse_other_dtype(target, target.content, given)
+    _refuse_other_quantization(target, target.content, given)
+
+
+def _refuse_other_dtype(target: Target, content: DeviceMapFile, given: Mapping[str, Any]) -> None:
+    wanted = load_dtype(content)
+    for name in _DTYPES:
+        value = given.get(name)
+        if value is None or wanted == "auto":
+            continue
+        stated = str(value).removeprefix("torch.")
+        if stated != wanted:
+            raise InputError(
+                f"{name}={stated} is not the {wanted} that {target.name} was made for; leave it "
+                f"out, or plan again: devplan suggest {content.model.id} --dtype {stated}"
+            )
+
+
+def _refuse_other_quantization(
+    target: Target, content: DeviceMapFile, given: Mapping[str, Any]
+) -> None:
+    config = given.get("quantization_config")
+    if config is None:
+        return
+    stated = _method(config)
+    if content.model.quantization is None or stated not in content.model.quantization:
+        made_for = content.model.quantization or "unquantized weights"
+        raise InputError(
+            f"quantization_config={stated} does not go with {target.name}, which was made for "
+            f"{made_for}: its bytes per card would be others; plan again for the quantized model"
+        )
+
+
+def _method(config: Any) -> str:
+    method = config.get("quant_method") if isinstance(config, Mapping) else config.quant_method
+    return str(getattr(method, "value", method))
+
+
+def location(target: Target, model: str | None) -> tuple[str, str | None]:
+    """What ``from_pretrained`` is given first, and the subfolder of a part of a repository."""
+    assert target.content is not None
+    return (model, None) if model is not None else hub_parts(target.content)
+
+
+def from_pretrained_arguments(
+    target: Target, found: Loadable, model: str | None, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All keyword arguments but the offload folder, the caller's last.
+
+    Parameters
+    ----------
+    target
+        The map.
+    found
+        The class that is called.
+    model
+        Where the caller says that the checkpoint is; None: where the map says.
+    given
+        The caller's arguments, without contradictions.
+    """
+    assert target.content is not None
+    arguments: dict[str, Any] = {"device_map": target.hf_device_map}
+    _, subfolder = location(target, model)
+    if subfolder is not None:
+        arguments["subfolder"] = subfolder
+    # [revision] belongs to the id of the map; a folder or another id has none of it.
+    if model is None and target.content.model.revision is not None:
+        arguments["revision"] = target.content.model.revision
+    if found.needs_trust:
+        arguments["trust_remote_code"] = True
+    arguments |= {
+        name: value for name, value in given.items() if name not in ("dtype", "torch_dtype")
+    }
+    return arguments | _dtype_argument(target.content, found, given)
+
+
+def _dtype_argument(
+    content: DeviceMapFile, found: Loadable, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    wanted = load_dtype(content)
+    stated = next((given[n] for n in _DTYPES if given.get(n) is not None), None)
+    if found.library == "diffusers":
+        import torch
+
+        if wanted == "auto":
+            return {} if stated is None else {"torch_dtype": stated}
+        return {"torch_dtype": getattr(torch, wanted)}
+    import transformers
+
+    value = stated if wanted == "auto" and stated is not None else wanted
+    return {dtype_keyword(transformers.__version__): value}

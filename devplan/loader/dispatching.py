@@ -1,0 +1,124 @@
+"""accelerate's own dispatch, called with what ``from_pretrained`` does not tell it.
+
+``from_pretrained`` dispatches by itself where a map names more than one device, and leaves the
+main device to accelerate, which takes the lowest index (``devplan.main_device``).  Where that is
+not the map's, the hooks are taken off and put on again; the weights stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import nn
+
+from devplan.errors import InputError
+from devplan.loader.hooks import (
+    align_hooks,
+    execution_device,
+    is_dispatched,
+    offloaded_weights,
+    weights_of,
+)
+from devplan.loader.target import Target
+from devplan.loader.waiting import Waiting
+from devplan.types import CPU
+
+
+def settle(model: nn.Module, target: Target, *, offload_buffers: bool = False) -> None:
+    """Hooks for a model whose weights lie where the map says, unless it has the right ones."""
+    if not target.needs_hooks:
+        return
+    if is_dispatched(model) and execution_device(model) == target.main_device:
+        return
+    index = None
+    if is_dispatched(model):
+        index = index_on_disk(model)
+        bring_home(model, (CPU,))
+    dispatch(model, target, offload_index=index, offload_buffers=offload_buffers)
+
+
+def dispatch(
+    model: nn.Module,
+    target: Target,
+    *,
+    offload_index: dict[str, Any] | None = None,
+    offload_folder: str | None = None,
+    offload_buffers: bool = False,
+) -> None:
+    """Weights to their devices and hooks on the modules, with the main device of the map.
+
+    Raises
+    ------
+    InputError
+        When tensors of the model are in no entry of the map.
+    """
+    import accelerate
+
+    _refuse_uncovered(model, target)
+    accelerate.dispatch_model(
+        model,
+        device_map=target.hf_device_map,
+        main_device=target.hf_main_device,
+        offload_index=offload_index,
+        offload_dir=offload_folder,
+        offload_buffers=offload_buffers,
+        skip_keys=getattr(model, "_skip_keys_device_placement", None),
+        force_hooks=target.needs_hooks,
+    )
+
+
+def _refuse_uncovered(model: nn.Module, target: Target) -> None:
+    names = [name for name in model.state_dict(keep_vars=True) if target.device_of(name) is None]
+    if names:
+        raise InputError(
+            f"{target.name}: {len(names)} tensors of {type(model).__name__} are in no entry of the "
+            f"map, such as {names[0]}; add an entry for it, or plan again: devplan suggest"
+        )
+
+
+def index_on_disk(model: nn.Module) -> dict[str, Any] | None:
+    """Where the weights on disk are: name -> file; None where there are none."""
+    weights = offloaded_weights(model)
+    return dict(weights.index) if weights is not None and weights.index else None
+
+
+def bring_home(model: nn.Module, tiers: Collection[str]) -> None:
+    """Take the hooks off, and make weights that waited on these tiers parameters on the CPU.
+
+    accelerate's own removal reads every weight, those on disk too, and wants values for buffers
+    that were never offloaded; here nothing else moves.
+    """
+    from accelerate.utils import find_tied_parameters, set_module_tensor_to_device
+    from accelerate.utils.modeling import retie_parameters
+
+    tied, waiting = find_tied_parameters(model), Waiting(offloaded_weights(model))
+    for module_name, module in model.named_modules():
+        weights = weights_of(module)
+        if weights is None:
+            continue
+        for name, tensor in (*_own_parameters(module), *_own_buffers(module)):
+            full_name = f"{module_name}.{name}" if module_name else name
+            if tensor.is_meta and waiting.tier(full_name) in tiers:
+                set_module_tensor_to_device(module, name, "cpu", value=weights[name])
+    for module in model.modules():
+        _forget_hook(module)
+    retie_parameters(model, tied)
+
+
+def _own_parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return list(module.named_parameters(recurse=False))
+
+
+def _own_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return list(module.named_buffers(recurse=False))
+
+
+def _forget_hook(module: nn.Module) -> None:
+    """Remove a module's hook without its own return of weights."""
+    from accelerate.hooks import remove_hook_from_module
+
+    for hook in align_hooks(module):
+        hook.original_devices = {}
+    remove_hook_from_module(module)

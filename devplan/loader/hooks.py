@@ -1,0 +1,82 @@
+"""accelerate's hooks, read: which module runs where, and where offloaded weights wait.
+
+A module's ``_hf_hook`` is one hook, or a ``SequentialHook`` of several.  All offloaded modules
+share one ``OffloadedWeightsLoader``, each behind a ``PrefixedDataset`` with its own name
+(``accelerate/hooks.py`` and ``accelerate/utils/offload.py``, 0.34 to 1.15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def align_hooks(module: nn.Module) -> tuple[Any, ...]:
+    """The hooks of a module that move inputs and weights, in the order in which they act."""
+    from accelerate.hooks import AlignDevicesHook
+
+    return tuple(hook for hook in _flat(module) if isinstance(hook, AlignDevicesHook))
+
+
+def _flat(module: nn.Module) -> Iterator[Any]:
+    waiting = [getattr(module, "_hf_hook", None)]
+    while waiting:
+        hook = waiting.pop(0)
+        if hook is None:
+            continue
+        inner = getattr(hook, "hooks", None)
+        if inner is None:
+            yield hook
+        else:
+            waiting[:0] = list(inner)
+
+
+def is_dispatched(model: nn.Module) -> bool:
+    """Whether accelerate moves this model's inputs."""
+    return bool(align_hooks(model))
+
+
+def device_text(device: Any) -> str:
+    """A device of a hook or tensor, as devplan writes devices: ``0`` is ``cuda:0``."""
+    if isinstance(device, int):
+        return f"cuda:{device}"
+    found = torch.device(device)
+    return f"{found.type}:{found.index or 0}" if found.type not in ("cpu", "meta") else found.type
+
+
+def execution_device(module: nn.Module) -> str | None:
+    """Where a module runs; None where no hook says so."""
+    for hook in align_hooks(module):
+        if hook.execution_device is not None:
+            return device_text(hook.execution_device)
+    return None
+
+
+def main_device(model: nn.Module) -> str:
+    """Where the inputs of a model enter: by its root hook, else beside its first tensor."""
+    found = execution_device(model)
+    if found is not None:
+        return found
+    tensors = (*model.parameters(), *model.buffers())
+    return device_text(tensors[0].device) if tensors else "cpu"
+
+
+def weights_of(module: nn.Module) -> Any | None:
+    """Name inside the module -> tensor, for a module whose weights wait elsewhere."""
+    for hook in align_hooks(module):
+        if hook.offload:
+            return hook.weights_map
+    return None
+
+
+def offloaded_weights(model: nn.Module) -> Any | None:
+    """The one place where all offloaded weights wait; None where none do."""
+    for module in model.modules():
+        waiting = weights_of(module)
+        dataset = getattr(waiting, "dataset", waiting)
+        if hasattr(dataset, "all_keys"):
+            return dataset
+    return None

@@ -1,0 +1,36 @@
+"""Inputs to where they enter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from devplan.loader.hooks import main_device
+from devplan.mapfile.hf import to_hf_device
+
+
+def to_main(model: nn.Module, inputs: Any) -> Any:
+    """Move nested inputs to the device where they enter a model.
+
+    Parameters
+    ----------
+    model
+        A model that `load` or `apply` gave, or any model with accelerate's hooks; of a model
+        without hooks, the device of its first parameter.
+    inputs
+        Tensors in lists, tuples and mappings, however nested, or what a tokenizer or processor
+        gave.  All else stays as it is; dtypes are not touched.
+
+    Returns
+    -------
+    The same structure, of the same types.
+
+    Examples
+    --------
+    >>> inputs = devplan.to_main(model, processor(images=image, text=text, return_tensors="pt"))
+    >>> model.generate(**inputs)
+    """
+    from accelerate.utils import send_to_device
+
+    return send_to_device(inputs, to_hf_device(main_device(model)))

@@ -1,0 +1,129 @@
+"""A checkpoint looked at before anything of it is loaded: each damage gets one line.
+
+Only headers are read.  What is refused:
+
+* shards that the index names and that are not there;
+* a file that is shorter than its header says, or no safetensors file;
+* tensors that the index has in a shard which does not hold them;
+* shards of two checkpoints: in different dtypes, and not of the size that the index states;
+* weights that are packed (integers, 8-bit floats) for a map of unquantized ones, or the reverse;
+* pickles that would run code.
+
+Floats of another width than the map's are no damage: they are converted while they are loaded,
+which is said in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from devplan.errors import InputError
+from devplan.loader.checkpoint_files import CheckpointFiles
+from devplan.loader.pickles import refuse_code
+from devplan.mapfile.load_code import load_dtype
+from devplan.sources.source import StoredTensor
+from devplan.sources.stored import read_header
+from devplan.types import DeviceMapFile
+
+log = logging.getLogger("devplan")
+
+_DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+"""safetensors' names of floats that are computed in -> torch's."""
+
+
+def check_integrity(files: CheckpointFiles, content: DeviceMapFile) -> None:
+    """Refuse a damaged checkpoint, or one that is not of the map's kind.
+
+    Raises
+    ------
+    InputError
+        One line: what is wrong with which file, and what to do.
+    """
+    _refuse_missing(files)
+    if files.are_pickles:
+        refuse_code(files.shards)
+        return
+    headers = {path: read_header(path) for path in files.shards}
+    for path, header in headers.items():
+        _refuse_absent_tensors(files, path, header)
+    _refuse_mixed(files, headers)
+    _compare_dtype(files.folder, headers, content)
+
+
+def _refuse_missing(files: CheckpointFiles) -> None:
+    missing = [path.name for path in files.shards if not path.is_file()]
+    if not missing:
+        return
+    named = f" that {files.index.name} names" if files.index else ""
+    raise InputError(
+        f"{files.folder / missing[0]} is missing: {len(missing)} of the {len(files.shards)} shards"
+        f"{named} are not there; download them again"
+    )
+
+
+def _refuse_absent_tensors(
+    files: CheckpointFiles, path: Path, header: Mapping[str, StoredTensor]
+) -> None:
+    absent = sorted(files.tensors_of.get(path.name, frozenset()) - header.keys())
+    if absent:
+        raise InputError(
+            f"{path} lacks {len(absent)} tensors that {files.index.name} has in it, such as "
+            f"{absent[0]}; the index is of another checkpoint: download both again"
+        )
+
+
+def _refuse_mixed(
+    files: CheckpointFiles, headers: Mapping[Path, Mapping[str, StoredTensor]]
+) -> None:
+    """Refuse a shard in another dtype than its siblings, where the index counts other bytes.
+
+    Shards may differ rightly: a tower in float32 beside a text model in bfloat16.  Then the bytes
+    of all tensors are those that the index states.
+    """
+    by_dtype: dict[str, list[Path]] = {}
+    for path, header in headers.items():
+        dtype = main_dtype(header.values())
+        if dtype in _DTYPE_NAMES:
+            by_dtype.setdefault(dtype, []).append(path)
+    num_bytes = sum(tensor.bytes for header in headers.values() for tensor in header.values())
+    if len(by_dtype) < 2 or files.stated_bytes == num_bytes:
+        return
+    *_, usual = sorted(by_dtype, key=lambda dtype: len(by_dtype[dtype]))
+    odd = next(dtype for dtype in by_dtype if dtype != usual)
+    counted = ""
+    if files.stated_bytes is not None:
+        counted = (
+            f", and the tensors are {num_bytes} bytes, not the {files.stated_bytes} of the index"
+        )
+    raise InputError(
+        f"{by_dtype[odd][0]} is in {_DTYPE_NAMES[odd]} and {by_dtype[usual][0].name} in "
+        f"{_DTYPE_NAMES[usual]}{counted}: they are of two checkpoints; download them again"
+    )
+
+
+def main_dtype(tensors: Iterable[StoredTensor]) -> str | None:
+    """The dtype of most bytes, as safetensors calls it; None of nothing."""
+    num_bytes: Counter[str] = Counter()
+    for tensor in tensors:
+        num_bytes[tensor.dtype] += tensor.bytes
+    return max(num_bytes, key=num_bytes.__getitem__) if num_bytes else None
+
+
+def _compare_dtype(
+    folder: Path, headers: Mapping[Path, Mapping[str, StoredTensor]], content: DeviceMapFile
+) -> None:
+    stored = main_dtype(tensor for header in headers.values() for tensor in header.values())
+    if stored is None:
+        return
+    is_packed, quantized = stored not in _DTYPE_NAMES, content.model.quantization
+    if is_packed and quantized is None:
+        raise InputError(
+            f"{folder} stores most weights as {stored}, the map is of unquantized "
+            f"{content.model.dtype}: it is another checkpoint; plan again: devplan suggest {folder}"
+        )
+    wanted = load_dtype(content)
+    if quantized is None and wanted != "auto" and _DTYPE_NAMES[stored] != wanted:
+        log.info("%s is stored in %s and converted to %s", folder, _DTYPE_NAMES[stored], wanted)

@@ -1,0 +1,147 @@
+"""`load`: from a map and a checkpoint to a model that lies where the map says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from devplan.errors import InputError
+from devplan.loader.arguments import from_pretrained_arguments, location, refuse_clashes
+from devplan.loader.auditing import audit_target, refuse_differences
+from devplan.loader.checkpoint_files import checkpoint_files
+from devplan.loader.differences import Audit
+from devplan.loader.dispatching import settle
+from devplan.loader.integrity import check_integrity
+from devplan.loader.model_class import Loadable, loadable
+from devplan.loader.offloading import offload_folder as writing_to
+from devplan.loader.target import Target, target_of
+from devplan.sources.folder import is_path
+from devplan.types import DISK, DeviceMapFile
+
+log = logging.getLogger("devplan")
+
+ON_DIFFERENCE = ("raise", "warn")
+
+
+def load(
+    map: str | Path | DeviceMapFile,
+    model: str | Path | None = None,
+    *,
+    devices: Mapping[str, Any] | None = None,
+    on_difference: str = "raise",
+    offload_folder: str | Path | None = None,
+    trust_remote_code: bool = False,
+    **from_pretrained: Any,
+) -> Any:
+    """Load a model by a map, and make sure that it lies where the map says.
+
+    Class, dtype and revision are those of the map.  Before anything is loaded the checkpoint's
+    headers are looked at; afterwards the model is audited (`devplan.audit`).
+
+    Parameters
+    ----------
+    map
+        A map file that `devplan suggest` wrote, or what ``devplan.mapfile.read_map`` gave.
+    model
+        Folder or id of the checkpoint; None: the id that stands in the map.
+    devices
+        Card of the map -> device that stands in for it: with
+        ``{"cuda:0": "cpu", "cuda:1": "cpu"}`` the model lies on the CPU with the hooks that it
+        would have on the cards, as for a test of the loading code without GPUs.
+    on_difference
+        ``raise``, or ``warn``: what would be an error of the audit is a warning in the log.
+    offload_folder
+        Where weights on ``disk`` are written that cannot be read where they are.  It appears when
+        the model is complete; None: a temporary one that goes with the model.
+    trust_remote_code
+        Whether code that comes with the model may run.
+    **from_pretrained
+        Further arguments of ``from_pretrained``: ``attn_implementation="sdpa"``.
+
+    Returns
+    -------
+    The model; with ``output_loading_info=True`` the model and what ``from_pretrained`` says of it.
+
+    Raises
+    ------
+    InputError
+        When the map or an argument cannot be used, or the checkpoint is damaged; one line.
+    DeviceMapError
+        When the model does not lie where the map says, one line a difference.
+
+    Examples
+    --------
+    >>> model = devplan.load("maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml")
+    >>> model = devplan.load("maps/x.yaml", "./checkpoint", attn_implementation="sdpa")
+    """
+    if on_difference not in ON_DIFFERENCE:
+        raise InputError(f"on_difference={on_difference!r}; give {' or '.join(ON_DIFFERENCE)}")
+    target = target_of(map, devices)
+    found = loadable(target, trust_remote_code=trust_remote_code)
+    refuse_clashes(target, from_pretrained)
+    given = None if model is None else str(model)
+    arguments = from_pretrained_arguments(target, found, given, from_pretrained)
+    if trust_remote_code:
+        arguments["trust_remote_code"] = True
+    place, _ = location(target, given)
+    _refuse_absent(target, place)
+    files = checkpoint_files(place, found.library, arguments)
+    if files is not None:
+        check_integrity(files, target.content)
+    loaded, info = _load(target, found, place, arguments, offload_folder)
+    answer(audit_target(loaded, target), on_difference)
+    return (loaded, info) if from_pretrained.get("output_loading_info") else loaded
+
+
+def answer(found: Audit, on_difference: str) -> None:
+    """Say what an audit found, or raise it."""
+    for use in found.uses:
+        log.info("%s", use)
+    if on_difference == "warn":
+        for difference in found.differences:
+            log.warning("%s", difference)
+    else:
+        refuse_differences(found)
+
+
+def _refuse_absent(target: Target, place: str) -> None:
+    """A folder that is not here is said in one line, and is not looked for on the hub."""
+    if is_path(place) and not Path(place).expanduser().is_dir():
+        raise InputError(
+            f"there is no folder {place} here, which {target.name} is loaded from; give the folder "
+            "or id of the checkpoint: devplan.load(map, FOLDER)"
+        )
+
+
+def _load(
+    target: Target,
+    found: Loadable,
+    place: str,
+    arguments: dict[str, Any],
+    folder: str | Path | None,
+) -> tuple[nn.Module, Any]:
+    log.info("loading %s from %s by %s", found.model_class.__name__, place, target.name)
+    offload_buffers = bool(arguments.get("offload_buffers"))
+    if DISK not in target.devices:
+        model, info = _from_pretrained(found, place, arguments)
+        settle(model, target, offload_buffers=offload_buffers)
+        return model, info
+    with writing_to(folder) as draft:
+        arguments = {**arguments, "offload_folder": str(draft.draft)}
+        model, info = _from_pretrained(found, place, arguments)
+        settle(model, target, offload_buffers=offload_buffers)
+        kept = draft.keep(model)
+    if kept is not None:
+        log.info("weights on disk are in %s", kept)
+    return model, info
+
+
+def _from_pretrained(
+    found: Loadable, place: str, arguments: dict[str, Any]
+) -> tuple[nn.Module, Any]:
+    loaded = found.model_class.from_pretrained(place, **arguments)
+    return loaded if isinstance(loaded, tuple) else (loaded, None)

@@ -1,0 +1,159 @@
+"""What a map asks for on this machine: its entries with stand-ins for cards that are not here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from devplan.checks.given import GivenMap
+from devplan.checks.prepare import as_given
+from devplan.errors import InputError
+from devplan.findings import MapEntry
+from devplan.main_device import chosen_by_accelerate
+from devplan.mapfile.hf import from_hf_device, to_hf_device, to_hf_device_map
+from devplan.mapfile.versions import installed_versions
+from devplan.names import find_entry
+from devplan.types import CPU, DISK, OFFLOAD_DEVICES, DeviceMapFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where everything is to lie."""
+
+    name: str
+    """Of the map, for people."""
+    entries: Mapping[str, MapEntry]
+    """Key -> entry; its device is the one of the map, before stand-ins."""
+    stand_ins: Mapping[str, str]
+    """Card of the map -> device that takes its place; none where the machine has the cards."""
+    main_device: str
+    """Where inputs enter, stand-ins applied."""
+    content: DeviceMapFile | None
+    """All of the map file; None for a bare map."""
+
+    @cached_property
+    def device_map(self) -> Mapping[str, str]:
+        """Entry -> device, stand-ins applied."""
+        return {key: self.here(entry.device) for key, entry in self.entries.items()}
+
+    @property
+    def hf_device_map(self) -> dict[str, int | str]:
+        """The same as ``from_pretrained`` takes it."""
+        return to_hf_device_map(self.device_map)
+
+    @property
+    def hf_main_device(self) -> int | str:
+        """The main device as accelerate's hooks have it."""
+        return to_hf_device(self.main_device)
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """Every device of the map."""
+        return frozenset(self.device_map.values())
+
+    @property
+    def needs_hooks(self) -> bool:
+        """Whether inputs must be moved: one device needs no hooks, unless it stands for more."""
+        return bool(self.stand_ins) or len(self.devices) > 1 or DISK in self.devices
+
+    def here(self, device: str) -> str:
+        """A device of the map as it is on this machine."""
+        return self.stand_ins.get(device, device)
+
+    def is_offloaded(self, device: str) -> bool:
+        """Whether weights on `device` wait there for their forward; on a main CPU they run."""
+        return device == DISK or (device == CPU and self.main_device not in (CPU, "mps"))
+
+    def execution_device(self, device: str) -> str:
+        """Where modules on `device` run."""
+        return self.main_device if device in OFFLOAD_DEVICES else device
+
+    def entry_of(self, name: str) -> MapEntry | None:
+        """The entry that governs a module or tensor."""
+        key = find_entry(self.entries, name)
+        return None if key is None else self.entries[key]
+
+    def device_of(self, name: str) -> str | None:
+        """Where a module or tensor is to lie; None where no entry says so."""
+        entry = self.entry_of(name)
+        return None if entry is None else self.here(entry.device)
+
+    def static_bytes(self) -> dict[str, int]:
+        """Weights and buffers that the map foretells, by device; nothing for a bare map."""
+        found: dict[str, int] = {}
+        if self.content is None:
+            return found
+        for load in self.content.loads:
+            device = self.here(load.device)
+            found[device] = found.get(device, 0) + load.weight_bytes + load.buffer_bytes
+        for device, num_bytes in self.content.offload_bytes.items():
+            found[device] = found.get(device, 0) + num_bytes
+        return found
+
+
+def target_of(
+    map: str | Path | Mapping[str, Any] | DeviceMapFile, devices: Mapping[str, Any] | None = None
+) -> Target:
+    """A map in any of its forms, as it is to be applied here.
+
+    Parameters
+    ----------
+    map
+        A map file, a mapping as ``from_pretrained`` takes it, or what ``read_map`` gave.
+    devices
+        Card of the map -> device that stands in for it; None: every card is here.
+
+    Raises
+    ------
+    InputError
+        When the map cannot be read, or a stand-in is for no card of it.
+    """
+    given = as_given(map)
+    _refuse_unreadable(given)
+    stand_ins = _stand_ins(given, devices or {})
+    main = stand_ins.get(_main_device(given), _main_device(given))
+    if main == DISK:
+        raise InputError(
+            f"devices: nothing runs on disk, and {_main_device(given)} is the main device of "
+            f'{given.name}; let "cpu" stand in for it'
+        )
+    return Target(
+        name=given.name,
+        entries={entry.key: given.map_entry(entry) for entry in given.entries},
+        stand_ins=stand_ins,
+        main_device=main,
+        content=given.content,
+    )
+
+
+def _refuse_unreadable(given: GivenMap) -> None:
+    for entry in given.entries:
+        if entry.device is None:
+            where = f"{given.name}:{entry.line}" if entry.line else given.name
+            raise InputError(f"{where}: {entry.key}: {entry.problem}")
+
+
+def _main_device(given: GivenMap) -> str:
+    if given.machine is not None:
+        return given.machine.main_device
+    devices = [entry.device for entry in given.entries if entry.device is not None]
+    accelerate = installed_versions("transformers")["accelerate"]
+    return chosen_by_accelerate(devices, accelerate) or CPU
+
+
+def _stand_ins(given: GivenMap, devices: Mapping[str, Any]) -> dict[str, str]:
+    cards = {entry.device for entry in given.entries} - set(OFFLOAD_DEVICES)
+    if given.machine is not None:
+        cards |= {card.device for card in given.machine.cards}
+    found = {}
+    for card, device in devices.items():
+        key = from_hf_device(card, where="devices")
+        if key not in cards:
+            known = ", ".join(sorted(cards))
+            raise InputError(f"devices: {key} is no card of {given.name}; it has {known}")
+        # [meta] is no place for a map, but a stand-in may be: shapes without values.
+        found[key] = device if device == "meta" else from_hf_device(device, where=f"devices {key}")
+    return found

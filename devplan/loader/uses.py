@@ -1,0 +1,70 @@
+"""What lies on each device, beside what the map foretells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from devplan.loader.differences import AuditDifference, DeviceUse
+from devplan.loader.hooks import device_text
+from devplan.loader.target import Target
+from devplan.loader.waiting import Waiting, storage_of
+from devplan.units import format_bytes
+
+# Weights and buffers of a map are those of the model's own tensors, so they agree to the byte but
+# for buffers that leave their offloaded module; a hundredth is chosen to be more than these.
+MOST_ABOVE = 0.01
+
+
+def uses_of(
+    tensors: Iterable[tuple[str, torch.Tensor]], waiting: Waiting, target: Target
+) -> tuple[DeviceUse, ...]:
+    """Bytes by device, each storage once."""
+    placed: dict[str, int] = {}
+    seen = set()
+    for name, tensor in tensors:
+        device, identity = device_text(tensor.device), storage_of(tensor)
+        if tensor.is_meta:
+            device, identity = waiting.tier(name) or "meta", waiting.identity(name) or name
+        if (device, identity) in seen:
+            continue
+        seen.add((device, identity))
+        placed[device] = placed.get(device, 0) + _num_bytes(tensor)
+    predicted = target.static_bytes()
+    return tuple(
+        DeviceUse(
+            device=device,
+            predicted_bytes=predicted.get(device),
+            placed_bytes=placed.get(device, 0),
+            allocated_bytes=_allocated_bytes(device),
+        )
+        for device in sorted({*placed, *predicted})
+    )
+
+
+def memory_differences(uses: Iterable[DeviceUse]) -> Iterator[AuditDifference]:
+    """Devices that hold more than the map was proven for."""
+    for use in uses:
+        if use.predicted_bytes is None or use.device == "meta":
+            continue
+        if use.placed_bytes > use.predicted_bytes * (1 + MOST_ABOVE):
+            yield AuditDifference(
+                kind="memory",
+                name=use.device,
+                text=f"{use.device} holds {format_bytes(use.placed_bytes)} of weights and buffers, "
+                f"the map foretells {format_bytes(use.predicted_bytes)}",
+            )
+
+
+def _num_bytes(tensor: torch.Tensor) -> int:
+    """A tensor that stands for others (packed weights of torchao) is as large as these."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        return sum(_num_bytes(getattr(tensor, part)) for part in tensor.__tensor_flatten__()[0])
+    return tensor.numel() * tensor.element_size()
+
+
+def _allocated_bytes(device: str) -> int | None:
+    if not device.startswith("cuda:") or not torch.cuda.is_available():
+        return None
+    return torch.cuda.memory_allocated(device)

@@ -1,0 +1,133 @@
+"""Small real checkpoints of real architectures, and maps of them by `devplan suggest`.
+
+Three cards, so that a map has at least one cut; ``STAND_INS`` says what they become on a machine
+without cards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from devplan.cli import main
+from devplan.mapfile import read_map, write_map
+from devplan.types import OffloadTier
+from tests.virtual import tiny
+
+GPUS = "1GiB,512MiB,1GiB"
+ALL_CPU = {"cuda:0": "cpu", "cuda:1": "cpu", "cuda:2": "cpu"}
+CPU_AND_DISK = {"cuda:0": "cpu", "cuda:1": "disk", "cuda:2": "disk"}
+
+SIZES = dict(
+    vocab_size=512,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    bos_token_id=1,
+    eos_token_id=2,
+    max_position_embeddings=256,
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder as ``save_pretrained`` writes it, and a map of it."""
+
+    folder: Path
+    map: Path
+    inputs: dict[str, Any]
+
+    def whole(self, **arguments: Any) -> nn.Module:
+        """The model loaded without a map."""
+        class_name = read_map(self.map).model.class_name
+        return getattr(transformers, class_name).from_pretrained(self.folder, **arguments)
+
+
+def tied_llama() -> nn.Module:
+    return seeded(transformers.LlamaForCausalLM, "LlamaConfig", tie_word_embeddings=True)
+
+
+def seeded(model_class: type, config_class: str, **settings: Any) -> nn.Module:
+    torch.manual_seed(0)
+    config = getattr(transformers, config_class)(**{**SIZES, **settings})
+    return model_class(config).eval()
+
+
+def experts() -> nn.Module:
+    return seeded(transformers.MixtralForCausalLM, "MixtralConfig", num_local_experts=4)
+
+
+MODELS = {
+    "tied": tied_llama,
+    "tied qwen2": lambda: seeded(
+        transformers.Qwen2ForCausalLM, "Qwen2Config", tie_word_embeddings=True
+    ),
+    "experts": experts,
+    "encoder-decoder": lambda: tiny.real_model("t5"),
+    "pictures and text": lambda: tiny.real_model("qwen2_5_vl"),
+}
+
+
+def inputs_for(name: str) -> dict[str, Any]:
+    if name == "encoder-decoder":
+        return tiny.real_inputs("t5")
+    if name == "pictures and text":
+        return tiny.real_inputs("qwen2_5_vl")
+    generator = torch.Generator().manual_seed(1)
+    return {"input_ids": torch.randint(3, 500, (2, 9), generator=generator)}
+
+
+def make(name: str, place: Path, shard_size: str = "60KB") -> Checkpoint:
+    """The checkpoint, in shards, and its map."""
+    folder = place / name.replace(" ", "-")
+    MODELS[name]().save_pretrained(folder, max_shard_size=shard_size)
+    return Checkpoint(folder=folder, map=suggest(folder), inputs=inputs_for(name))
+
+
+def suggest(folder: Path, *more: str, name: str = "", gpus: str = GPUS) -> Path:
+    """A map of the folder by the command line, proven."""
+    path = folder.parent / f"{name or folder.name}.yaml"
+    words = ["suggest", folder, "--gpus", gpus, "--context", "64", "-o", path, "--force", *more]
+    assert main([str(word) for word in words]) == 0
+    return path
+
+
+def with_offload(map_path: Path, tiers: dict[str, str]) -> Path:
+    """The same map with some entries on ``cpu`` or ``disk``, their bytes moved with them."""
+    map_file = read_map(map_path)
+    moved = {entry: tiers.get(entry, device) for entry, device in map_file.device_map.items()}
+    path = map_path.with_suffix(".offloaded.yaml")
+    devices = sorted(set(tiers.values()))
+    machine = replace(
+        map_file.machine,
+        tiers=tuple(OffloadTier(device=device, capacity_bytes=None) for device in devices),
+    )
+    offloaded = dict.fromkeys(devices, 2**20)
+    write_map(
+        replace(map_file, device_map=moved, machine=machine, offload_bytes=offloaded),
+        path,
+        force=True,
+    )
+    return path
+
+
+def outputs(model: nn.Module, inputs: dict[str, Any]) -> list[torch.Tensor]:
+    """Every tensor that a forward gives."""
+    with torch.no_grad():
+        found = model(**inputs)
+    flat = torch.utils._pytree.tree_leaves(dict(found))
+    return [leaf for leaf in flat if isinstance(leaf, torch.Tensor)]
+
+
+def assert_same(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
+    """Bit for bit."""
+    assert one and len(one) == len(other)
+    for mine, yours in zip(one, other, strict=True):
+        assert mine.dtype == yours.dtype and torch.equal(mine, yours)

@@ -1,0 +1,82 @@
+"""Arguments that contradict the map get one line; all others reach ``from_pretrained``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import BitsAndBytesConfig
+
+import devplan
+from devplan.errors import InputError
+from devplan.loader.arguments import from_pretrained_arguments
+from devplan.loader.model_class import loadable
+from devplan.loader.target import target_of
+from devplan.mapfile import read_map
+from tests.loader.checkpoints import ALL_CPU
+
+
+@pytest.mark.parametrize(
+    "arguments, facts",
+    [
+        ({"device_map": "auto"}, ("device_map=", "leave it out")),
+        ({"max_memory": {0: "1GiB"}}, ("max_memory=", "leave it out")),
+        ({"tp_plan": "auto"}, ("tp_plan=", "leave it out")),
+        ({"dtype": "float16"}, ("dtype=float16", "float32", "--dtype float16")),
+        ({"torch_dtype": torch.bfloat16}, ("torch_dtype=bfloat16", "--dtype bfloat16")),
+        (
+            {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)},
+            ("quantization_config=bitsandbytes", "unquantized weights"),
+        ),
+        ({"weights_only": False}, ("weights_only=False", "safetensors")),
+        ({"on_difference": "ignore"}, ("on_difference", "raise or warn")),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_clashes_get_one_line(tied, arguments, facts):
+    with pytest.raises(InputError) as refused:
+        devplan.load(tied.map, tied.folder, devices=ALL_CPU, **arguments)
+    assert "\n" not in str(refused.value)
+    for fact in facts:
+        assert fact in str(refused.value)
+
+
+def arguments_for(map_file, model=None, trust=False, **given):
+    target = target_of(map_file)
+    return from_pretrained_arguments(
+        target, loadable(target, trust_remote_code=trust), model, given
+    )
+
+
+def test_revision_and_subfolder_go_with_the_id_of_the_map(tied):
+    map_file = read_map(tied.map)
+    identity = replace(map_file.model, id="org/name/part", revision="abc")
+    on_hub = replace(map_file, model=identity)
+    made = arguments_for(on_hub)
+    assert (made["revision"], made["subfolder"]) == ("abc", "part")
+    assert "revision" not in arguments_for(on_hub, "./folder")
+    assert arguments_for(on_hub, revision="v2")["revision"] == "v2"
+
+
+def test_code_that_comes_with_the_model_runs_only_if_trusted(tied):
+    map_file = read_map(tied.map)
+    identity = replace(map_file.model, class_name="OwnForCausalLM", auto_class="AutoModel")
+    remote = replace(map_file, model=identity)
+    with pytest.raises(InputError, match="if you trust it give trust_remote_code=True"):
+        devplan.load(remote, tied.folder, devices=ALL_CPU)
+    assert arguments_for(remote, trust=True)["trust_remote_code"] is True
+
+
+def test_a_class_that_is_not_installed(tied):
+    map_file = read_map(tied.map)
+    identity = replace(map_file.model, class_name="LlamaForCausalML")
+    with pytest.raises(InputError, match=r"LlamaForCausalML, which transformers .* does not have"):
+        devplan.load(replace(map_file, model=identity), tied.folder, devices=ALL_CPU)
+
+
+def test_a_map_of_a_function(tied):
+    map_file = read_map(tied.map)
+    identity = replace(map_file.model, id="package.module:build")
+    with pytest.raises(InputError, match=r"give it to devplan\.apply"):
+        devplan.load(replace(map_file, model=identity), tied.folder, devices=ALL_CPU)

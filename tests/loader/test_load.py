@@ -1,0 +1,123 @@
+"""What `devplan.load` gives answers as the model loaded whole, to the bit, and is audited."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+import devplan
+from devplan.errors import InputError
+from devplan.loader.hooks import execution_device, is_dispatched
+from devplan.mapfile import read_map
+from tests.loader import checkpoints
+from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, assert_same, outputs
+
+
+@pytest.mark.parametrize("stand_ins", [ALL_CPU, CPU_AND_DISK], ids=["cpu", "cpu and disk"])
+@pytest.mark.parametrize("name", checkpoints.MODELS)
+def test_it_answers_as_the_whole_model(checkpoint_of, name, stand_ins):
+    checkpoint = checkpoint_of(name)
+    assert len(set(read_map(checkpoint.map).device_map.values())) > 1, "nothing is split"
+    model = devplan.load(checkpoint.map, checkpoint.folder, devices=stand_ins)
+    assert is_dispatched(model)
+    assert_same(outputs(model, checkpoint.inputs), outputs(checkpoint.whole(), checkpoint.inputs))
+
+
+def test_it_generates_as_the_whole_model(tied):
+    ids = {"input_ids": tied.inputs["input_ids"]}
+    model = devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK)
+    given = model.generate(**devplan.to_main(model, ids), max_new_tokens=6, do_sample=False)
+    assert torch.equal(given, tied.whole().generate(**ids, max_new_tokens=6, do_sample=False))
+
+
+def test_the_model_of_the_map_is_the_default(tied):
+    """The id in the map is the folder that was planned for."""
+    model = devplan.load(tied.map, devices=ALL_CPU)
+    assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
+
+
+def test_ties_are_kept(tied):
+    model = devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_class_and_dtype_are_those_of_the_map(tied):
+    path = checkpoints.suggest(tied.folder, "--dtype", "bfloat16", name="half")
+    model = devplan.load(path, tied.folder, devices=ALL_CPU)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert type(model).__name__ == read_map(path).model.class_name
+
+
+def test_arguments_of_from_pretrained_pass_through(tied):
+    model = devplan.load(tied.map, tied.folder, devices=ALL_CPU, attn_implementation="eager")
+    assert model.config._attn_implementation == "eager"
+    model, info = devplan.load(
+        tied.map, tied.folder, devices=ALL_CPU, output_loading_info=True, dtype=torch.float32
+    )
+    assert is_dispatched(model) and "missing_keys" in info
+
+
+def test_shapes_alone(tied):
+    """On the meta device nothing has values, and every hook is there."""
+    model = devplan.load(tied.map, tied.folder, devices=dict.fromkeys(ALL_CPU, "meta"))
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert execution_device(model) == "meta"
+    assert model(**devplan.to_main(model, tied.inputs)).logits.shape == (2, 9, 512)
+
+
+def test_hooks_of_every_entry(tied):
+    model = devplan.load(tied.map, tied.folder, devices=ALL_CPU)
+    for entry in read_map(tied.map).device_map:
+        assert execution_device(model.get_submodule(entry)) == "cpu"
+
+
+def test_the_log_says_what_lies_where(tied, caplog):
+    with caplog.at_level(logging.INFO, logger="devplan"):
+        devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK)
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    assert "loading LlamaForCausalLM" in said
+    assert "disk: 433.50 KiB of weights and buffers, 433.50 KiB predicted" in said
+
+
+def test_a_diffusers_model(place):
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    whole = diffusers.FluxTransformer2DModel(
+        in_channels=4, num_layers=2, num_single_layers=2, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
+        axes_dims_rope=(4, 4, 8),
+    ).eval()  # fmt: skip
+    folder = place / "flux"
+    whole.save_pretrained(folder, max_shard_size="60KB")
+    path = checkpoints.suggest(folder)
+    model = devplan.load(path, folder, devices=ALL_CPU)
+    assert type(model) is type(whole) and is_dispatched(model)
+    for name, parameter in whole.named_parameters():
+        assert torch.equal(model.get_parameter(name), parameter)
+
+
+@pytest.mark.parametrize(
+    "devices, fact",
+    [
+        ({"cuda:7": "cpu"}, "cuda:7 is no card of"),
+        ({"cuda:0": "disk"}, "nothing runs on disk"),
+        ({"cuda:0": "gpu"}, "is no device"),
+        ({"gpu": "cpu"}, "is no device"),
+    ],
+)
+def test_stand_ins_that_make_no_sense(tied, devices, fact):
+    with pytest.raises(InputError, match=fact) as refused:
+        devplan.load(tied.map, tied.folder, devices=devices)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_is_not_there(tied):
+    with pytest.raises(InputError, match=r"there is no folder ./nowhere here"):
+        devplan.load(tied.map, "./nowhere", devices=ALL_CPU)
+
+
+def test_a_bare_map_names_no_class(tied):
+    with pytest.raises(InputError, match="names no class"):
+        devplan.load({"": 0}, tied.folder)
