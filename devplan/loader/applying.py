@@ -15,7 +15,7 @@ from devplan.loader.dispatching import bring_home, dispatch
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.loading import ON_DIFFERENCE, answer
 from devplan.loader.offloading import offload_folder as writing_to
-from devplan.loader.target import Target, target_of
+from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.types import DISK, OFFLOAD_DEVICES, DeviceMapFile
 
 log = logging.getLogger("devplan")
@@ -66,6 +66,7 @@ def apply(
     if on_difference not in ON_DIFFERENCE:
         raise InputError(f"on_difference={on_difference!r}; give {' or '.join(ON_DIFFERENCE)}")
     target = target_of(map, devices)
+    refuse_inside_offloaded(target)
     _refuse_strangers(model, target)
     if is_dispatched(model):
         bring_home(model, OFFLOAD_DEVICES)
@@ -79,11 +80,12 @@ def apply(
                 offload_folder=str(draft.draft),
                 offload_buffers=offload_buffers,
             )
+            answer(audit_target(model, target), on_difference)
             kept = draft.keep(model)
         log.info("weights on disk are in %s", kept)
     else:
         dispatch(model, target, offload_buffers=offload_buffers)
-    answer(audit_target(model, target), on_difference)
+        answer(audit_target(model, target), on_difference)
     return model
 
 

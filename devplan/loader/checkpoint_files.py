@@ -8,6 +8,7 @@ them: they are looked at before anything is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from devplan.errors import InputError
-from devplan.sources.config import read_text
+from devplan.sources.config import CONFIG_FILE, read_text
 from devplan.sources.stored import parse_index
 
 _SAFETENSORS = {
@@ -115,7 +116,7 @@ def _in_folder(folder: Path, library: str, arguments: Mapping[str, Any]) -> Chec
 def _named_by_config(folder: Path) -> list[str]:
     """The file that a config names itself (``transformers_weights``)."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
     name = config.get("transformers_weights") if isinstance(config, dict) else None
@@ -172,6 +173,8 @@ def _on_hub(location: str, library: str, arguments: Mapping[str, Any]) -> Checkp
     def fetch(name: str) -> Path:
         return Path(hf_hub_download(location, name, **told))
 
+    with contextlib.suppress(HfHubHTTPError, HFValidationError, OSError):
+        fetch(CONFIG_FILE)
     for main in _candidates(library, arguments):
         try:
             return _files(fetch(main).parent, main, fetch)

@@ -15,10 +15,18 @@ from devplan.loader.auditing import audit_target, refuse_differences
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.differences import Audit
 from devplan.loader.dispatching import settle
+from devplan.loader.finishing import attach_diagnosis, patch_if_needed
+from devplan.loader.here import (
+    answer_differences,
+    cards_and_releases,
+    model_at_hand,
+    on_these_cards,
+    read_here,
+)
 from devplan.loader.integrity import check_integrity
 from devplan.loader.model_class import Loadable, loadable
 from devplan.loader.offloading import offload_folder as writing_to
-from devplan.loader.target import Target, target_of
+from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.sources.folder import is_path
 from devplan.types import DISK, DeviceMapFile
 
@@ -34,13 +42,17 @@ def load(
     devices: Mapping[str, Any] | None = None,
     on_difference: str = "raise",
     offload_folder: str | Path | None = None,
+    remap: bool = False,
+    patch_embeddings: bool = True,
+    diagnose: bool = False,
     trust_remote_code: bool = False,
     **from_pretrained: Any,
 ) -> Any:
     """Load a model by a map, and make sure that it lies where the map says.
 
-    Class, dtype and revision are those of the map.  Before anything is loaded the checkpoint's
-    headers are looked at; afterwards the model is audited (`devplan.audit`).
+    Class, dtype and revision are those of the map.  Before anything is loaded this machine is
+    compared with the map's, and the checkpoint's headers are looked at; afterwards the model is
+    audited (`devplan.audit`).
 
     Parameters
     ----------
@@ -53,10 +65,18 @@ def load(
         ``{"cuda:0": "cpu", "cuda:1": "cpu"}`` the model lies on the CPU with the hooks that it
         would have on the cards, as for a test of the loading code without GPUs.
     on_difference
-        ``raise``, or ``warn``: what would be an error of the audit is a warning in the log.
+        ``raise``, or ``warn``: where the machine or the loaded model is not what the map says, that
+        is a warning in the log and no error.
     offload_folder
         Where weights on ``disk`` are written that cannot be read where they are.  It appears when
         the model is complete; None: a temporary one that goes with the model.
+    remap
+        Whether the cards may be taken by capacity: a map for 24 + 12 GiB where 12 + 24 are here.
+    patch_embeddings
+        Whether embeddings are patched (`devplan.patch_embeddings`) where the map does not run
+        without; what is done is said in the log.
+    diagnose
+        Whether the model explains its own failures (`devplan.diagnose`).
     trust_remote_code
         Whether code that comes with the model may run.
     **from_pretrained
@@ -71,7 +91,8 @@ def load(
     InputError
         When the map or an argument cannot be used, or the checkpoint is damaged; one line.
     DeviceMapError
-        When the model does not lie where the map says, one line a difference.
+        When this machine is not the map's, or the model does not lie where the map says; one line
+        a difference.
 
     Examples
     --------
@@ -83,6 +104,11 @@ def load(
     target = target_of(map, devices)
     found = loadable(target, trust_remote_code=trust_remote_code)
     refuse_clashes(target, from_pretrained)
+    refuse_inside_offloaded(target)
+    environment = read_here(offload_folder)
+    if remap:
+        target = on_these_cards(target, environment)
+    answer_differences(target, cards_and_releases(target, environment), on_difference)
     given = None if model is None else str(model)
     arguments = from_pretrained_arguments(target, found, given, from_pretrained)
     if trust_remote_code:
@@ -91,9 +117,14 @@ def load(
     _refuse_absent(target, place)
     files = checkpoint_files(place, found.library, arguments)
     if files is not None:
+        other = model_at_hand(target, environment, files.folder)
+        answer_differences(target, other, on_difference)
         check_integrity(files, target.content)
-    loaded, info = _load(target, found, place, arguments, offload_folder)
-    answer(audit_target(loaded, target), on_difference)
+    loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
+    if patch_embeddings:
+        patch_if_needed(loaded, target, trust_remote_code)
+    if diagnose:
+        attach_diagnosis(loaded, target.content if remap else map)
     return (loaded, info) if from_pretrained.get("output_loading_info") else loaded
 
 
@@ -123,25 +154,26 @@ def _load(
     place: str,
     arguments: dict[str, Any],
     folder: str | Path | None,
+    on_difference: str,
 ) -> tuple[nn.Module, Any]:
+    """The model, dispatched and audited; the offload folder is kept only if all went well."""
     log.info("loading %s from %s by %s", found.model_class.__name__, place, target.name)
-    offload_buffers = bool(arguments.get("offload_buffers"))
     if DISK not in target.devices:
-        model, info = _from_pretrained(found, place, arguments)
-        settle(model, target, offload_buffers=offload_buffers)
-        return model, info
+        return _dispatched(target, found, place, arguments, on_difference)
     with writing_to(folder) as draft:
         arguments = {**arguments, "offload_folder": str(draft.draft)}
-        model, info = _from_pretrained(found, place, arguments)
-        settle(model, target, offload_buffers=offload_buffers)
+        model, info = _dispatched(target, found, place, arguments, on_difference)
         kept = draft.keep(model)
     if kept is not None:
         log.info("weights on disk are in %s", kept)
     return model, info
 
 
-def _from_pretrained(
-    found: Loadable, place: str, arguments: dict[str, Any]
+def _dispatched(
+    target: Target, found: Loadable, place: str, arguments: dict[str, Any], on_difference: str
 ) -> tuple[nn.Module, Any]:
     loaded = found.model_class.from_pretrained(place, **arguments)
-    return loaded if isinstance(loaded, tuple) else (loaded, None)
+    model, info = loaded if isinstance(loaded, tuple) else (loaded, None)
+    settle(model, target, offload_buffers=bool(arguments.get("offload_buffers")))
+    answer(audit_target(model, target), on_difference)
+    return model, info

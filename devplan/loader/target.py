@@ -15,7 +15,7 @@ from devplan.findings import MapEntry
 from devplan.main_device import chosen_by_accelerate
 from devplan.mapfile.hf import from_hf_device, to_hf_device, to_hf_device_map
 from devplan.mapfile.versions import installed_versions
-from devplan.names import find_entry
+from devplan.names import find_entry, parent
 from devplan.types import CPU, DISK, OFFLOAD_DEVICES, DeviceMapFile
 
 
@@ -134,6 +134,30 @@ def _refuse_unreadable(given: GivenMap) -> None:
         if entry.device is None:
             where = f"{given.name}:{entry.line}" if entry.line else given.name
             raise InputError(f"{where}: {entry.key}: {entry.problem}")
+
+
+def refuse_inside_offloaded(target: Target) -> None:
+    """Refuse an entry inside another one whose weights are offloaded.
+
+    accelerate takes the weights of the outer entry away, the inner ones among them, and finds no
+    values for these afterwards (``attach_align_device_hook_on_blocks``, 1.15).
+
+    Raises
+    ------
+    InputError
+        With both entries.
+    """
+    for key, entry in target.entries.items():
+        outer = find_entry(target.entries, parent(key)) if key else None
+        if outer is None or not target.is_offloaded(target.device_map[outer]):
+            continue
+        if target.device_map[key] != target.device_map[outer]:
+            where = f"{entry.file}:{entry.line}: " if entry.line else ""
+            raise InputError(
+                f"{where}{key!r} on {target.device_map[key]} lies inside {outer!r} on "
+                f"{target.device_map[outer]}, and accelerate offloads all of that; name the other "
+                f"parts of {outer!r} instead of the whole"
+            )
 
 
 def _main_device(given: GivenMap) -> str:

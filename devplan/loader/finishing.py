@@ -1,0 +1,61 @@
+"""What is put on a model once it lies where its map says: patch, transfer cache, diagnosis."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from devplan.diagnosis import attach
+from devplan.errors import InputError
+from devplan.live import needed_patch, patch_embeddings
+from devplan.loader.target import Target
+from devplan.mapfile.versions import installed_versions
+from devplan.types import DeviceMapFile
+
+log = logging.getLogger("devplan")
+
+CLEAN = "clean"
+
+
+def patch_if_needed(model: nn.Module, target: Target, trust_remote_code: bool = False) -> None:
+    """Patch embeddings where the map does not run without and runs better with the patch.
+
+    A map whose file says that it was run clean, with the releases that are installed here, needs
+    no patch.  Any other is run virtually, on the map's own cards.
+    """
+    content = target.content
+    if content is None or _is_proven(content):
+        return
+    try:
+        advice = needed_patch(model, content, trust_remote_code=trust_remote_code)
+    except InputError as error:
+        log.warning("whether %s needs its embeddings patched was not found: %s", target.name, error)
+        return
+    if not advice.is_needed:
+        log.info("%s was run virtually: no embedding needs a patch", target.name)
+        return
+    device = None if advice.device is None else target.here(advice.device)
+    patch_embeddings(model, advice.names, device)
+    log.warning(
+        "%s stops at %d errors without a patch, %d with it: %s patched; moving the entry is the "
+        "better repair: devplan check %s",
+        target.name,
+        len(advice.before.errors),
+        len(advice.after.errors) if advice.after else 0,
+        ", ".join(advice.names),
+        target.name,
+    )
+
+
+def _is_proven(content: DeviceMapFile) -> bool:
+    library = "diffusers" if "diffusers" in content.versions else "transformers"
+    here = installed_versions(library)
+    same = all(content.versions.get(name) == here[name] for name in (library, "accelerate"))
+    return content.verification.status == CLEAN and same
+
+
+def attach_diagnosis(model: nn.Module, map: str | Path | DeviceMapFile) -> None:
+    """Let the model explain its own failures."""
+    attach(model, map)

@@ -1,0 +1,78 @@
+"""What `load` puts on a model: the embedding patch where it is needed, diagnosis where asked."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+import devplan
+from devplan.diagnosis.attached import Entry
+from devplan.live.patching import patched_embeddings
+from devplan.loader import finishing
+from devplan.mapfile import read_map
+from devplan.types import Verification
+from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
+
+AWAY = {"model": "cuda:0", "model.embed_tokens": "cuda:1", "lm_head": "cuda:0"}
+"""The code of ``model`` runs on cuda:0 and mixes what its first embedding gives on cuda:1."""
+
+
+def unverified(experts, device_map):
+    map_file = read_map(experts.map)
+    verification = Verification(status="unverified", detail="written by hand")
+    return replace(map_file, device_map=device_map, verification=verification)
+
+
+def load(experts, map_file, **more):
+    return devplan.load(map_file, experts.folder, devices=ALL_CPU, **more)
+
+
+def test_a_map_that_was_proven_is_not_run_again(experts, monkeypatch):
+    monkeypatch.setattr(finishing, "needed_patch", None)
+    assert not patched_embeddings(load(experts, experts.map))
+
+
+def test_a_map_that_needs_the_patch_gets_it(experts, caplog):
+    model = load(experts, unverified(experts, AWAY))
+    assert [each.name for each in patched_embeddings(model)] == ["model.embed_tokens"]
+    (said,) = [r.getMessage() for r in caplog.records if "patched" in r.getMessage()]
+    assert "model.embed_tokens patched" in said and "devplan check" in said
+    assert_same(outputs(model, experts.inputs), outputs(experts.whole(), experts.inputs))
+
+
+def test_the_patch_can_be_refused(experts):
+    model = load(experts, unverified(experts, AWAY), patch_embeddings=False)
+    assert not patched_embeddings(model)
+
+
+def test_a_map_that_needs_none_gets_none(experts, caplog):
+    map_file = unverified(experts, read_map(experts.map).device_map)
+    with caplog.at_level(logging.INFO, logger="devplan"):
+        model = load(experts, map_file)
+    assert not patched_embeddings(model)
+    assert any("no embedding needs a patch" in r.getMessage() for r in caplog.records)
+
+
+def test_what_was_proven_with_other_releases_is_run_again(experts, caplog):
+    map_file = read_map(experts.map)
+    older = replace(map_file, versions={**map_file.versions, "accelerate": "1.14.0"})
+    with caplog.at_level(logging.INFO, logger="devplan"):
+        load(experts, older)
+    assert any("was run virtually" in r.getMessage() for r in caplog.records)
+
+
+def test_diagnosis_is_attached_where_it_is_asked_for(tied):
+    model = devplan.load(tied.map, tied.folder, devices=ALL_CPU, diagnose=True)
+    assert isinstance(vars(model)["forward"], Entry)
+    assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
+    set_weight = torch.nn.Parameter(torch.empty(64, device="meta"))
+    model.model.norm.weight = set_weight
+    with pytest.raises(RuntimeError) as failed:
+        outputs(model, tied.inputs)
+    told = "\n".join(getattr(failed.value, "__notes__", [])) + str(failed.value)
+    assert "model.norm" in told
+    plain = devplan.load(tied.map, tied.folder, devices=ALL_CPU)
+    assert not isinstance(vars(plain)["forward"], Entry)

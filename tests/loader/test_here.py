@@ -1,0 +1,165 @@
+"""The machine and the model at hand beside those of the map, before a byte is loaded."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+
+import pytest
+import transformers
+
+import devplan
+from devplan.errors import DeviceMapError, InputError
+from devplan.loader import loading
+from devplan.mapfile import read_map
+from tests.environment.machines import card, machine
+from tests.loader.checkpoints import ALL_CPU
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """``on(card(0, 1), ...)``: a machine with these cards; gives what from_pretrained was called
+    with, as nothing can be loaded on cards that are not there."""
+    calls = []
+
+    def called(place, **arguments):
+        calls.append(arguments)
+        raise StopIteration
+
+    def make(*cards, **fields):
+        monkeypatch.setattr(loading, "read_here", lambda _: machine(*cards, **fields))
+        monkeypatch.setattr(transformers.LlamaForCausalLM, "from_pretrained", called)
+        return calls
+
+    return make
+
+
+def load(tied, **arguments):
+    """As far as from_pretrained."""
+    try:
+        devplan.load(tied.map, tied.folder, **arguments)
+    except StopIteration:
+        return
+
+
+def test_the_machine_of_the_map(tied, on, caplog):
+    calls = on(card(0, 1), card(1, 0.5), card(2, 1))
+    load(tied)
+    assert set(calls[0]["device_map"].values()) == {0, 1, 2}
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_no_gpu(tied, on):
+    calls = on()
+    with pytest.raises(DeviceMapError, match="torch sees no GPU here") as refused:
+        load(tied)
+    assert not calls and "nothing was loaded" in str(refused.value)
+    assert 'devices={"cuda:0": "cpu"' in str(refused.value)
+    assert refused.value.differences[0].code == "DP503"
+
+
+def test_a_card_is_missing(tied, on):
+    calls = on(card(0, 1), card(1, 0.5))
+    with pytest.raises(DeviceMapError, match="cuda:2"):
+        load(tied)
+    assert not calls
+
+
+def test_what_is_an_error_can_be_a_warning(tied, on, caplog):
+    calls = on(card(0, 1), card(1, 0.5))
+    load(tied, on_difference="warn")
+    assert len(calls) == 1
+    assert any("cuda:2" in r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+
+
+def test_other_releases_are_warned_of(tied, on, caplog):
+    on(card(0, 1), card(1, 0.5), card(2, 1), versions={"transformers": "4.48.3"})
+    load(tied, on_difference="warn")
+    assert any("transformers 5.23.0, here is 4.48.3" in r.getMessage() for r in caplog.records)
+
+
+def test_nothing_is_asked_of_cards_that_are_stood_in_for(tied, on, caplog):
+    calls = on()
+    load(tied, devices=ALL_CPU)
+    assert set(calls[0]["device_map"].values()) == {"cpu"}
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_card_that_is_not_stood_in_for_is_asked_for(tied, on):
+    on(card(0, 1))
+    with pytest.raises(DeviceMapError) as refused:
+        load(tied, devices={"cuda:1": "cpu"})
+    assert [each.subject for each in refused.value.differences] == ["cuda:2"]
+
+
+# ---------------------------------------------------------------------------------- remapped
+
+
+@pytest.fixture
+def large(tied):
+    """The map as of 1 GiB, 24 GiB and 12 GiB, each card rather full."""
+    map_file = read_map(tied.map)
+    gib = 2**30
+    sizes = {"cuda:0": gib, "cuda:1": 24 * gib, "cuda:2": 12 * gib}
+    cards = tuple(
+        replace(c, capacity_bytes=sizes[c.device], name=f"{sizes[c.device] // gib}GiB")
+        for c in map_file.machine.cards
+    )
+    loads = tuple(
+        replace(
+            load,
+            capacity_bytes=sizes[load.device],
+            cache_bytes=sizes[load.device] * 7 // 10,
+        )
+        for load in map_file.loads
+    )
+    return replace(map_file, machine=replace(map_file.machine, cards=cards), loads=loads)
+
+
+def test_cards_in_another_order(tied, on, large, caplog):
+    calls = on(card(0, 12), card(1, 1), card(2, 24))
+    with pytest.raises(DeviceMapError, match="remap=True"):
+        devplan.load(large, tied.folder)
+    with pytest.raises(StopIteration):
+        devplan.load(large, tied.folder, remap=True)
+    moves = {"cuda:0": 1, "cuda:1": 2, "cuda:2": 0}
+    expected = {entry: moves[device] for entry, device in large.device_map.items()}
+    assert calls[0]["device_map"] == expected
+    assert any("cuda:1 of the map is cuda:2 here" in r.getMessage() for r in caplog.records)
+
+
+def test_no_order_holds_it(tied, on, large):
+    on(card(0, 2), card(1, 1), card(2, 4))
+    with pytest.raises(InputError, match="no order holds it"):
+        devplan.load(large, tied.folder, remap=True)
+
+
+def test_remap_and_stand_ins(tied, on):
+    on()
+    with pytest.raises(InputError, match="give one"):
+        load(tied, remap=True, devices=ALL_CPU)
+
+
+# --------------------------------------------------------------------------------- the model
+
+
+def spoilt(tied, tmp_path, **changes):
+    folder = shutil.copytree(tied.folder, tmp_path / "copy")
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+def test_another_configuration_is_warned_of(tied, tmp_path, caplog):
+    folder = spoilt(tied, tmp_path, rms_norm_eps=1e-5)
+    devplan.load(tied.map, folder, devices=ALL_CPU)
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert any("DP510 the configuration of" in line and "devplan suggest" in line for line in said)
+
+
+def test_another_class_is_refused(tied, tmp_path):
+    folder = spoilt(tied, tmp_path, architectures=["MistralForCausalLM"])
+    with pytest.raises(DeviceMapError, match="is a MistralForCausalLM, the map is for a Llama"):
+        devplan.load(tied.map, folder, devices=ALL_CPU)
