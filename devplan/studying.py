@@ -84,7 +84,15 @@ class Studied:
             dtype=dtype_name(skeleton.dtype),
             quantization=weights.quantization,
             num_parameters=weights.num_parameters,
+            components=tuple(skeleton.components),
+            repository=_repository(source),
         )
+
+
+def _repository(source: ModelSource) -> str | None:
+    """Where the files of a pipeline of the catalogue are, if not under its id."""
+    elsewhere = source.origin == "catalogue" and source.location != source.id
+    return source.location if source.components and elsewhere else None
 
 
 def study(

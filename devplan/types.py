@@ -461,6 +461,10 @@ class ModelIdentity:
     dtype: str
     quantization: str | None
     num_parameters: int
+    components: tuple[str, ...] = ()
+    """Of a pipeline: its models; `devplan.load` loads each by its part of the map."""
+    repository: str | None = None
+    """Where the files of a pipeline are, if not under its id."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,6 +109,8 @@ def model_document(model: ModelIdentity) -> dict[str, Any]:
         "dtype": model.dtype,
         "quantization": model.quantization,
         "num_parameters": model.num_parameters,
+        **({"components": list(model.components)} if model.components else {}),
+        **({"repository": model.repository} if model.repository else {}),
     }
 
 
@@ -218,7 +220,8 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
 
 def _model(section: dict[str, Any]) -> ModelIdentity:
     fields = dict(section)
-    return ModelIdentity(class_name=fields.pop("class"), **fields)
+    components = tuple(fields.pop("components") or ())
+    return ModelIdentity(class_name=fields.pop("class"), components=components, **fields)
 
 
 def _workload(section: dict[str, Any]) -> Workload:

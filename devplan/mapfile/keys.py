@@ -32,6 +32,12 @@ MODEL = record(
     ("dtype", "Dtype in which the weights lie in memory.", Text()),
     ("quantization", "Method of quantization, null for none.", Nullable(inner=Text())),
     ("num_parameters", "Parameters, tied ones once.", Whole()),
+    ("components", "Of a pipeline: its models.", Optional(inner=ListOf(item=MODULE, min_items=1))),
+    (
+        "repository",
+        "Where the files of a pipeline are, absent: under its id.",
+        Optional(inner=Text()),
+    ),
 )
 
 MACHINE = record(

@@ -17,7 +17,7 @@ from devplan.skeleton.integers import RememberIntegers
 from devplan.skeleton.keeping import keep_in_float32
 from devplan.skeleton.model import Skeleton
 from devplan.skeleton.own_code import is_trusted_code, own_class
-from devplan.skeleton.pipeline import build_pipeline
+from devplan.skeleton.pipeline import build_pipeline, pipeline_dtype
 from devplan.sources.native import native_class, require_native, why_not_native
 from devplan.sources.source import ModelSource
 
@@ -41,7 +41,9 @@ def build_skeleton(source: ModelSource, dtype: str | None = None) -> Skeleton:
         When the installed libraries cannot build the class, or the configuration does not fit it.
     """
     if source.components:
-        return build_pipeline(source, partial(build_skeleton, dtype=dtype))
+        return build_pipeline(
+            source, partial(build_skeleton, dtype=dtype or pipeline_dtype(source))
+        )
     if source.origin == "factory":
         return _from_factory(source, dtype)
     if source.library == "tensors":

@@ -116,14 +116,14 @@ def build_pipeline(source: ModelSource, build_one: Callable[[ModelSource], Skele
     parts: dict[str, Component] = {}
     others: dict[str, MakesPart] = _plain_values(source, pipeline_class)
     for name, part in source.components.items():
-        component_class = _component_class(part)
-        if issubclass(component_class, nn.Module):
+        kind = component_class(part.id, part.library, part.class_name)
+        if issubclass(kind, nn.Module):
             # [same files] two components of one entry are two models: each has its own weights.
             part = replace(part, id=f"{source.id}/{name}")
             built[name] = build_one(part)
             parts[name] = Component(skeleton=built[name], source=part)
         else:
-            others[name] = partial(_small_part, component_class, part, source.components)
+            others[name] = partial(_small_part, kind, part)
     order = _running_order(pipeline_class, built)
     models = {name: built[name].model for name in order}
     module = PipelineModule(pipeline_class, models, others)
@@ -139,6 +139,24 @@ def build_pipeline(source: ModelSource, build_one: Callable[[ModelSource], Skele
         components={name: parts[name] for name in order},
         executable=all(one.executable for one in built.values()),
     )
+
+
+def pipeline_dtype(source: ModelSource) -> str | None:
+    """The one dtype that a pipeline is loaded in where nobody asks for another: what it states, or
+    what most bytes of its checkpoints are in; None: float32, as for every model."""
+    if source.dtype is not None:
+        return source.dtype
+    sizes: dict[str, int] = {}
+    for part in source.components.values():
+        for tensor in (part.stored or {}).values():
+            if tensor.dtype in _STORED_FLOATS:
+                name = _STORED_FLOATS[tensor.dtype]
+                sizes[name] = sizes.get(name, 0) + tensor.bytes
+    stated = (part.dtype for part in source.components.values() if part.dtype)
+    return max(sizes, key=sizes.__getitem__) if sizes else next(stated, None)
+
+
+_STORED_FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 def _pipeline_class(source: ModelSource) -> type:
@@ -162,20 +180,28 @@ def _pipeline_class(source: ModelSource) -> type:
     )
 
 
-def _component_class(part: ModelSource) -> type:
-    """The class of a component: of a library, or of the module of a pipeline in diffusers."""
-    for module_name in (part.library, f"diffusers.pipelines.{part.library}"):
+def component_class(id: str, library: str, class_name: str | None) -> type:
+    """The class of a component: of a library, or of the module of a pipeline in diffusers.
+
+    Raises
+    ------
+    InputError
+        When it is not here; nothing but transformers and diffusers is looked into.
+    """
+    for module_name in (library, f"diffusers.pipelines.{library}"):
+        if not module_name.startswith(("transformers", "diffusers")):
+            continue
         with contextlib.suppress(ImportError), quiet_diffusers():
-            found = getattr(importlib.import_module(module_name), part.class_name or "", None)
+            found = getattr(importlib.import_module(module_name), class_name or "", None)
             if isinstance(found, type):
                 return found
     raise InputError(
-        f"{part.id} is a {part.class_name} of {part.library}, which is not here; upgrade or "
-        f"install {part.library}, or correct the class in the pipeline's model_index.json"
+        f"{id} is a {class_name} of {library}, which is not here; upgrade transformers or "
+        "diffusers, or correct the class in the pipeline's model_index.json"
     )
 
 
-def _small_part(kind: type, part: ModelSource, components: Mapping[str, ModelSource]) -> Any:
+def _small_part(kind: type, part: ModelSource) -> Any:
     """A component without weights, made of its configuration; a stand-in for a tokenizer."""
     if _STANDS_IN in kind.__name__:
         return _tokenizer((part.config or {}).get("model_max_length"))
