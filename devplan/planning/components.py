@@ -31,6 +31,7 @@ from devplan.names import is_inside
 from devplan.planning.devices import normalise_device
 from devplan.planning.pins import HOME, REASONS
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Infeasible, Machine, Pin, Plan, Workload
+from devplan.units import format_bytes
 
 PlanGraph = Callable[[BlockGraph, Machine, Mapping[str, str]], Plan | Infeasible]
 """Plans a graph on a machine with pins."""
@@ -149,9 +150,19 @@ def plan_components(
             return _with_note(result, apart)
     if machine.tiers:
         result = plan_graph(glued, machine, pins)
+    return _explained(result, parts) if isinstance(result, Infeasible) else result
+
+
+def _explained(result: Infeasible, parts: Components) -> Infeasible:
+    """Why nothing fits, with what each component holds and needs."""
+    needs = [
+        f"{name} holds {format_bytes(parts.load_bytes[name])} and needs "
+        f"{format_bytes(parts.active_bytes[name])} beside it while it runs"
+        for name in parts.graph.components
+    ]
     # [proof] a packing that was found impossible kept room for the largest peak on every card.
-    is_bound = isinstance(result, Infeasible) and result.lower_bound <= 1
-    return replace(result, proven=False) if is_bound else result
+    proven = result.proven and result.lower_bound > 1
+    return replace(result, proven=proven, reason=f"{result.reason}; {'; '.join(needs)}")
 
 
 def _best_whole(parts: Components, fewest: bool) -> dict[str, str] | None:
