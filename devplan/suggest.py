@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from devplan.errors import InputError
 from devplan.findings import CheckResult, Diagnostic
 from devplan.graph import build_graph
 from devplan.machine.speeds import speeds_of
@@ -19,8 +18,8 @@ from devplan.main_device import main_device_notes
 from devplan.mapfile import contract_entries
 from devplan.mapfile.versions import installed_versions
 from devplan.planning import plan as plan_placement
-from devplan.planning.components import plan_components
 from devplan.planning.most import plan_most_tokens
+from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic
 from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
 from devplan.profile.work import measure_work
@@ -45,7 +44,6 @@ UNVERIFIED = Verification(
 )
 
 
-PIPELINE_OBJECTIVES = ("balance", "fewest")
 LATENCY = "latency"
 """The objective for which the work of the blocks is counted."""
 
@@ -192,10 +190,9 @@ def _plan(
 ) -> Plan | Infeasible:
     # [limit] what was not seen to grow is no reason to promise all that the model supports.
     limit = studied.limit_tokens if studied.is_growth_known else None
-    if graph.components:
-        return _plan_pipeline(objective, machine, default_pins, studied, graph, pins)
     most_tokens = partial(plan_most_tokens, limit=limit)
     plan = most_tokens if objective == "context" else partial(plan_placement, objective=objective)
+    plan = partial(plan_pipeline, objective=objective) if graph.components else plan
     return plan(
         graph,
         machine,
@@ -203,43 +200,6 @@ def _plan(
         pins=pins,
         default_pins=default_pins,
         alternatives=_alternatives(studied),
-    )
-
-
-def _plan_pipeline(
-    objective: str,
-    machine: Machine,
-    default_pins: bool,
-    studied: Studied,
-    graph: BlockGraph,
-    pins: Mapping[str, str],
-) -> Plan | Infeasible:
-    """The same for a pipeline, by its components."""
-    if objective not in PIPELINE_OBJECTIVES:
-        raise InputError(
-            f"--objective {objective} is for models that generate tokens, and "
-            f"{studied.source.id} is a pipeline; give {' or '.join(PIPELINE_OBJECTIVES)}"
-        )
-
-    def plan_graph(graph: BlockGraph, machine: Machine, pins: Mapping[str, str]):
-        return plan_placement(
-            graph,
-            machine,
-            studied.workload,
-            objective=objective,
-            pins=pins,
-            default_pins=default_pins,
-            alternatives=_alternatives(studied),
-        )
-
-    return plan_components(
-        graph,
-        machine,
-        studied.workload,
-        plan_graph,
-        pins=pins,
-        default_pins=default_pins,
-        fewest=objective == "fewest",
     )
 
 
@@ -290,7 +250,7 @@ def _suggestion(studied: Studied, machine: Machine, proof: Proof) -> Suggestion:
 
 
 def _alternatives(studied: Studied) -> dict[str, Callable[[], BlockGraph]]:
-    """Lighter forms of the model, tried when nothing fits: 8 and 4 bit weights."""
+    """Lighter forms, tried when nothing fits: 8 and 4 bit weights, a pipeline's tiles."""
     if studied.graph.components and not studied.workload.tiling:
         return {"--tiling": lambda: build_graph(tiled(studied).profile)}
     if not can_be_quantized(studied.profile, studied.source):

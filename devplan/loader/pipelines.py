@@ -24,7 +24,7 @@ from devplan.errors import InputError
 from devplan.findings import MapEntry
 from devplan.loader.auditing import audit_target
 from devplan.loader.differences import Audit
-from devplan.loader.dispatching import bring_home, index_on_disk
+from devplan.loader.dispatching import bring_home
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.target import Target
 from devplan.mapfile.load_code import dtype_keyword, load_dtype
@@ -33,7 +33,7 @@ from devplan.skeleton.pipeline import component_class, quiet_diffusers
 from devplan.sources.components import named_components
 from devplan.sources.folder import is_path
 from devplan.types import CPU, DISK
-from devplan.virtual.placing import skipped_keys
+from devplan.virtual.placing import skipped_keys, spelled_out
 
 log = logging.getLogger("devplan")
 
@@ -88,11 +88,11 @@ def load_pipeline(
             )
         part = part_of_target(target, name)
         kind = component_class(f"{place}/{name}", *classes[name])
-        arguments = _arguments(part, name, place, revision, offload_folder)
+        arguments = _arguments(part, name, place, revision)
         arguments |= _dtype(target, kind.__module__.partition(".")[0])
         log.info("loading %s of %s", name, place)
         model = kind.from_pretrained(**arguments)
-        models[name] = _dispatched(model.eval(), part)
+        models[name] = _dispatched(model.eval(), part, _folder(part, name, offload_folder))
         audits.append(audit_target(models[name], part))
     pipeline = pipeline_class.from_pretrained(
         place, revision=revision, **_dtype(target, "diffusers"), **models, **(further or {})
@@ -120,9 +120,9 @@ def _arguments(
     name: str,
     place: str,
     revision: str | None,
-    offload_folder: str | Path | None,
 ) -> dict[str, Any]:
-    """Of the ``from_pretrained`` of a component; one that is offloaded whole is read on the CPU."""
+    """Of the ``from_pretrained`` of a component; one that goes to disk, or is offloaded whole, is
+    read on the CPU first."""
     in_folder = is_path(place)
     found: dict[str, Any] = {
         "pretrained_model_name_or_path": str(Path(place) / name) if in_folder else place,
@@ -130,16 +130,21 @@ def _arguments(
     }
     if not in_folder:
         found |= {"subfolder": name, "revision": revision}
-    if DISK in part.devices:
-        if offload_folder is None:
-            raise InputError(
-                f"{part.name}: weights on disk need a folder; give devplan.load(..., "
-                "offload_folder=FOLDER)"
-            )
-        found["offload_folder"] = str(Path(offload_folder) / name)
-    elif part.devices <= {CPU}:
+    if DISK in part.devices or part.devices <= {CPU}:
         found["device_map"] = {"": CPU}
     return found
+
+
+def _folder(part: Target, name: str, asked: str | Path | None) -> str | None:
+    """Where the weights of a component on disk are written; None where none are."""
+    if DISK not in part.devices:
+        return None
+    if asked is None:
+        raise InputError(
+            f"{part.name}: weights on disk need a folder; give devplan.load(..., "
+            "offload_folder=FOLDER)"
+        )
+    return str(Path(asked) / name)
 
 
 def _dtype(target: Target, library: str) -> dict[str, Any]:
@@ -157,19 +162,17 @@ def _dtype(target: Target, library: str) -> dict[str, Any]:
     return {dtype_keyword(transformers.__version__): getattr(torch, wanted)}
 
 
-def _dispatched(model: nn.Module, part: Target) -> nn.Module:
+def _dispatched(model: nn.Module, part: Target, folder: str | None) -> nn.Module:
     """The model with hooks that move its inputs to it, and what it gives back again."""
     import accelerate
 
-    index = None
     if is_dispatched(model):
-        index = index_on_disk(model)
         bring_home(model, (CPU,))
     accelerate.dispatch_model(
         model,
-        device_map=part.hf_device_map,
+        device_map=dict(spelled_out(model, part.hf_device_map)),
         main_device=part.hf_main_device,
-        offload_index=index,
+        offload_dir=folder,
         force_hooks=True,
         skip_keys=skipped_keys(model),
     )

@@ -30,6 +30,7 @@ from math import inf
 from devplan.names import is_inside
 from devplan.planning.devices import normalise_device
 from devplan.planning.pins import HOME, REASONS
+from devplan.planning.walks import BARE_TENSORS
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Infeasible, Machine, Pin, Plan, Workload
 from devplan.units import format_bytes
 
@@ -149,7 +150,8 @@ def plan_components(
         if isinstance(result, Plan):
             return _with_note(result, apart)
     if machine.tiers:
-        result = plan_graph(glued, machine, pins)
+        loose = replace(graph, tied=(*graph.tied, *_bare_with_next(graph)))
+        result = plan_graph(loose, machine, pins)
     return _explained(result, parts) if isinstance(result, Infeasible) else result
 
 
@@ -225,6 +227,12 @@ def _glue(graph: BlockGraph, apart: frozenset[str]) -> list[tuple[str, ...]]:
         if waiting:
             groups.append((*([last] if last else []), *waiting))
     return [group for group in groups if len(group) > 1]
+
+
+def _bare_with_next(graph: BlockGraph) -> list[tuple[str, ...]]:
+    """Bare tensors stay with the block behind them: no hook would bring one to a card."""
+    pairs = itertools.pairwise(graph.blocks)
+    return [(a.name, b.name) for a, b in pairs if a.class_name in BARE_TENSORS]
 
 
 def _as_components(plan: Plan, parts: Components, said: set[str]) -> Plan:

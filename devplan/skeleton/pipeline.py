@@ -119,7 +119,12 @@ def build_pipeline(source: ModelSource, build_one: Callable[[ModelSource], Skele
         kind = component_class(part.id, part.library, part.class_name)
         if issubclass(kind, nn.Module):
             # [same files] two components of one entry are two models: each has its own weights.
-            part = replace(part, id=f"{source.id}/{name}")
+            part = replace(part, id=f"{source.id.rstrip('/')}/{name}")
+            if not part.config and part.origin != "catalogue":
+                raise InputError(
+                    f"{part.id} has no config.json, and the pipeline's model_index.json names it "
+                    f"a {part.class_name}; download the folder again"
+                )
             built[name] = build_one(part)
             parts[name] = Component(skeleton=built[name], source=part)
         else:

@@ -20,7 +20,7 @@ from torch import nn
 from devplan.names import component_main, find_entry, part_of_map
 from devplan.skeleton.integers import value_of
 from devplan.skeleton.pipeline import PipelineModule
-from devplan.types import CPU, DISK
+from devplan.types import CPU, DISK, OFFLOAD_DEVICES
 from devplan.virtual.attributes import plain_tensors
 from devplan.virtual.labels import CONCRETE_LIMIT, label_of, mark
 
@@ -107,7 +107,20 @@ def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: s
         return
     for name, component in model.named_children():
         part = part_of_map(device_map, name)
-        _dispatch(component, part, component_main(part, main_device), force_hooks=True)
+        main = component_main(part, main_device)
+        _dispatch(component, spelled_out(component, part), main, force_hooks=True)
+
+
+def spelled_out(model: nn.Module, device_map: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A map that offloads a whole model, by the model's parts.
+
+    ``dispatch_model`` finds no weights under the empty name (``extract_submodules_state_dict`` of
+    accelerate 1.15), and the first forward then misses them.
+    """
+    if list(device_map) != [""] or device_map[""] not in OFFLOAD_DEVICES:
+        return device_map
+    own = (*model._modules, *model._parameters, *model._buffers)
+    return dict.fromkeys(own, device_map[""])
 
 
 def skipped_keys(model: nn.Module) -> Any:

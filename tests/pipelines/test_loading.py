@@ -66,7 +66,13 @@ def written(suggestion, folder):
     return path
 
 
-@pytest.mark.parametrize("name", NAMES)
+SLOW = {"hunyuan"}
+"""Its text encoder reads 1,108 tokens whatever is asked for: a minute of a busy core."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in NAMES]
+)
 def test_a_map_over_two_cards_is_clean_and_loads_the_pipeline(studied, saved, tmp_path, name):
     known = studied(name)
     needed = needs(known)
@@ -103,7 +109,7 @@ def test_a_transformer_that_no_card_holds_is_split_and_computes_the_same(studied
 def test_what_is_offloaded_computes_the_same(studied, saved, tmp_path, tier):
     known = studied("qwen-image")
     needed = needs(known)
-    size = max(needed.active_bytes.values()) + sum(needed.load_bytes.values()) * 2 // 3
+    size = max(needed.active_bytes.values()) + sum(needed.load_bytes.values()) * 4 // 5
     machine = cards(size, tiers=(OffloadTier(device=tier, capacity_bytes=None),))
     suggestion = suggest_studied(known, machine, pins={})
     path = written(suggestion, tmp_path)
@@ -131,5 +137,5 @@ def test_the_lines_to_paste_load_the_pipeline_and_its_tiles(studied):
 def test_objectives_of_tokens_are_refused(studied):
     from devplan.errors import InputError
 
-    with pytest.raises(InputError, match="is a pipeline; give balance or fewest"):
+    with pytest.raises(InputError, match="this is a pipeline; give balance or fewest"):
         suggest_studied(studied("flux"), cards(2**30), objective="context", pins={})

