@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devplan.blocks import partition
-from devplan.checks.prepare import Prepared, prepare
+from devplan.checks.prepare import Prepared, against, prepare
 from devplan.checks.run import result_of
+from devplan.checks.time_limit import time_limit
 from devplan.errors import InputError
 from devplan.findings import CheckResult, RunRecord
 from devplan.inputs import (
@@ -27,7 +28,8 @@ from devplan.inputs import (
     user_function,
     user_inputs,
 )
-from devplan.inputs.for_workload import request_for
+from devplan.inputs.for_workload import refuse_images_not_taken, request_for
+from devplan.surroundings import Environment
 from devplan.types import OFFLOAD_DEVICES, Machine, Workload
 from devplan.virtual.calls import (
     DECODE_STEPS,
@@ -93,6 +95,7 @@ def check(
     workload: Workload | WorkloadRequest | None = None,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
+    environment: Environment | None = None,
 ) -> CheckResult:
     """Find out whether a model runs with a device map, on GPUs that need not be here.
 
@@ -110,6 +113,9 @@ def check(
         How the model is run.
     trust_remote_code
         Whether code that comes with the model may run.
+    environment
+        This machine (`devplan.environment.read_environment`): what it has otherwise than the map is
+        found too.  None: no machine needs to be here.
 
     Returns
     -------
@@ -138,6 +144,8 @@ def check(
         workload=workload,
         trust_remote_code=trust_remote_code,
     )
+    if environment is not None:
+        prepared = against(prepared, environment)
     record, reason = run_prepared(prepared, options)
     runs = (record,) if record is not None else ()
     return result_of(replace(prepared.subject, runs=runs, not_run=reason))
@@ -247,7 +255,9 @@ def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:
     if options.inputs is not None:
         return user_inputs(options.inputs, skeleton.model, skeleton.config)
     request, folder = _request(prepared, options), _folder(prepared.built.source)
-    return example_inputs(skeleton.model, skeleton.config, request, folder=folder)
+    example = example_inputs(skeleton.model, skeleton.config, request, folder=folder)
+    refuse_images_not_taken(example, request)
+    return example
 
 
 def _folder(source: Any) -> Path | None:

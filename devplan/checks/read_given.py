@@ -80,6 +80,7 @@ def _devplan_map(text: str, name: str, node: yaml.Node) -> GivenMap:
             given_entry(key, device, lines.get(key)) for key, device in content.device_map.items()
         ),
         model=content.model.id,
+        class_name=content.model.class_name,
         machine=content.machine,
         workload=content.workload,
         versions=content.versions,

@@ -162,9 +162,7 @@ def _explained(result: Infeasible, parts: Components) -> Infeasible:
         f"{format_bytes(parts.active_bytes[name])} beside it while it runs"
         for name in parts.graph.components
     ]
-    # [proof] a packing that was found impossible kept room for the largest peak on every card.
-    proven = result.proven and result.lower_bound > 1
-    return replace(result, proven=proven, reason=f"{result.reason}; {'; '.join(needs)}")
+    return replace(result, reason=f"{result.reason}; {'; '.join(needs)}")
 
 
 def _best_whole(parts: Components, fewest: bool) -> dict[str, str] | None:
