@@ -44,7 +44,6 @@ from devplan.virtual.calls import (
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.split import SplitModel, run_split
-from devplan.virtual.time_limit import time_limit
 from devplan.workload import WorkloadRequest
 
 if TYPE_CHECKING:
