@@ -103,6 +103,7 @@ def study(
     packed: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
+    inputs: str | None = None,
     progress: Progress = silent,
 ) -> Studied:
     """Find a model, build it without weights, and run it virtually on one card.
@@ -115,7 +116,7 @@ def study(
         Batch, context and dtypes; what is None is left to the model.
     machines
         What is planned for: their least compute capability decides how quantized weights lie.
-    packed, trust_remote_code, revision, progress
+    packed, trust_remote_code, revision, inputs, progress
         As for `devplan.suggest.suggest`.
 
     Raises
@@ -126,7 +127,7 @@ def study(
     progress(f"reading {model}")
     source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
     progress(f"building {source.class_name or model} on the meta device")
-    skeleton = build_skeleton(source, request.dtype)
+    skeleton = replace(build_skeleton(source, request.dtype), own_inputs=inputs)
     workload, workload_notes = resolve_workload(
         request, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
     )
@@ -197,7 +198,9 @@ def run_at(studied: Studied, tokens: int) -> Studied:
     Nothing is run where the model's code loops over tokens: a long run would only be cut again.
     """
     activations, known = studied.profile.activations, _longest_run(studied)
-    loops = known < studied.workload.context_tokens or bool(studied.skeleton.components)
+    skeleton = studied.skeleton
+    fixed = bool(skeleton.components or skeleton.own_inputs)
+    loops = fixed or known < studied.workload.context_tokens
     if loops or not activations.blocks or tokens > LONGEST_RUN_TOKENS:
         return studied
     workload = replace(studied.workload, context_tokens=tokens)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from devplan.checking import RunOptions
 from devplan.findings import CheckResult, Diagnostic
 from devplan.graph import build_graph
 from devplan.machine.speeds import speeds_of
@@ -42,8 +43,6 @@ from devplan.workload import WorkloadRequest
 UNVERIFIED = Verification(
     status="unverified", detail="planned from sizes and virtual runs on one card; not run as split"
 )
-
-
 LATENCY = "latency"
 """The objective for which the work of the blocks is counted."""
 
@@ -80,6 +79,7 @@ def suggest(
     packed: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
+    inputs: str | None = None,
     verify: bool = True,
     progress: Progress = silent,
 ) -> Suggestion:
@@ -105,6 +105,8 @@ def suggest(
         Whether code that comes with the model may run.
     revision
         Branch, tag or commit on the hub.
+    inputs
+        ``file.py:function`` of the user's that makes the inputs.
     verify
         Whether the plan is run virtually, and planned again until the run finds nothing that stops
         the model.
@@ -123,6 +125,7 @@ def suggest(
         packed=packed,
         trust_remote_code=trust_remote_code,
         revision=revision,
+        inputs=inputs,
         progress=progress,
     )
     return suggest_studied(
@@ -218,6 +221,7 @@ def examiner_of(studied: Studied, machine: Machine, source: ModelSource | None =
         machine=machine,
         workload=studied.workload,
         raises_whole=bool(studied.profile.activations.raised),
+        options=RunOptions(inputs=studied.skeleton.own_inputs),
     )
 
 

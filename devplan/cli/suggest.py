@@ -14,6 +14,7 @@ from devplan.cli.shared_options import (
     Frames,
     Images,
     ImageSize,
+    Inputs,
     MainDevice,
     Tiling,
     TrustRemoteCode,
@@ -111,6 +112,7 @@ def suggest_command(
     image_size: ImageSize = None,
     frames: Frames = None,
     tiling: Tiling = None,
+    inputs: Inputs = None,
     objective: Annotated[
         str | None,
         typer.Option(
@@ -215,6 +217,7 @@ def suggest_command(
             packed=packed,
             trust_remote_code=trust_remote_code,
             revision=revision,
+            inputs=inputs,
             verify=not no_verify,
             progress=progress,
         )

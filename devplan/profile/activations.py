@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from devplan.blocks import BlockSite
-from devplan.errors import InputError
+from devplan.errors import InputError, UserCodeError
 from devplan.findings import RunRecord
-from devplan.inputs import ExampleInputs, InputRequest, example_inputs
+from devplan.inputs import ExampleInputs, InputRequest, example_inputs, user_inputs
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.request import LEAST_TEXT
 from devplan.profile.model import ActivationProfile
@@ -54,7 +54,7 @@ def measure_activations(
     shown: list[tuple[int, ...]] = []
     try:
         records, notes = _records(skeleton, sites, workload, shown)
-    except InputError:
+    except (InputError, UserCodeError):
         raise
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
         reason = one_line(error)
@@ -85,7 +85,7 @@ def _records(
     shown: list[tuple[int, ...]],
 ) -> tuple[dict[int, RunRecord], tuple[str, ...]]:
     """Context -> what the run showed; the shape of what a pipeline made is put into `shown`."""
-    if skeleton.components:  # what it needs does not grow with the prompt
+    if skeleton.components or skeleton.own_inputs:  # what it needs does not grow with tokens
         tokens = workload.context_tokens
         record = _run(skeleton, sites, workload, tokens, math.inf, shown)
         return {tokens: record, 1: record}, ()
@@ -111,7 +111,10 @@ def _run(
     new_tokens = 0 if skeleton.components else DECODE_STEPS + 1
     prompt = max(context - new_tokens, 1)
     request = request_for(workload, prompt)
-    example = example_inputs(model, skeleton.config, request)
+    if skeleton.own_inputs is not None:
+        example = user_inputs(skeleton.own_inputs, model, skeleton.config)
+    else:
+        example = example_inputs(model, skeleton.config, request)
     kwargs = example.kwargs
     if workload.images and context == workload.context_tokens:
         _refuse_images(example, workload, request)

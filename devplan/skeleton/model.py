@@ -30,6 +30,8 @@ class Skeleton:
     """What had to be decided while building, for people."""
     components: Mapping[str, Component] = field(default_factory=dict)
     """Of a pipeline: its models by name; empty for one model."""
+    own_inputs: str | None = None
+    """``file.py:function`` of the user's that makes its inputs; None: devplan makes them."""
     executable: bool = True
     """Whether the model's own code is there to be run."""
 
