@@ -122,7 +122,7 @@ def load(
         check_integrity(files, target.content)
     loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
     if patch_embeddings:
-        patch_if_needed(loaded, target, trust_remote_code)
+        patch_if_needed(loaded, target, environment.versions, trust_remote_code)
     if diagnose:
         attach_diagnosis(loaded, target.content if remap else map)
     return (loaded, info) if from_pretrained.get("output_loading_info") else loaded

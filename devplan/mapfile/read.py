@@ -45,7 +45,11 @@ def loads_map(text: str, name: str) -> DeviceMapFile:
     InputError
         When the text is no map; one line with `name`, line and remedy.
     """
-    node = compose(text, name)
+    return map_of_node(compose(text, name), name)
+
+
+def map_of_node(node: yaml.Node, name: str) -> DeviceMapFile:
+    """The map in a text that was composed already; as `loads_map`."""
     place = Place(file=name)
     _refuse_other_versions(node, place)
     document = read(MAP_FILE, node, place)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import devplan
+from devplan import live
 from devplan.diagnosis.attached import Entry
 from devplan.live.patching import patched_embeddings
-from devplan.loader import finishing
 from devplan.mapfile import read_map
 from devplan.types import Verification
 from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
@@ -31,7 +31,7 @@ def load(experts, map_file, **more):
 
 
 def test_a_map_that_was_proven_is_not_run_again(experts, monkeypatch):
-    monkeypatch.setattr(finishing, "needed_patch", None)
+    monkeypatch.setattr(live, "needed_patch", None)
     assert not patched_embeddings(load(experts, experts.map))
 
 
