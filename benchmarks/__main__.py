@@ -23,6 +23,7 @@ BENCHMARKS = (
     "proof_time",
     "survey",
     "proven",
+    "loading",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""
 FOLDER = Path(__file__).parent.parent / "docs" / "measurements"
