@@ -17,6 +17,7 @@ _HOME = {
     "RunOptions": "devplan.checking",
     "apply": "devplan.loader.applying",
     "audit": "devplan.loader.auditing",
+    "cache_transfers": "devplan.live",
     "check": "devplan.checking",
     "compare": "devplan.comparing",
     "device_map": "devplan.loader.adapter",

@@ -9,17 +9,15 @@ no entry governs, a device that does not exist.  What needs no run is found all 
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devplan.blocks import partition
-from devplan.checks.prepare import Prepared, prepare
+from devplan.checks.prepare import Prepared, against, prepare
 from devplan.checks.run import result_of
+from devplan.checks.time_limit import time_limit
 from devplan.errors import InputError
 from devplan.findings import CheckResult, RunRecord
 from devplan.inputs import (
@@ -30,7 +28,8 @@ from devplan.inputs import (
     user_function,
     user_inputs,
 )
-from devplan.inputs.for_workload import request_for
+from devplan.inputs.for_workload import refuse_images_not_taken, request_for
+from devplan.surroundings import Environment
 from devplan.types import OFFLOAD_DEVICES, Machine, Workload
 from devplan.virtual.calls import (
     DECODE_STEPS,
@@ -54,10 +53,6 @@ FEW_TOKENS = 64
 MOST_OPS = 150_000
 """Ops that a run at the asked context may take, about ten seconds: beyond, the code loops over
 tokens (the slow path of state-space layers) and is run with `FEW_TOKENS` instead."""
-
-
-class OutOfTime(InputError):
-    """The run took longer than it was allowed to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +87,7 @@ def check(
     workload: Workload | WorkloadRequest | None = None,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
+    environment: Environment | None = None,
 ) -> CheckResult:
     """Find out whether a model runs with a device map, on GPUs that need not be here.
 
@@ -109,6 +105,9 @@ def check(
         How the model is run.
     trust_remote_code
         Whether code that comes with the model may run.
+    environment
+        This machine (`devplan.environment.read_environment`): what it has otherwise than the map is
+        found too.  None: no machine needs to be here.
 
     Returns
     -------
@@ -137,6 +136,8 @@ def check(
         workload=workload,
         trust_remote_code=trust_remote_code,
     )
+    if environment is not None:
+        prepared = against(prepared, environment)
     record, reason = run_prepared(prepared, options)
     runs = (record,) if record is not None else ()
     return result_of(replace(prepared.subject, runs=runs, not_run=reason))
@@ -176,7 +177,7 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
         notes = (*inputs.notes, *record.notes)
         return replace(record, notes=notes, prompt_tokens=prompt_tokens)
 
-    with _time_limit(options.timeout_s):
+    with time_limit(options.timeout_s):
         request = _request(prepared, options)
         if request.tokens <= FEW_TOKENS:
             return execute(inputs, math.inf, request.tokens), ""
@@ -239,7 +240,9 @@ def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:
     if options.inputs is not None:
         return user_inputs(options.inputs, skeleton.model, skeleton.config)
     request, folder = _request(prepared, options), _folder(prepared.built.source)
-    return example_inputs(skeleton.model, skeleton.config, request, folder=folder)
+    example = example_inputs(skeleton.model, skeleton.config, request, folder=folder)
+    refuse_images_not_taken(example, request)
+    return example
 
 
 def _folder(source: Any) -> Path | None:
@@ -275,24 +278,3 @@ def _cards(prepared: Prepared) -> tuple[VirtualCard, ...]:
         else VirtualCard()
         for index in range(max(indices, default=0) + 1)
     )
-
-
-@contextmanager
-def _time_limit(seconds: float | None) -> Iterator[None]:
-    """Stop what runs inside after so many seconds; needs the main thread of a Unix process."""
-    if seconds is None:
-        yield
-        return
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        raise InputError("a time limit needs the main thread on Linux or macOS; leave it out")
-
-    def stop(*_: Any) -> None:
-        raise OutOfTime(f"out of time: the run took more than {seconds:g} s; raise --timeout")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

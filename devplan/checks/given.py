@@ -40,6 +40,8 @@ class GivenMap:
     entries: tuple[GivenEntry, ...]
     model: str | None = None
     """Which model it was made for."""
+    class_name: str | None = None
+    """Its class."""
     machine: Machine | None = None
     workload: Workload | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ What the caller states wins over what stands in the map.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ from devplan.checks.structure import build_structure
 from devplan.checks.subject import Structure, Subject
 from devplan.checks.which_model import fitting_model
 from devplan.dtypes import dtype_name
+from devplan.environment import differences, obstacles
+from devplan.environment.model_facts import facts_of_skeleton
 from devplan.errors import InputError
 from devplan.main_device import chosen_by_accelerate
 from devplan.mapfile.hf import from_hf_device
 from devplan.mapfile.versions import installed_versions
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
+from devplan.surroundings import Environment
 from devplan.types import CPU, DeviceMapFile, Machine, Workload
 from devplan.workload import WorkloadRequest, resolve_workload
 
@@ -119,6 +122,18 @@ def subject_of(
     )
 
 
+def against(prepared: Prepared, environment: Environment) -> Prepared:
+    """The same with what this machine has otherwise than the map, where the map says."""
+    built, given = prepared.built, prepared.subject.given
+    if given.content is None:
+        found = obstacles(environment)
+    else:
+        # [names] are the matter of a rule that knows the structure.
+        facts = replace(facts_of_skeleton(built.source, built.skeleton), names=frozenset())
+        found = differences(given.content, environment, facts)
+    return replace(prepared, subject=replace(prepared.subject, differences=found))
+
+
 def _is_strategy(device_map: Any) -> bool:
     return isinstance(device_map, str) and device_map in STRATEGIES
 
@@ -156,7 +171,11 @@ def _chosen(given: GivenMap, versions: Mapping[str, str]) -> str:
 
 
 def refuse_other_model(given: GivenMap, built: Built) -> None:
-    """Refuse a map most of whose names are not in the model, not even under another prefix.
+    """Refuse a map of another class, or one most of whose names are nowhere in the model.
+
+    A map says which class it was made for if devplan wrote it.  Another class is no reason to
+    refuse where all names are there (a subclass), or where the model is the same (releases of
+    transformers rename classes and modules: then each name is a finding).
 
     Raises
     ------
@@ -164,20 +183,19 @@ def refuse_other_model(given: GivenMap, built: Built) -> None:
         With the model that the map was made for, where it says so or the catalogue knows one.
     """
     structure = built.structure
-    renames = Renames(name for name in structure.modules if name)
     keys = [entry.key for entry in given.entries]
-    unknown = [
-        key
-        for key in keys
-        if key
-        and key not in structure.modules
-        and key not in structure.tensors
-        and not renames.candidates(key)
-    ]
-    if len(unknown) <= LARGEST_UNKNOWN_SHARE * len(keys):
-        return
+    here = {"", *structure.modules, *structure.tensors}
+    strange = [key for key in keys if key not in here]
+    renames = Renames(name for name in structure.modules if name)
+    unknown = [key for key in strange if not renames.candidates(key)]
     made_for = given.model if given.model != built.source.id else None
-    fits = made_for or fitting_model(keys)
+    is_other_class = made_for and given.class_name not in (None, structure.class_name)
+    if len(unknown) > LARGEST_UNKNOWN_SHARE * len(keys):
+        fits = made_for or fitting_model(keys)
+    elif strange and is_other_class:
+        unknown, fits = strange, f"{made_for} ({given.class_name})"
+    else:
+        return
     hint = f"; it {'was made for' if made_for else 'fits'} {fits}" if fits else ""
     raise InputError(
         f"{given.name} is a map for another model: {structure.class_name} of {built.source.id} "

@@ -39,6 +39,7 @@ def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFi
             name=bare.name,
             entries=bare.entries,
             model=device_map.model.id,
+            class_name=device_map.model.class_name,
             machine=device_map.machine,
             workload=device_map.workload,
             versions=device_map.versions,
@@ -102,6 +103,7 @@ def _devplan_map(node: yaml.Node, name: str, entries: yaml.Node) -> GivenMap:
             given_entry(key, device, lines.get(key)) for key, device in content.device_map.items()
         ),
         model=content.model.id,
+        class_name=content.model.class_name,
         machine=content.machine,
         workload=content.workload,
         versions=content.versions,

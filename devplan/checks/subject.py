@@ -16,6 +16,7 @@ from functools import cached_property
 from devplan.checks.given import GivenEntry, GivenMap
 from devplan.findings import MapEntry, RunRecord
 from devplan.names import find_entry, prefixes
+from devplan.surroundings import Difference
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Workload
 
 
@@ -86,6 +87,8 @@ class Subject:
     """Why there is no run, where there is none."""
     installed: Mapping[str, str] = field(default_factory=dict)
     """Versions of the libraries that the check ran with."""
+    differences: tuple[Difference, ...] = ()
+    """What this machine has otherwise than the map; empty where it was not asked."""
 
     @cached_property
     def entries(self) -> Mapping[str, GivenEntry]:

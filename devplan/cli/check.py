@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from devplan.cli.check_options import AskedCheck, CheckTyped
     from devplan.findings import CheckResult
     from devplan.settings import Settings
+    from devplan.surroundings import Environment
 
 FINDINGS = 1
 COULD_NOT_RUN = 2
@@ -99,6 +100,10 @@ def check_command(
     full: Annotated[
         bool, typer.Option("--full", help="Run every layer, also where layers are alike.")
     ] = False,
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="Compare with this machine too, as `devplan doctor` does."),
+    ] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> int:
     """Check device maps: names, memory, structure, and what the model's code does when split.
@@ -134,6 +139,7 @@ def check_command(
         ignore=ignore or (),
         timeout_s=timeout_s,
         full=full,
+        here=here,
         trust_remote_code=trust_remote_code,
     )
     known_format(form)
@@ -162,15 +168,17 @@ def _check_all(
 ) -> tuple[list[CheckResult], int]:
     """The results of all maps that could be checked, and how many could not."""
     from devplan.checks.read_given import read_given
+    from devplan.environment import read_environment
     from devplan.errors import InputError
 
     results, refused = [], 0
     with progress_on_stderr() as progress:
+        environment = read_environment() if typed.here else None
         for name in typed.maps or (None,):
             try:
                 progress(f"checking {name or typed.device_map}")
                 given = read_given(name) if name else None
-                results.append(_check_one(given, typed, asked, settings))
+                results.append(_check_one(given, typed, asked, settings, environment))
             except InputError as error:
                 if len(typed.maps) < 2:
                     raise
@@ -181,7 +189,11 @@ def _check_all(
 
 
 def _check_one(
-    given: GivenMap | None, typed: CheckTyped, asked: AskedCheck, settings: Settings
+    given: GivenMap | None,
+    typed: CheckTyped,
+    asked: AskedCheck,
+    settings: Settings,
+    environment: Environment | None,
 ) -> CheckResult:
     from devplan.checking import RunOptions, check
     from devplan.cli.check_options import machine_of, main_device_of, model_of, workload_of
@@ -202,6 +214,7 @@ def _check_one(
             timeout_s=asked.timeout_s,
         ),
         trust_remote_code=asked.trust_remote_code,
+        environment=environment,
     )
 
 

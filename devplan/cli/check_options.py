@@ -54,6 +54,8 @@ class CheckTyped:
     ignore: Sequence[str] = ()
     timeout_s: float | None = None
     full: bool = False
+    here: bool = False
+    """Whether this machine is compared too."""
     trust_remote_code: bool = False
 
 

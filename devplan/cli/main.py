@@ -12,9 +12,11 @@ import typer
 from devplan.cli.check import check_command
 from devplan.cli.compare import compare_command
 from devplan.cli.diff import diff_command
+from devplan.cli.doctor import doctor_command
 from devplan.cli.explain import explain_command
 from devplan.cli.fit import fit_command
 from devplan.cli.graph import graph_command
+from devplan.cli.lock import lock_command
 from devplan.cli.models import models_command
 from devplan.cli.suggest import suggest_command
 from devplan.errors import DevplanError, UserCodeError
@@ -41,6 +43,8 @@ app.command("diff")(diff_command)
 app.command("graph")(graph_command)
 app.command("models")(models_command)
 app.command("explain")(explain_command)
+app.command("doctor")(doctor_command)
+app.command("lock")(lock_command)
 
 
 def _show_version(value: bool) -> None:

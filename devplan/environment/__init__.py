@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from devplan.environment.command import suggest_command
 from devplan.environment.differences import differences, errors, obstacles
-from devplan.environment.locking import locked
+from devplan.environment.locking import lock_file, locked
 from devplan.environment.model_facts import class_facts, facts_of, read_model_facts
 from devplan.environment.reading import measured, read_environment
 from devplan.environment.remapping import remapped
@@ -28,6 +28,7 @@ __all__ = [
     "differences",
     "errors",
     "facts_of",
+    "lock_file",
     "locked",
     "measured",
     "obstacles",

@@ -11,12 +11,13 @@ import shlex
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-from devplan.machine.reserve import default_reserve
+from devplan.environment.link_option import links_option
+from devplan.machine.reserve import CONTEXT_BYTES, default_reserve
 from devplan.machine.speeds import gpu_of
 from devplan.names import is_inside
 from devplan.surroundings import Environment
-from devplan.types import Card, DeviceMapFile, Machine
-from devplan.units import is_size
+from devplan.types import OFFLOAD_DEVICES, Card, DeviceMapFile, Machine
+from devplan.units import MIB, is_size
 
 BALANCE = "balance"
 BY_USER = "user"
@@ -42,7 +43,7 @@ def _arguments(map_file: DeviceMapFile, environment: Environment) -> Iterator[st
     if map_file.certificate.objective != BALANCE:
         yield from ("--objective", map_file.certificate.objective)
     for module, device in user_pins(map_file).items():
-        if device in devices:
+        if device in (*devices, *OFFLOAD_DEVICES):
             yield from ("--pin", f"{module}={device}")
     if _has_no_default_pins(map_file):
         yield "--no-pin"
@@ -60,6 +61,7 @@ def _machine_arguments(
     local = bool(environment.cards)
     if local:
         yield from ("--gpus", ",".join(map(_end, devices)))
+        yield from _memory_left(environment)
     else:
         yield from _as_planned(machine)
     if machine.main_device != devices[0] and machine.main_device in devices:
@@ -71,6 +73,13 @@ def _machine_arguments(
     links = _links(map_file, same_cards, local)
     if links:
         yield from ("--links", links)
+
+
+def _memory_left(environment: Environment) -> Iterator[str]:
+    """Sizes to plan with where other processes hold more of a card than a CUDA context takes."""
+    if any(card.taken_bytes > CONTEXT_BYTES for card in environment.cards):
+        rooms = (card.room_bytes // MIB for card in environment.cards)
+        yield from ("--memory", ",".join(f"{room}MiB" for room in rooms))
 
 
 def _as_planned(machine: Machine) -> Iterator[str]:
@@ -107,13 +116,7 @@ def _links(map_file: DeviceMapFile, same_cards: bool, local: bool) -> str:
     links = map_file.machine.links
     if local and any(link.basis == "measured" for link in links):
         return "measured"
-    given = [link for link in links if link.basis in ("given", "measured")]
-    if not same_cards:
-        return ""
-    return ",".join(
-        f"{_end(link.source)}-{_end(link.target)}:{link.bytes_per_s / 10**9:g}GB/s"
-        for link in given
-    )
+    return links_option(links) if same_cards else ""
 
 
 def _end(device: str) -> str:

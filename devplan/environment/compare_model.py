@@ -20,8 +20,8 @@ from devplan.surroundings import Difference, ModelFacts
 from devplan.types import DeviceMapFile
 
 UNKNOWN_MODULE = "DP002"
-NO_CLASS = "DP509"
-OTHER_MODEL = "DP510"
+NO_CLASS = "DP501"
+OTHER_MODEL = "DP509"
 
 _SHOWN = 3
 _ABSENT = object()
@@ -44,7 +44,7 @@ def compare_model(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> It
     if model.class_name is not None and model.class_name != planned.class_name:
         yield _other(
             Severity.ERROR,
-            f"{model.id} is a {model.class_name}, the map is for a {planned.class_name}",
+            f"the model here is a {model.class_name}, the map is for a {planned.class_name}",
             planned.class_name,
             model.class_name,
             remake,
@@ -64,7 +64,7 @@ def _sizes(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Iterator[
     if model.num_parameters is not None and model.num_parameters != planned.num_parameters:
         yield _other(
             Severity.ERROR,
-            f"{model.id} has {model.num_parameters:,} parameters, the map is for "
+            f"the model here has {model.num_parameters:,} parameters, the map is for "
             f"{planned.num_parameters:,}",
             f"{planned.num_parameters:,}",
             f"{model.num_parameters:,}",
@@ -78,7 +78,7 @@ def _sizes(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Iterator[
         is_same = planned.config_hash is not None and planned.config_hash == model.config_hash
         yield _other(
             Severity.NOTE if is_same else Severity.WARNING,
-            f"{model.id} is here at revision {model.revision}, the map is for {planned.revision}"
+            f"the model here is of revision {model.revision}, the map is for {planned.revision}"
             + (", with the same configuration" if is_same else ""),
             planned.revision,
             model.revision,
@@ -99,7 +99,7 @@ def _configuration(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> D
     words = "; ".join(changes[:_SHOWN])
     return _other(
         Severity.WARNING,
-        f"the configuration of {model.id} is not the one that the map was planned with"
+        "the configuration of the model here is not the one that the map was planned with"
         + (f": {words}" if words else ", its hash differs"),
         planned.config_hash,
         model.config_hash,
@@ -145,6 +145,7 @@ def _unknown_modules(
     unknown = [entry for entry in map_file.device_map if entry and entry not in model.names]
     if not unknown:
         return
+    planned = map_file.model
     shown = ", ".join(unknown[:_SHOWN])
     more = len(unknown) - _SHOWN
     yield Difference(
@@ -152,7 +153,7 @@ def _unknown_modules(
         severity=Severity.ERROR,
         subject=unknown[0],
         message=f"{len(unknown)} of the {len(map_file.device_map)} entries of the map are no "
-        f"modules of {model.class_name or model.id} as it is here: {shown}"
+        f"modules of {planned.class_name} as it is here: {shown}"
         + (f" and {more} more" if more > 0 else ""),
         planned=unknown[0],
         remedy=f"`devplan check` says what they are called now; or {remake}",

@@ -9,7 +9,7 @@ from devplan.surroundings import Difference, Environment
 from devplan.types import CPU, DISK, DeviceMapFile
 from devplan.units import format_bytes
 
-TOO_LITTLE = "DP511"
+TOO_LITTLE = "DP510"
 
 _TIGHT_SHARE = 0.9
 """[choice] of the free memory: beyond, what the rest of the program needs may be lacking."""

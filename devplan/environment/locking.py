@@ -8,11 +8,15 @@ what is proven on a build server can be told from what runs later.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from devplan.environment.compare_cards import MISSING
 from devplan.environment.differences import differences, errors
 from devplan.environment.needs import needs_of
 from devplan.errors import InputError
+from devplan.mapfile import WriteOutcome, loads_map, read_map
+from devplan.mapfile.splice import spliced
+from devplan.mapfile.write import LOCK, lock_text, write_map_text
 from devplan.surroundings import Difference, Environment, Lock, LockedCard, ModelFacts
 from devplan.types import DeviceMapFile
 
@@ -27,22 +31,42 @@ def locked(
     InputError
         When this machine does not fit the map.
     """
-    unlocked = replace(map_file, environment=None)
-    refused = reasons_against(unlocked, environment, model)
+    refused = reasons_against(map_file, environment, model)
     if refused:
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
         raise InputError(
             f"not locked, as this machine does not fit the map: {refused[0].message}{more}; "
             f"{refused[0].remedy}; `devplan doctor MAP` shows all"
         )
-    return replace(map_file, environment=lock_to(unlocked, environment))
+    return replace(map_file, environment=lock_to(map_file, environment))
+
+
+def lock_file(
+    path: str | Path, environment: Environment, model: ModelFacts | None = None
+) -> tuple[DeviceMapFile, WriteOutcome]:
+    """Lock the map in a file: its section is put in, and all else of the file stays as it is.
+
+    Returns
+    -------
+    The locked map, and whether the file changed.
+
+    Raises
+    ------
+    InputError
+        When the file is no map, this machine does not fit it, or it cannot be written.
+    """
+    map_file = locked(read_map(path), environment, model)
+    text = Path(path).read_bytes().decode("utf-8-sig")
+    text = spliced(text, LOCK, lock_text(map_file))
+    assert loads_map(text, str(path)) == map_file
+    return map_file, write_map_text(text, path, force=True)
 
 
 def reasons_against(
     map_file: DeviceMapFile, environment: Environment, model: ModelFacts | None = None
 ) -> tuple[Difference, ...]:
-    """What matters, the lack of every GPU aside."""
-    found = errors(differences(map_file, environment, model))
+    """What matters, the lack of every GPU and what the map was locked to before aside."""
+    found = errors(differences(replace(map_file, environment=None), environment, model))
     if environment.cards:
         return found
     return tuple(each for each in found if each.code != MISSING)

@@ -7,11 +7,17 @@ release.  Where nothing can be read of it, the class that the map names is still
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from devplan.errors import InputError
-from devplan.sources import ModelSource, resolve
+from devplan.sources import ModelSource, catalogue, resolve
+from devplan.sources.folder import is_path
 from devplan.surroundings import ModelFacts
 from devplan.types import DeviceMapFile
+
+if TYPE_CHECKING:
+    from devplan.skeleton import Skeleton
 
 
 def read_model_facts(
@@ -33,18 +39,16 @@ def read_model_facts(
     return facts_of(source)
 
 
+def is_local(model: str) -> bool:
+    """Whether MODEL can be read without the network and without running code of the user's."""
+    return is_path(model) or catalogue.find(model) is not None
+
+
 def facts_of(source: ModelSource) -> ModelFacts:
     """The same of a model that was found already."""
     from devplan.skeleton import build_skeleton
     from devplan.sources.native import native_class, remote_class_reference
 
-    known = {
-        "id": source.id,
-        "revision": source.revision,
-        "config_hash": source.config_hash,
-        "config": source.config,
-        "library": source.library,
-    }
     if source.library in ("transformers", "diffusers") and source.origin != "factory":
         trusted = source.trust_remote_code and remote_class_reference(source) is not None
         try:
@@ -52,15 +56,31 @@ def facts_of(source: ModelSource) -> ModelFacts:
         except InputError:
             is_installed = False
         if not is_installed and not trusted:
-            return ModelFacts(**known, class_name=source.class_name, is_class_installed=False)
-    skeleton = build_skeleton(source)
+            return replace(
+                _of_source(source), class_name=source.class_name, is_class_installed=False
+            )
+    return facts_of_skeleton(source, build_skeleton(source))
+
+
+def facts_of_skeleton(source: ModelSource, skeleton: Skeleton) -> ModelFacts:
+    """The same of a model that was built already."""
     parameters = {id(p): p.numel() for p in skeleton.model.parameters()}
-    return ModelFacts(
-        **known,
+    return replace(
+        _of_source(source),
         class_name=skeleton.class_name,
         is_class_installed=skeleton.executable or None,
         num_parameters=sum(parameters.values()),
         names=names_of(skeleton.model),
+    )
+
+
+def _of_source(source: ModelSource) -> ModelFacts:
+    return ModelFacts(
+        id=source.id,
+        revision=source.revision,
+        config_hash=source.config_hash,
+        config=source.config,
+        library=source.library,
     )
 
 

@@ -15,9 +15,9 @@ from devplan.surroundings import Difference, Environment
 from devplan.types import DeviceMapFile
 
 OTHER_RELEASE = "DP501"
-TOO_OLD = "DP514"
+TOO_OLD = "DP513"
 
-COMPARED = ("transformers", "accelerate", "torch", "diffusers")
+COMPARED = ("transformers", "accelerate", "torch", "diffusers", "safetensors")
 """Versions of devplan itself do not matter to a model that runs."""
 _DECISIVE = ("transformers", "accelerate", "diffusers")
 
@@ -46,32 +46,35 @@ def compare_releases(
     made = {**map_file.versions, **(lock.versions if lock else {})}
     for name in COMPARED:
         if name in made:
-            yield from _library(name, made[name], environment.versions.get(name), remake)
+            here = environment.versions.get(name)
+            if here is not None:
+                yield from _library(name, made[name], here, remake)
+            elif name in map_file.versions:
+                yield _not_installed(name, made[name])
     if lock is not None:
         yield from _driver(lock.driver, environment.driver)
         yield from _built(lock.cuda, environment.torch_cuda)
         yield from _python(lock.python, environment.python)
 
 
-def _library(name: str, made: str, here: str | None, remake: str) -> Iterator[Difference]:
-    if here is None:
-        yield Difference(
-            code=OTHER_RELEASE,
-            severity=Severity.ERROR,
-            subject=name,
-            message=f"the map was made with {name} {made}, which is not installed",
-            planned=made,
-            remedy=f'pip install "{name}=={_release(made)}"',
-        )
-        return
+def _not_installed(name: str, made: str) -> Difference:
+    return Difference(
+        code=OTHER_RELEASE,
+        severity=Severity.ERROR,
+        subject=name,
+        message=f"the map was made with {name} {made}, which is not installed",
+        planned=made,
+        remedy=f'pip install "{name}=={_release(made)}"',
+    )
+
+
+def _library(name: str, made: str, here: str, remake: str) -> Iterator[Difference]:
     severity = weight_of(name, made, here)
     if severity is None:
         return
-    why = (
-        ": modules, hooks and bugs change from one to the other"
-        if severity is Severity.WARNING
-        else ""
-    )
+    is_warning = severity is Severity.WARNING
+    why = ": modules, hooks and bugs change from one to the other" if is_warning else ""
+    again = f'pip install "{name}=={_release(made)}", or {remake}'
     yield Difference(
         code=OTHER_RELEASE,
         severity=severity,
@@ -79,9 +82,7 @@ def _library(name: str, made: str, here: str | None, remake: str) -> Iterator[Di
         message=f"the map was made with {name} {made}, here is {here}{why}",
         planned=made,
         present=here,
-        remedy=f'pip install "{name}=={_release(made)}", or prove the map again: {remake}'
-        if severity is Severity.WARNING
-        else "",
+        remedy=again if is_warning else "",
     )
 
 

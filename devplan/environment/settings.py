@@ -16,8 +16,8 @@ from devplan.environment.visibility import VARIABLE, read_visibility
 from devplan.findings import Severity
 from devplan.surroundings import Difference, Environment
 
-HIDDEN = "DP512"
-IN_THE_WAY = "DP513"
+HIDDEN = "DP511"
+IN_THE_WAY = "DP512"
 
 _ORDER = "CUDA_DEVICE_ORDER"
 _BY_BUS = "PCI_BUS_ID"

@@ -1,8 +1,9 @@
 """``CUDA_VISIBLE_DEVICES``: which GPUs a process sees, and what ``cuda:N`` means then.
 
 The N-th item that names a GPU is ``cuda:N``.  An item is a number or the beginning of a UUID
-(``GPU-8932f937``, ``MIG-...``).  The first item that names none ends the list; a GPU that is named
-twice, and UUIDs mixed with numbers, leave nothing to be seen.  An empty text hides every GPU.
+(``GPU-8932f937``, ``MIG-...``); what the first item is, all are.  The first item that names no GPU
+ends the list, and a GPU that is named twice leaves nothing to be seen.  An empty text hides every
+GPU.
 
 References
 ----------
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 
-_NUMBER = re.compile(r"\+?\d+")
-_UUID = re.compile(r"(GPU|MIG)-.+")
+_NUMBER = re.compile(r"\+?(\d+)")
+"""Read as C's strtoul does: what follows the digits is ignored."""
+_PREFIXES = ("GPU-", "MIG-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +57,18 @@ def read_visibility(text: str, num_gpus: int | None = None) -> Visibility:
     >>> read_visibility("0,0").problem
     'names GPU 0 twice, and then no GPU is seen'
     """
-    words = [word.strip() for word in text.split(",")]
-    if not any(words):
+    words = text.split(",")
+    if not any(word.strip() for word in words):
         return Visibility(text=text, items=(), problem="is empty, and then no GPU is seen")
-    of_kind = _UUID if _UUID.match(words[0]) else _NUMBER
+    prefix = next((each for each in _PREFIXES if text.startswith(each)), None)
     items: list[str] = []
     for place, word in enumerate(words):
-        if of_kind.fullmatch(word) is None or not _exists(word, num_gpus):
-            rest = ", ".join(repr(each) for each in words[place + 1 :])
-            hidden = f" and hides what follows ({rest})" if rest else ""
-            why = f"holds {word or repr(word)}, which names no GPU{hidden}"
+        item = _number(word, num_gpus) if prefix is None else _uuid(word, prefix)
+        if item is None:
+            why = f"holds {word.strip() or repr(word)}, which names no GPU"
+            rest = ", ".join(repr(each.strip()) for each in words[place + 1 :])
+            why += f" and hides what follows ({rest})" if rest else ""
             return Visibility(text=text, items=tuple(items), problem=why)
-        item = str(int(word)) if of_kind is _NUMBER else word
         if item in items:
             why = f"names GPU {item} twice, and then no GPU is seen"
             return Visibility(text=text, items=(), problem=why)
@@ -74,5 +76,12 @@ def read_visibility(text: str, num_gpus: int | None = None) -> Visibility:
     return Visibility(text=text, items=tuple(items))
 
 
-def _exists(word: str, num_gpus: int | None) -> bool:
-    return num_gpus is None or not word.lstrip("+").isdecimal() or int(word) < num_gpus
+def _number(word: str, num_gpus: int | None) -> str | None:
+    match = _NUMBER.match(word.strip())
+    if match is None or (num_gpus is not None and int(match[1]) >= num_gpus):
+        return None
+    return str(int(match[1]))
+
+
+def _uuid(word: str, prefix: str) -> str | None:
+    return word if word.startswith(prefix) else None

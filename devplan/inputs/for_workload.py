@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from devplan.inputs.request import InputRequest
+from devplan.errors import InputError
+from devplan.inputs.request import ExampleInputs, InputRequest
 from devplan.types import Workload
 
 DEFAULT_IMAGE_SIZE = InputRequest().image_size
@@ -25,3 +26,17 @@ def request_for(workload: Workload, tokens: int) -> InputRequest:
         image_size=workload.image_size or DEFAULT_IMAGE_SIZE,
         padded=workload.batch > 1,
     )
+
+
+def refuse_images_not_taken(example: ExampleInputs, request: InputRequest) -> None:
+    """Images that were asked for are never left out silently.
+
+    Raises
+    ------
+    InputError
+        When the example holds none of them.
+    """
+    if request.images and "image" not in example.modalities:
+        raise InputError(
+            f"--images {request.images}, but no argument of the model takes images; leave it out"
+        )

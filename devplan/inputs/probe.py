@@ -25,6 +25,8 @@ from devplan.virtual.folding import layer_kinds
 from devplan.virtual.tracing import run_traced
 
 _OURS = re.compile(r"[/\\](?:devplan|torch)[/\\]")
+_SAID = re.compile(r"tokens: (\d+), features:? (\d+)")
+"""How transformers refuses a text with another number of placeholders than there are features."""
 _FEATURES = re.compile(r"^(?:get|pack)_(?!text)\w*features$")
 
 
@@ -84,7 +86,7 @@ def _probe(facts: Facts, inputs: Mapping[str, Any], at_text: Callable[..., None]
             pass
         except Exception as raised:  # whatever the model's own code raises is an answer
             error = describe(raised)
-    rows = (named or others or [None])[-1]
+    rows = (named or others or [_rows_said(error, width)])[-1]
     return Probed(rows=rows, error=error, tower_ran=embedding is None or bool(called))
 
 
@@ -194,6 +196,15 @@ def _first_stack(owner: nn.Module) -> nn.ModuleList | None:
 
 
 # ------------------------------------------------------------------------------------- rows
+
+
+def _rows_said(error: str | None, width: int) -> int | None:
+    """Rows of features by the model's own words; some count the numbers in them."""
+    said = _SAID.search(error or "")
+    if said is None:
+        return None
+    num = int(said[2])
+    return num // width if width and num % width == 0 else num
 
 
 def num_rows(result: Any, width: int) -> int:

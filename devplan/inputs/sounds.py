@@ -34,6 +34,7 @@ _BINS = (
     "input_size",
     "mel_dim",
     "n_mel_bins",
+    "num_chroma",
 )
 _USUAL_BINS = (128, 80)
 """Whisper large-v3 and Gemma; Whisper before, and most speech recognizers."""
@@ -45,6 +46,13 @@ _MASKS = {
     "audio_mel_mask": torch.bool,
 }
 """Mask of frames or samples -> the dtype that the processors give it."""
+
+
+_LENGTHS = ("feature_lens", "audio_feature_lengths")
+"""Frames of each sound."""
+_CUTOFFS = ("input_values_cutoffs",)
+"""Where each sound of a sequence ends, in samples, ``[batch, sounds]``: several follow each other
+in one waveform."""
 
 
 def sound_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
@@ -59,17 +67,18 @@ def _spectrograms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
     total = items * facts.request.batch
     for bins in _bins(facts):
         for frames in _frames(facts):
-            for shape in ((total, bins, frames), (total, frames, bins), (total, 1, frames, bins)):
-                yield Candidate(
-                    kind="audio",
-                    items=items,
-                    arguments={
-                        name: facts.floats(*shape),
-                        **_masks(facts, total, frames),
-                        **_lengths(facts, total, frames),
-                    },
-                )
-            flat = {name: facts.floats(bins, total * frames), **_lengths(facts, total, frames)}
+            lengths = _lengths(facts, total, frames)
+            masks = _masks(facts, total, frames)
+            # [no mask] some count in it what their tower makes of the frames, not the frames.
+            for mask in (masks, {}) if masks else ({},):
+                for shape in (
+                    (total, bins, frames),
+                    (total, frames, bins),
+                    (total, 1, frames, bins),
+                ):
+                    arguments = {name: facts.floats(*shape), **mask, **lengths}
+                    yield Candidate(kind="audio", items=items, arguments=arguments)
+            flat = {name: facts.floats(bins, total * frames), **lengths}
             yield Candidate(kind="audio", items=items, arguments=flat)
 
 
@@ -105,7 +114,16 @@ def _masks(facts: Facts, total: int, length: int) -> dict[str, torch.Tensor]:
 def _lengths(facts: Facts, total: int, length: int) -> dict[str, torch.Tensor]:
     return {
         name: torch.full((total,), length, dtype=torch.int64)
-        for name in ("feature_lens", "audio_feature_lengths")
+        for name in _LENGTHS
+        if name in facts.accepted
+    }
+
+
+def _cutoffs(facts: Facts, samples: int) -> dict[str, torch.Tensor]:
+    """One sound in each sequence's waveform."""
+    return {
+        name: torch.full((facts.request.batch, 1), samples, dtype=torch.int64)
+        for name in _CUTOFFS
         if name in facts.accepted
     }
 
@@ -120,5 +138,9 @@ def _waveforms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
     if isinstance(frames, int) and isinstance(bins, int):  # a spectrogram under another name
         shapes.insert(0, (total, frames, bins))
     for shape in shapes:
-        arguments = {name: facts.floats(*shape), **_masks(facts, total, samples)}
+        arguments = {
+            name: facts.floats(*shape),
+            **_masks(facts, total, samples),
+            **_cutoffs(facts, samples),
+        }
         yield Candidate(kind="audio", items=items, arguments=arguments)

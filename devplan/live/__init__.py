@@ -10,6 +10,8 @@ in the state dict, and leave nothing behind when they are removed.
 """
 
 from devplan.live.advice import PatchAdvice, needed_patch
+from devplan.live.caching import TransferCache, cache_transfers, transfer_cache_of
+from devplan.live.counts import TransferCounts
 from devplan.live.patching import (
     PatchedEmbedding,
     input_embedding_names,
@@ -21,9 +23,13 @@ from devplan.live.patching import (
 __all__ = [
     "PatchAdvice",
     "PatchedEmbedding",
+    "TransferCache",
+    "TransferCounts",
+    "cache_transfers",
     "input_embedding_names",
     "needed_patch",
     "patch_embeddings",
     "patched_embeddings",
+    "transfer_cache_of",
     "unpatch_embeddings",
 ]

@@ -8,7 +8,7 @@ A map file is YAML with everything that a map was made for around the map itself
     hf                                the only border between "cuda:0" and 0
     entries                           placement of blocks <-> entries of a map
     document                          DeviceMapFile <-> plain dicts and lists
-    write, read                       the files
+    write, read, splice               the files, and one section of them
     default_name, header, load_code   what a person sees of it
 
 To add a key: the field in ``types.py``, its line in ``keys.py``, both directions in

@@ -11,6 +11,7 @@ has no ``from_pretrained`` and goes through accelerate.
 from __future__ import annotations
 
 import json
+import keyword
 import re
 from pathlib import PurePath
 
@@ -22,6 +23,13 @@ _DTYPE_KEYWORD_SINCE = (4, 56)
 _COMPUTE_DTYPES = ("bfloat16", "float16", "float32")
 
 _FACTORY = re.compile(r"([\w.]+):(\w+)((?:\.\w+)*)")
+
+
+def _factory(model_id: str) -> re.Match[str] | None:
+    """Module, name and further names of a ``package.module:callable`` that Python can write."""
+    parts = re.split(r"[.:]", model_id)
+    is_python = all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)
+    return _FACTORY.fullmatch(model_id) if is_python else None
 
 
 def load_line(map_file: DeviceMapFile, map_path: str | PurePath) -> str:
@@ -37,7 +45,7 @@ def load_code(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
 
 def import_lines(map_file: DeviceMapFile) -> list[str]:
     """The imports that the statement needs."""
-    factory = _FACTORY.fullmatch(map_file.model.id)
+    factory = _factory(map_file.model.id)
     if factory:
         return [
             "import yaml",
@@ -51,7 +59,7 @@ def import_lines(map_file: DeviceMapFile) -> list[str]:
 
 
 def _call_head(map_file: DeviceMapFile) -> str:
-    if _FACTORY.fullmatch(map_file.model.id):
+    if _factory(map_file.model.id):
         return "model = load_checkpoint_and_dispatch"
     return f"model = {_class(map_file)}.from_pretrained"
 
@@ -74,7 +82,7 @@ def _arguments(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
 
 def _model_arguments(map_file: DeviceMapFile) -> list[str]:
     model_id = map_file.model.id
-    factory = _FACTORY.fullmatch(model_id)
+    factory = _factory(model_id)
     if factory:
         return [f"{factory[2]}{factory[3]}()", 'checkpoint="CHECKPOINT"']
     name, subfolder = hub_parts(map_file)
@@ -104,7 +112,7 @@ def _dtype_argument(map_file: DeviceMapFile) -> list[str]:
     dtype = load_dtype(map_file)
     if is_diffusers(map_file):
         return [] if dtype == "auto" else [f"torch_dtype=torch.{dtype}"]
-    if _FACTORY.fullmatch(map_file.model.id):
+    if _factory(map_file.model.id):
         return [] if dtype == "auto" else [f'dtype="{dtype}"']
     return [f'{dtype_keyword(map_file.versions.get("transformers", ""))}="{dtype}"']
 

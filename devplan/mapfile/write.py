@@ -27,6 +27,7 @@ from devplan.mapfile.keys import MAP_FILE
 from devplan.types import DeviceMapFile
 
 _LINE_LENGTH = 100
+LOCK = "environment"
 _UNICODE_BREAKS = "\x85\u2028\u2029"
 
 
@@ -99,6 +100,12 @@ def _section_text(name: str, meaning: str, document: dict[str, Any]) -> str:
     return f"# {meaning}\n{body}"
 
 
+def lock_text(map_file: DeviceMapFile) -> str:
+    """The section ``environment`` with its comment, as `dump_map` writes it."""
+    meaning = next(key.meaning for key in MAP_FILE.keys if key.name == LOCK)
+    return _section_text(LOCK, meaning, to_document(map_file))
+
+
 def write_map(
     map_file: DeviceMapFile, path: str | PurePath, *, force: bool = False
 ) -> WriteOutcome:
@@ -120,6 +127,11 @@ def write_map(
     """
     given = PurePath(path)
     text = dump_map(map_file, given.name if given.is_absolute() else given)
+    return write_map_text(text, path, force=force)
+
+
+def write_map_text(text: str, path: str | PurePath, *, force: bool = False) -> WriteOutcome:
+    """The same for the text of a map."""
     try:
         return _place(text.encode(), Path(os.path.realpath(path)), shown=str(path), force=force)
     except InputError:

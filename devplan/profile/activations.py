@@ -22,7 +22,7 @@ from devplan.blocks import BlockSite
 from devplan.errors import InputError
 from devplan.findings import RunRecord
 from devplan.inputs import ExampleInputs, InputRequest, example_inputs
-from devplan.inputs.for_workload import request_for
+from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.request import LEAST_TEXT
 from devplan.profile.model import ActivationProfile
 from devplan.profile.runs import one_line
@@ -124,10 +124,7 @@ def _run(
 
 def _refuse_images(example: ExampleInputs, workload: Workload, request: InputRequest) -> None:
     """Images that were asked for go to a model that takes them, and into the context."""
-    if "image" not in example.modalities:
-        raise InputError(
-            f"--images {workload.images}, but no argument of the model takes images; leave it out"
-        )
+    refuse_images_not_taken(example, request)
     ids = example.kwargs.get("input_ids")
     if not isinstance(ids, torch.Tensor):
         return

@@ -32,6 +32,7 @@ from devplan.virtual.labels import (
 from devplan.virtual.memory import whole
 from devplan.virtual.operands import (
     all_on_meta,
+    attended,
     grows,
     is_large,
     may_grow,
@@ -179,11 +180,11 @@ class Execution(TorchDispatchMode):
         Concrete operands are computed for real.  The result is laid out as flash attention
         leaves it, ``[batch, tokens, heads, width]`` in memory.
         """
-        query, value = _query_and_value(*args, **kwargs)
+        query, value, leading = attended(*args, **kwargs)
         if not _is_abstract_under_modes(query):
             return func(*args, **kwargs)
-        *batch, heads, tokens, _ = query.shape
-        result = query.new_empty((*batch, tokens, heads, value.shape[-1]))
+        *batch, heads = leading
+        result = query.new_empty((*batch, query.shape[-2], heads, value.shape[-1]))
         return result.transpose(-3, -2)
 
     def _computed(self, func, args: tuple, kwargs: dict) -> Any:
@@ -276,10 +277,6 @@ def _bare_copy(tensor: torch.Tensor) -> torch.Tensor:
 def _is_abstract_under_modes(tensor: torch.Tensor) -> bool:
     with torch._C.DisableTorchFunction():
         return is_abstract(tensor)
-
-
-def _query_and_value(query, key, value, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-    return query, value
 
 
 def _is_float(tensor: torch.Tensor) -> bool:

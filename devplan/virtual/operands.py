@@ -91,3 +91,11 @@ def grows(func: Callable, args: tuple, kwargs: dict) -> bool:
 def is_large(tensor: torch.Tensor) -> bool:
     """Whether a tensor has more elements than are kept for real."""
     return tensor.numel() > CONCRETE_LIMIT
+
+
+def attended(query, key, value, *args, enable_gqa=False, **kwargs):
+    """Query, value, and what stands before tokens and width of the result: ``(batch, heads)``."""
+    if enable_gqa:  # fewer heads of keys and values than of queries
+        return query, value, query.shape[:-2]
+    # Queries that are learned may come once for all windows of a sound.
+    return query, value, torch.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value)))

@@ -4,6 +4,9 @@
 beside the map: ``gpus``, ``reserve``, ``main``, ``offload``, ``batch``, ``context``, ``versions``,
 ``installed`` and ``runs``.  Below ``broken`` and ``clean`` they hold for that map alone.  Runs are
 `RunRecord`s field by field, as the engine would have given them.
+
+A case of DP5 has ``map`` (a file of ``maps/``) instead of the two maps, and an ``environment`` for
+each: ``cards`` as arguments of ``tests.environment.machines.card``, and fields of an `Environment`.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ from typing import Any
 
 import yaml
 
-from devplan.checks.prepare import prepare
+from devplan.checks.prepare import against, prepare
 from devplan.checks.read_given import loads_given
 from devplan.checks.subject import Subject
 from devplan.findings import RunRecord
 from devplan.machine import parse_gpus
+from devplan.surroundings import Environment
 from devplan.types import Workload
+from tests.environment.machines import card, machine
 
 HERE = Path(__file__).parent
 CASES = sorted(path for path in (HERE / "cases").iterdir() if path.is_dir())
@@ -42,8 +47,7 @@ class Case:
     def subject(self, which: str) -> Subject:
         """The subject of the ``broken`` or the ``clean`` map."""
         options = self._options(which)
-        text = (self.folder / ("map.yaml" if which == "broken" else "clean.yaml")).read_text()
-        given = loads_given(text, "map.yaml")
+        given = loads_given(self._map_path(which, options).read_text(), "map.yaml")
         prepared = prepare(
             model_name(options["model"]),
             replace(given, versions=options.get("versions", {})),
@@ -53,11 +57,18 @@ class Case:
                 batch=options.get("batch", 1), context_tokens=options.get("context", 4096)
             ),
         )
+        if "environment" in options:
+            prepared = against(prepared, _environment(options["environment"]))
         return replace(
             prepared.subject,
             installed=options.get("installed", {}),
             runs=tuple(record(RunRecord, run) for run in options.get("runs", ())),
         )
+
+    def _map_path(self, which: str, options: dict[str, Any]) -> Path:
+        if "map" in options:
+            return HERE / "maps" / options["map"]
+        return self.folder / ("map.yaml" if which == "broken" else "clean.yaml")
 
     def _options(self, which: str) -> dict[str, Any]:
         content = yaml.safe_load((self.folder / "case.yaml").read_text())
@@ -70,6 +81,12 @@ def model_name(model: str) -> str:
     """A folder of ``models/``, or what MODEL means."""
     folder = HERE / "models" / model
     return str(folder) if folder.is_dir() else model
+
+
+def _environment(options: dict[str, Any]) -> Environment:
+    fields = dict(options)
+    cards = [card(index, **each) for index, each in enumerate(fields.pop("cards", ()))]
+    return machine(*cards, **fields)
 
 
 def _machine(options: dict[str, Any]):

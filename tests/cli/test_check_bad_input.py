@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.checks.case import model_name
 
+ROOT = Path(__file__).parents[2]
 LLAMA = model_name("tiny_llama")
 LAYERS = {f"model.layers.{number}": number // 3 for number in range(6)}
 CLEAN = {"model.embed_tokens": 0, "model.rotary_emb": 0, **LAYERS, "model.norm": 0, "lm_head": 0}
@@ -41,6 +43,19 @@ def test_a_map_of_another_model_says_whose_it_is(check, here, refused):
     of_another = {"model.embed_tokens": 0, **layers, "model.norm": 1, "lm_head": 1}
     (here / "map.yaml").write_text(yaml.safe_dump(of_another))
     assert "; it fits Qwen/Qwen3-8B" in refused(*check)
+
+
+def test_a_map_that_devplan_made_for_another_class(check, refused):
+    written = next((ROOT / "maps").glob("qwen2.5-vl-7b-instruct__24+12gib__*.yaml"))
+    line = refused("check", str(written), "--model", "Qwen/Qwen3-8B")
+    assert "another model: Qwen3ForCausalLM of Qwen/Qwen3-8B" in line
+    assert "made for Qwen/Qwen2.5-VL-7B-Instruct (Qwen2_5_VLForConditionalGeneration)" in line
+
+
+def test_images_for_a_model_that_takes_none(check, refused):
+    assert "--images 2, but no argument of the model takes images" in refused(
+        *check, "--images", "2"
+    )
 
 
 @pytest.mark.parametrize(

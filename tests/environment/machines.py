@@ -28,6 +28,8 @@ def example_map() -> DeviceMapFile:
 def card(index: int, size_gib: float, name: str | None = None, **fields) -> FoundCard:
     """A card of a size; ``taken_gib`` is held by somebody else."""
     capacity = int(size_gib * GIB)
+    if "compute_capability" in fields:
+        fields["compute_capability"] = tuple(fields["compute_capability"])
     taken = int(fields.pop("taken_gib", 0) * GIB)
     return FoundCard(
         device=f"cuda:{index}",

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devplan.machine import machine_label
@@ -121,6 +121,8 @@ def test_a_factory_is_called():
     assert "    make()," in lines
 
 
+@example("0:0", "")
+@example("for:in", "")
 @given(st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8")))
 def test_whatever_the_names_it_is_python_in_one_line(model_id, path):
     map_file = replace(MAP_FILE, model=replace(MAP_FILE.model, id=model_id))

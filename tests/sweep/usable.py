@@ -40,6 +40,7 @@ _HUNYUAN = {
         "mrope_section": [16, 16, 16, 16],
     },
 }
+_QFORMER = {"model_type": "blip_2_qformer"}
 _MODERNVBERT = {"vision_config": {"image_size": 512, "patch_size": 16}}
 
 USABLE: dict[str, dict] = {
@@ -57,16 +58,39 @@ USABLE: dict[str, dict] = {
     "colmodernvbert": {"vlm_config": _MODERNVBERT},
     "dbrx": {"attn_config": {"rope_theta": 500000.0, "kv_n_heads": 8, "clip_qkv": 8}},
     "deepseek_ocr2": {
+        "vision_config": {
+            "encoder_config": {
+                "hidden_size": 896,
+                "intermediate_size": 4864,
+                "num_attention_heads": 14,
+                "num_key_value_heads": 2,
+                "num_hidden_layers": 24,
+            }
+        },
         "text_config": {
+            "hidden_size": 1280,
+            "num_attention_heads": 10,
+            "num_key_value_heads": 10,
             "mlp_layer_types": ["dense"] + ["sparse"] * 31,
             "num_experts_per_tok": 6,
             "moe_intermediate_size": 896,
             "n_group": 1,
             "topk_group": 1,
-        }
+        },
     },
     "diffusion_gemma": {"text_config": _GEMMA_EXPERTS},
+    "gemma4": {"vision_config": {}, "audio_config": {}},
+    "gemma4_unified": {"vision_config": {}, "audio_config": {}},
+    "granite_speech": {"projector_config": {**_QFORMER, "encoder_hidden_size": 1024}},
+    "granite_speech_plus": {"projector_config": {**_QFORMER, "encoder_hidden_size": 1024}},
     "granite4_vision": {
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "image_size": 384,
+            "num_hidden_layers": 27,
+        },
+        "vision_feature_select_strategy": "full",
+        "image_grid_pinpoints": [[384, 768], [768, 384], [768, 768]],
         "deepstack_layer_map": [[-19, 9], [-13, 6], [-7, 3], [-1, 0]],
         "downsample_rate": "4/8",
     },
@@ -78,7 +102,13 @@ USABLE: dict[str, dict] = {
     },
     "deformable_detr": _RESNET,
     "detr": _RESNET,
-    "emu3": {"vocabulary_map": {"<image>": 151859, "<|visual token 000000|>": 151860}},
+    "emu3": {
+        "vocabulary_map": {
+            "<image>": 151859,
+            "<|extra_200|>": 151858,
+            "<|visual token 000000|>": 151860,
+        }
+    },
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     "exaone4_5": {"vision_config": {"out_hidden_size": 4096}},
@@ -129,9 +159,11 @@ USABLE: dict[str, dict] = {
         "vision_config": {"out_hidden_size": 2048},
         "audio_config": {"output_dim": 2048},
     },
+    "ovis2": {"hidden_size": 4096},
     "reformer": {"is_decoder": True},
     "step3p7": {"text_config": {"sliding_window": 512}},
     "table-transformer": _RESNET,
+    "voxtral": {"audio_token_id": 24},
     "wav2vec2-bert": {"vocab_size": 32},
     "wav2vec2-conformer": {"vocab_size": 32},
     "xmod": {"default_language": "en_XX"},

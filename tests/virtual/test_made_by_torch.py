@@ -57,6 +57,26 @@ def test_take_along_dim_is_torchs_own():
         assert torch.equal(found, torch.take_along_dim(given, indices, dim=dim))
 
 
+@pytest.mark.parametrize(
+    ("query", "key", "options"),
+    [
+        ((1, 12, 3, 64), (14, 12, 15, 64), {}),  # learned queries, once for all windows
+        ((2, 8, 5, 64), (2, 2, 7, 64), {"enable_gqa": True}),
+        ((4, 5, 16), (4, 7, 16), {}),
+    ],
+)
+def test_attention_has_the_shape_of_torchs_own(query, key, options):
+    own = F.scaled_dot_product_attention(
+        torch.ones(query), torch.ones(key), torch.ones(key), **options
+    )
+    execution = Execution()
+    with Answers(execution), execution:
+        found = F.scaled_dot_product_attention(
+            floats(*query), floats(*key), floats(*key), **options
+        )
+    assert found.shape == own.shape
+
+
 def test_a_recurrent_layer_takes_abstract_input_and_concrete_states():
     with torch.device("meta"):
         layer = nn.LSTM(4, 4, batch_first=True)

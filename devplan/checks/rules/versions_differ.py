@@ -2,12 +2,14 @@
 
 What it does:
     Compares the versions of transformers, accelerate, torch and diffusers that stand in the map
-    with the installed ones.
+    with the installed ones; where a map is locked and this machine is looked at, driver, CUDA and
+    Python too. A class of the map that the installed transformers does not have is an error.
 
 Why it breaks:
     Modules change their names, hooks and main device their meaning, and bugs come and go from
     release to release: a map is proven for the versions that it was proven with. Another minor
-    version of transformers or accelerate is a warning, all else a note.
+    version of transformers, accelerate or diffusers is a warning, as is a driver that is older than
+    that of the lock; all else is a note.
 
 Example:
     versions:
@@ -24,39 +26,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from devplan.checks.here import found_here
 from devplan.checks.subject import Subject
+from devplan.environment.releases import COMPARED, weight_of
 from devplan.findings import Diagnostic, Severity
 
 SEVERITY = Severity.WARNING
 
-# Versions of devplan itself do not matter to a model that runs.
-_COMPARED = ("transformers", "accelerate", "torch", "diffusers")
-_DECISIVE = ("transformers", "accelerate")
-
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
+    yield from found_here(subject, code="DP501", but=COMPARED)
     made = subject.given.versions
-    different = [
-        name
-        for name in _COMPARED
-        if name in made and name in subject.installed and made[name] != subject.installed[name]
-    ]
-    if not different:
+    weights = {
+        name: weight
+        for name in COMPARED
+        if name in made
+        and name in subject.installed
+        and (weight := weight_of(name, made[name], subject.installed[name])) is not None
+    }
+    if not weights:
         return
-    decisive = any(
-        _minor(made[name]) != _minor(subject.installed[name])
-        for name in different
-        if name in _DECISIVE
-    )
+    different = list(weights)
     listing = ", ".join(f"{n} {made[n]} (installed: {subject.installed[n]})" for n in different)
     yield Diagnostic(
         code="DP501",
-        severity=Severity.WARNING if decisive else Severity.NOTE,
+        severity=Severity.WARNING if Severity.WARNING in weights.values() else Severity.NOTE,
         message=f"the map was made with {listing}",
         module=different[0],
         remedy="make it again with `devplan suggest --force`, or install the versions it names",
     )
-
-
-def _minor(version: str) -> tuple[str, ...]:
-    return tuple(version.split(".")[:2])

@@ -1,0 +1,150 @@
+"""``devplan doctor``: what is on this machine, and whether a map fits it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devplan.cli.progress import progress_on_stderr
+from devplan.cli.shared_options import TrustRemoteCode
+
+if TYPE_CHECKING:
+    from devplan.surroundings import Environment, ModelFacts
+    from devplan.types import DeviceMapFile
+
+DIFFERS = 1
+
+MapToDoctor = Annotated[
+    str | None,
+    typer.Argument(metavar="[MAP]", help="A map file of devplan's.", show_default=False),
+]
+ModelAtHand = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="The model that is to be loaded: folder, hub id, ... Default: the map's, if it can be "
+        "read without the network.",
+    ),
+]
+
+
+def doctor_command(
+    map_path: MapToDoctor = None,
+    model: ModelAtHand = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time copies between the cards, and with the host.")
+    ] = False,
+    remap: Annotated[
+        str | None,
+        typer.Option(
+            "--remap",
+            metavar="FILE",
+            help="Write the map with its cards renumbered for this machine.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a map file that holds something else.")
+    ] = False,
+    offload_folder: Annotated[
+        str,
+        typer.Option("--offload-folder", metavar="DIR", help="Where offloaded weights would go."),
+    ] = "offload",
+    json: Annotated[bool, typer.Option("--json", help="Report as JSON, for programs.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> int:
+    """Show this machine, and what of it differs from MAP; works without GPUs.
+
+    \b
+    devplan doctor
+    devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --model ./checkpoint
+    devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --remap maps/here.yaml
+    """
+    from devplan import report
+    from devplan.environment import differences, errors, obstacles, remapped
+    from devplan.mapfile import read_map, write_map
+    from devplan.report.environment import doctor_text
+    from devplan.report.environment_json import doctor_json
+
+    _refuse_without_map(map_path, model=model, remap=remap)
+    map_file = read_map(map_path) if map_path else None
+    environment = look_around(offload_folder, measure=measure)
+    notes: list[str] = []
+    if map_file is None:
+        found = obstacles(environment)
+    else:
+        facts = facts_at_hand(map_file, model, notes, trust_remote_code=trust_remote_code)
+        if remap is not None:
+            here = remapped(map_file, environment)
+            outcome = write_map(here, remap, force=force)
+            told = "the cards have their numbers already" if here is map_file else here.notes[-1]
+            notes.append(f"{remap} ({outcome.value}): {told}")
+            map_file, map_path = here, remap
+        found = differences(map_file, environment, facts)
+    if json:
+        print(
+            doctor_json(
+                environment,
+                found,
+                map_file=map_file,
+                map_name=map_path,
+                remapped_to=remap,
+                notes=notes,
+            ),
+            end="",
+        )
+    else:
+        terminal = report.terminal_of(sys.stdout)
+        text = doctor_text(
+            environment, found, terminal, map_file=map_file, map_name=map_path or "", notes=notes
+        )
+        print(text, end="")
+    return DIFFERS if errors(found) else 0
+
+
+def look_around(offload_folder: str, *, measure: bool = False) -> Environment:
+    """This machine; torch is imported here."""
+    from devplan.environment import measured, read_environment
+
+    with progress_on_stderr() as progress:
+        progress("looking at the cards and the driver")
+        environment = read_environment(offload_folder)
+        if measure and environment.cards:
+            progress("timing copies between the cards")
+            environment = measured(environment)
+    return environment
+
+
+def facts_at_hand(
+    map_file: DeviceMapFile, model: str | None, notes: list[str], *, trust_remote_code: bool
+) -> ModelFacts:
+    """The model that is to be loaded, as far as it can be read."""
+    from devplan.environment import class_facts, read_model_facts
+    from devplan.environment.model_facts import is_local
+    from devplan.errors import InputError
+
+    named = model or map_file.model.id
+    if model is None and not is_local(named):
+        notes.append(
+            f"{named} is not here: its configuration was not compared; --model FOLDER does"
+        )
+        return class_facts(map_file)
+    with progress_on_stderr() as progress:
+        progress(f"building {named} without weights")
+        try:
+            return read_model_facts(named, trust_remote_code=trust_remote_code)
+        except InputError as error:
+            if model is not None:
+                raise
+            notes.append(f"the model was not compared: {error}")
+            return class_facts(map_file)
+
+
+def _refuse_without_map(map_path: str | None, **options: str | None) -> None:
+    from devplan.errors import InputError
+
+    for name, value in options.items():
+        if map_path is None and value is not None:
+            raise InputError(f"--{name} goes with a map: devplan doctor MAP --{name} {value}")

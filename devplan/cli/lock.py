@@ -1,0 +1,54 @@
+"""``devplan lock``: the environment in which a map was found to fit, written into it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from devplan.cli.doctor import ModelAtHand, facts_at_hand, look_around
+from devplan.cli.shared_options import TrustRemoteCode
+
+DOES_NOT_FIT = 1
+
+
+def lock_command(
+    map_path: Annotated[str, typer.Argument(metavar="MAP", help="A map file of devplan's.")],
+    model: ModelAtHand = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> int:
+    """Write this machine's cards, driver and versions into MAP, if the map fits it.
+
+    From then on they are compared when the map is loaded and by `devplan doctor MAP`.  Without GPUs
+    only versions are written.
+
+    \b
+    devplan lock maps/qwen2.5-vl-7b__24+12gib.yaml
+    """
+    from devplan import report
+    from devplan.environment import lock_file
+    from devplan.environment.locking import reasons_against
+    from devplan.environment.reading import OFFLOAD_FOLDER
+    from devplan.mapfile import read_map
+    from devplan.report.environment import difference_lines
+
+    map_file = read_map(map_path)
+    environment = look_around(OFFLOAD_FOLDER)
+    notes: list[str] = []
+    facts = facts_at_hand(map_file, model, notes, trust_remote_code=trust_remote_code)
+    refused = reasons_against(map_file, environment, facts)
+    if refused:
+        terminal = report.terminal_of(sys.stdout)
+        for each in refused:
+            print("\n".join(difference_lines(each, terminal)), end="\n\n")
+        print(f"{map_path} is not locked: this machine does not fit it")
+        return DOES_NOT_FIT
+    locked, outcome = lock_file(map_path, environment, facts)
+    lock = locked.environment
+    cards = ", ".join(f"{card.device} {card.name}" for card in lock.cards)
+    what = f"{cards}, driver {lock.driver}, and versions" if cards else "versions only: no GPU here"
+    print(f"{map_path} ({outcome.value}): locked to {what}")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return 0

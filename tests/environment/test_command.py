@@ -1,0 +1,193 @@
+"""The command of every remedy makes the same map again: read back by the command line itself."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import pytest
+import typer
+
+from devplan.cli.options import Typed, read_options
+from devplan.cli.suggest import suggest_command as the_command
+from devplan.environment import suggest_command
+from devplan.environment.link_option import links_option
+from devplan.machine import parse_gpus
+from devplan.settings import Settings
+from devplan.types import OffloadTier, Pin
+from devplan.units import GIB, MIB
+from tests.environment.machines import card, example_map, machine
+
+LAPTOP = machine()
+
+
+def options_of(command: str) -> dict:
+    """What the command line makes of a command."""
+    program, name, *arguments = shlex.split(command)
+    assert (program, name) == ("devplan", "suggest")
+    app = typer.Typer()
+    app.command()(the_command)
+    context = typer.main.get_command(app).make_context("suggest", arguments)
+    return context.params
+
+
+def asked(command: str):
+    typed = options_of(command)
+    fields = Typed.__dataclass_fields__
+    known = {key: value for key, value in typed.items() if key in fields}
+    return read_options(
+        Typed(**{**known, "pin": known["pin"] or (), "offload": known["offload"] or ()}), Settings()
+    )
+
+
+def test_the_example_on_a_laptop():
+    command = suggest_command(example_map(), LAPTOP)
+    assert command == (
+        "devplan suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768 "
+        "--dtype bfloat16"
+    )
+
+
+def rich_map():
+    """A map with everything that can be asked for."""
+    given = example_map()
+    cards = tuple(
+        replace(each, reserve_bytes=size)
+        for each, size in zip(given.machine.cards, (2 * GIB, 700 * MIB), strict=True)
+    )
+    links = tuple(replace(link, basis="given") for link in given.machine.links)
+    return replace(
+        given,
+        model=replace(given.model, revision="abc", auto_class="AutoModelForCausalLM"),
+        machine=replace(
+            given.machine,
+            cards=cards,
+            main_device="cuda:1",
+            links=links,
+            tiers=(
+                OffloadTier(device="cpu", capacity_bytes=64 * GIB),
+                OffloadTier(device="disk", capacity_bytes=None),
+            ),
+        ),
+        workload=replace(
+            given.workload,
+            batch=3,
+            context_tokens=2048,
+            kv_dtype="float16",
+            images=2,
+            image_size=(448, 672),
+        ),
+        certificate=replace(given.certificate, objective="fewest"),
+        pins=(
+            *given.pins,
+            Pin(block="model.language_model.layers.27", device="cuda:1", reason="user"),
+        ),
+    )
+
+
+def test_everything_that_was_asked_for_is_asked_for_again():
+    given = rich_map()
+    command = suggest_command(given, LAPTOP)
+    again = asked(command)
+    assert again.model == given.model.id
+    assert again.machine.cards == given.machine.cards
+    assert again.machine.main_device == "cuda:1"
+    assert again.machine.tiers == given.machine.tiers
+    assert again.machine.links == given.machine.links
+    request = again.workload
+    assert (request.batch, request.context_tokens) == (3, 2048)
+    assert (request.dtype, request.kv_dtype) == ("bfloat16", "float16")
+    assert (request.images, request.image_size) == (2, (448, 672))
+    assert again.objective == "fewest"
+    assert again.pins == {"model.language_model.layers.27": "cuda:1"}
+    assert again.default_pins
+    options = options_of(command)
+    assert options["revision"] == "abc"
+    assert options["trust_remote_code"] is True
+
+
+def test_numbers_of_cards_are_kept():
+    given = example_map()
+    far = {"cuda:0": "cuda:2", "cuda:1": "cuda:5"}
+    cards = tuple(replace(each, device=far[each.device]) for each in given.machine.cards)
+    moved = replace(
+        given, machine=replace(given.machine, cards=cards, main_device="cuda:2", links=())
+    )
+    assert asked(suggest_command(moved, LAPTOP)).machine.cards == cards
+
+
+def test_cards_that_the_driver_named():
+    given = example_map()
+    cards = (
+        replace(given.machine.cards[0], name="NVIDIA GeForce RTX 4090"),
+        replace(given.machine.cards[1], name="Some Card Of Tomorrow"),
+    )
+    named = replace(given, machine=replace(given.machine, cards=cards))
+    assert "--gpus rtx-4090,12GiB" in suggest_command(named, LAPTOP)
+
+
+def test_on_a_machine_with_cards_they_are_named_by_number():
+    command = suggest_command(rich_map(), machine(card(0, 48), card(1, 48), card(2, 48)))
+    options = options_of(command)
+    assert options["gpus"] == "0,1,2"
+    assert options["reserve"] == f"0={2}GiB,1=700MiB"
+    assert options["main"] == "cuda:1"
+    assert options["links"] is None  # they are those of other cards
+    assert options["memory"] is None
+
+
+def test_a_pin_to_a_card_that_is_not_here_is_left_out():
+    command = suggest_command(rich_map(), machine(card(0, 48)))
+    options = options_of(command)
+    assert not options["pin"]
+    assert options["main"] is None
+
+
+def test_measured_links_are_measured_again_where_there_are_cards():
+    given = example_map()
+    links = tuple(replace(link, basis="measured") for link in given.machine.links)
+    timed = replace(given, machine=replace(given.machine, links=links))
+    here = machine(card(0, 24), card(1, 12))
+    assert options_of(suggest_command(timed, here))["links"] == "measured"
+    assert options_of(suggest_command(timed, LAPTOP))["links"] == "pcie4x16-host"
+
+
+def test_no_pin_is_read_off_the_pins():
+    given = replace(example_map(), pins=(), relaxed=())
+    assert options_of(suggest_command(given, LAPTOP))["no_pin"] is True
+    assert options_of(suggest_command(example_map(), LAPTOP))["no_pin"] is None
+
+
+def test_a_pinned_module_is_one_argument():
+    given = example_map()
+    tower = [pin for pin in given.pins if pin.block.startswith("model.visual")]
+    others = [pin for pin in given.pins if pin not in tower]
+    pinned = replace(given, pins=(*others, *(replace(pin, reason="user") for pin in tower)))
+    assert options_of(suggest_command(pinned, LAPTOP))["pin"] == ["model.visual=cuda:0"]
+
+
+@pytest.mark.parametrize("objective, has_context", [("balance", True), ("context", False)])
+def test_the_context_that_was_found_is_no_wish(objective, has_context):
+    given = example_map()
+    given = replace(given, certificate=replace(given.certificate, objective=objective))
+    assert (options_of(suggest_command(given, LAPTOP))["context"] is not None) == has_context
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        "pcie4x16",
+        "pcie3x8-host",
+        "50GB/s",
+        "0-1:nvlink3,pcie4x16-host",
+        "0-1:nvlink3",
+        "0-cpu:pcie3x8",
+        "nvlink",
+        "0-1:12345678901B/s,1-2:pcie5x16,0-cpu:pcie4x8",
+    ],
+)
+def test_links_are_said_as_they_were_given(links):
+    given = parse_gpus("3xa100-80gb", links=links).links
+    told = [link for link in given if link.basis == "given"]
+    again = parse_gpus("3xa100-80gb", links=links_option(given)).links
+    assert [link for link in again if link.basis == "given"] == told
