@@ -20,7 +20,7 @@ import yaml
 
 from devplan.checks.given import GivenEntry, GivenMap, given_entry, given_map, refuse_no_map
 from devplan.errors import InputError
-from devplan.mapfile.nodes import compose
+from devplan.mapfile.composing import compose
 from devplan.mapfile.read import map_of_node
 from devplan.types import DeviceMapFile
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from devplan.errors import InputError
+from devplan.loader.hooks import is_dispatched
 from devplan.loader.target import Target
 from devplan.types import DeviceMapFile
 
@@ -64,6 +65,14 @@ def _is_proven(content: DeviceMapFile, versions: Mapping[str, str]) -> bool:
     here = {name: version.partition("+")[0] for name, version in versions.items()}
     same = all(content.versions.get(name) == here.get(name) for name in (library, "accelerate"))
     return content.verification.status == CLEAN and same
+
+
+def cache_copies(model: nn.Module) -> None:
+    """Move each tensor to a device once in a forward, where accelerate's hooks move any."""
+    from devplan.live import cache_transfers
+
+    if is_dispatched(model):
+        cache_transfers(model)
 
 
 def attach_diagnosis(model: nn.Module, map: str | Path | DeviceMapFile) -> None:

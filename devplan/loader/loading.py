@@ -15,7 +15,7 @@ from devplan.loader.auditing import audit_target, refuse_differences
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.differences import Audit
 from devplan.loader.dispatching import settle
-from devplan.loader.finishing import attach_diagnosis, patch_if_needed
+from devplan.loader.finishing import attach_diagnosis, cache_copies, patch_if_needed
 from devplan.loader.here import (
     answer_differences,
     cards_and_releases,
@@ -44,6 +44,7 @@ def load(
     offload_folder: str | Path | None = None,
     remap: bool = False,
     patch_embeddings: bool = True,
+    cache_transfers: bool = True,
     diagnose: bool = False,
     trust_remote_code: bool = False,
     **from_pretrained: Any,
@@ -75,6 +76,9 @@ def load(
     patch_embeddings
         Whether embeddings are patched (`devplan.patch_embeddings`) where the map does not run
         without; what is done is said in the log.
+    cache_transfers
+        Whether a tensor is moved to a device once in a forward, not once for every layer that uses
+        it (`devplan.cache_transfers`).
     diagnose
         Whether the model explains its own failures (`devplan.diagnose`).
     trust_remote_code
@@ -123,6 +127,8 @@ def load(
     loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
     if patch_embeddings:
         patch_if_needed(loaded, target, environment.versions, trust_remote_code)
+    if cache_transfers:
+        cache_copies(loaded)
     if diagnose:
         attach_diagnosis(loaded, target.content if remap else map)
     return (loaded, info) if from_pretrained.get("output_loading_info") else loaded

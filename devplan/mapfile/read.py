@@ -7,10 +7,11 @@ from pathlib import Path
 import yaml
 
 from devplan.errors import InputError
+from devplan.mapfile.composing import compose
 from devplan.mapfile.consistency import check_consistency
 from devplan.mapfile.document import from_document
 from devplan.mapfile.keys import MAP_FILE, SCHEMA_VERSION
-from devplan.mapfile.nodes import Place, compose, read
+from devplan.mapfile.nodes import Place, read
 from devplan.types import DeviceMapFile
 
 

@@ -11,6 +11,8 @@ import pytest
 import transformers
 
 import devplan
+from devplan.environment.compare_cards import MISSING
+from devplan.environment.compare_model import OTHER_MODEL
 from devplan.errors import DeviceMapError, InputError
 from devplan.loader import loading
 from devplan.mapfile import read_map
@@ -57,7 +59,7 @@ def test_no_gpu(tied, on):
         load(tied)
     assert not calls and "nothing was loaded" in str(refused.value)
     assert 'devices={"cuda:0": "cpu"' in str(refused.value)
-    assert refused.value.differences[0].code == "DP503"
+    assert refused.value.differences[0].code == MISSING
 
 
 def test_a_card_is_missing(tied, on):
@@ -156,7 +158,9 @@ def test_another_configuration_is_warned_of(tied, tmp_path, caplog):
     folder = spoilt(tied, tmp_path, rms_norm_eps=1e-5)
     devplan.load(tied.map, folder, devices=ALL_CPU)
     said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert any("DP510 the configuration of" in line and "devplan suggest" in line for line in said)
+    assert any(
+        f"{OTHER_MODEL} the configuration of" in line and "devplan suggest" in line for line in said
+    )
 
 
 def test_another_class_is_refused(tied, tmp_path):
