@@ -24,7 +24,7 @@ from devplan.diagnosis.notes import is_told, put, related
 from devplan.diagnosis.operands import failing_operands
 from devplan.diagnosis.ops import op_of_node, op_of_wrapper
 from devplan.diagnosis.placed import loads_of, map_file, model_id, placed_subject
-from devplan.diagnosis.remedies import Known, by_entries, causes_of, from_table, meaning_of
+from devplan.diagnosis.remedies import Known, by_entries, in_words
 from devplan.diagnosis.sites import Site, innermost_named, model_lines, module_names, sites_of
 from devplan.diagnosis.story import Kind, Story
 from devplan.diagnosis.telling import story_text
@@ -32,7 +32,6 @@ from devplan.diagnosis.workloads import seen_workload
 from devplan.errors import InputError
 from devplan.findings import MapEntry, MismatchEvent
 from devplan.types import DeviceMapFile
-from devplan.units import parse_bytes
 
 
 def tell(error: BaseException, model: Any, map: Any, *, kinds: Collection[Kind]) -> None:
@@ -60,9 +59,9 @@ def _tell(error: BaseException, recognised: Recognised, model: Any, map: Any) ->
 def story_of_exception(error: BaseException, recognised: Recognised, model: Any, map: Any) -> Story:
     """Everything that frames, model and map say about an exception."""
     sites = sites_of(error)
-    names = module_names(model)
+    root, of_object = _root(model, sites)
+    names = module_names(root)
     place = innermost_named(sites, names)
-    root = _root(model, place, names)
     operands = failing_operands(sites, recognised, names, root)
     lines = model_lines(sites)
     subject, note = _subject(root, map)
@@ -81,21 +80,22 @@ def story_of_exception(error: BaseException, recognised: Recognised, model: Any,
         stack=lines,
         tensors=operands.facts,
         devices=recognised.devices,
-        requested_bytes=_requested(recognised),
+        requested_bytes=recognised.requested_bytes,
         workload=seen_workload(sites, names),
-        notes=(note,) if note else (),
+        notes=tuple(text for text in (of_object, note) if text),
     )
     story = _with_map(story, subject) if subject else story
     return _with_remedies(_with_cards(story, subject, file), recognised, root, map, subject, file)
 
 
-def _root(model: Any, place: Site | None, names: dict[int, str]) -> nn.Module | None:
-    """The model itself, or the one of an object's models that failed."""
+def _root(model: Any, sites: tuple[Site, ...]) -> tuple[nn.Module | None, str]:
+    """The model itself; of an object's models the one that failed, and which that is in words."""
     if isinstance(model, nn.Module):
-        return model
-    if place is None:
-        return None
-    return getattr(model, names[id(place.owner)].partition(".")[0])
+        return model, ""
+    for attribute, held in vars(model).items():
+        if isinstance(held, nn.Module) and innermost_named(sites, module_names(held)):
+            return held, f"the model is {attribute} of {type(model).__name__}"
+    return None, ""
 
 
 def _subject(root: nn.Module | None, map: Any) -> tuple[Subject | None, str]:
@@ -112,13 +112,6 @@ def _op(recognised: Recognised, site: Site | None) -> str | None:
     if wrapper:
         return op_of_wrapper(wrapper)
     return op_of_node(failing_node(site.traceback)) if site else None
-
-
-def _requested(recognised: Recognised) -> int | None:
-    text = recognised.facts.get("requested")
-    if text is None:
-        return None
-    return int(text) if text.isdecimal() else parse_bytes(text)
 
 
 def _with_map(story: Story, subject: Subject) -> Story:
@@ -177,10 +170,4 @@ def _with_remedies(
         workload=story.workload,
         context_tokens=file.workload.context_tokens if file else None,
     )
-    return replace(
-        story,
-        meaning=meaning_of(recognised, known),
-        causes=causes_of(recognised, known),
-        remedies=(*story.remedies, *from_table(recognised, known)),
-        origin=recognised.message.origin,
-    )
+    return in_words(story, recognised, known)

@@ -16,6 +16,7 @@ from importlib import resources
 import yaml
 
 from devplan.diagnosis.story import Kind
+from devplan.units import parse_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,14 @@ class Recognised:
         """Devices that the message names, each once, as devplan writes them."""
         named = (self.facts[key] for key in ("device", "other", "third") if key in self.facts)
         return tuple(dict.fromkeys(map(device_name, named)))
+
+    @property
+    def requested_bytes(self) -> int | None:
+        """What could not be allocated, where the message says it."""
+        text = self.facts.get("requested", "").replace("bytes", "B")
+        if not text:
+            return None
+        return int(text) if text.isdecimal() else parse_bytes(text)
 
 
 def device_name(text: str) -> str:

@@ -76,3 +76,12 @@ def _op_of_call(node: ast.Call) -> str | None:
     called = node.func
     name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
     return f"aten.{name}" if name and hasattr(torch.ops.aten, name) else None
+
+
+def op_of_text(code: str) -> str | None:
+    """The op of a line of code, or of the part of it that failed."""
+    try:
+        statements = ast.parse(code.strip()).body
+    except SyntaxError:  # a line is often a part of a statement
+        return None
+    return op_of_node(statements[0]) if statements else None

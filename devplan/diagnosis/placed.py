@@ -7,13 +7,15 @@ most bytes, since nothing may run while an exception is on its way.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from devplan.blocks import BlockSite, partition
-from devplan.checks.given import GivenMap, given_map
+from devplan.checks.given import GivenEntry, GivenMap, given_map
 from devplan.checks.prepare import as_given
 from devplan.checks.structure import structure_as_it_lies
 from devplan.checks.subject import Subject
@@ -55,7 +57,20 @@ def map_of(model: nn.Module, map: Any = None) -> GivenMap | None:
     if map is not None:
         return as_given(map)
     placed = getattr(model, "hf_device_map", None)
-    return given_map(placed, "hf_device_map") if placed else None
+    if not placed:
+        return None
+    given = given_map(placed, "hf_device_map")
+    return replace(given, entries=tuple(_as_torch_reads(entry) for entry in given.entries))
+
+
+def _as_torch_reads(entry: GivenEntry) -> GivenEntry:
+    """An entry on a device that devplan plans nothing for, and that PyTorch has: ``meta``."""
+    if entry.device is not None:
+        return entry
+    try:
+        return replace(entry, device=str(torch.device(entry.written)))
+    except RuntimeError:
+        return entry
 
 
 def map_file(map: Any) -> DeviceMapFile | None:

@@ -7,11 +7,11 @@ in capitals, as in usage lines.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from devplan.checks.subject import Subject
 from devplan.diagnosis.messages import Recognised
-from devplan.diagnosis.story import Remedy, SeenWorkload
+from devplan.diagnosis.story import Remedy, SeenWorkload, Story
 from devplan.types import Machine
 from devplan.units import GIB, MIB
 
@@ -43,24 +43,29 @@ class Known:
     """Of the map's workload."""
 
 
-def from_table(recognised: Recognised, known: Known) -> tuple[Remedy, ...]:
-    """The remedies of the table, filled in."""
+def in_words(story: Story, recognised: Recognised, known: Known) -> Story:
+    """The story with what the table says of its message; remedies that it has come first."""
     words = _words(recognised, known)
-    return tuple(
+    message = recognised.message
+    from_table = tuple(
         Remedy(text=_filled(remedy.do, words), command=_filled(remedy.run, words))
-        for remedy in recognised.message.remedies
+        for remedy in message.remedies
+    )
+    return replace(
+        story,
+        meaning=_filled(message.meaning, words),
+        causes=tuple(_filled(cause, words) for cause in message.causes),
+        remedies=_each_once((*story.remedies, *from_table)),
+        origin=message.origin,
     )
 
 
-def causes_of(recognised: Recognised, known: Known) -> tuple[str, ...]:
-    """The likely causes of the table, filled in."""
-    words = _words(recognised, known)
-    return tuple(_filled(cause, words) for cause in recognised.message.causes)
-
-
-def meaning_of(recognised: Recognised, known: Known) -> str:
-    """What the message means, filled in."""
-    return _filled(recognised.message.meaning, _words(recognised, known))
+def _each_once(remedies: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
+    """A command that is proposed already is not proposed again."""
+    found: dict[str, Remedy] = {}
+    for remedy in remedies:
+        found.setdefault(remedy.command or remedy.text, remedy)
+    return tuple(found.values())
 
 
 def by_entries(changed: Mapping[str, str], subject: Subject) -> tuple[Remedy, ...]:
@@ -82,7 +87,10 @@ def by_entries(changed: Mapping[str, str], subject: Subject) -> tuple[Remedy, ..
 def _words(recognised: Recognised, known: Known) -> dict[str, str]:
     workload = known.workload
     context = workload.context_tokens if workload else known.context_tokens
+    named = recognised.devices
     stated = {
+        "device": named[0] if named else None,
+        "other": named[1] if len(named) > 1 else None,
         "model": known.model,
         "map": known.map,
         "gpus": gpus_argument(known.machine) or ",".join(map(str, range(known.num_cards))),

@@ -77,16 +77,9 @@ def _owner(traceback: TracebackType) -> nn.Module | None:
     return owner if isinstance(owner, nn.Module) else None
 
 
-def module_names(model: Any) -> dict[int, str]:
-    """``id`` -> dotted name of every module of a model, or of the models that an object holds."""
-    if isinstance(model, nn.Module):
-        return {id(module): name for name, module in model.named_modules()}
-    names: dict[int, str] = {}
-    for attribute, held in vars(model).items():
-        if isinstance(held, nn.Module):
-            for name, module in held.named_modules():
-                names.setdefault(id(module), f"{attribute}.{name}" if name else attribute)
-    return names
+def module_names(model: nn.Module | None) -> dict[int, str]:
+    """``id`` -> dotted name of every module of a model."""
+    return {} if model is None else {id(module): name for name, module in model.named_modules()}
 
 
 def innermost_named(sites: tuple[Site, ...], names: Mapping[int, str]) -> Site | None:

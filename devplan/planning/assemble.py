@@ -34,6 +34,10 @@ NOT_CONTIGUOUS = (
     "no contiguous stages fit; layers were packed by size, which costs transfers "
     "({count} a token and sequence)"
 )
+FEWER_IN_STAGES = (
+    "contiguous stages hold at most {tokens:,} tokens; layers were packed by size to hold more, "
+    "which costs transfers ({count} a token and sequence)"
+)
 INTERRUPTED = "pinned layers interrupt the stages: no contiguous stages fit with them in line"
 
 
@@ -52,7 +56,7 @@ def assemble(case: Case, found: Found, objective: str, notes: tuple[str, ...]) -
         loads=loads,
         offload_bytes=_offload_bytes(case, placement),
         pins=_pins(case, pose),
-        relaxed=_relaxations(case, pose),
+        relaxed=_relaxations(case, found),
         transfers=transfers,
         shared_copies=shared_copies_of(case.graph, placement, case.machine.main_device),
         traffic=traffic,
@@ -148,10 +152,10 @@ def _pins(case: Case, pose: Pose) -> tuple[Pin, ...]:
     return tuple(pins)
 
 
-def _relaxations(case: Case, pose: Pose) -> tuple[Relaxation, ...]:
-    given_up = [rung for rung in rungs(case) if set(rung) <= pose.relaxed]
-    reason = _why_relaxed(case)
-    return tuple(Relaxation(blocks=case.units.names(r), reason=reason) for r in given_up)
+def _relaxations(case: Case, found: Found) -> tuple[Relaxation, ...]:
+    given_up = [rung for rung in rungs(case) if set(rung) <= found.pose.relaxed]
+    reasons = {rung: found.given_up_for.get(rung) or _why_relaxed(case) for rung in given_up}
+    return tuple(Relaxation(blocks=case.units.names(r), reason=reasons[r]) for r in given_up)
 
 
 def _why_relaxed(case: Case) -> str:
@@ -184,7 +188,7 @@ def _certificate(
         optimal_within=found.optimal_within,
         most_tokens=most,
         first_full=first_full,
-        most_tokens_bound=None if most is None else _most_tokens_bound(case, found.pose, most),
+        most_tokens_bound=_most_tokens_bound(case, found, most),
     )
 
 
@@ -241,8 +245,11 @@ def most_tokens(case: Case, pose: Pose, devices: list[str]) -> tuple[int | None,
     return most, case.machine.devices[int(left(most + 1).argmin())]
 
 
-def _most_tokens_bound(case: Case, pose: Pose, most: int) -> int | None:
+def _most_tokens_bound(case: Case, found: Found, most: int | None) -> int | None:
     """Tokens that no placement with the same blocks offloaded goes beyond."""
+    if most is None or found.is_most:
+        return most
+    pose = found.pose
     kept = _on_cards(case, pose)
     main = case.machine.devices.index(case.machine.main_device)
 
@@ -261,8 +268,10 @@ def _most_tokens_bound(case: Case, pose: Pose, most: int) -> int | None:
 def _notes(found: Found, objective: str, contiguous: bool, num_transfers: int) -> tuple[str, ...]:
     notes = []
     if found.solver == "packing":
-        notes.append(NOT_CONTIGUOUS.format(count=num_transfers))
-        if objective != "balance":
+        tokens = found.tokens_in_stages
+        text = NOT_CONTIGUOUS if tokens is None else FEWER_IN_STAGES
+        notes.append(text.format(count=num_transfers, tokens=tokens))
+        if objective not in ("balance", "context"):
             notes.append(f"objective {objective} was not pursued: the packing is the most balanced")
     elif not contiguous:
         notes.append(INTERRUPTED)

@@ -12,9 +12,9 @@ from fractions import Fraction
 
 from devplan.planning.bounds import lower_bound
 from devplan.planning.pose import Case, Pose
-from devplan.planning.problem import Assignment, Problem, slot_loads
+from devplan.planning.problem import Assignment, Problem, slot_loads, slot_rooms
 from devplan.planning.remedies import remedies_for
-from devplan.planning.search import relaxations
+from devplan.planning.search import loosest, relaxations
 from devplan.planning.solvers import chain, packing
 from devplan.types import BlockGraph, Infeasible, Shortfall
 from devplan.units import format_bytes
@@ -39,7 +39,7 @@ def explain(
 def _best_overflowing(case: Case) -> tuple[Problem, Assignment]:
     """The placement on the cards alone that overflows least, as far as one was found."""
     problems = [Pose(case=case, relaxed=relaxed).problem() for relaxed in relaxations(case)]
-    problems.append(_loosest(case).problem())
+    problems.append(loosest(case).problem())
     shares = [chain.smallest_share(problem) for problem in problems]
     share, index = min((s, i) for i, s in enumerate(shares) if s is not None)
     assignment = chain.arrange(problems[index], share)
@@ -47,27 +47,21 @@ def _best_overflowing(case: Case) -> tuple[Problem, Assignment]:
     return problems[index], assignment
 
 
-def _loosest(case: Case) -> Pose:
-    """No default pin kept, stages closing over pinned layers."""
-    every = frozenset(case.defaults) - frozenset(case.user_pins)
-    return Pose(case=case, relaxed=every, pinned_layers_in_chain=False)
-
-
 def _is_proven(case: Case, bound: Fraction) -> bool:
     if case.machine.tiers:
         return False
     if bound > 1:
         return True
-    within = packing.pack_within(_loosest(case).problem())
+    within = packing.pack_within(loosest(case).problem())
     return within.proven and within.assignment is None
 
 
 def _shortfalls(problem: Problem, assignment: Assignment) -> tuple[Shortfall, ...]:
-    loads = zip(problem.slots, slot_loads(problem, assignment), strict=True)
+    pairs = zip(slot_loads(problem, assignment), slot_rooms(problem, assignment), strict=True)
     return tuple(
-        Shortfall(device=slot.device, missing_bytes=load - slot.budget_bytes)
-        for slot, load in loads
-        if load > slot.budget_bytes
+        Shortfall(device=slot.device, missing_bytes=load - room)
+        for slot, (load, room) in zip(problem.slots, pairs, strict=True)
+        if load > room
     )
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from devplan.planning.assemble import card_loads
-from devplan.planning.planner import Alternatives, plan, pose_case
+from devplan.planning.assemble import assemble, most_tokens
+from devplan.planning.infeasible import explain
+from devplan.planning.longest import find_longest
+from devplan.planning.planner import CONTEXT, Alternatives, plan, pose_case
 from devplan.planning.search import fits
 from devplan.planning.tokens import MAX_TOKENS, largest
 from devplan.planning.verifier import verify
@@ -55,44 +57,25 @@ def plan_most_tokens(
         ``Plan.workload`` holds the tokens.  Infeasible: not even the workload fits.
     """
 
-    def plan_at(tokens: int, objective: str) -> Plan | Infeasible:
-        return plan(
-            graph,
-            machine,
-            replace(workload, context_tokens=tokens),
-            objective=objective,
-            pins=pins,
-            default_pins=default_pins,
-            alternatives=alternatives,
-        )
-
+    pins = pins or {}
     asked = workload.context_tokens
-    found = plan_at(asked, "context")
-    if isinstance(found, Infeasible):
-        return found
-    most = found.certificate.most_tokens
+    case, notes = pose_case(graph, machine, workload, pins, default_pins)
+    found = find_longest(case)
+    if found is None:
+        return explain(case, pins, alternatives or {})
+    most, _ = most_tokens(case, found.pose, found.pose.devices(found.assignment))
     limited = limit is not None and limit >= asked and (most is None or most >= limit)
-    if not limited and most in (None, asked):
-        return found
-    answer = plan_at(limit, "balance") if limited else plan_at(most, "context")
-    if isinstance(answer, Infeasible):
-        tokens = limit if limited else most
-        answer = _recounted(found, graph, machine, replace(workload, context_tokens=tokens))
-        verify(answer, graph, machine, answer.workload, pins or {}, default_pins=default_pins)
+    tokens = limit if limited else most or asked
+    at_tokens = replace(workload, context_tokens=tokens)
+    if limited:
+        even = plan(graph, machine, at_tokens, pins=pins, default_pins=default_pins)
+        if isinstance(even, Plan):
+            return _at_the_limit(even, most)
+    case = replace(case, workload=at_tokens)
+    found = replace(found, pose=replace(found.pose, case=case))
+    answer = assemble(case, found, CONTEXT, notes)
+    verify(answer, graph, machine, at_tokens, pins, default_pins=default_pins)
     return _at_the_limit(answer, most) if limited else answer
-
-
-def _recounted(found: Plan, graph: BlockGraph, machine: Machine, workload: Workload) -> Plan:
-    """The same placement at more tokens.
-
-    It fits there although the solvers do not find it: they keep room on every card for the layer
-    that needs most activations, and not every card holds one.  A lower bound at fewer tokens is
-    one at more.
-    """
-    loads = card_loads(graph, machine, workload, found.placement)
-    bottleneck = max(load.share for load in loads)
-    certificate = replace(found.certificate, bottleneck=bottleneck)
-    return replace(found, loads=loads, workload=workload, certificate=certificate)
 
 
 def _at_the_limit(answer: Plan, most: int | None) -> Plan:
@@ -100,7 +83,7 @@ def _at_the_limit(answer: Plan, most: int | None) -> Plan:
     memory = "any number" if most is None else f"{most:,}"
     return replace(
         answer,
-        certificate=replace(answer.certificate, objective="context"),
+        certificate=replace(answer.certificate, objective=CONTEXT),
         notes=(*answer.notes, MODEL_LIMIT.format(tokens=tokens, memory=memory)),
     )
 

@@ -1,47 +1,38 @@
-"""What "best" means: one function an objective, from a pose to contiguous stages within budget.
+"""What "best" means: for each objective, from a pose to contiguous stages within budget, and from a
+problem to a packing where no contiguous stages fit.
 
-Each returns None when no contiguous stages fit at the workload.  All but `latency` put transfers
-last: among assignments that are equally good otherwise, the one whose transfers take the least time
-is taken (the fewest, where all links are alike).
+A function from a pose returns None when no contiguous stages fit at the workload.  All but
+`latency` put transfers last: among assignments that are equally good otherwise, the one whose
+transfers take the least time is taken (the fewest, where all links are alike).
+
+The objective ``context`` is two questions: how many tokens fit (`devplan.planning.longest`), and
+the placement at that many, of which nothing more is asked than that it fits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from devplan.planning import latency as speed
-from devplan.planning import tokens as search
 from devplan.planning.pose import Pose
-from devplan.planning.problem import Assignment
-from devplan.planning.solvers import chain
+from devplan.planning.problem import Assignment, Problem, share_of
+from devplan.planning.solvers import chain, packing
+from devplan.planning.solvers.packing import Packing
 
 FULL = chain.WHOLE
 
 
 def balance(pose: Pose) -> Assignment | None:
     """The smallest largest share."""
-    return _balance_at(pose, pose.case.workload.context_tokens)
-
-
-def context(pose: Pose) -> Assignment | None:
-    """The most tokens per sequence before the first card is full.
-
-    Where no number of tokens fills a card, since every cache stops growing, the smallest largest
-    share once all have stopped.
-    """
-    workload_tokens = pose.case.workload.context_tokens
-    most = search.largest(lambda n: chain.fits(pose.problem(n)), low=workload_tokens)
-    if most is None:
-        return None
-    if most >= search.MAX_TOKENS:
-        return _balance_at(pose, search.MAX_TOKENS)
-    return chain.arrange(pose.problem(most), FULL)
-
-
-def _balance_at(pose: Pose, tokens: int) -> Assignment | None:
-    problem = pose.problem(tokens)
+    problem = pose.problem()
     share = chain.smallest_share(problem)
     return None if share is None or share > FULL else chain.arrange(problem, share)
+
+
+def fitting(pose: Pose) -> Assignment | None:
+    """Whatever fits."""
+    return chain.arrange(pose.problem(), FULL)
 
 
 def fewest(pose: Pose) -> Assignment | None:
@@ -54,24 +45,36 @@ def fewest(pose: Pose) -> Assignment | None:
     return chain.arrange(problem, share, max_new_slots=num_new)
 
 
-Objective = Callable[[Pose], Assignment | None]
+def pack_evenly(problem: Problem, *, max_steps: int) -> Packing:
+    """The packing with the smallest largest share; none where none fits."""
+    within = packing.pack_within(problem, max_steps=max_steps)
+    if within.assignment is None:
+        return within
+    packed = packing.pack(problem, max_steps=max_steps)
+    return within if share_of(problem, packed.assignment) > FULL else packed
+
+
+def _chain_is_exact(pose: Pose) -> bool:
+    return chain.is_exact(pose.problem())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """How contiguous stages are found, and what stands in for them where there are none."""
+
+    contiguous: Callable[[Pose], Assignment | None]
+    packed: Callable[..., Packing] = pack_evenly
+    """Of a problem, within ``max_steps``."""
+    solver: str = "chain"
+    """Name of the solver of contiguous stages."""
+    is_exact: Callable[[Pose], bool] = _chain_is_exact
+    """Whether that solver's answer is proven best in a pose."""
+
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "balance": balance,
-    "context": context,
-    "fewest": fewest,
-    "latency": speed.latency,
+    "balance": Objective(contiguous=balance),
+    "context": Objective(contiguous=fitting, packed=packing.pack_within),
+    "fewest": Objective(contiguous=fewest),
+    "latency": Objective(contiguous=speed.latency, solver="fastest", is_exact=speed.is_exact),
 }
 """What the user may ask for, by name."""
-
-
-def solver_of(objective: Objective) -> str:
-    """Name of the solver that an objective asks for contiguous stages."""
-    return "fastest" if objective is speed.latency else "chain"
-
-
-def is_exact(objective: Objective, pose: Pose) -> bool:
-    """Whether that solver's answer is proven best in this pose."""
-    if objective is speed.latency:
-        return speed.is_exact(pose)
-    return chain.is_exact(pose.problem())

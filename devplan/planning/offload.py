@@ -81,8 +81,8 @@ def _static_bytes(pose: Pose, units: Iterable[int]) -> int:
 
 def _bases_fit(pose: Pose) -> bool:
     """Whether what is fixed fits; it only grows with the run that is offloaded."""
-    problem = pose.problem()
-    return all(slot.base_bytes <= slot.budget_bytes for slot in problem.slots if slot.in_use)
+    slots = (slot for slot in pose.problem().slots if slot.in_use)
+    return all(slot.base_bytes + slot.active_bytes <= slot.budget_bytes for slot in slots)
 
 
 def _fits(pose: Pose, run: Sequence[int]) -> bool:

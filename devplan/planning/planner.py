@@ -10,6 +10,7 @@ from devplan.machine.speeds import speeds_of
 from devplan.planning.assemble import assemble
 from devplan.planning.infeasible import explain
 from devplan.planning.latency import distances
+from devplan.planning.longest import find_longest
 from devplan.planning.objectives import OBJECTIVES
 from devplan.planning.pins import default_pins as pins_by_default
 from devplan.planning.pins import resolve_user_pins
@@ -22,6 +23,9 @@ from devplan.units import format_bytes
 
 Alternatives = Mapping[str, Callable[[], BlockGraph]]
 """Change, as the user would type it -> the graph after it: ``{"--quantize 8bit": ...}``."""
+
+CONTEXT = "context"
+"""The objective that asks for the most tokens."""
 
 
 def plan(
@@ -74,7 +78,7 @@ def plan(
     case, notes = pose_case(graph, machine, workload, pins, default_pins)
     if objective == "latency":
         case = replace(case, speeds=speeds_of(machine))
-    found = find(case, OBJECTIVES[objective])
+    found = find_longest(case) if objective == CONTEXT else find(case, OBJECTIVES[objective])
     if found is None:
         return explain(case, pins, alternatives or {})
     answer = assemble(case, found, objective, notes)

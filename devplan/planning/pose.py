@@ -144,22 +144,22 @@ class Pose:
         """The solver's problem at that many tokens; at the workload when None."""
         case = self.case
         tokens = case.workload.context_tokens if tokens is None else tokens
-        loads, slot_of = case.loads_at(tokens), self._slot_of
-        bases, rooms = self.bases_bytes(tokens), self.room_bytes(tokens)
-        in_use = {self.run_slot(unit) for unit in self.fixed}
-        cards = enumerate(case.machine.cards)
+        loads, needed = case.loads_at(tokens), case.activations_at(tokens)
+        bases, active = self.bases_bytes(tokens), self.active_bytes(tokens)
+        in_use, slot_of = {self.run_slot(unit) for unit in self.fixed}, self._slot_of
         slots = tuple(
             Slot(
                 device=card.device,
-                # A card that has no room for the activations of a layer takes none.
-                budget_bytes=max(card.budget_bytes - rooms[index], 1),
+                budget_bytes=card.budget_bytes,
                 base_bytes=bases[index],
+                active_bytes=active[index],
                 in_use=index in in_use,
             )
-            for index, card in cards
+            for index, card in enumerate(case.machine.cards)
         )
         return Problem(
             loads_bytes=tuple(loads[list(self.chain)].tolist()),
+            activations_bytes=tuple(needed[list(self.chain)].tolist()),
             slots=slots,
             pinned={
                 item: slot_of[case.user_pins[unit]]
@@ -172,27 +172,19 @@ class Pose:
             distances=case.distances,
         )
 
-    def room_bytes(self, tokens: int) -> list[int]:
-        """What every card keeps for activations: of what is fixed there, and of any layer.
+    def active_bytes(self, tokens: int) -> list[int]:
+        """What needs most while it runs, of what runs on every card whatever the solver does.
 
         # [cards]
         """
         case = self.case
-        needed = case.activations_at(tokens)
-        spread = int(needed[list(self.chain)].max(initial=0))
-        rooms = [spread] * len(case.machine.cards)
+        needed, active = case.activations_at(tokens), [0] * len(case.machine.cards)
         for unit in self.fixed:
             slot = self.run_slot(unit)
-            rooms[slot] = max(rooms[slot], int(needed[unit]))
+            active[slot] = max(active[slot], int(needed[unit]))
         main = self._slot_of[case.machine.main_device]
-        rooms[main] = max(rooms[main], case.between_at(tokens))
-        return rooms
-
-    @property
-    def has_equal_activations(self) -> bool:
-        """Whether all units that are spread need the same at the workload."""
-        needed = self.case.activations_at(self.case.workload.context_tokens)
-        return len(set(needed[list(self.chain)].tolist())) <= 1
+        active[main] = max(active[main], case.between_at(tokens))
+        return active
 
     def bases_bytes(self, tokens: int) -> list[int]:
         """What lies on every card whatever the solver does.  # [cards]"""

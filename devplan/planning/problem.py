@@ -2,9 +2,10 @@
 
 The planner has already done away with names, ties, default pins and tokens: what is left is a row
 of *items* (what is spread over the cards, in execution order) and a row of *slots* (the cards,
-with what lies on them already).  The *share* of a slot is ``(base + its items) / budget``; the
-share of an assignment is the largest over all slots, and at most 1 when everything fits.  Shares
-are exact fractions, so that equal is equal.
+with what lies on them already).  Items of a slot run one after another, so that a slot keeps room
+for the activations of the one that needs most: its *room* is its budget less these.  The *share* of
+a slot is ``(base + its items) / room``; the share of an assignment is the largest over all slots,
+and at most 1 when everything fits.  Shares are exact fractions, so that equal is equal.
 
 An assignment is *contiguous* when the items of every slot follow one another.
 """
@@ -16,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class Slot:
     budget_bytes: int
     base_bytes: int = 0
     """What is on the card whatever the solver does: pinned blocks, room for onloading."""
+    active_bytes: int = 0
+    """Activations of what runs on the card whatever the solver does, the most at a time."""
     in_use: bool = False
     """Whether the card is used even without items; such a card costs nothing in `fewest`."""
 
@@ -36,6 +40,8 @@ class Problem:
 
     loads_bytes: tuple[int, ...]
     slots: tuple[Slot, ...]
+    activations_bytes: tuple[int, ...] = ()
+    """What every item needs while it runs; empty: nothing."""
     pinned: Mapping[int, int] = field(default_factory=dict)
     """Item -> slot on which it must be."""
     first: int | None = None
@@ -50,6 +56,13 @@ class Problem:
     def __post_init__(self) -> None:
         assert all(slot.budget_bytes > 0 for slot in self.slots), "a card without budget"
         assert all(load >= 0 for load in self.loads_bytes), "a negative load"
+        num_active = len(self.activations_bytes)
+        assert num_active in (0, len(self.loads_bytes)), "activations of other items"
+
+    @cached_property
+    def active(self) -> tuple[int, ...]:
+        """What every item needs while it runs.  # [items]"""
+        return self.activations_bytes or (0,) * len(self.loads_bytes)
 
 
 Assignment = tuple[int, ...]
@@ -64,12 +77,36 @@ def slot_loads(problem: Problem, assignment: Sequence[int]) -> list[int]:
     return loads
 
 
+def slot_rooms(problem: Problem, assignment: Sequence[int]) -> list[int]:
+    """Budget of every slot less the activations of what needs most there."""
+    active = [slot.active_bytes for slot in problem.slots]
+    for needed, slot in zip(problem.active, assignment, strict=True):
+        active[slot] = max(active[slot], needed)
+    return [slot.budget_bytes - most for slot, most in zip(problem.slots, active, strict=True)]
+
+
+def share_to_hold(load_bytes: int, room_bytes: int) -> Fraction:
+    """Load over room.
+
+    Where no room is left that is no number: then it is one that is above 1, and larger the more is
+    missing, so that what overflows least is still the best.
+    """
+    if room_bytes > 0:
+        return Fraction(load_bytes, room_bytes)
+    return Fraction(load_bytes - room_bytes + 2)
+
+
+def most_held(share: Fraction, room_bytes: int) -> int:
+    """The largest load with at most this share of the room; negative where there is none."""
+    if room_bytes > 0:
+        return share.numerator * room_bytes // share.denominator
+    return share.numerator // share.denominator + room_bytes - 2
+
+
 def share_of(problem: Problem, assignment: Sequence[int]) -> Fraction:
     """Largest share over all slots, exactly."""
-    loads = slot_loads(problem, assignment)
-    return max(
-        Fraction(load, slot.budget_bytes) for load, slot in zip(loads, problem.slots, strict=True)
-    )
+    loads, rooms = slot_loads(problem, assignment), slot_rooms(problem, assignment)
+    return max(map(share_to_hold, loads, rooms))
 
 
 def num_transfers(problem: Problem, assignment: Sequence[int]) -> int:

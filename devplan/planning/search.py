@@ -11,15 +11,15 @@ Whatever is proven to be hopeless by volume is skipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from devplan.planning.bounds import exceeds
-from devplan.planning.objectives import Objective, is_exact, solver_of
+from devplan.planning.objectives import Objective
 from devplan.planning.offload import offload_fewest
 from devplan.planning.pins import ladder
 from devplan.planning.pose import Case, Pose, has_pinned_layers
-from devplan.planning.problem import Assignment, share_of
+from devplan.planning.problem import Assignment
 from devplan.planning.solvers import chain, packing
 
 
@@ -31,6 +31,12 @@ class Found:
     assignment: Assignment
     solver: str
     optimal_within: str
+    is_most: bool = False
+    """Whether it is proven that no placement holds more tokens, with the same blocks offloaded."""
+    tokens_in_stages: int | None = None
+    """Most tokens that contiguous stages hold; None: not asked."""
+    given_up_for: Mapping[tuple[int, ...], str] = field(default_factory=dict)
+    """Rung of default pins that gave way -> why; what is not named gave way to fit at all."""
 
 
 def find(case: Case, objective: Objective, *, max_steps: int = packing.MAX_STEPS) -> Found | None:
@@ -38,7 +44,7 @@ def find(case: Case, objective: Objective, *, max_steps: int = packing.MAX_STEPS
     if not exceeds(case.loads_bytes, case.loosest_budgets_bytes):
         rungs = relaxations(case)
         for relaxed in rungs:
-            found = _find_posed(case, relaxed, objective, max_steps)
+            found = find_posed(case, relaxed, objective, max_steps)
             if found is not None:
                 return _restored(case, found, objective, max_steps)
     return _find_offloaded(case, objective)
@@ -47,7 +53,7 @@ def find(case: Case, objective: Objective, *, max_steps: int = packing.MAX_STEPS
 def fits(case: Case, *, max_steps: int = packing.MAX_STEPS) -> bool:
     """Whether `find` would find anything, without looking for the best."""
     if not exceeds(case.loads_bytes, case.loosest_budgets_bytes):
-        poses = (pose for relaxed in relaxations(case) for pose in _poses(case, relaxed))
+        poses = (pose for relaxed in relaxations(case) for pose in poses_of(case, relaxed))
         if any(_fits_posed(pose, max_steps) for pose in poses):
             return True
     return find_offload(case) is not None
@@ -79,21 +85,28 @@ def rungs(case: Case) -> list[tuple[int, ...]]:
     return ladder(free)
 
 
-def _find_posed(
+def find_posed(
     case: Case, relaxed: frozenset[int], objective: Objective, max_steps: int
 ) -> Found | None:
-    for pose in _poses(case, relaxed):
-        assignment = objective(pose)
+    """The best placement with these default pins given up."""
+    for pose in poses_of(case, relaxed):
+        assignment = objective.contiguous(pose)
         if assignment is not None:
-            return _found_contiguous(pose, assignment, objective)
-    return _find_packed(pose, max_steps)
+            return found_contiguous(pose, assignment, objective)
+    return _find_packed(pose, objective, max_steps)
 
 
-def _poses(case: Case, relaxed: frozenset[int]) -> Iterator[Pose]:
+def poses_of(case: Case, relaxed: frozenset[int]) -> Iterator[Pose]:
     """Pinned layers in line with their card's stage; then, if there are any, out of line."""
     if has_pinned_layers(case):
         yield Pose(case=case, relaxed=relaxed)
     yield Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=not has_pinned_layers(case))
+
+
+def loosest(case: Case) -> Pose:
+    """No default pin kept, stages closing over pinned layers."""
+    every = frozenset(case.defaults) - frozenset(case.user_pins)
+    return Pose(case=case, relaxed=every, pinned_layers_in_chain=False)
 
 
 def _fits_posed(pose: Pose, max_steps: int) -> bool:
@@ -101,7 +114,8 @@ def _fits_posed(pose: Pose, max_steps: int) -> bool:
     return chain.fits(problem) or packing.fits(problem, max_steps=max_steps)
 
 
-def _found_contiguous(pose: Pose, assignment: Assignment, objective: Objective) -> Found:
+def found_contiguous(pose: Pose, assignment: Assignment, objective: Objective) -> Found:
+    """A placement in stages, and the class in which it is proven best."""
     kept = "user pins and default pins kept"
     if pose.relaxed:
         kept = "user pins kept, default pins kept but for those given up"
@@ -112,28 +126,16 @@ def _found_contiguous(pose: Pose, assignment: Assignment, objective: Objective) 
         stages = "contiguous stages of the layers that are neither pinned nor offloaded"
     elif not pose.pinned_layers_in_chain:
         stages = "contiguous stages of the layers that are not pinned"
-    exact = is_exact(objective, pose)
-    proven = f"{stages}, any order of the cards, {kept}{_rooms(pose)}" if exact else ""
-    solver = solver_of(objective)
-    return Found(pose=pose, assignment=assignment, solver=solver, optimal_within=proven)
+    exact = objective.is_exact(pose)
+    proven = f"{stages}, any order of the cards, {kept}" if exact else ""
+    return Found(pose=pose, assignment=assignment, solver=objective.solver, optimal_within=proven)
 
 
-def _rooms(pose: Pose) -> str:
-    """What the solvers take for granted where the activations of the layers differ."""
-    same = pose.has_equal_activations
-    return "" if same else ", room on every card for the layer that needs most activations"
-
-
-def _find_packed(pose: Pose, max_steps: int) -> Found | None:
-    problem = pose.problem()
-    fitting = packing.pack_within(problem, max_steps=max_steps)
-    if fitting.assignment is None:
+def _find_packed(pose: Pose, objective: Objective, max_steps: int) -> Found | None:
+    packed = objective.packed(pose.problem(), max_steps=max_steps)
+    if packed.assignment is None:
         return None
-    packed = packing.pack(problem, max_steps=max_steps)
-    if share_of(problem, packed.assignment) > 1:
-        packed = fitting
-    within = f"all placements with these pins, by largest share{_rooms(pose)}"
-    proven = within if packed.proven else ""
+    proven = "all placements with these pins, by largest share" if packed.proven else ""
     return Found(pose=pose, assignment=packed.assignment, solver="packing", optimal_within=proven)
 
 
@@ -142,7 +144,7 @@ def _restored(case: Case, found: Found, objective: Objective, max_steps: int) ->
     for rung in reversed(rungs(case)):
         relaxed = found.pose.relaxed - frozenset(rung)
         if relaxed != found.pose.relaxed:
-            found = _find_posed(case, relaxed, objective, max_steps) or found
+            found = find_posed(case, relaxed, objective, max_steps) or found
     return found
 
 
@@ -150,6 +152,6 @@ def _find_offloaded(case: Case, objective: Objective) -> Found | None:
     pose = find_offload(case)
     if pose is None:
         return None
-    assignment = objective(pose)
+    assignment = objective.contiguous(pose)
     assert assignment is not None, "the offload was chosen so that the rest fits"
-    return _found_contiguous(pose, assignment, objective)
+    return found_contiguous(pose, assignment, objective)

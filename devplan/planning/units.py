@@ -43,13 +43,29 @@ class Units:
 
     def activation_bytes(self, tokens: int, batch: int) -> np.ndarray:
         """What each needs while it runs; members of a unit run one at a time.  # [units], int64"""
-        grown = {id(g): g for blocks in self.blocks for b in blocks if (g := b.activation)}
-        most = {key: growth.bytes_at(tokens, batch) for key, growth in grown.items()}
-        needed = [
-            max(max(most.get(id(b.activation), 0), b.loading_bytes) for b in unit)
-            for unit in self.blocks
-        ]
-        return np.array(needed, dtype=np.int64)
+        known = self._known_activations.get((tokens, batch))
+        if known is None:
+            kinds, of_unit = self._activation_kinds
+            most = np.array([block.activation_bytes(tokens, batch) for block in kinds])
+            known = np.array([most[list(of)].max() for of in of_unit], dtype=np.int64)
+            self._known_activations[tokens, batch] = known
+        return known
+
+    @cached_property
+    def _known_activations(self) -> dict[tuple[int, int], np.ndarray]:
+        """Searches ask again and again about the same numbers of tokens."""
+        return {}
+
+    @cached_property
+    def _activation_kinds(self) -> tuple[list[Block], list[tuple[int, ...]]]:
+        """Blocks that differ in what they need, and those that every unit's members are like."""
+        kinds: dict[tuple, tuple[int, Block]] = {}
+        of_unit = []
+        for blocks in self.blocks:
+            keys = {(block.activation, block.loading_bytes): block for block in blocks}
+            rows = [kinds.setdefault(key, (len(kinds), block))[0] for key, block in keys.items()]
+            of_unit.append(tuple(rows))
+        return [block for _, block in kinds.values()], of_unit
 
     @cached_property
     def onload_bytes(self) -> np.ndarray:

@@ -149,7 +149,10 @@ def tokens_sentence(certificate: Certificate) -> str:
     if certificate.most_tokens is None:
         return "No cache was counted that grows with the context."
     card = f"{certificate.first_full} is full" if certificate.first_full else "no card is full"
-    bound = ""
-    if certificate.most_tokens_bound is not None:
-        bound = f"; no placement holds more than {certificate.most_tokens_bound:,}"
-    return f"Room for {certificate.most_tokens:,} tokens per sequence, then {card}{bound}."
+    most, bound = certificate.most_tokens, certificate.most_tokens_bound
+    said = ""
+    if bound == most:
+        said = "; no placement holds more"
+    elif bound is not None:
+        said = f"; no placement holds more than {bound:,}, a gap of {bound / most - 1:.1%}"
+    return f"Room for {most:,} tokens per sequence, then {card}{said}."

@@ -27,8 +27,12 @@ _INSTALLED = re.compile(r".*[\\/](?:site|dist)-packages[\\/]")
 
 def is_model_code(frame: FrameType) -> bool:
     """Whether a frame runs the model's code, and not the code that carries it."""
-    module = frame.f_globals.get("__name__") or ""
-    return module.partition(".")[0] not in _CARRIERS and not module.startswith(_WRAPPERS)
+    return not carries(frame.f_globals.get("__name__") or "")
+
+
+def carries(module: str) -> bool:
+    """Whether code of a module of that dotted name carries models and belongs to none."""
+    return module.partition(".")[0] in _CARRIERS or module.startswith(_WRAPPERS)
 
 
 @functools.cache

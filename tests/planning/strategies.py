@@ -28,8 +28,10 @@ def problems(draw, *, max_items: int = 6, max_slots: int = 4, pins: bool = True)
     if pins and loads:
         item = st.integers(0, len(loads) - 1)
         pinned = draw(st.dictionaries(item, st.integers(0, num_slots - 1), max_size=2))
+    active = st.sampled_from([0, 0, 0, 2, 5, 9])
     return Problem(
         loads_bytes=tuple(loads),
+        activations_bytes=tuple(draw(active) for _ in loads) if draw(st.booleans()) else (),
         slots=tuple(draw(_slots(index)) for index in range(num_slots)),
         pinned=pinned,
         first=draw(slot),
@@ -45,6 +47,7 @@ def _slots(draw, index: int) -> Slot:
         device=f"cuda:{index}",
         budget_bytes=draw(st.sampled_from([10, 10, 24, 17, 40])),
         base_bytes=base,
+        active_bytes=draw(st.sampled_from([0, 0, 0, 3])),
         in_use=base > 0,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.planning import plan
@@ -39,6 +39,7 @@ def graphs(draw):
 MACHINES = st.lists(st.integers(8, 60), min_size=1, max_size=3).map(lambda sizes: machine(*sizes))
 
 
+@settings(deadline=None)
 @given(graph=graphs(), cards=MACHINES, limit=st.none() | st.integers(1, 60), pins=st.booleans())
 def test_the_most_tokens_fit_and_end_at_memory_or_at_the_model(graph, cards, limit, pins):
     asked = Workload(context_tokens=1)
@@ -71,6 +72,7 @@ def test_a_cache_that_does_not_grow_reaches_the_limit():
     assert "any number" in note
 
 
+@settings(deadline=None)
 @given(graph=graphs(), cards=MACHINES)
 def test_the_largest_batch_fits_and_one_more_sequence_does_not(graph, cards):
     asked = Workload(context_tokens=2)
@@ -90,6 +92,7 @@ def test_where_nothing_grows_any_batch_fits():
     assert found.workload.batch == LARGEST_BATCH
 
 
+@settings(deadline=None)
 @given(graph=graphs(), size=st.integers(8, 30))
 def test_the_fewest_cards_suffice_and_one_less_does_not(graph, size):
     asked = Workload(context_tokens=2)

@@ -1,8 +1,8 @@
 """Which cards the chain solver cannot tell apart.
 
-Cards with the same budget and base load, and without a role of their own (main slot, ends of the
-chain, owner of a pinned item), are interchangeable.  Where there are too many kinds for exact
-states, the most alike are pooled; a pool counts as its smallest card at every position.
+Cards with the same budget, base load and activations, and without a role of their own (main slot,
+ends of the chain, owner of a pinned item), are interchangeable.  Where there are too many kinds for
+exact states, the most alike are pooled; a pool counts as its smallest card at every position.
 """
 
 from __future__ import annotations
@@ -35,17 +35,19 @@ def are_exact(problem: Problem, groups: list[Group]) -> bool:
 def _kind(problem: Problem, slot: int) -> tuple:
     card = problem.slots[slot]
     roles = (problem.first, problem.last, problem.main, *problem.pinned.values())
-    return (card.budget_bytes, card.base_bytes, card.in_use, slot if slot in roles else None)
+    size = (card.budget_bytes, card.base_bytes, card.active_bytes)
+    return (size, card.in_use, slot if slot in roles else None)
 
 
 def _pool_most_alike(problem: Problem, groups: list[Group]) -> list[Group]:
     def room_bytes(group: Group) -> int:
-        return min(problem.slots[s].budget_bytes - problem.slots[s].base_bytes for s in group)
+        slots = (problem.slots[slot] for slot in group)
+        return min(slot.budget_bytes - slot.base_bytes - slot.active_bytes for slot in slots)
 
     def may_pool(a: Group, b: Group) -> bool:
         """Cards with a role stay alone; a used card must not hide behind an unused one."""
         kinds = _kind(problem, a[0]), _kind(problem, b[0])
-        return kinds[0][2:] == kinds[1][2:] == (kinds[0][2], None)
+        return kinds[0][1:] == kinds[1][1:] == (kinds[0][1], None)
 
     ordered = sorted(groups, key=room_bytes)
     pairs = [(a, b) for a, b in itertools.pairwise(ordered) if may_pool(a, b)]

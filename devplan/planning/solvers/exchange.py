@@ -1,40 +1,38 @@
 """Fewer transfers for a packing: deal the items out in runs, then exchange neighbours.
 
-A packing says how many items of each size every slot takes; which ones is free.  `deal_out` walks
-along the chain and stays on a slot as long as that slot has items of the size at hand left.
+A packing says how many items of each class every slot takes; which ones is free.  `deal_out` walks
+along the chain and stays on a slot as long as that slot has items of the class at hand left.
 `exchange` then moves an item to a neighbour's slot, or swaps two items, where that saves a
 transfer and leaves the largest share no larger.  It ends in a local optimum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from devplan.planning.problem import Assignment, Problem, share_of, slot_loads
+from devplan.planning.problem import Assignment, Problem, most_held, share_of, slot_loads
 
 MAX_PASSES = 20
 """Each pass saves at least one transfer; models seen so far need one or two."""
 
 
-def deal_out(problem: Problem, free: Sequence[int], filled: Sequence[Sequence[int]]) -> Assignment:
-    """Items for slots that take ``filled[slot][class]`` of each size, in long runs.
+def deal_out(
+    problem: Problem, kinds: Mapping[int, int], filled: Sequence[Sequence[int]]
+) -> Assignment:
+    """Items for slots that take ``filled[slot][class]`` of each class, in long runs.
 
-    `free` are the items that are not pinned; classes are their sizes, largest first.
+    `kinds` holds the class of every item that is not pinned.
     """
-    loads = problem.loads_bytes
-    classes = {
-        size: index for index, size in enumerate(sorted({loads[i] for i in free}, reverse=True))
-    }
     left = [list(pattern) for pattern in filled]
-    kinds = [None if i in problem.pinned else classes[load] for i, load in enumerate(loads)]
+    walk = [kinds.get(item) for item in range(len(problem.loads_bytes))]
     assignment: list[int] = []
     current = problem.main if problem.main is not None else 0
-    for item, kind in enumerate(kinds):
+    for item, kind in enumerate(walk):
         if kind is None:
             assignment.append(problem.pinned[item])
             continue
         if not left[current][kind]:
-            current = max(range(len(left)), key=lambda slot: _run(left[slot], kinds[item:]))
+            current = max(range(len(left)), key=lambda slot: _run(left[slot], walk[item:]))
         left[current][kind] -= 1
         assignment.append(current)
     return tuple(assignment)
@@ -62,12 +60,9 @@ def exchange(problem: Problem, assignment: Assignment) -> Assignment:
 
 class _State:
     def __init__(self, problem: Problem, assignment: Assignment) -> None:
-        share = share_of(problem, assignment)
         self.problem = problem
+        self.share = share_of(problem, assignment)
         self.slots = list(assignment)
-        self.limits = [
-            share.numerator * slot.budget_bytes // share.denominator for slot in problem.slots
-        ]
         self.loads = slot_loads(problem, assignment)
 
     def improve_once(self) -> bool:
@@ -95,11 +90,18 @@ class _State:
         before = self._changes(moves)
         old = [(item, self.slots[item]) for item, _ in moves]
         self._apply(moves)
-        within = all(a <= b for a, b in zip(self.loads, self.limits, strict=True))
-        if within and self._changes(moves) < before:
+        touched = {slot for _, slot in (*moves, *old)}
+        if self._changes(moves) < before and all(map(self._is_within, touched)):
             return True
         self._apply(old)
         return False
+
+    def _is_within(self, slot: int) -> bool:
+        card = self.problem.slots[slot]
+        needed = (n for n, at in zip(self.problem.active, self.slots, strict=True) if at == slot)
+        active = max(needed, default=0)
+        room = card.budget_bytes - max(card.active_bytes, active)
+        return self.loads[slot] <= most_held(self.share, room)
 
     def _apply(self, moves) -> None:
         for item, target in moves:

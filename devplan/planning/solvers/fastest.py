@@ -23,8 +23,9 @@ from math import prod
 
 import numpy as np
 
-from devplan.planning.problem import Assignment, Problem
+from devplan.planning.problem import Assignment, Problem, share_to_hold
 from devplan.planning.solvers.in_order import along, orders
+from devplan.planning.solvers.runs import Runs
 from devplan.planning.solvers.seconds import Costs, seconds_of
 
 WHOLE = Fraction(1)
@@ -47,14 +48,14 @@ def fastest(
     max_new_slots: int | None = None,
 ) -> Assignment | None:
     """The contiguous assignment within the share that takes the least time; None: there is none."""
-    rooms = _rooms(problem, share)
-    if min(rooms) < 0:
+    slots = problem.slots
+    if any(share_to_hold(s.base_bytes, s.budget_bytes - s.active_bytes) > share for s in slots):
         return None
     if not problem.loads_bytes:
         return ()
-    stages = [_stage_seconds(problem, costs, slot, rooms[slot]) for slot in range(len(rooms))]
+    stages = _stages(problem, costs, share)
     groups = alike(problem, costs)
-    limit = len(rooms) if max_new_slots is None else max_new_slots
+    limit = len(slots) if max_new_slots is None else max_new_slots
     if _num_steps(groups) <= MAX_STEPS:
         return _Search(problem, costs, stages, groups, limit).run()
     tried = [along(problem, costs, stages, order, limit) for order in orders(problem, costs)]
@@ -90,28 +91,22 @@ def _num_steps(groups: list[list[int]]) -> int:
     return prod(len(group) + 1 for group in groups) * len(groups)
 
 
-def _rooms(problem: Problem, share: Fraction) -> list[int]:
-    return [
-        share.numerator * slot.budget_bytes // share.denominator - slot.base_bytes
-        for slot in problem.slots
-    ]
+def _stages(problem: Problem, costs: Costs, share: Fraction) -> list[np.ndarray]:
+    """For every slot, time of the items from one position to another, infinite where it may not
+    take them.
 
-
-def _stage_seconds(problem: Problem, costs: Costs, slot: int, room_bytes: int) -> np.ndarray:
-    """Time of the items from one position to another, infinite where the slot may not take them.
-
-    # [items + 1, items + 1]
+    # slots x [items + 1, items + 1]
     """
-    sums = np.concatenate([[0], np.cumsum(np.array(problem.loads_bytes, dtype=np.int64))])
-    times = np.concatenate([[0.0], np.cumsum(costs.item_s[:, slot])])
-    foreign = [int(problem.pinned.get(i, slot) != slot) for i in range(len(sums) - 1)]
-    walls = np.concatenate([[0], np.cumsum(foreign)])
-    positions = np.arange(len(sums))
-    allowed = positions[None, :] > positions[:, None]
-    allowed &= sums[None, :] - sums[:, None] <= room_bytes
-    # [Constraint] A slot never takes an item that is pinned to another one.
-    allowed &= walls[None, :] == walls[:, None]
-    return np.where(allowed, times[None, :] - times[:, None], np.inf)
+    runs, positions = Runs(problem), range(len(problem.loads_bytes))
+    stages = []
+    for slot in range(len(problem.slots)):
+        times = np.concatenate([[0.0], np.cumsum(costs.item_s[:, slot])])
+        foreign = [int(problem.pinned.get(i, slot) != slot) for i in positions]
+        walls = np.concatenate([[0], np.cumsum(foreign)])
+        # [Constraint] A slot never takes an item that is pinned to another one.
+        allowed = runs.fitting(slot, share) & (walls[None, :] == walls[:, None])
+        stages.append(np.where(allowed, times[None, :] - times[:, None], np.inf))
+    return stages
 
 
 # ------------------------------------------------------------------------------- alike slots
@@ -134,7 +129,7 @@ def _may_swap(problem: Problem, costs: Costs, a: int, b: int) -> bool:
     if a in ends or b in ends:
         return False
     one, other = problem.slots[a], problem.slots[b]
-    sizes = [(s.budget_bytes, s.base_bytes, s.in_use) for s in (one, other)]
+    sizes = [(s.budget_bytes, s.base_bytes, s.active_bytes, s.in_use) for s in (one, other)]
     if sizes[0] != sizes[1] or (costs.item_s[:, a] != costs.item_s[:, b]).any():
         return False
     swapped = np.arange(len(problem.slots))

@@ -12,7 +12,7 @@ def orders(problem: Problem, costs: Costs) -> list[list[int]]:
     """As the machine has them, the fastest first, and the largest first; the first end leads."""
     slots = range(len(problem.slots))
     speed = costs.item_s.sum(axis=0)
-    size = [slot.budget_bytes - slot.base_bytes for slot in problem.slots]
+    size = [s.budget_bytes - s.base_bytes - s.active_bytes for s in problem.slots]
     orders = [
         list(slots),
         sorted(slots, key=lambda slot: speed[slot]),

@@ -1,22 +1,22 @@
 """How far the items get for every set of cards: the programme under the chain solver.
 
-`Reach` holds a problem's prefix sums, groups and states, and is asked about many shares.  A
+`Reach` holds a problem's runs, groups and states, and is asked about many shares.  A
 *trial* is the answer for one share: ``next_c(p)`` for every group and position, and the item that
 every state reaches.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate
 
 import numpy as np
 
-from devplan.planning.problem import Assignment, Problem
-from devplan.planning.solvers.card_groups import Group, groups_of
+from devplan.planning.problem import Assignment, Problem, Slot, share_to_hold
+from devplan.planning.solvers.card_groups import groups_of
 from devplan.planning.solvers.card_states import card_states
+from devplan.planning.solvers.runs import Runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,12 @@ class Reach:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.num_items = len(problem.loads_bytes)
-        self.sums = [0, *accumulate(problem.loads_bytes)]
+        self.runs = Runs(problem)
+        self.sums = self.runs.sums
         self.groups = groups_of(problem)
         self.states = card_states(tuple(map(len, self.groups)))
         new = [not problem.slots[group[0]].in_use for group in self.groups]
         self.num_new = self.states.digits @ np.array(new, dtype=np.int64)  # [states]
-        self._prefix = np.array(self.sums, dtype=np.int64)  # [items + 1]
         self._walls = np.stack([self._wall(group[0]) for group in self.groups])
 
     def _wall(self, slot: int) -> np.ndarray:
@@ -56,12 +56,16 @@ class Reach:
     def floor(self) -> Fraction:
         """A share that no assignment goes below: base loads, volume, the largest item."""
         slots = self.problem.slots
+        rooms = [slot.budget_bytes - slot.active_bytes for slot in slots]
         total = self.sums[-1] + sum(slot.base_bytes for slot in slots)
         largest = max(self.problem.loads_bytes, default=0)
         return max(
-            *(Fraction(slot.base_bytes, slot.budget_bytes) for slot in slots),
-            Fraction(total, sum(slot.budget_bytes for slot in slots)),
-            min(Fraction(slot.base_bytes + largest, slot.budget_bytes) for slot in slots),
+            *(share_to_hold(s.base_bytes, room) for s, room in zip(slots, rooms, strict=True)),
+            Fraction(total, sum(max(room, 1) for room in rooms)),
+            min(
+                share_to_hold(s.base_bytes + largest, room)
+                for s, room in zip(slots, rooms, strict=True)
+            ),
         )
 
     # --------------------------------------------------------------------------------- trials
@@ -79,12 +83,8 @@ class Reach:
         return self._trial(share, steps, start)
 
     def _steps(self, share: Fraction) -> np.ndarray:
-        rows = []
-        for group, wall in zip(self.groups, self._walls, strict=True):
-            room = min(self._room_bytes(slot, share) for slot in group)
-            ends = np.searchsorted(self._prefix, self._prefix + room, side="right") - 1
-            rows.append(np.minimum(ends, wall))
-        return np.stack(rows)
+        rows = zip(self.groups, self._walls, strict=True)
+        return np.stack([np.minimum(self.runs.ends(group, share), wall) for group, wall in rows])
 
     def _trial(self, share: Fraction, steps: np.ndarray, start: int) -> Trial:
         # Positions are kept times the number of groups: a step is then looked up by one addition.
@@ -105,18 +105,14 @@ class Reach:
         every smaller share fails too.  None when no step ever gets further.
         """
         positions = np.unique(trial.reached)
-        candidates = []
+        candidates: list[Fraction] = []
         for group, wall, steps in zip(self.groups, self._walls, trial.steps, strict=True):
             ends = steps[positions]
             movable = ends < wall[positions]
             if movable.any():
-                runs = self._prefix[ends[movable] + 1] - self._prefix[positions[movable]]
-                candidates.append(self._share_to_hold(group, int(runs.min())))
+                starts = positions[movable]
+                candidates += self.runs.shares_to_hold(group, starts, ends[movable] + 1)
         return min(candidates, default=None)
-
-    def _share_to_hold(self, group: Group, run_bytes: int) -> Fraction:
-        slots = (self.problem.slots[slot] for slot in group)
-        return max(Fraction(run_bytes + slot.base_bytes, slot.budget_bytes) for slot in slots)
 
     # --------------------------------------------------------------------- from states to items
 
@@ -148,7 +144,8 @@ class Reach:
         for index, slot in enumerate(order):
             start, rest = len(assignment), slots[index:]
             load = self.sums[-1] - self.sums[start] + sum(card.base_bytes for card in rest)
-            even = load * rest[0].budget_bytes // sum(card.budget_bytes for card in rest)
+            rooms = [self._least_room(card, start) for card in rest]
+            even = load * rooms[0] // sum(rooms)
             stop = self.stage_end(slot, start, share)
             least = max(latest_starts[index + 1], min(start + 1, stop))
             wished = self._nearest(self.sums[start] + even - rest[0].base_bytes)
@@ -169,18 +166,19 @@ class Reach:
         before = max(after - 1, 0)
         return min((after, before), key=lambda end: abs(self.sums[end] - sum_bytes))
 
+    def _least_room(self, slot: Slot, start: int) -> int:
+        """Of a slot that holds whichever of the items from a position on needs most."""
+        most = max(self.problem.active[start:], default=0)
+        return max(slot.budget_bytes - max(slot.active_bytes, most), 1)
+
     def stage_end(self, slot: int, start: int, share: Fraction) -> int:
         """First item that the slot no longer takes when its stage starts at `start`."""
-        end = bisect_right(self.sums, self.sums[start] + self._room_bytes(slot, share)) - 1
+        end = int(self.runs.ends([slot], share)[start])
         foreign = (i for i, s in self.problem.pinned.items() if s != slot and i >= start)
         return min(end, min(foreign, default=self.num_items))
 
     def stage_start(self, slot: int, end: int, share: Fraction) -> int:
         """First item that the slot takes when its stage must end at `end`."""
-        start = bisect_left(self.sums, self.sums[end] - self._room_bytes(slot, share))
+        start = int(self.runs.starts(slot, share)[end])
         foreign = (i + 1 for i, s in self.problem.pinned.items() if s != slot and i < end)
         return max(start, max(foreign, default=0))
-
-    def _room_bytes(self, slot: int, share: Fraction) -> int:
-        card = self.problem.slots[slot]
-        return share.numerator * card.budget_bytes // share.denominator - card.base_bytes

@@ -11,16 +11,26 @@ from devplan.planning.problem import Assignment, Problem
 
 def solve(problem: Problem) -> Assignment:
     """Every slot is filled up to its budget before the next one is begun."""
-    room = [slot.budget_bytes - slot.base_bytes for slot in problem.slots]
+    held = [slot.base_bytes for slot in problem.slots]
+    active = [slot.active_bytes for slot in problem.slots]
+
+    def take(item: int, slot: int) -> None:
+        held[slot] += problem.loads_bytes[item]
+        active[slot] = max(active[slot], problem.active[item])
+
+    def takes(item: int, slot: int) -> bool:
+        load = held[slot] + problem.loads_bytes[item]
+        return load + max(active[slot], problem.active[item]) <= problem.slots[slot].budget_bytes
+
     for item, slot in problem.pinned.items():
-        room[slot] -= problem.loads_bytes[item]
+        take(item, slot)
     current, assignment = 0, []
-    for item, load in enumerate(problem.loads_bytes):
+    for item in range(len(problem.loads_bytes)):
         if item in problem.pinned:
             assignment.append(problem.pinned[item])
             continue
-        while load > room[current] and current < len(room) - 1:
+        while not takes(item, current) and current < len(problem.slots) - 1:
             current += 1
-        room[current] -= load
+        take(item, current)
         assignment.append(current)
     return tuple(assignment)

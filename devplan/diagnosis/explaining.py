@@ -1,0 +1,172 @@
+"""The stories of a pasted text, with a map where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from devplan.diagnosis.lines import Place, is_model_line, place_of
+from devplan.diagnosis.messages import Recognised, folded, messages, recognise
+from devplan.diagnosis.ops import op_of_text, op_of_wrapper
+from devplan.diagnosis.pasted import PastedError, PastedFrame, Stream, read_pasted
+from devplan.diagnosis.remedies import Known, in_words
+from devplan.diagnosis.story import Story
+from devplan.findings import SourceLine
+
+MOST_LINES = 12
+"""Of a deep stack the inner part."""
+_LONGEST_MESSAGE = 2000
+"""Characters; a text that is longer is a whole log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A story as far as the text goes."""
+
+    story: Story
+    recognised: Recognised
+    places: tuple[Place, ...]
+    """The frames of the model's code, outermost first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What a text is about."""
+
+    stories: tuple[Story, ...]
+    """Each failure once, however many processes said it; in the order of the text."""
+    unknown: tuple[PastedError, ...] = ()
+    """Errors of the text that the table does not know."""
+
+
+def explain_text(
+    text: str, map: Any = None, model: str | None = None, *, trust_remote_code: bool = False
+) -> Explanation:
+    """Explain a pasted traceback, a log, or a message alone.
+
+    Parameters
+    ----------
+    text
+        As it was pasted: colours, prefixes, fragments, several processes.
+    map
+        The map that the model was loaded with; its entry behind the failure is then named, and the
+        check is run.
+    model
+        Which model the map is for, where it does not say so.
+    trust_remote_code
+        Whether code that comes with the model may run.
+
+    Returns
+    -------
+    Explanation
+        Empty where nothing is recognised.
+
+    Raises
+    ------
+    InputError
+        When the map cannot be read, or nobody says which model it is for.
+
+    Examples
+    --------
+    >>> found = explain_text("RuntimeError: Cannot copy out of meta tensor; no data!")
+    >>> found.stories[0].id
+    'meta-copied'
+    """
+    streams = read_pasted(text)
+    told = _merged([each for stream in streams for each in _told(stream)])
+    if map is not None and told:
+        from devplan.diagnosis.mapped import MappedModel
+
+        mapped = MappedModel.of(map, model, trust_remote_code=trust_remote_code)
+        stories = tuple(mapped.story(each) for each in told)
+    else:
+        stories = tuple(in_words(each.story, each.recognised, Known(model=model)) for each in told)
+    unknown = tuple(error for stream in streams for error in _unknown(stream))
+    return Explanation(stories=stories, unknown=unknown)
+
+
+def _told(stream: Stream) -> list[Told]:
+    found = []
+    for error in stream.errors:
+        recognised = recognise(error.message)
+        if recognised is not None:
+            found.append(_from_text(recognised, error, stream))
+    if not found and (recognised := recognise(stream.text)) is not None:
+        frames = stream.errors[-1].frames if stream.errors else ()
+        bare = PastedError(type="", message="", frames=frames)
+        found.append(_from_text(recognised, bare, stream))
+    return found
+
+
+def _from_text(recognised: Recognised, error: PastedError, stream: Stream) -> Told:
+    places = tuple(place_of(frame) for frame in error.frames if is_model_line(frame))
+    lines = tuple(place.source for place in places)
+    innermost = places[-1] if places else None
+    story = Story(
+        id=recognised.message.id,
+        kind=recognised.message.kind,
+        exception=error.type.rpartition(".")[2],
+        message=_own_words(recognised),
+        meaning="",
+        rule=recognised.message.rule,
+        op=_op(recognised, error.frames),
+        module_class=innermost.classes[0] if innermost and len(innermost.classes) == 1 else None,
+        source=lines[-1] if lines else None,
+        stack=lines[-MOST_LINES:],
+        devices=recognised.devices,
+        requested_bytes=recognised.requested_bytes,
+        ranks=(stream.rank,) if stream.rank else (),
+        notes=_notes(innermost, stream, recognised),
+    )
+    return Told(story=story, recognised=recognised, places=places)
+
+
+def _own_words(recognised: Recognised) -> str:
+    """The message; of a whole log only what the pattern matched."""
+    text = recognised.text
+    if len(text) <= _LONGEST_MESSAGE:
+        return text
+    match = recognised.message.pattern.search(text)
+    return match[0] if match else text[:_LONGEST_MESSAGE]
+
+
+def _op(recognised: Recognised, frames: Sequence[PastedFrame]) -> str | None:
+    if "wrapper" in recognised.facts:
+        return op_of_wrapper(recognised.facts["wrapper"])
+    innermost = frames[-1] if frames else None
+    return op_of_text(innermost.failing or innermost.text) if innermost else None
+
+
+def _notes(place: Place | None, stream: Stream, recognised: Recognised) -> tuple[str, ...]:
+    notes = []
+    if place is not None and place.same_release is False:
+        notes.append(
+            f"{place.source.file} of the installed release has other code in line "
+            f"{place.source.line}: the text is of another release"
+        )
+    also = [m for m in _also_said(stream) if m != recognised.message.id]
+    if also:
+        notes.append(f"the text also holds: {', '.join(also)}")
+    return tuple(notes)
+
+
+def _also_said(stream: Stream) -> list[str]:
+    """Other messages of the table anywhere in the text: warnings before the error, mostly."""
+    text = folded(stream.text)
+    return [message.id for message in messages() if message.pattern.search(text)]
+
+
+def _merged(told: Sequence[Told]) -> list[Told]:
+    """The same failure of several processes, or of several tries, once."""
+    found: dict[tuple[str, SourceLine | None], Told] = {}
+    for each in told:
+        key = (each.story.id, each.story.source)
+        first = found.setdefault(key, each)
+        ranks = tuple(dict.fromkeys((*first.story.ranks, *each.story.ranks)))
+        found[key] = replace(first, story=replace(first.story, ranks=ranks))
+    return list(found.values())
+
+
+def _unknown(stream: Stream) -> list[PastedError]:
+    return [error for error in stream.errors if recognise(error.message) is None]

@@ -1,0 +1,122 @@
+"""A pasted failure together with the map and the model's class: entry, modules, devplan's check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from devplan.checks.prepare import Prepared, as_given, prepare
+from devplan.checks.subject import Subject
+from devplan.diagnosis.confirming import checked, confirmation
+from devplan.diagnosis.explaining import Told
+from devplan.diagnosis.narrowing import modules_of
+from devplan.diagnosis.remedies import Known, by_entries, in_words
+from devplan.diagnosis.story import Confirmation, Remedy, Story
+from devplan.errors import InputError
+from devplan.findings import CheckResult, Diagnostic, MapEntry
+
+_MOST_ENTRIES = 3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MappedModel:
+    """What is known of the model and its map."""
+
+    prepared: Prepared
+    result: CheckResult | str
+    """Of devplan's check; text: why it could not be run."""
+    known: Known
+
+    @classmethod
+    def of(cls, map: Any, model: str | None, *, trust_remote_code: bool) -> MappedModel:
+        """Build the model without its weights, and check the map.
+
+        Raises
+        ------
+        InputError
+            When the map cannot be read, nobody says which model it is for, or it cannot be built.
+        """
+        given = as_given(map)
+        name = model or given.model
+        if name is None:
+            raise InputError(f"{given.name} does not say which model it is for; give --model")
+        prepared = prepare(name, given, trust_remote_code=trust_remote_code)
+        subject = prepared.subject
+        known = Known(
+            model=name,
+            map=given.file,
+            machine=subject.machine,
+            main_device=subject.main_device,
+            context_tokens=subject.workload.context_tokens,
+        )
+        return cls(prepared=prepared, result=checked(prepared), known=known)
+
+    @property
+    def subject(self) -> Subject:
+        return self.prepared.subject
+
+    def story(self, told: Told) -> Story:
+        """The story with entry, modules, the check's answer, and remedies."""
+        story = told.story
+        modules = self._modules(told)
+        lines = [place.source for place in told.places]
+        confirmed = confirmation(self.result, lines, story.rule, story.devices)
+        entries = tuple(self._entries(modules, story, told.recognised.facts.get("name", "")))
+        story = replace(
+            story,
+            modules=modules,
+            entry=entries[0] if len(entries) == 1 else None,
+            confirmation=confirmed,
+            map_entries=confirmed.entries,
+        )
+        if confirmed.finding is not None:
+            story = self._with_finding(story, confirmed, confirmed.finding)
+        else:
+            story = replace(story, notes=(*story.notes, *_several(entries)))
+        return in_words(story, told.recognised, self.known)
+
+    def _modules(self, told: Told) -> tuple[str, ...]:
+        """Modules that the innermost frame may have been in, on devices of the message if any."""
+        modules = modules_of(told.places, self.prepared.built.skeleton.model)
+        devices = told.story.devices
+        on_them = tuple(name for name in modules if self.subject.device_of(name) in devices)
+        return on_them or modules
+
+    def _entries(self, modules: Sequence[str], story: Story, name: str) -> Iterator[MapEntry]:
+        """The entries that govern these modules, or that the message names, each once."""
+        given = self.subject.given
+        named = [entry for entry in given.entries if entry.key and f"'{entry.key}'" in name]
+        if named:
+            yield from (given.map_entry(entry) for entry in named)
+            return
+        of_name = self.subject.entry_of(name) if name in self.subject.structure.tensors else None
+        governing = [of_name] if of_name else [self.subject.entry_of(each) for each in modules]
+        yield from dict.fromkeys(entry for entry in governing if entry is not None)
+
+    def _with_finding(self, story: Story, confirmed: Confirmation, finding: Diagnostic) -> Story:
+        """What the check knows better than the text."""
+        structure = self.subject.structure
+        patch = by_entries(finding.changed_entries, self.subject)[1:]
+        repair = Remedy(text=finding.remedy, changed_entries=finding.changed_entries)
+        module = finding.module if finding.source is not None else story.module
+        return replace(
+            story,
+            op=story.op or finding.op,
+            module=module,
+            module_class=structure.modules.get(module) if module is not None else None,
+            modules=() if module is not None else story.modules,
+            tensors=story.tensors or finding.tensors,
+            entry=finding.entry or story.entry,
+            remedies=(repair, *patch) if finding.remedy else patch,
+        )
+
+
+def _several(entries: Sequence[MapEntry]) -> tuple[str, ...]:
+    """Where it may have been one of several entries, say so."""
+    if len(entries) < 2:
+        return ()
+    shown = ", ".join(f"{entry.key}: {entry.written}" for entry in entries[:_MOST_ENTRIES])
+    more = len(entries) - _MOST_ENTRIES
+    rest = f" and {more} more" if more > 0 else ""
+    return (f"the text does not say which of {len(entries)} entries it was: {shown}{rest}",)

@@ -1,0 +1,113 @@
+"""Local moves: an assignment is changed item by item until no slot is above a share.
+
+What is made smaller is what the slots hold beyond the share, all of it together: an item moves to
+another slot; or, where no such move helps, an item moves and one there makes way to its slot or to
+a third.  The best such change is made, until nothing overflows or none helps: a local optimum,
+which proves nothing.  Items of a slot that need the same are one choice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from devplan.planning.problem import Assignment, Problem, most_held, slot_loads
+
+MAX_ROUNDS = 40
+"""Changes that are made at most; models seen so far need fewer than ten."""
+
+Move = tuple[int, int]
+"""(item, slot it goes to)."""
+
+
+def improve(problem: Problem, assignment: Assignment, share: Fraction) -> Assignment:
+    """The assignment after all changes that make the overflow at a share smaller."""
+    state = _Loads(problem, assignment, share)
+    for _ in range(MAX_ROUNDS):
+        if not state.overflow or not state.change():
+            break
+    return tuple(state.slots)
+
+
+class _Loads:
+    def __init__(self, problem: Problem, assignment: Assignment, share: Fraction) -> None:
+        self.problem, self.share = problem, share
+        self.slots = list(assignment)
+        self.held = slot_loads(problem, assignment)
+        self.needs = [Counter([slot.active_bytes]) for slot in problem.slots]
+        """Activations of what runs on each slot."""
+        for needed, slot in zip(problem.active, assignment, strict=True):
+            self.needs[slot][needed] += 1
+        self.over = [self._over(slot, (), ()) for slot in range(len(problem.slots))]
+
+    @property
+    def overflow(self) -> int:
+        return sum(self.over)
+
+    def change(self) -> bool:
+        """Make the change that leaves the least overflow; whether there was one."""
+        moves = self._best(self._moves()) or self._best(self._exchanges())
+        for item, to in moves or ():
+            self._move(item, to)
+        self.over = [self._over(slot, (), ()) for slot in range(len(self.over))]
+        return moves is not None
+
+    def _best(self, changes: Iterator[tuple[Move, ...]]) -> tuple[Move, ...] | None:
+        best, least = None, self.overflow
+        for moves in changes:
+            left = self._overflow_after(moves)
+            if left < least:
+                best, least = moves, left
+        return best
+
+    def _move(self, item: int, to: int) -> None:
+        load, needed = self.problem.loads_bytes[item], self.problem.active[item]
+        source, self.slots[item] = self.slots[item], to
+        self.held[source] -= load
+        self.held[to] += load
+        self.needs[source][needed] -= 1
+        self.needs[to][needed] += 1
+
+    def _moves(self) -> Iterator[tuple[Move, ...]]:
+        """One item off a slot that holds too much."""
+        for source, over in enumerate(self.over):
+            for item in self._kinds_on(source) if over else ():
+                for target in range(len(self.over)):
+                    if target != source:
+                        yield ((item, target),)
+
+    def _exchanges(self) -> Iterator[tuple[Move, ...]]:
+        """The same with an item there that makes way."""
+        kinds = [self._kinds_on(slot) for slot in range(len(self.over))]
+        for ((item, target),) in self._moves():
+            for other in kinds[target]:
+                for third in range(len(kinds)):
+                    if third != target:
+                        yield ((item, target), (other, third))
+
+    def _kinds_on(self, slot: int) -> list[int]:
+        """One free item of every kind that lies on a slot."""
+        problem, found = self.problem, {}
+        for item, at in enumerate(self.slots):
+            if at == slot and item not in problem.pinned:
+                found.setdefault((problem.loads_bytes[item], problem.active[item]), item)
+        return list(found.values())
+
+    def _overflow_after(self, moves: tuple[Move, ...]) -> int:
+        touched = {slot for item, to in moves for slot in (self.slots[item], to)}
+        left = self.overflow
+        for slot in touched:
+            gone = [item for item, _ in moves if self.slots[item] == slot]
+            come = [item for item, to in moves if to == slot]
+            left += self._over(slot, gone, come) - self.over[slot]
+        return left
+
+    def _over(self, slot: int, gone: Sequence[int], come: Sequence[int]) -> int:
+        """Bytes beyond the share on a slot after some items left and others came."""
+        loads, needs, card = self.problem.loads_bytes, self.problem.active, self.problem.slots[slot]
+        held = self.held[slot] + sum(loads[i] for i in come) - sum(loads[i] for i in gone)
+        left = Counter(needs[item] for item in gone)
+        staying = (needed for needed, num in self.needs[slot].items() if num > left[needed])
+        active = max(0, *staying, *(needs[item] for item in come))
+        return max(held - most_held(self.share, card.budget_bytes - active), 0)

@@ -1,0 +1,52 @@
+"""What ``devplan explain`` says of a pasted text, for people and for programs."""
+
+from __future__ import annotations
+
+from devplan.diagnosis.document import SCHEMA_VERSION, story_document
+from devplan.diagnosis.explaining import Explanation
+from devplan.diagnosis.telling import story_lines
+from devplan.report.tables import json_text
+from devplan.report.terminal import Terminal
+from devplan.version import VERSION
+
+_LONGEST = 120
+
+
+def explained_text(explanation: Explanation, terminal: Terminal) -> str:
+    """All stories; what was not recognised is said too."""
+    parts = [
+        "\n".join(story_lines(story, terminal.paint, terminal.width))
+        for story in explanation.stories
+    ]
+    unknown = "\n".join(_unknown_lines(explanation))
+    return "\n\n".join([*parts, *([unknown] if unknown else [])]) + "\n"
+
+
+def _unknown_lines(explanation: Explanation) -> list[str]:
+    lines = []
+    for error in explanation.unknown:
+        first = error.message.partition("\n")[0]
+        said = f"{error.type}: {first}" if first else error.type
+        lines.append(f"not recognised: {said[:_LONGEST]}")
+    if not explanation.stories:
+        where = "none of these is a message" if lines else "the text holds no message"
+        lines.append(
+            f"{where} about devices, maps or memory that devplan knows; `devplan check MAP` may "
+            "find what is wrong with a map all the same"
+        )
+    return lines
+
+
+def explained_json(explanation: Explanation) -> str:
+    """One object; ``docs/diagnose.md`` lists the keys."""
+    return json_text(
+        {
+            "schema": SCHEMA_VERSION,
+            "devplan": VERSION,
+            "status": "explained" if explanation.stories else "unknown",
+            "stories": [story_document(story) for story in explanation.stories],
+            "unknown": [
+                {"type": error.type, "message": error.message} for error in explanation.unknown
+            ],
+        }
+    )

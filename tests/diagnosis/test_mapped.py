@@ -1,0 +1,150 @@
+"""A pasted failure with its map: the entry, the modules, and devplan's own check."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+import pytest
+import yaml
+
+from devplan.checks.given import given_map
+from devplan.diagnosis import explain_text, story_of
+from devplan.diagnosis.lines import place_of
+from devplan.diagnosis.narrowing import modules_of
+from devplan.diagnosis.pasted import PastedFrame
+from devplan.diagnosis.watching import diagnose
+from devplan.errors import InputError
+from tests.checks.case import model_name
+from tests.diagnosis.models import SPLIT_LAYER, prompt, split_biogpt, tiny_llama
+
+TWO = "Expected all tensors to be on the same device, but found at least two devices, {} and {}!"
+BIOGPT, LLAMA = model_name("tiny_biogpt"), model_name("tiny_llama")
+
+
+@pytest.fixture(scope="module")
+def pasted() -> str:
+    """The traceback of a split residual, with the message that two cards give."""
+    model = split_biogpt()
+    with pytest.raises(RuntimeError) as caught:
+        model.generate(prompt(), max_new_tokens=2)
+    lines = "".join(traceback.format_tb(caught.value.__traceback__)).splitlines()
+    last = max(i for i, line in enumerate(lines) if "modeling_biogpt" in line)
+    kept = "\n".join(lines[: last + 3])
+    words = TWO.format("cuda:0", "cuda:1")
+    return f"Traceback (most recent call last):\n{kept}\nRuntimeError: {words}\n"
+
+
+def test_the_check_finds_the_same_line(pasted):
+    (story,) = explain_text(pasted, SPLIT_LAYER, BIOGPT).stories
+    confirmed = story.confirmation
+    assert confirmed.ran and confirmed.finding.code == "DP301"
+    assert confirmed.finding.source == story.source
+    assert confirmed.detail.startswith("finds the same line, transformers/models/biogpt/")
+    assert (story.module, story.module_class) == ("biogpt.layers.1", "BioGptDecoderLayer")
+    entry = story.entry
+    assert (entry.key, entry.file, entry.line) == ("biogpt.layers.1.fc1", SPLIT_LAYER.as_posix(), 6)
+    assert story.remedies[0].changed_entries == confirmed.finding.changed_entries
+    assert story.rule == "DP301"
+
+
+def test_the_same_line_of_another_release_is_found_by_its_text(pasted):
+    moved = re.sub(
+        r'(modeling_biogpt\.py", line )(\d+)', lambda m: m[1] + str(int(m[2]) + 40), pasted
+    )
+    (story,) = explain_text(moved, SPLIT_LAYER, BIOGPT).stories
+    assert story.confirmation.detail.startswith("finds the same code")
+    assert any("another release" in note for note in story.notes)
+
+
+def test_a_clean_map_does_not_have_the_line(pasted):
+    entries = yaml.safe_load(SPLIT_LAYER.read_text())
+    whole = {key: card for key, card in entries.items() if ".layers.1." not in key}
+    clean = given_map({**whole, "biogpt.layers.1": 0})
+    (story,) = explain_text(pasted, clean, BIOGPT).stories
+    assert story.confirmation.ran and story.confirmation.finding is None
+    assert "does not find this line" in story.confirmation.detail
+    # Which layer it was the text does not say, and the layers have an entry each.
+    assert story.module is None
+    assert set(story.modules) == {f"biogpt.layers.{index}" for index in range(4)}
+    assert any("which of" in note for note in story.notes)
+
+
+def test_devices_of_the_message_narrow_the_modules_down(pasted):
+    entries = yaml.safe_load(SPLIT_LAYER.read_text())
+    whole = {key: card for key, card in entries.items() if ".layers.1." not in key}
+    clean = given_map({**whole, "biogpt.layers.1": 0})
+    text = pasted.replace(
+        TWO.format("cuda:0", "cuda:1"),
+        "CUDA out of memory. Tried to allocate 2.00 GiB (GPU 1; 23.00 GiB total capacity)",
+    )
+    (story,) = explain_text(text, clean, BIOGPT).stories
+    assert story.modules == ("biogpt.layers.2", "biogpt.layers.3")
+
+
+@pytest.mark.parametrize(
+    "entries, text, code, key",
+    [
+        (
+            {"model": 0, "model.visual": 1, "lm_head": 0},
+            "UserWarning: The following device_map keys do not match any submodules in the model: "
+            "['model.visual']",
+            "DP002",
+            "model.visual",
+        ),
+        (
+            {"model": 0},
+            "ValueError: lm_head.weight doesn't have any device set.",
+            "DP001",
+            None,
+        ),
+        (
+            {"model": 0, "lm_head": "'0'"},
+            "RuntimeError: Invalid device string: '0'",
+            "DP003",
+            "lm_head",
+        ),
+    ],
+)
+def test_a_rule_confirms_what_has_no_line(tmp_path, entries, text, code, key):
+    path = tmp_path / "map.yaml"
+    path.write_text("".join(f"{name}: {card}\n" for name, card in entries.items()))
+    (story,) = explain_text(text, path, LLAMA).stories
+    assert story.rule == code
+    assert story.confirmation.finding.code == code
+    assert (story.entry.key if story.entry else None) == key
+
+
+def test_a_map_without_a_model_is_refused(pasted):
+    with pytest.raises(InputError, match="does not say which model it is for; give --model"):
+        explain_text(pasted, SPLIT_LAYER)
+
+
+def test_nothing_is_built_where_nothing_is_recognised():
+    assert explain_text("all is well", "absent.yaml").stories == ()
+
+
+def test_frames_around_narrow_the_modules_down():
+    model = tiny_llama()
+    file = "/x/site-packages/transformers/models/llama/modeling_llama.py"
+    layer = PastedFrame(file=file, line=1, function="forward", class_name="LlamaDecoderLayer")
+    norm = PastedFrame(file=file, line=1, function="forward", class_name="LlamaRMSNorm")
+    within = [
+        f"model.layers.{i}.{n}"
+        for i in range(4)
+        for n in ("input_layernorm", "post_attention_layernorm")
+    ]
+    assert sorted(modules_of([place_of(layer), place_of(norm)], model)) == sorted(within)
+    assert "model.norm" in modules_of([place_of(norm)], model)
+    assert modules_of([], model) == ()
+
+
+def test_pasted_and_live_stories_say_the_same(pasted):
+    model = split_biogpt()
+    with pytest.raises(RuntimeError) as caught, diagnose(model):
+        model.generate(prompt(), max_new_tokens=2)
+    live = story_of(caught.value)
+    (told,) = explain_text(pasted, SPLIT_LAYER, BIOGPT).stories
+    for name in ("kind", "op", "module", "module_class", "source", "rule"):
+        assert getattr(told, name) == getattr(live, name), name
+    assert told.entry.key == live.entry.key

@@ -1,0 +1,152 @@
+"""Every form of one real traceback gives the same frames, message and place."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devplan.diagnosis.explaining import explain_text
+from devplan.diagnosis.lines import source_line
+from devplan.diagnosis.pasted import read_pasted
+from devplan.diagnosis.sites import sites_of
+from tests.diagnosis.forms import FORMS, python, without_head
+from tests.diagnosis.models import prompt, tiny_llama, without_norm
+
+MESSAGE = (
+    "Expected all tensors to be on the same device, but found at least two devices, cuda:1 and "
+    "cuda:0!"
+)
+OF_A_WRAPPER = (
+    f"{MESSAGE} (when checking argument for argument index in method wrapper_CUDA__index_select)"
+)
+
+
+@pytest.fixture(scope="module")
+def error():
+    """A real failure with the message that it has on two cards."""
+    model = without_norm(tiny_llama())
+    with pytest.raises(RuntimeError) as caught:
+        model.generate(prompt(), max_new_tokens=2)
+    traceback = caught.value.__traceback__
+    last = [site for site in sites_of(caught.value) if not site.is_inside_op][-1]
+    last.traceback.tb_next = None  # on cards the op is C++, and PyTorch's Python is not in it
+    return RuntimeError(MESSAGE).with_traceback(traceback)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_frames(form, error):
+    (stream,) = [s for s in read_pasted(FORMS[form](error)) if s.errors]
+    (found,) = stream.errors
+    expected = [(site.line.file, site.line.line, site.line.function) for site in sites_of(error)]
+    frames = [(source_line(f).file, f.line, f.function) for f in found.frames]
+    assert frames[1:] == expected[1:]  # [0] the test itself lies elsewhere on Windows
+    assert (found.type, " ".join(found.message.split())) == ("RuntimeError", MESSAGE)
+    assert found.frames[-1].text == sites_of(error)[-1].line.text
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_explained_alike(form, error):
+    (story,) = explain_text(FORMS[form](error)).stories
+    assert story.id == "two-devices"
+    assert story.devices == ("cuda:1", "cuda:0")
+    assert story.op == "aten.mul"
+    assert story.source.file == "transformers/models/llama/modeling_llama.py"
+    assert story.source.function == "forward"
+    assert story.module_class == "LlamaRMSNorm"
+    assert not [note for note in story.notes if "another release" in note]
+
+
+def test_a_fragment_is_explained(error):
+    (story,) = explain_text(without_head(error)).stories
+    assert (story.id, story.module_class) == ("two-devices", "LlamaRMSNorm")
+
+
+def test_a_message_alone_is_explained():
+    (story,) = explain_text(OF_A_WRAPPER).stories
+    assert (story.id, story.op, story.source) == ("two-devices", "aten.index_select", None)
+
+
+def test_a_wrapped_message_is_explained():
+    wrapped = MESSAGE.replace("but found", "\n   but found")
+    (story,) = explain_text(f"RuntimeError: {wrapped}\n\nbye").stories
+    assert story.id == "two-devices"
+
+
+def test_ranks_that_say_the_same_are_one_story(error):
+    lines = python(error).splitlines()
+    mixed = [f"[rank{rank}]: {line}" for line in lines for rank in (0, 1, 2)]
+    (story,) = explain_text("\n".join(mixed)).stories
+    assert story.ranks == ("rank0", "rank1", "rank2")
+
+
+def test_a_chain_is_explained_by_what_went_wrong_first(error):
+    try:
+        try:
+            raise error
+        except RuntimeError as first:
+            raise ValueError("the request failed") from first
+    except ValueError as outer:
+        text = python(outer)
+    found = explain_text(text)
+    assert [story.id for story in found.stories] == ["two-devices"]
+    assert [each.type for each in found.unknown] == ["ValueError"]
+
+
+def test_an_exception_group_is_read(error):
+    text = python(error).replace("\n", "\n    | ")
+    group = f"  + Exception Group Traceback (most recent call last):\n    | {text}\n    +----"
+    (story,) = explain_text(group).stories
+    assert (story.id, story.module_class) == ("two-devices", "LlamaRMSNorm")
+
+
+def test_warnings_before_the_error_are_named(error):
+    warned = "Some parameters are on the meta device because they were offloaded to the cpu."
+    (story,) = explain_text(f"{warned}\n{python(error)}").stories
+    assert "the text also holds: parameters-were-offloaded" in story.notes
+
+
+def test_another_release_is_said(error):
+    text = python(error).replace("self.weight * hidden", "self.scale * hidden")
+    (story,) = explain_text(text).stories
+    assert any("another release" in note for note in story.notes)
+
+
+def test_two_failures_are_two_stories(error):
+    other = "RuntimeError: Cannot copy out of meta tensor; no data!"
+    found = explain_text(f"{python(error)}\n{other}\n")
+    assert [story.id for story in found.stories] == ["two-devices", "meta-copied"]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "hello", "Traceback (most recent call last):", "\x1b["])
+def test_what_is_no_error_gives_nothing(text):
+    assert explain_text(text).stories == ()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=400))
+def test_any_text_can_be_read(text):
+    read_pasted(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_traceback_that_was_cut_anywhere_can_be_read(data):
+    lines = _LINES
+    first = data.draw(st.integers(0, len(lines) - 1))
+    kept = [line for line in lines[first:] if data.draw(st.integers(0, 9)) > 0]
+    found = explain_text("\n".join([*kept, f"RuntimeError: {MESSAGE}"]))
+    assert [story.id for story in found.stories] == ["two-devices"]
+
+
+_LINES = [
+    "Traceback (most recent call last):",
+    '  File "/x/site-packages/transformers/models/llama/modeling_llama.py", line 66, in forward',
+    "    return self.weight * hidden_states.to(input_dtype)",
+    "           ~~~~~~~~~~~~^~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~",
+    '  File "/x/site-packages/accelerate/hooks.py", line 175, in new_forward',
+    "    output = module._old_forward(*args, **kwargs)",
+    "  [Previous line repeated 2 more times]",
+    '  File "/x/site-packages/torch/nn/functional.py", line 2542, in embedding',
+    "    return torch.embedding(weight, input, padding_idx, scale_grad_by_freq, sparse)",
+]
