@@ -123,7 +123,8 @@ def load(
     if files is not None:
         other = model_at_hand(target, environment, files.folder)
         answer_differences(target, other, on_difference)
-        check_integrity(files, target.content)
+        quantizes = from_pretrained.get("quantization_config") is not None
+        check_integrity(files, target.content, quantizes=quantizes)
     loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
     if patch_embeddings:
         patch_if_needed(loaded, target, environment.versions, trust_remote_code)
