@@ -13,7 +13,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from devplan.environment import differences, read_environment, remapped, suggest_command
+from devplan.environment import (
+    differences,
+    read_environment,
+    remapped,
+    suggest_command,
+    with_sizes,
+)
 from devplan.environment.compare_cards import IN_USE, MISSING, MOVED, OTHER_KIND, SMALLER
 from devplan.environment.compare_cuda import UNUSABLE
 from devplan.environment.compare_model import compare_model
@@ -98,7 +104,7 @@ def _facts(folder: Path, content: DeviceMapFile) -> ModelFacts | None:
     if not path.is_file():
         return None
     config = parse_object(read_text(path), str(path))
-    return ModelFacts(
+    facts = ModelFacts(
         id=content.model.id,
         revision=_commit(folder) if _COMMIT.fullmatch(content.model.revision or "") else None,
         config_hash=config_hash(config),
@@ -106,6 +112,7 @@ def _facts(folder: Path, content: DeviceMapFile) -> ModelFacts | None:
         class_name=library_and_class(config, str(path))[1],
         library="diffusers" if "diffusers" in content.versions else "transformers",
     )
+    return with_sizes(content, facts, folder)
 
 
 def _commit(folder: Path) -> str | None:
