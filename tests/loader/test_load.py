@@ -25,6 +25,17 @@ def test_it_answers_as_the_whole_model(checkpoint_of, name, stand_ins):
     assert_same(outputs(model, checkpoint.inputs), outputs(checkpoint.whole(), checkpoint.inputs))
 
 
+@pytest.mark.parametrize("name", ["tied", "experts", "encoder-decoder"])
+def test_an_offloaded_map(checkpoint_of, name):
+    """Entries on cpu and disk, and a card for which the CPU stands in."""
+    checkpoint = checkpoint_of(name)
+    path = checkpoints.with_offload(checkpoint, {"cuda:1": "cpu", "cuda:2": "disk"})
+    assert set(read_map(path).device_map.values()) == {"cuda:0", "cpu", "disk"}
+    model = devplan.load(path, checkpoint.folder, devices={"cuda:0": "cpu"})
+    assert any(parameter.is_meta for parameter in model.parameters())
+    assert_same(outputs(model, checkpoint.inputs), outputs(checkpoint.whole(), checkpoint.inputs))
+
+
 def test_it_generates_as_the_whole_model(tied):
     ids = {"input_ids": tied.inputs["input_ids"]}
     model = devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK)
