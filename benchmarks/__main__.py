@@ -24,6 +24,7 @@ BENCHMARKS = (
     "survey",
     "proven",
     "loading",
+    "diagnosis",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""
 FOLDER = Path(__file__).parent.parent / "docs" / "measurements"

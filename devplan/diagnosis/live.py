@@ -80,7 +80,7 @@ def story_of_exception(error: BaseException, recognised: Recognised, model: Any,
         stack=lines,
         tensors=operands.facts,
         devices=recognised.devices,
-        requested_bytes=recognised.requested_bytes,
+        requested_bytes=recognised.size("requested"),
         workload=seen_workload(sites, names),
         notes=tuple(text for text in (of_object, note) if text),
     )
