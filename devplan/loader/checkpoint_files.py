@@ -162,7 +162,7 @@ def _whole_number(value: Any) -> int | None:
 
 # --------------------------------------------------------------------------------- on the hub
 
-# As many as huggingface_hub's own snapshot_download has in flight (1.0).
+# As many as huggingface_hub's own snapshot_download has in flight (2.4).
 _NUM_DOWNLOADS = 8
 
 _HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only")
