@@ -180,7 +180,15 @@ def _dispatched(
     target: Target, found: Loadable, place: str, arguments: dict[str, Any], on_difference: str
 ) -> tuple[nn.Module, Any]:
     loaded = found.model_class.from_pretrained(place, **arguments)
-    model, info = loaded if isinstance(loaded, tuple) else (loaded, None)
+    model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
+    missing = sorted(info.get("missing_keys", ()))
+    if missing:
+        log.warning(
+            "%d tensors are not in %s and have made-up values, %s among them",
+            len(missing),
+            place,
+            missing[0],
+        )
     settle(model, target, offload_buffers=bool(arguments.get("offload_buffers")))
     answer(audit_target(model, target), on_difference)
     return model, info

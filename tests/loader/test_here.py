@@ -17,7 +17,7 @@ from devplan.errors import DeviceMapError, InputError
 from devplan.loader import loading
 from devplan.mapfile import read_map
 from tests.environment.machines import card, machine
-from tests.loader.checkpoints import ALL_CPU
+from tests.loader.checkpoints import ALL_CPU, with_offload
 
 
 @pytest.fixture
@@ -94,6 +94,17 @@ def test_a_card_that_is_not_stood_in_for_is_asked_for(tied, on):
     with pytest.raises(DeviceMapError) as refused:
         load(tied, devices={"cuda:1": "cpu"})
     assert [each.subject for each in refused.value.differences] == ["cuda:2"]
+
+
+def test_too_little_disk_is_warned_of(tied, on, caplog):
+    """What can be read where it is is not written."""
+    path = with_offload(tied, {"cuda:2": "disk"})
+    calls = on(card(0, 1), card(1, 0.5), disk_bytes=1000)
+    with pytest.raises(StopIteration):
+        devplan.load(path, tied.folder)
+    assert calls
+    (said,) = [r.getMessage() for r in caplog.records if "offload_folder" in r.getMessage()]
+    assert "keeps on disk" in said
 
 
 # ---------------------------------------------------------------------------------- remapped

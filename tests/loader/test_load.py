@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -68,6 +69,34 @@ def test_arguments_of_from_pretrained_pass_through(tied):
         tied.map, tied.folder, devices=ALL_CPU, output_loading_info=True, dtype=torch.float32
     )
     assert is_dispatched(model) and "missing_keys" in info
+
+
+def test_weights_that_are_not_in_the_checkpoint_are_said(tied, tmp_path, caplog):
+    whole = tied.whole()
+    tensors = {n: t for n, t in whole.state_dict().items() if n != "model.norm.weight"}
+    whole.save_pretrained(tmp_path, state_dict=tensors)
+    devplan.load(tied.map, tmp_path, devices=ALL_CPU)
+    (said,) = [r.getMessage() for r in caplog.records if "made-up values" in r.getMessage()]
+    assert said.startswith("1 tensors are not in") and "model.norm.weight" in said
+
+
+def test_code_that_comes_with_the_model(place):
+    """Its class is reached through the auto class that the map names."""
+    folder = place / "own"
+    checkpoints.tied_llama().save_pretrained(folder)
+    (folder / "modeling_own.py").write_text(
+        "from transformers import LlamaForCausalLM\nclass OwnForCausalLM(LlamaForCausalLM): pass\n"
+    )
+    path = folder / "config.json"
+    named = {"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    config = json.loads(path.read_text()) | {"architectures": ["OwnForCausalLM"], "auto_map": named}
+    path.write_text(json.dumps(config))
+    written = checkpoints.suggest(folder, "--trust-remote-code")
+    assert read_map(written).model.auto_class == "AutoModelForCausalLM"
+    with pytest.raises(InputError, match="if you trust it give trust_remote_code=True"):
+        devplan.load(written, folder, devices=ALL_CPU)
+    model = devplan.load(written, folder, devices=ALL_CPU, trust_remote_code=True)
+    assert type(model).__name__ == "OwnForCausalLM" and is_dispatched(model)
 
 
 def test_shapes_alone(tied):
