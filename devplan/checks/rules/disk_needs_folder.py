@@ -17,8 +17,8 @@ Use instead:
     )
 
 Limits:
-    The loading code is not seen: a note. devplan.load needs no folder: it makes a temporary one that
-    goes with the model.
+    The loading code is not seen: a note. devplan.load needs no folder: it makes a temporary one,
+    which goes with the model.
 """
 
 from __future__ import annotations
