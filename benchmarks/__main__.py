@@ -19,6 +19,7 @@ BENCHMARKS = (
     "solver",
     "many_modules",
     "kv_cache",
+    "transfer_cache",
     "check_speed",
     "proof_time",
     "survey",
