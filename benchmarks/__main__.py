@@ -19,10 +19,12 @@ BENCHMARKS = (
     "solver",
     "many_modules",
     "kv_cache",
+    "transfer_cache",
     "check_speed",
     "proof_time",
     "survey",
     "proven",
+    "loading",
     "diagnosis",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""

@@ -9,7 +9,7 @@ no entry governs, a device that does not exist.  What needs no run is found all 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +31,7 @@ from devplan.inputs import (
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.surroundings import Environment
 from devplan.types import OFFLOAD_DEVICES, Machine, Workload
-from devplan.virtual.calls import (
-    DECODE_STEPS,
-    ForwardCall,
-    GenerateCall,
-    ModelCall,
-    UserCall,
-)
+from devplan.virtual.calls import DECODE_STEPS, ForwardCall, GenerateCall, ModelCall, UserCall
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.split import SplitModel, run_split
@@ -143,13 +137,16 @@ def check(
     return result_of(replace(prepared.subject, runs=runs, not_run=reason))
 
 
-def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | None, str]:
-    """The record of the run, or why there is none."""
+def run_prepared(
+    prepared: Prepared, options: RunOptions, around: Callable[[ModelCall], ModelCall] | None = None
+) -> tuple[RunRecord | None, str]:
+    """The record of the run, or why there is none; `around` gives another call for the call."""
     reason = _cannot_run(prepared)
     if reason:
         return None, reason
     skeleton = prepared.built.skeleton
     call = _call(skeleton.model, options)
+    call = call if around is None else around(call)
     try:
         inputs = _inputs(prepared, options)
     except NoExampleInputs as error:
