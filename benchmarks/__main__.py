@@ -25,6 +25,7 @@ BENCHMARKS = (
     "pipelines",
     "survey",
     "proven",
+    "loading",
     "diagnosis",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from devplan.errors import InputError
+from devplan.live.hooks import align_hooks
 from devplan.loader.hooks import (
-    align_hooks,
     execution_device,
     is_dispatched,
     offloaded_weights,

@@ -15,7 +15,7 @@ from devplan.loader.auditing import audit_target, refuse_differences
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.differences import Audit
 from devplan.loader.dispatching import settle
-from devplan.loader.finishing import attach_diagnosis, patch_if_needed
+from devplan.loader.finishing import attach_diagnosis, cache_copies, patch_if_needed
 from devplan.loader.here import (
     answer_differences,
     cards_and_releases,
@@ -45,6 +45,7 @@ def load(
     offload_folder: str | Path | None = None,
     remap: bool = False,
     patch_embeddings: bool = True,
+    cache_transfers: bool = True,
     diagnose: bool = False,
     trust_remote_code: bool = False,
     **from_pretrained: Any,
@@ -76,6 +77,9 @@ def load(
     patch_embeddings
         Whether embeddings are patched (`devplan.patch_embeddings`) where the map does not run
         without; what is done is said in the log.
+    cache_transfers
+        Whether a tensor is moved to a device once in a forward, not once for every layer that uses
+        it (`devplan.cache_transfers`).
     diagnose
         Whether the model explains its own failures (`devplan.diagnose`).
     trust_remote_code
@@ -123,10 +127,13 @@ def load(
     if files is not None:
         other = model_at_hand(target, environment, files.folder)
         answer_differences(target, other, on_difference)
-        check_integrity(files, target.content)
+        quantizes = from_pretrained.get("quantization_config") is not None
+        check_integrity(files, target.content, quantizes=quantizes)
     loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
     if patch_embeddings:
-        patch_if_needed(loaded, target, trust_remote_code)
+        patch_if_needed(loaded, target, environment.versions, trust_remote_code)
+    if cache_transfers:
+        cache_copies(loaded)
     if diagnose:
         attach_diagnosis(loaded, target.content if remap else map)
     return (loaded, info) if from_pretrained.get("output_loading_info") else loaded
@@ -200,7 +207,15 @@ def _dispatched(
     target: Target, found: Loadable, place: str, arguments: dict[str, Any], on_difference: str
 ) -> tuple[nn.Module, Any]:
     loaded = found.model_class.from_pretrained(place, **arguments)
-    model, info = loaded if isinstance(loaded, tuple) else (loaded, None)
+    model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
+    missing = sorted(info.get("missing_keys", ()))
+    if missing:
+        log.warning(
+            "%d tensors are not in %s and have made-up values, %s among them",
+            len(missing),
+            place,
+            missing[0],
+        )
     settle(model, target, offload_buffers=bool(arguments.get("offload_buffers")))
     answer(audit_target(model, target), on_difference)
     return model, info

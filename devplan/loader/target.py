@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from devplan.checks.given import GivenMap
-from devplan.checks.prepare import as_given
+from devplan.checks.read_given import as_given
 from devplan.errors import InputError
 from devplan.findings import MapEntry
 from devplan.main_device import chosen_by_accelerate
