@@ -23,8 +23,10 @@ BENCHMARKS = (
     "check_speed",
     "proof_time",
     "kimi",
+    "pipelines",
     "survey",
     "proven",
+    "loading",
     "diagnosis",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""
