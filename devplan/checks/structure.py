@@ -81,14 +81,13 @@ def structure_as_it_lies(
 def _exceptions(skeleton: Skeleton, source: ModelSource, packed: bool) -> Mapping[str, int]:
     """Bytes of the parameters that do not take elements times dtype."""
     if skeleton.components:
-        sizes = component_sizes(skeleton)
-    else:
-        sizes = parameter_bytes(
-            skeleton.model,
-            dtype=skeleton.dtype,
-            quantization_config=(source.config or {}).get("quantization_config"),
-            stored=source.stored,
-        )
+        return component_sizes(skeleton, packed=packed).exceptions
+    sizes = parameter_bytes(
+        skeleton.model,
+        dtype=skeleton.dtype,
+        quantization_config=(source.config or {}).get("quantization_config"),
+        stored=source.stored,
+    )
     return {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
 
 
