@@ -22,8 +22,10 @@ BENCHMARKS = (
     "transfer_cache",
     "check_speed",
     "proof_time",
+    "pipelines",
     "survey",
     "proven",
+    "loading",
     "diagnosis",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""
