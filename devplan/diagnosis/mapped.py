@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from devplan.checks.prepare import as_given, prepare
+from devplan.checks.remedies import is_embedding_away
 from devplan.checks.subject import Subject
 from devplan.diagnosis.confirming import Checked, checked, confirmation
 from devplan.diagnosis.explaining import Told
@@ -52,6 +53,7 @@ class MappedModel:
             machine=subject.machine,
             main_device=subject.main_device,
             context_tokens=subject.workload.context_tokens,
+            embedding_away=is_embedding_away(subject),
         )
         model = prepared.built.skeleton.model
         return cls(model=model, checked=checked(prepared), known=known)

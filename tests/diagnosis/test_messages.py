@@ -71,8 +71,16 @@ def test_the_words_stand_in_the_installed_library(id, source):
         absent = "cuda" in path.name or find_spec(source.library) is None
         assert absent, f"{source.library} is installed and has no {path}"
         pytest.skip(f"{source.library} has no {path.name} here")
+    files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    assert any(holds(each, source.text) for each in files)
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a file, of half a gigabyte perhaps, holds a text."""
+    if not path.stat().st_size:
+        return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        assert content.find(source.text.encode()) >= 0
+        return content.find(text.encode()) >= 0
 
 
 @pytest.mark.parametrize("id", BY_ID)
@@ -160,3 +168,13 @@ def test_sizes_of_lack_of_memory(text, device, sizes):
     assert found.devices == device
     read = tuple(found.size(name) for name in ("requested", "total", "free", "allocated"))
     assert read == tuple(None if size is None else int(size) for size in sizes)
+
+
+def test_both_words_of_bitsandbytes_for_a_tensor_off_the_cards():
+    where = "[(torch.Size([8, 1]), device(type='cpu')), (torch.Size([1]), device(type='cuda'))]"
+    for words in (
+        "All input tensors need to be on the same GPU, but found some tensors to not be on a GPU:",
+        "Input tensors need to be on the same device, but found the following tensor and device "
+        "combinations:",
+    ):
+        assert recognise(f"{words}\n {where}").message.id == "bitsandbytes-not-on-gpu"
