@@ -54,7 +54,7 @@ def known_of(entry: CatalogModel) -> Known:
     return Known(
         entry=entry,
         executable=skeleton.executable,
-        max_tokens=skeleton.max_tokens,
+        max_tokens=None if entry.library == "diffusers" else skeleton.max_tokens,
         sizes=(*_stored_sizes(entry, skeleton), *_other_sizes(entry, skeleton)),
     )
 

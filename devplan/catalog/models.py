@@ -103,6 +103,10 @@ class CatalogModel:
         nobody knows."""
         if self.checkpoint_bytes or self.computed_bytes:
             return self.checkpoint_bytes or self.computed_bytes
+        if self.components:
+            parts = [load(part) for part in self.components.values() if isinstance(part, str)]
+            known = [part.stored_bytes for part in parts]
+            return None if None in known else sum(known)
         if self.quantization_config is not None or self.published_parameters is None:
             return None
         return self.published_parameters * DTYPE_BYTES[self.dtype]

@@ -29,6 +29,14 @@ def test_the_list_for_programs(devplan):
     assert all(each["stored_bytes"] and each["parameters"] for each in listed)
 
 
+def test_a_pipeline_is_stored_in_the_bytes_of_its_parts():
+    """Parts have dtypes of their own: the transformer of Wan 2.2 is float32."""
+    pipeline = load("Wan-AI/Wan2.2-TI2V-5B")
+    parts = [load(part) for part in pipeline.components.values() if isinstance(part, str)]
+    assert pipeline.stored_bytes == sum(part.stored_bytes for part in parts)
+    assert pipeline.stored_bytes > 2 * pipeline.published_parameters
+
+
 def test_the_list_needs_no_torch():
     code = (
         "import sys; from devplan.cli import main; main(['models']);"
