@@ -22,6 +22,8 @@ BENCHMARKS = (
     "transfer_cache",
     "check_speed",
     "proof_time",
+    "kimi",
+    "pipelines",
     "survey",
     "proven",
     "loading",

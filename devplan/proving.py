@@ -172,12 +172,14 @@ def _verification(plan: Plan, examined: Examined) -> Verification:
             f"{place} ({record.error.phase}): {record.error.message[:200]}",
             peak_bytes=peaks,
         )
+    phases = phase_peaks(plan, record) if examined.subject.structure.graph.components else {}
     versions = examined.subject.installed
     libraries = ", ".join(f"{name} {versions[name]}" for name in _RAN_WITH if name in versions)
     return Verification(
         status="clean",
         detail=f"ran {ran}: nothing that stops the model; {libraries}",
         peak_bytes=peaks,
+        phase_bytes=phases,
     )
 
 
@@ -203,6 +205,18 @@ def card_peaks(plan: Plan, record: RunRecord) -> dict[str, int]:
     }
 
 
+def phase_peaks(plan: Plan, record: RunRecord) -> dict[str, dict[str, int]]:
+    """Phase -> card -> load of the plan, and the most that ran beside it in the phase."""
+    loads = {load.device: load.load_bytes for load in plan.loads}
+    found = {phase: dict(loads) for phase in record.phases}
+    for item in record.activations:
+        if item.phase in found and item.device in loads:
+            peaks = found[item.phase]
+            full = loads[item.device] + item.num_bytes
+            peaks[item.device] = max(peaks[item.device], full)
+    return found
+
+
 # --------------------------------------------------------------------------------- examining
 
 
@@ -215,13 +229,15 @@ class Examiner:
     machine: Machine
     workload: Workload
     """Of plans that do not say theirs."""
+    packed: bool = False
+    """Whether quantized weights count as they are stored."""
     raises_whole: bool = False
     """Whether the model's code raises on one card too, on the inputs that devplan makes."""
     options: RunOptions = field(default_factory=RunOptions)
 
     def __call__(self, plan: Plan, graph: BlockGraph) -> Examined:
         """Run a plan and judge it as ``devplan check`` would."""
-        structure = structure_of(self.skeleton, self.source, graph)
+        structure = structure_of(self.skeleton, self.source, graph, packed=self.packed)
         subject = Subject(
             model=self.source.id,
             structure=structure,

@@ -16,6 +16,7 @@ from torch import nn
 from devplan.checks.subject import Structure, TensorFact
 from devplan.graph import build_graph
 from devplan.profile import profile_skeleton
+from devplan.profile.components import component_sizes
 from devplan.profile.parameters import parameter_bytes
 from devplan.skeleton import Skeleton
 from devplan.sources import ModelSource
@@ -40,16 +41,16 @@ def build_structure(skeleton: Skeleton, source: ModelSource, workload: Workload)
 
 
 def structure_of(
-    skeleton: Skeleton, source: ModelSource, graph: BlockGraph, notes: tuple[str, ...] = ()
+    skeleton: Skeleton,
+    source: ModelSource,
+    graph: BlockGraph,
+    notes: tuple[str, ...] = (),
+    *,
+    packed: bool = False,
 ) -> Structure:
-    """The same, where the blocks are known already."""
-    sizes = parameter_bytes(
-        skeleton.model,
-        dtype=skeleton.dtype,
-        quantization_config=(source.config or {}).get("quantization_config"),
-        stored=source.stored,
-    )
-    structure = structure_as_it_lies(skeleton.model, graph, skeleton.no_split, sizes.exceptions)
+    """The same, where the blocks are known already; `packed` as for ``profile_skeleton``."""
+    lie_as = _exceptions(skeleton, source, packed)
+    structure = structure_as_it_lies(skeleton.model, graph, skeleton.no_split, lie_as)
     return replace(
         structure,
         class_name=skeleton.class_name,
@@ -75,6 +76,19 @@ def structure_as_it_lies(
         no_split=no_split,
         graph=graph,
     )
+
+
+def _exceptions(skeleton: Skeleton, source: ModelSource, packed: bool) -> Mapping[str, int]:
+    """Bytes of the parameters that do not take elements times dtype."""
+    if skeleton.components:
+        return component_sizes(skeleton, packed=packed).exceptions
+    sizes = parameter_bytes(
+        skeleton.model,
+        dtype=skeleton.dtype,
+        quantization_config=(source.config or {}).get("quantization_config"),
+        stored=source.stored,
+    )
+    return {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
 
 
 def _named_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:

@@ -26,6 +26,7 @@ from devplan.loader.here import (
 from devplan.loader.integrity import check_integrity
 from devplan.loader.model_class import Loadable, loadable
 from devplan.loader.offloading import offload_folder as writing_to
+from devplan.loader.pipelines import load_pipeline
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.sources.folder import is_path
 from devplan.types import DISK, DeviceMapFile
@@ -88,7 +89,8 @@ def load(
 
     Returns
     -------
-    The model; with ``output_loading_info=True`` the model and what ``from_pretrained`` says of it.
+    The model, or the pipeline; with ``output_loading_info=True`` the model and what
+    ``from_pretrained`` says of it.
 
     Raises
     ------
@@ -106,6 +108,8 @@ def load(
     if on_difference not in ON_DIFFERENCE:
         raise InputError(f"on_difference={on_difference!r}; give {' or '.join(ON_DIFFERENCE)}")
     target = target_of(map, devices)
+    if target.content is not None and target.content.model.components:
+        return _load_pipeline(target, model, offload_folder, on_difference, from_pretrained)
     found = loadable(target, trust_remote_code=trust_remote_code)
     refuse_clashes(target, from_pretrained)
     refuse_inside_offloaded(target)
@@ -133,6 +137,29 @@ def load(
     if diagnose:
         attach_diagnosis(loaded, target.content if remap else map)
     return (loaded, info) if from_pretrained.get("output_loading_info") else loaded
+
+
+def _load_pipeline(
+    target: Target,
+    model: str | Path | None,
+    offload_folder: str | Path | None,
+    on_difference: str,
+    further: Mapping[str, Any],
+) -> Any:
+    """A diffusers pipeline, each of its models by its part of the map."""
+    refuse_clashes(target, further)
+    place, _ = location(target, None if model is None else str(model))
+    _refuse_absent(target, place)
+    pipeline, audits = load_pipeline(
+        target,
+        place,
+        revision=target.content.model.revision if model is None else None,
+        offload_folder=offload_folder,
+        further=further,
+    )
+    for found in audits:
+        answer(found, on_difference)
+    return pipeline
 
 
 def answer(found: Audit, on_difference: str) -> None:
