@@ -75,7 +75,8 @@ def infeasible_report(infeasible=INFEASIBLE, terminal=PIPE) -> str:
         "The fullest card is cuda:0: 50.5% of its capacity less reserve and activations",
         "is below 49.8% (lower bound); the gap is 1.2%",
         "Solver contiguous: proven best among contiguous stages with these pins.",
-        "Room for 308,608 tokens per sequence, then cuda:1 is full; no placement holds more than 365,200, a gap of 18.3%",
+        "Room for 308,608 tokens per sequence, then cuda:1 is full; no placement holds more than "
+        "365,200, a gap of 18.3%",
         "unverified: no check has run on this map",
         f'yaml.safe_load(open("{MAP_PATH}"))["device_map"]',
     ],
