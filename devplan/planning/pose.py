@@ -16,7 +16,7 @@ import numpy as np
 
 from devplan.machine.speeds import Speed
 from devplan.planning.problem import Assignment, Problem, Slot
-from devplan.planning.units import Units
+from devplan.planning.units import MOST_BYTES, Units
 from devplan.planning.walks import execution_device, route
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Workload
 
@@ -86,7 +86,7 @@ class Case:
     def between_at(self, tokens: int) -> int:
         """What the code between the blocks needs on the main device."""
         growth = self.graph.between
-        return growth.bytes_at(tokens, self.workload.batch) if growth else 0
+        return min(growth.bytes_at(tokens, self.workload.batch), MOST_BYTES) if growth else 0
 
     @property
     def loads_bytes(self) -> np.ndarray:

@@ -16,6 +16,9 @@ import numpy as np
 
 from devplan.types import Block, BlockGraph
 
+MOST_BYTES = 2**60
+"""More than any card has: what grows with the square of the tokens leaves 64 bits at the longest
+contexts that are tried."""
 _NO_WINDOW = int(np.iinfo(np.int64).max)
 
 
@@ -46,7 +49,8 @@ class Units:
         known = self._known_activations.get((tokens, batch))
         if known is None:
             kinds, of_unit = self._activation_kinds
-            most = np.array([block.activation_bytes(tokens, batch) for block in kinds])
+            needed = (block.activation_bytes(tokens, batch) for block in kinds)
+            most = np.array([min(each, MOST_BYTES) for each in needed], dtype=np.int64)
             known = np.array([most[list(of)].max() for of in of_unit], dtype=np.int64)
             self._known_activations[tokens, batch] = known
         return known
