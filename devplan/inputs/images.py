@@ -21,7 +21,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from devplan.inputs.facts import Facts, pair, read, walk
+from devplan.inputs.companions import companions
+from devplan.inputs.facts import Facts, pair
 from devplan.inputs.media import Candidate
 
 PIXELS = (
@@ -250,7 +251,7 @@ def _pixels(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
         # Other sizes are for models that refused this one, not for the rarer forms.
         likely = orders if size == sizes[0] else orders[:2]
         for shape in dict.fromkeys(likely):
-            arguments = {name: facts.floats(*shape), **_companions(facts, shape)}
+            arguments = {name: facts.floats(*shape), **companions(facts, shape)}
             if "image_sizes" in facts.accepted:
                 whole = [size[0], 2 * size[1]] if shape == (total, 3, *picture) else list(size)
                 sizes_of = torch.tensor([whole] * total, dtype=torch.int64)
@@ -268,29 +269,3 @@ def _has_fixed_positions(facts: Facts, size: tuple[int, int]) -> bool:
         for parameter in facts.tower("vision").parameters()
         for num in parameter.shape[:-1]
     )
-
-
-def _companions(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """Masks that go with pixels of `shape`, as far as ``forward`` takes them."""
-    without_channels = (*shape[:-3], *shape[-2:])
-    made: dict[str, torch.Tensor] = {}
-    if "pixel_attention_mask" in facts.accepted:
-        made["pixel_attention_mask"] = torch.ones(without_channels, dtype=torch.int64)
-    if "pixel_mask" in facts.accepted:
-        made["pixel_mask"] = torch.ones(without_channels, dtype=torch.int64)
-    for name, part in _OTHER_PICTURES.items():
-        if name in facts.accepted:
-            made[name] = facts.floats(*shape[:-2], *_size_in(facts, part))
-    return made
-
-
-_OTHER_PICTURES = {"high_res_pixel_values": "high_res", "codebook_pixel_values": "codebook"}
-"""The same image once more for a second tower -> what that tower's configuration is called."""
-
-
-def _size_in(facts: Facts, part: str) -> tuple[int, int]:
-    """Image size of the configuration whose path contains `part`; 112 is FLAVA's."""
-    sizes = (
-        pair(read(config, "image_size")) for path, config in walk(facts.config) if part in path
-    )
-    return next(filter(None, sizes), (112, 112))

@@ -50,6 +50,8 @@ _MASKS = {
 
 _LENGTHS = ("feature_lens", "audio_feature_lengths")
 """Frames of each sound."""
+_ROWS = ("audio_embed_sizes",)
+"""Rows that the tower makes of each."""
 _CUTOFFS = ("input_values_cutoffs",)
 """Where each sound of a sequence ends, in samples, ``[batch, sounds]``: several follow each other
 in one waveform."""
@@ -112,9 +114,11 @@ def _masks(facts: Facts, total: int, length: int) -> dict[str, torch.Tensor]:
 
 
 def _lengths(facts: Facts, total: int, length: int) -> dict[str, torch.Tensor]:
+    rows = -(-length // facts.setting("time_reduction", side="audio", default=1))
+    numbers = {**dict.fromkeys(_LENGTHS, length), **dict.fromkeys(_ROWS, rows)}
     return {
-        name: torch.full((total,), length, dtype=torch.int64)
-        for name in _LENGTHS
+        name: torch.full((total,), number, dtype=torch.int64)
+        for name, number in numbers.items()
         if name in facts.accepted
     }
 

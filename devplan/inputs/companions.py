@@ -1,0 +1,42 @@
+"""What goes with pixels: masks of pixels and patches, and the same image for a second tower."""
+
+from __future__ import annotations
+
+import torch
+
+from devplan.inputs.facts import Facts, pair, read, walk
+
+
+def companions(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Masks that go with pixels of `shape`, as far as ``forward`` takes them."""
+    without_channels = (*shape[:-3], *shape[-2:])
+    made: dict[str, torch.Tensor] = {}
+    if "pixel_attention_mask" in facts.accepted:
+        made["pixel_attention_mask"] = torch.ones(without_channels, dtype=torch.int64)
+    if "pixel_mask" in facts.accepted:
+        made["pixel_mask"] = torch.ones(without_channels, dtype=torch.int64)
+    if "image_attention_mask" in facts.accepted and _masks_patches(facts):
+        patch = pair(facts.setting("patch_size", side="vision", default=14))
+        grid = (shape[-2] // patch[0], shape[-1] // patch[1])
+        made["image_attention_mask"] = torch.ones(*shape[:-3], *grid, dtype=torch.int64)
+    for name, part in _OTHER_PICTURES.items():
+        if name in facts.accepted:
+            made[name] = facts.floats(*shape[:-2], *_size_in(facts, part))
+    return made
+
+
+def _masks_patches(facts: Facts) -> bool:
+    """Whether ``image_attention_mask`` is of patches; in layers that attend to images, of text."""
+    return facts.setting("cross_layer_interval") is None
+
+
+_OTHER_PICTURES = {"high_res_pixel_values": "high_res", "codebook_pixel_values": "codebook"}
+"""The same image once more for a second tower -> what that tower's configuration is called."""
+
+
+def _size_in(facts: Facts, part: str) -> tuple[int, int]:
+    """Image size of the configuration whose path contains `part`; 112 is FLAVA's."""
+    sizes = (
+        pair(read(config, "image_size")) for path, config in walk(facts.config) if part in path
+    )
+    return next(filter(None, sizes), (112, 112))
