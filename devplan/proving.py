@@ -79,6 +79,8 @@ class Proof:
     errors: tuple[Diagnostic, ...] = ()
     """What of it stops the model; empty when the proof succeeded."""
     rounds: int = 1
+    examined: Examined | None = None
+    """The last run with all that it showed; None: nothing was run."""
 
 
 def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine: Examine) -> Proof:
@@ -113,6 +115,7 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
         check=examined.check,
         errors=examined.errors,
         rounds=rounds,
+        examined=examined,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from devplan.cures import Stopped, cures
 from devplan.findings import CheckResult, Diagnostic
 from devplan.graph import build_graph
 from devplan.machine.speeds import speeds_of
@@ -22,7 +23,7 @@ from devplan.planning.most import plan_most_tokens
 from devplan.planning.recorded import with_recorded_traffic
 from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
 from devplan.profile.work import measure_work
-from devplan.proving import Examiner, Proof, prove
+from devplan.proving import Examiner, PlanWith, Proof, prove
 from devplan.sources import ModelSource
 from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study
 from devplan.types import (
@@ -64,6 +65,8 @@ class Suggestion:
     """What the virtual run of the plan found; None: it was not run."""
     errors: tuple[Diagnostic, ...] = ()
     """What of it stops the model: no plan was found that runs."""
+    cures: tuple[str, ...] = ()
+    """What else was tried then, and ran: in words, with what to type."""
     notes: tuple[str, ...]
     """What people should know of how this came about."""
 
@@ -159,9 +162,24 @@ def suggest_studied(
     )
     if verify and isinstance(proof.result, Plan):
         progress("running the plan virtually")
-        proof = prove(proof, pins, plan_with, examiner_of(studied, machine))
+        examiner = examiner_of(studied, machine)
+        proof = prove(proof, pins, plan_with, examiner)
         proof = replace(proof, result=_as_run(proof, machine, studied.workload))
+        if proof.errors:
+            progress("trying what would make it run")
+            offered = _offered(proof, pins, plan_with, examiner)
+            return replace(_suggestion(studied, machine, proof), cures=offered)
     return _suggestion(studied, machine, proof)
+
+
+def _offered(
+    proof: Proof, pins: Mapping[str, str], plan_with: PlanWith, examiner: Examiner
+) -> tuple[str, ...]:
+    """What lets a model run whose code stops every split that was tried."""
+    if proof.examined is None or not isinstance(proof.result, Plan):
+        return ()
+    stopped = Stopped(plan=proof.result, graph=proof.graph, examined=proof.examined, pins=pins)
+    return cures(stopped, plan_with, examiner)
 
 
 def _with_work(studied: Studied) -> Studied:
