@@ -19,10 +19,14 @@ BENCHMARKS = (
     "solver",
     "many_modules",
     "kv_cache",
+    "transfer_cache",
     "check_speed",
     "proof_time",
+    "pipelines",
     "survey",
     "proven",
+    "loading",
+    "diagnosis",
 )
 """Modules with ``measure()``; the command line first, before this process has loaded anything."""
 FOLDER = Path(__file__).parent.parent / "docs" / "measurements"

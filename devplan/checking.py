@@ -9,7 +9,7 @@ no entry governs, a device that does not exist.  What needs no run is found all 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,10 @@ from devplan.virtual.calls import (
     ForwardCall,
     GenerateCall,
     ModelCall,
+    PipelineCall,
     UserCall,
+    can_generate,
+    usual_call,
 )
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
@@ -71,6 +74,10 @@ class RunOptions:
     """Images of a sequence; None: as many as the workload has."""
     image_size: tuple[int, int] | None = None
     """Height and width in pixels; None: that of the workload."""
+    frames: int | None = None
+    """Frames of the video that a pipeline makes; None: as many as the workload has."""
+    tiling: bool = False
+    """Whether a pipeline's autoencoder works in tiles; else as the workload says."""
     inputs: str | None = None
     """``file.py:function`` of the user's that makes the inputs instead."""
     full: bool = False
@@ -143,13 +150,16 @@ def check(
     return result_of(replace(prepared.subject, runs=runs, not_run=reason))
 
 
-def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | None, str]:
-    """The record of the run, or why there is none."""
+def run_prepared(
+    prepared: Prepared, options: RunOptions, around: Callable[[ModelCall], ModelCall] | None = None
+) -> tuple[RunRecord | None, str]:
+    """The record of the run, or why there is none; `around` gives another call for the call."""
     reason = _cannot_run(prepared)
     if reason:
         return None, reason
     skeleton = prepared.built.skeleton
     call = _call(skeleton.model, options)
+    call = call if around is None else around(call)
     try:
         inputs = _inputs(prepared, options)
     except NoExampleInputs as error:
@@ -179,7 +189,7 @@ def run_prepared(prepared: Prepared, options: RunOptions) -> tuple[RunRecord | N
 
     with time_limit(options.timeout_s):
         request = _request(prepared, options)
-        if request.tokens <= FEW_TOKENS:
+        if request.tokens <= FEW_TOKENS or isinstance(call, PipelineCall):
             return execute(inputs, math.inf, request.tokens), ""
         try:
             return execute(inputs, MOST_OPS, request.tokens), ""
@@ -203,8 +213,16 @@ def _request(prepared: Prepared, options: RunOptions) -> InputRequest:
     workload = prepared.subject.workload
     images = workload.images if options.images is None else options.images
     size = options.image_size or workload.image_size
-    workload = replace(workload, images=images, image_size=size)
-    return request_for(workload, text_tokens(workload))
+    workload = replace(
+        workload,
+        images=images,
+        image_size=size,
+        frames=options.frames or workload.frames,
+        tiling=options.tiling or workload.tiling,
+    )
+    is_pipeline = bool(prepared.built.skeleton.components)
+    tokens = workload.context_tokens if is_pipeline else text_tokens(workload)
+    return request_for(workload, tokens)
 
 
 def _cannot_run(prepared: Prepared) -> str:
@@ -227,12 +245,11 @@ def _cannot_run(prepared: Prepared) -> str:
 def _call(model: nn.Module, options: RunOptions) -> ModelCall:
     if ":" in options.run:
         return UserCall(function=user_function(options.run)[0])
-    able = hasattr(model, "generate") and getattr(model, "can_generate", lambda: True)()
-    if not able and (options.run == "generate" or options.generation):
+    if not can_generate(model) and (options.run == "generate" or options.generation):
         raise InputError(f"{type(model).__name__} cannot generate; use --run forward")
-    if not able or options.run == "forward":
-        return ForwardCall()
-    return GenerateCall(arguments=options.generation)
+    usual = usual_call(model, options.generation)
+    is_asked = options.run == "forward" and isinstance(usual, GenerateCall)
+    return ForwardCall() if is_asked else usual
 
 
 def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:

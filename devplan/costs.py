@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 PREFILL = "prefill"
 DECODE = "decode"
 STEPS = (PREFILL, DECODE)
+WHOLE_RUN = "run"
+"""The one step of a pipeline: prompts, a few denoising steps, and the decoding of what came out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class Route:
     """All copies from one device to another in one step."""
 
     step: str
-    """``prefill`` or ``decode``."""
+    """``prefill`` or ``decode``, ``run`` of a pipeline."""
     source: str
     target: str
     num_copies: int

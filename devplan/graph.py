@@ -16,7 +16,9 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from devplan.blocks import BlockSite
 from devplan.costs import StepWork, Work
+from devplan.names import is_inside
 from devplan.profile.model import Profile
 from devplan.types import Block, BlockGraph, Placement
 
@@ -42,19 +44,23 @@ def build_graph(profile: Profile) -> BlockGraph:
             loading_bytes=measured.loading_bytes,
             onload_bytes=measured.onload_bytes,
             stack=site.stack,
-            stage_bound=site.stack in main_stacks,
+            stage_bound=_is_spread(profile, site, main_stacks),
             input_bytes_per_token=run.input_bytes_per_token.get(site.name, 0),
             shared_inputs=run.shared_inputs.get(site.name, ()),
             work=_work_of(profile, site.name),
         )
     order = _execution_order([site.name for site in profile.sites], run.order)
     stacks = dict.fromkeys(stack for stack in stack_of.values() if stack is not None)
+    if profile.components:  # a pipeline has no main run beside which a stack could be
+        stacks = {}
     return BlockGraph(
         blocks=tuple(by_name[name] for name in order),
         tied=profile.weights.tied,
         embedding=profile.embedding,
         head=profile.head,
         towers=tuple(stack for stack in stacks if stack not in main_stacks),
+        components=_running_order(profile),
+        home=profile.home,
         between=profile.activations.between,
         between_work=_work_of(profile, BETWEEN),
         unexecuted=tuple(name for name in order if name not in set(run.order)),
@@ -85,6 +91,20 @@ def _stored_bytes(profile: Profile, read: Mapping[str, int]) -> float:
         size * (stored[owner].weight_bytes / lay[owner] if lay[owner] else 1.0)
         for owner, size in read.items()
     )
+
+
+def _is_spread(profile: Profile, site: BlockSite, main_stacks: set[str]) -> bool:
+    """Layers of the main run are; of a pipeline all but the model at whose device it is at home."""
+    if profile.components:
+        return not (profile.home and is_inside(site.name, profile.home))
+    return site.stack in main_stacks
+
+
+def _running_order(profile: Profile) -> tuple[str, ...]:
+    """The components of a pipeline as they ran; those that did not, at the end."""
+    ran = dict.fromkeys(name.partition(".")[0] for name in profile.run.order)
+    known = [name for name in ran if name in profile.components]
+    return (*known, *(name for name in profile.components if name not in ran))
 
 
 def _main_stacks(profile: Profile) -> set[str]:

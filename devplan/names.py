@@ -33,3 +33,33 @@ def prefixes(name: str) -> Iterable[str]:
 def find_entry(entries: Mapping[str, Value], name: str) -> str | None:
     """The entry of a device map that governs `name`: the longest that `name` is inside of."""
     return next((prefix for prefix in prefixes(name) if prefix in entries), None)
+
+
+def part_of_map(device_map: Mapping[str, Value], component: str) -> dict[str, Value]:
+    """The map of one component of a pipeline, in names of the component's own.
+
+    Examples
+    --------
+    >>> part_of_map({"": 0, "vae": 1, "transformer.blocks.3": 1}, "vae")
+    {'': 1}
+    >>> part_of_map({"": 0, "vae": 1, "transformer.blocks.3": 1}, "transformer")
+    {'': 0, 'blocks.3': 1}
+    """
+    whole = find_entry(device_map, component)
+    part = {} if whole is None else {"": device_map[whole]}
+    for name, value in device_map.items():
+        if name != component and is_inside(name, component):
+            part[name.removeprefix(component + ".")] = value
+    return part
+
+
+def component_main(part: Mapping[str, str], main_device: str) -> str:
+    """Where the inputs of a component enter: its lowest card; the pipeline's main device where
+    something of it is offloaded, and is to run there."""
+    offloaded = any(not device.startswith("cuda:") for device in part.values())
+    cards = sorted({device for device in part.values() if device.startswith("cuda:")}, key=_number)
+    return main_device if offloaded or not cards else cards[0]
+
+
+def _number(device: str) -> int:
+    return int(device.partition(":")[2])

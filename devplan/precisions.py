@@ -22,7 +22,8 @@ BITS = (8, 4)
 
 def can_be_quantized(profile: Profile, source: ModelSource) -> bool:
     """Whether ``from_pretrained`` quantizes the model while it loads it."""
-    return profile.weights.quantization is None and source.library == "transformers"
+    has_from_pretrained = source.library == "transformers" and source.origin != "factory"
+    return profile.weights.quantization is None and has_from_pretrained
 
 
 def how_to_load(bits: int) -> str:

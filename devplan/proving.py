@@ -175,12 +175,14 @@ def _verification(plan: Plan, examined: Examined) -> Verification:
             f"{place} ({record.error.phase}): {record.error.message[:200]}",
             peak_bytes=peaks,
         )
+    phases = phase_peaks(plan, record) if examined.subject.structure.graph.components else {}
     versions = examined.subject.installed
     libraries = ", ".join(f"{name} {versions[name]}" for name in _RAN_WITH if name in versions)
     return Verification(
         status="clean",
         detail=f"ran {ran}: nothing that stops the model; {libraries}",
         peak_bytes=peaks,
+        phase_bytes=phases,
     )
 
 
@@ -204,6 +206,18 @@ def card_peaks(plan: Plan, record: RunRecord) -> dict[str, int]:
         load.device: load.load_bytes + max(rest.get(load.device, 0) - load.onload_bytes, 0)
         for load in plan.loads
     }
+
+
+def phase_peaks(plan: Plan, record: RunRecord) -> dict[str, dict[str, int]]:
+    """Phase -> card -> load of the plan, and the most that ran beside it in the phase."""
+    loads = {load.device: load.load_bytes for load in plan.loads}
+    found = {phase: dict(loads) for phase in record.phases}
+    for item in record.activations:
+        if item.phase in found and item.device in loads:
+            peaks = found[item.phase]
+            full = loads[item.device] + item.num_bytes
+            peaks[item.device] = max(peaks[item.device], full)
+    return found
 
 
 # --------------------------------------------------------------------------------- examining

@@ -84,7 +84,15 @@ class Studied:
             dtype=dtype_name(skeleton.dtype),
             quantization=weights.quantization,
             num_parameters=weights.num_parameters,
+            components=tuple(skeleton.components),
+            repository=_repository(source),
         )
+
+
+def _repository(source: ModelSource) -> str | None:
+    """Where the files of a pipeline of the catalogue are, if not under its id."""
+    elsewhere = source.origin == "catalogue" and source.location != source.id
+    return source.location if source.components and elsewhere else None
 
 
 def study(
@@ -95,6 +103,7 @@ def study(
     packed: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
+    inputs: str | None = None,
     progress: Progress = silent,
 ) -> Studied:
     """Find a model, build it without weights, and run it virtually on one card.
@@ -107,7 +116,7 @@ def study(
         Batch, context and dtypes; what is None is left to the model.
     machines
         What is planned for: their least compute capability decides how quantized weights lie.
-    packed, trust_remote_code, revision, progress
+    packed, trust_remote_code, revision, inputs, progress
         As for `devplan.suggest.suggest`.
 
     Raises
@@ -118,7 +127,7 @@ def study(
     progress(f"reading {model}")
     source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
     progress(f"building {source.class_name or model} on the meta device")
-    skeleton = build_skeleton(source, request.dtype)
+    skeleton = replace(build_skeleton(source, request.dtype), own_inputs=inputs)
     workload, workload_notes = resolve_workload(
         request, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
     )
@@ -126,6 +135,7 @@ def study(
     profile = _profile(skeleton, source, workload, machines, packed)
     activations = measure_activations(skeleton, profile.sites, workload)
     profile = replace(profile, activations=activations)
+    workload = as_made(workload, activations.made_shape)
     notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
     return Studied(
         source=source,
@@ -135,6 +145,22 @@ def study(
         notes=notes + _cache_notes(skeleton, profile),
         packed=packed,
     )
+
+
+def as_made(workload: Workload, made_shape: tuple[int, ...] | None) -> Workload:
+    """The workload with the size and length that a pipeline gave to what it made."""
+    if made_shape is None:
+        return workload
+    frames, height, width = made_shape
+    return replace(workload, image_size=(height, width), frames=frames if frames > 1 else None)
+
+
+def tiled(studied: Studied) -> Studied:
+    """A pipeline whose autoencoder works in tiles."""
+    workload = replace(studied.workload, tiling=True)
+    activations = measure_activations(studied.skeleton, studied.profile.sites, workload)
+    profile = replace(studied.profile, activations=activations)
+    return replace(studied, workload=workload, profile=profile)
 
 
 def on_machine(studied: Studied, machine: Machine) -> Studied:
@@ -172,7 +198,9 @@ def run_at(studied: Studied, tokens: int) -> Studied:
     Nothing is run where the model's code loops over tokens: a long run would only be cut again.
     """
     activations, known = studied.profile.activations, _longest_run(studied)
-    loops = known < studied.workload.context_tokens
+    skeleton = studied.skeleton
+    fixed = bool(skeleton.components or skeleton.own_inputs)
+    loops = fixed or known < studied.workload.context_tokens
     if loops or not activations.blocks or tokens > LONGEST_RUN_TOKENS:
         return studied
     workload = replace(studied.workload, context_tokens=tokens)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from devplan.checking import RunOptions
 from devplan.cures import Stopped, cures
 from devplan.findings import CheckResult, Diagnostic
 from devplan.graph import build_graph
@@ -20,12 +21,13 @@ from devplan.mapfile import contract_entries
 from devplan.mapfile.versions import installed_versions
 from devplan.planning import plan as plan_placement
 from devplan.planning.most import plan_most_tokens
+from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic
 from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
 from devplan.profile.work import measure_work
 from devplan.proving import Examiner, PlanWith, Proof, prove
 from devplan.sources import ModelSource
-from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study
+from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study, tiled
 from devplan.types import (
     BlockGraph,
     Constraint,
@@ -42,8 +44,6 @@ from devplan.workload import WorkloadRequest
 UNVERIFIED = Verification(
     status="unverified", detail="planned from sizes and virtual runs on one card; not run as split"
 )
-
-
 LATENCY = "latency"
 """The objective for which the work of the blocks is counted."""
 
@@ -82,6 +82,7 @@ def suggest(
     packed: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
+    inputs: str | None = None,
     verify: bool = True,
     progress: Progress = silent,
 ) -> Suggestion:
@@ -107,6 +108,8 @@ def suggest(
         Whether code that comes with the model may run.
     revision
         Branch, tag or commit on the hub.
+    inputs
+        ``file.py:function`` of the user's that makes the inputs.
     verify
         Whether the plan is run virtually, and planned again until the run finds nothing that stops
         the model.
@@ -125,6 +128,7 @@ def suggest(
         packed=packed,
         trust_remote_code=trust_remote_code,
         revision=revision,
+        inputs=inputs,
         progress=progress,
     )
     return suggest_studied(
@@ -209,6 +213,7 @@ def _plan(
     limit = studied.limit_tokens if studied.is_growth_known else None
     most_tokens = partial(plan_most_tokens, limit=limit)
     plan = most_tokens if objective == "context" else partial(plan_placement, objective=objective)
+    plan = partial(plan_pipeline, objective=objective) if graph.components else plan
     return plan(
         graph,
         machine,
@@ -234,6 +239,7 @@ def examiner_of(studied: Studied, machine: Machine, source: ModelSource | None =
         machine=machine,
         workload=studied.workload,
         raises_whole=bool(studied.profile.activations.raised),
+        options=RunOptions(inputs=studied.skeleton.own_inputs),
     )
 
 
@@ -266,7 +272,9 @@ def _suggestion(studied: Studied, machine: Machine, proof: Proof) -> Suggestion:
 
 
 def _alternatives(studied: Studied) -> dict[str, Callable[[], BlockGraph]]:
-    """Lighter forms of the model, tried when nothing fits: 8 and 4 bit weights."""
+    """Lighter forms, tried when nothing fits: 8 and 4 bit weights, a pipeline's tiles."""
+    if studied.graph.components and not studied.workload.tiling:
+        return {"--tiling": lambda: build_graph(tiled(studied).profile)}
     if not can_be_quantized(studied.profile, studied.source):
         return {}
 

@@ -92,7 +92,12 @@ class Workload:
     images: int | None = None
     """Images of each sequence; None: one where the model takes images."""
     image_size: tuple[int, int] | None = None
-    """Height and width in pixels; None: a small one, where the model does not fix it."""
+    """Height and width in pixels; None: a small one, where the model does not fix it, and what a
+    pipeline makes by itself."""
+    frames: int | None = None
+    """Frames of the video that a pipeline makes; None: its own number, or no video."""
+    tiling: bool = False
+    """Whether a pipeline's autoencoder decodes in tiles (``enable_tiling``)."""
 
 
 # ------------------------------------------------------------------------------------- profile
@@ -248,6 +253,10 @@ class BlockGraph:
     """What the code between the blocks does on the main device; None: not counted."""
     unexecuted: tuple[str, ...] = ()
     """Blocks that the run did not reach; their order is that of the module tree."""
+    components: tuple[str, ...] = ()
+    """Of a pipeline: the modules that it runs one after the other, in that order."""
+    home: str | None = None
+    """The component on whose device a pipeline makes its latents."""
 
     def block(self, name: str) -> Block:
         return self._by_name[name]
@@ -452,6 +461,10 @@ class ModelIdentity:
     dtype: str
     quantization: str | None
     num_parameters: int
+    components: tuple[str, ...] = ()
+    """Of a pipeline: its models; `devplan.load` loads each by its part of the map."""
+    repository: str | None = None
+    """Where the files of a pipeline are, if not under its id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -473,6 +486,8 @@ class Verification:
     detail: str
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
     """Card -> everything on it at the fullest moment of the run, the reserve aside."""
+    phase_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of a pipeline: phase -> the same at the fullest moment of the phase."""
 
 
 @dataclass(frozen=True, kw_only=True)

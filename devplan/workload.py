@@ -27,6 +27,8 @@ class WorkloadRequest:
     kv_dtype: str | None = None
     images: int | None = None
     image_size: tuple[int, int] | None = None
+    frames: int | None = None
+    tiling: bool = False
 
 
 def resolve_workload(
@@ -50,6 +52,8 @@ def resolve_workload(
         kv_dtype=request.kv_dtype,
         images=request.images,
         image_size=request.image_size,
+        frames=request.frames,
+        tiling=request.tiling,
     )
     return workload, _warnings(workload, max_tokens)
 

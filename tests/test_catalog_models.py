@@ -42,12 +42,16 @@ def build_diffusers(entry: CatalogModel):
     import torch
 
     diffusers = pytest.importorskip("diffusers")
+    assert not entry.components
     config = {key: value for key, value in entry.config.items() if key != "_class_name"}
     with torch.device("meta"):
         return getattr(diffusers, entry.class_name).from_config(config)
 
 
 def computed_parameters(entry: CatalogModel) -> int:
+    if entry.components:  # every model of a pipeline has weights of its own
+        parts = [load(said) for said in entry.components.values() if isinstance(said, str)]
+        return sum(computed_parameters(part) for part in parts)
     if entry.library == "tensors":
         return sum(math.prod(shape) for _, shape in entry.tensors.expand())
     build = {"transformers": build_transformers, "diffusers": build_diffusers}[entry.library]
@@ -109,7 +113,7 @@ def test_find_is_forgiving_about_case_and_organisation(name):
 
 def test_a_component_of_a_pipeline_has_its_own_entry():
     assert find("flux.1-dev/transformer").class_name == "FluxTransformer2DModel"
-    assert find("black-forest-labs/FLUX.1-dev") is None
+    assert find("black-forest-labs/FLUX.1-dev").class_name == "FluxPipeline"
 
 
 @pytest.mark.parametrize("name", ["", "Qwen", "Qwen/", "no-such-model", "../models", "7B"])

@@ -22,6 +22,8 @@ facts in devplan's own form and no copy of a published ``config.json``:
   both; ``checkpoint_is: files`` says that the headers of the files are counted too.  Where no
   total was published of a quantized checkpoint, ``computed_bytes`` is devplan's own.
 * **dtype** is that of the stored tensors which are not quantized.
+* **components** makes an entry a diffusers pipeline: each is the id of another entry, or library,
+  class and config of what holds no weights.  ``repository`` is where the files are.
 * **sources** says where each came from.
 
 Which class a checkpoint needs may differ from what the Hub's own config says where that is
@@ -50,7 +52,7 @@ DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogModel:
-    """One published model, or one component of a diffusers pipeline."""
+    """One published model, a diffusers pipeline, or a component of one."""
 
     id: str
     """Hub id; a component has its folder behind it: ``Qwen/Qwen-Image/transformer``."""
@@ -81,6 +83,11 @@ class CatalogModel:
     """Of a quantized checkpoint whose bytes nobody published; a test computes them."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """``config``, ``parameters``, ``checkpoint_bytes`` -> where it was found."""
+    components: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
+    """Of a pipeline: component -> id of its own entry, or library, class and config of what is no
+    model (scheduler, tokenizer)."""
+    repository: str | None = None
+    """Where the files of a pipeline are, if not under its id."""
     tensors: TensorSummary | None = None
     """For library ``tensors``: what the checkpoint holds."""
     note: str = ""
@@ -155,6 +162,8 @@ def load(name: str) -> CatalogModel:
         counts_headers=raw.get("checkpoint_is") == "files",
         computed_bytes=raw.get("computed_bytes"),
         sources=raw["sources"],
+        components=raw.get("components", {}),
+        repository=raw.get("repository"),
         tensors=TensorSummary.from_entry(raw) if raw["library"] == "tensors" else None,
         note=raw.get("note", ""),
     )

@@ -16,10 +16,10 @@ from typing import Any
 
 from torch import nn
 
-from devplan.checks.given import GivenMap, given_map
+from devplan.checks.given import GivenMap
 from devplan.checks.inferred import STRATEGIES, inferred_map
 from devplan.checks.live import source_of_config, source_of_model
-from devplan.checks.read_given import read_given
+from devplan.checks.read_given import as_given
 from devplan.checks.renames import Renames
 from devplan.checks.structure import build_structure
 from devplan.checks.subject import Structure, Subject
@@ -136,27 +136,6 @@ def against(prepared: Prepared, environment: Environment) -> Prepared:
 
 def _is_strategy(device_map: Any) -> bool:
     return isinstance(device_map, str) and device_map in STRATEGIES
-
-
-def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFile) -> GivenMap:
-    """A map in any of its forms as it was given."""
-    if isinstance(device_map, GivenMap):
-        return device_map
-    if isinstance(device_map, str | Path):
-        return read_given(device_map)
-    if isinstance(device_map, DeviceMapFile):
-        bare = given_map(device_map.device_map)
-        return GivenMap(
-            name=bare.name,
-            entries=bare.entries,
-            model=device_map.model.id,
-            class_name=device_map.model.class_name,
-            machine=device_map.machine,
-            workload=device_map.workload,
-            versions=device_map.versions,
-            content=device_map,
-        )
-    return given_map(device_map)
 
 
 def build(

@@ -21,7 +21,8 @@ _CHECKLIST = """\
    `check(subject)`, which yields diagnostics and does nothing else.
 2. `devplan/checks/table.py`: a code of its family that was never used before, and the module.
 3. `tests/checks/cases/CODE_NAME/`: `case.yaml` (model, machine, runs), `map.yaml` that triggers the
-   rule, `clean.yaml` that does not.
+   rule, `clean.yaml` that does not; for a rule about the machine at hand one `map` and two
+   environments.
 4. `DEVPLAN_OVERWRITE=1 python -m pytest tests/checks/test_cases.py` writes `expected.txt`; read it.
 5. `python -m devplan.checks.publish` writes the rule's page.
 6. `make test`: every forgotten step above fails there."""

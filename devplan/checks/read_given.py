@@ -12,17 +12,40 @@ JSON is read as the YAML that it is, so that lines are known in both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from devplan.checks.given import GivenEntry, GivenMap, given_entry, refuse_no_map
+from devplan.checks.given import GivenEntry, GivenMap, given_entry, given_map, refuse_no_map
 from devplan.errors import InputError
-from devplan.mapfile import loads_map
-from devplan.mapfile.nodes import compose
+from devplan.mapfile.composing import compose
+from devplan.mapfile.read import map_of_node
+from devplan.types import DeviceMapFile
 
 _WRAPPERS = ("device_map", "hf_device_map")
+
+
+def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFile) -> GivenMap:
+    """A map in any of its forms as it was given."""
+    if isinstance(device_map, GivenMap):
+        return device_map
+    if isinstance(device_map, str | Path):
+        return read_given(device_map)
+    if isinstance(device_map, DeviceMapFile):
+        bare = given_map(device_map.device_map)
+        return GivenMap(
+            name=bare.name,
+            entries=bare.entries,
+            model=device_map.model.id,
+            class_name=device_map.model.class_name,
+            machine=device_map.machine,
+            workload=device_map.workload,
+            versions=device_map.versions,
+            content=device_map,
+        )
+    return given_map(device_map)
 
 
 def read_given(path: str | Path) -> GivenMap:
@@ -48,7 +71,7 @@ def loads_given(text: str, name: str) -> GivenMap:
         )
     sections = {key.value: value for key, value in node.value if _is_text(key)}
     if "schema" in sections:
-        return _devplan_map(text, name, sections.get("device_map", node))
+        return _devplan_map(node, name, sections.get("device_map", node))
     for wrapper in _WRAPPERS:
         inner = sections.get(wrapper)
         if isinstance(inner, yaml.MappingNode):
@@ -70,9 +93,9 @@ def _text(path: Path, name: str) -> str:
         raise InputError(f"cannot read the map {name}: {reason}; check the path") from None
 
 
-def _devplan_map(text: str, name: str, node: yaml.Node) -> GivenMap:
-    content = loads_map(text, name)
-    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
+def _devplan_map(node: yaml.Node, name: str, entries: yaml.Node) -> GivenMap:
+    content = map_of_node(node, name)
+    lines = {key.value: key.start_mark.line + 1 for key, _ in entries.value}
     return GivenMap(
         name=name,
         file=name,

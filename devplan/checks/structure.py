@@ -16,6 +16,7 @@ from torch import nn
 from devplan.checks.subject import Structure, TensorFact
 from devplan.graph import build_graph
 from devplan.profile import profile_skeleton
+from devplan.profile.components import component_sizes
 from devplan.profile.parameters import parameter_bytes
 from devplan.skeleton import Skeleton
 from devplan.sources import ModelSource
@@ -43,13 +44,9 @@ def structure_of(
     skeleton: Skeleton, source: ModelSource, graph: BlockGraph, notes: tuple[str, ...] = ()
 ) -> Structure:
     """The same, where the blocks are known already."""
-    sizes = parameter_bytes(
-        skeleton.model,
-        dtype=skeleton.dtype,
-        quantization_config=(source.config or {}).get("quantization_config"),
-        stored=source.stored,
+    structure = structure_as_it_lies(
+        skeleton.model, graph, skeleton.no_split, _exceptions(skeleton, source)
     )
-    structure = structure_as_it_lies(skeleton.model, graph, skeleton.no_split, sizes.exceptions)
     return replace(
         structure,
         class_name=skeleton.class_name,
@@ -75,6 +72,18 @@ def structure_as_it_lies(
         no_split=no_split,
         graph=graph,
     )
+
+
+def _exceptions(skeleton: Skeleton, source: ModelSource) -> Mapping[str, int]:
+    """Bytes of the parameters that do not take elements times dtype."""
+    if skeleton.components:
+        return component_sizes(skeleton).exceptions
+    return parameter_bytes(
+        skeleton.model,
+        dtype=skeleton.dtype,
+        quantization_config=(source.config or {}).get("quantization_config"),
+        stored=source.stored,
+    ).exceptions
 
 
 def _named_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:

@@ -11,6 +11,7 @@ import typer
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import (
     DeviceMapStrategy,
+    Frames,
     Images,
     ImageSize,
     Inputs,
@@ -20,6 +21,7 @@ from devplan.cli.shared_options import (
     MapGpus,
     MapMemory,
     MapModel,
+    Tiling,
     TrustRemoteCode,
 )
 
@@ -73,6 +75,8 @@ def check_command(
     context: MapContext = None,
     images: Images = None,
     image_size: ImageSize = None,
+    frames: Frames = None,
+    tiling: Tiling = None,
     inputs: Inputs = None,
     device_map: DeviceMapStrategy = None,
     form: Annotated[
@@ -134,6 +138,8 @@ def check_command(
         context=context,
         images=images,
         image_size=image_size,
+        frames=frames,
+        tiling=bool(tiling),
         inputs=inputs,
         device_map=device_map,
         ignore=ignore or (),
@@ -209,6 +215,8 @@ def _check_one(
             generation=asked.generation,
             images=asked.images,
             image_size=asked.image_size,
+            frames=asked.frames,
+            tiling=asked.tiling,
             inputs=asked.inputs,
             full=asked.full,
             timeout_s=asked.timeout_s,

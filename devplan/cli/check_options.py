@@ -18,6 +18,7 @@ from devplan.checks.inferred import STRATEGIES
 from devplan.cli.options import (
     LARGEST_BATCH,
     LARGEST_CONTEXT,
+    number_of_frames,
     number_of_images,
     read_image_size,
 )
@@ -49,6 +50,8 @@ class CheckTyped:
     context: int | None = None
     images: int | None = None
     image_size: str | None = None
+    frames: int | None = None
+    tiling: bool = False
     inputs: str | None = None
     device_map: str | None = None
     ignore: Sequence[str] = ()
@@ -69,6 +72,8 @@ class AskedCheck:
     images: int | None
     image_size: tuple[int, int] | None
     """Height and width in pixels."""
+    frames: int | None
+    tiling: bool
     inputs: str | None
     """``file.py:function`` that makes the inputs."""
     timeout_s: float | None
@@ -100,6 +105,8 @@ def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
         generation=dict(_argument(text) for text in typed.generation),
         images=number_of_images(typed.images),
         image_size=read_image_size(typed.image_size) if typed.image_size else None,
+        frames=number_of_frames(typed.frames),
+        tiling=typed.tiling,
         inputs=typed.inputs,
         timeout_s=typed.timeout_s,
         full=typed.full,
@@ -219,4 +226,6 @@ def workload_of(
         kv_dtype=settings.kv_dtype,
         images=settings.images,
         image_size=read_image_size(settings.image_size) if settings.image_size else None,
+        frames=settings.frames,
+        tiling=bool(settings.tiling),
     )

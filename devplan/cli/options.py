@@ -47,6 +47,8 @@ class Typed:
     kv_dtype: str | None = None
     images: int | None = None
     image_size: str | None = None
+    frames: int | None = None
+    tiling: bool | None = None
     objective: str | None = None
     pin: Sequence[str] = ()
     no_pin: bool | None = None
@@ -147,7 +149,22 @@ def read_workload(typed: Typed, settings: Settings) -> WorkloadRequest:
         kv_dtype=_dtype(typed, settings, "kv_dtype", full_dtype_name),
         images=number_of_images(_first_or_none(typed.images, settings.images)),
         image_size=_image_size(typed, settings),
+        frames=number_of_frames(_first_or_none(typed.frames, settings.frames)),
+        tiling=_first(typed.tiling, settings.tiling, False),
     )
+
+
+def number_of_frames(frames: int | None) -> int | None:
+    """``--frames``: any number from 1 on.
+
+    Raises
+    ------
+    InputError
+        For a number below 1 or beyond any video.
+    """
+    if frames is not None and not 1 <= frames <= LARGEST_BATCH:
+        raise InputError(f"--frames {frames}: give a number of frames from 1 on")
+    return frames
 
 
 def number_of_images(images: int | None) -> int | None:

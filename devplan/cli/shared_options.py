@@ -29,7 +29,19 @@ Images: TypeAlias = Annotated[
     int | None, typer.Option("--images", help="Images of a sequence; 0: none.")
 ]
 ImageSize: TypeAlias = Annotated[
-    str | None, typer.Option("--image-size", metavar="HxW", help="In pixels, such as 448x672.")
+    str | None,
+    typer.Option(
+        "--image-size",
+        metavar="HxW",
+        help="In pixels, such as 448x672; of a pipeline, what it makes.",
+    ),
+]
+Frames: TypeAlias = Annotated[
+    int | None, typer.Option("--frames", help="Frames of the video that a pipeline makes.")
+]
+Tiling: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--tiling", help="Let a pipeline's autoencoder work in tiles (enable_tiling)."),
 ]
 Inputs: TypeAlias = Annotated[
     str | None,

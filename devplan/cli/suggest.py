@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devplan.cli.progress import progress_on_stderr
-from devplan.cli.shared_options import Images, ImageSize, MainDevice, TrustRemoteCode
+from devplan.cli.shared_options import (
+    Frames,
+    Images,
+    ImageSize,
+    Inputs,
+    MainDevice,
+    Tiling,
+    TrustRemoteCode,
+)
 
 if TYPE_CHECKING:
     from devplan.cli.options import Asked
@@ -102,6 +110,9 @@ def suggest_command(
     ] = None,
     images: Images = None,
     image_size: ImageSize = None,
+    frames: Frames = None,
+    tiling: Tiling = None,
+    inputs: Inputs = None,
     objective: Annotated[
         str | None,
         typer.Option(
@@ -183,6 +194,8 @@ def suggest_command(
         kv_dtype=kv_dtype,
         images=images,
         image_size=image_size,
+        frames=frames,
+        tiling=tiling,
         objective=objective,
         pin=pin or (),
         no_pin=no_pin,
@@ -204,6 +217,7 @@ def suggest_command(
             packed=packed,
             trust_remote_code=trust_remote_code,
             revision=revision,
+            inputs=inputs,
             verify=not no_verify,
             progress=progress,
         )

@@ -6,42 +6,78 @@ same line of code, or, where a finding has no line, when its rule is the one of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from devplan.checking import RunOptions, run_prepared
+from devplan.checks.loads import device_loads
 from devplan.checks.places import counted
 from devplan.checks.prepare import Prepared
 from devplan.checks.run import result_of
-from devplan.diagnosis.story import Confirmation
+from devplan.checks.subject import Subject
+from devplan.diagnosis.story import Confirmation, Kind, Story
 from devplan.errors import DevplanError
 from devplan.findings import CheckResult, Diagnostic, SourceLine
+from devplan.units import format_bytes
 
 
-def checked(prepared: Prepared) -> CheckResult | str:
-    """The result of the check, or why it could not be run."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checked:
+    """A map that was checked."""
+
+    subject: Subject
+    """With what was run."""
+    result: CheckResult | None
+    """None: the check could not be run."""
+    reason: str = ""
+    """Why not."""
+
+    @property
+    def loads(self) -> Mapping[str, int]:
+        """Device -> bytes that the workload of the map needs there, the reserve aside."""
+        return {
+            device: load.static_bytes + load.peak_bytes
+            for device, load in device_loads(self.subject).items()
+        }
+
+
+def checked(prepared: Prepared) -> Checked:
+    """Run the check of a map."""
     try:
         record, reason = run_prepared(prepared, RunOptions())
     except DevplanError as error:
-        return str(error)
+        return Checked(subject=prepared.subject, result=None, reason=str(error))
     runs = (record,) if record is not None else ()
-    return result_of(replace(prepared.subject, runs=runs, not_run=reason))
+    subject = replace(prepared.subject, runs=runs, not_run=reason)
+    return Checked(subject=subject, result=result_of(subject))
 
 
-def confirmation(
-    result: CheckResult | str, lines: Sequence[SourceLine], rule: str | None, devices: Iterable[str]
-) -> Confirmation:
-    """What the check says of a failure at a line, innermost last, or of a rule."""
-    if isinstance(result, str):
-        return Confirmation(ran=False, detail=f"could not be run: {result}")
-    at_line = _at_lines(result, lines)
+def confirmation(done: Checked, lines: Sequence[SourceLine], story: Story) -> Confirmation:
+    """What the check says of a failure at these lines, the innermost last, or of its rule."""
+    if done.result is None:
+        return Confirmation(ran=False, detail=f"could not be run: {done.reason}")
+    at_line = _at_lines(done.result, lines)
     if at_line is not None:
         how = "finds the same line" if at_line.source in lines else "finds the same code"
-        return _found(result, at_line, f"{how}, {at_line.source}: {at_line.code} {at_line.message}")
-    by_rule = _by_rule(result, rule, set(devices))
+        said = f"{how}, {at_line.source}: {at_line.code} {at_line.message}"
+        return _found(done.result, at_line, said)
+    by_rule = _by_rule(done.result, story.rule, set(story.devices))
     if by_rule is not None:
-        return _found(result, by_rule, f"finds it: {by_rule.code} {by_rule.message}")
-    return _found(result, None, _nothing(result))
+        return _found(done.result, by_rule, f"finds it: {by_rule.code} {by_rule.message}")
+    if story.kind is Kind.MEMORY:
+        return _found(done.result, None, _enough_memory(done, story.devices))
+    return _found(done.result, None, _nothing(done.result))
+
+
+def _enough_memory(done: Checked, devices: Sequence[str]) -> str:
+    """What the map needs on the cards of the message, and what follows from that."""
+    machine, workload = done.subject.machine, done.subject.workload
+    named = [device for device in done.loads if device in devices] or list(done.loads)
+    needs = ", ".join(f"{format_bytes(done.loads[each])} on {each}" for each in named)
+    asked = f"at batch {workload.batch} and {workload.context_tokens:,} tokens it needs {needs}"
+    if machine is None:
+        return f"{asked}; the map does not say how large the cards are"
+    return f"{asked}, and the cards hold that: the call was larger, or something else is there"
 
 
 def _found(result: CheckResult, finding: Diagnostic | None, detail: str) -> Confirmation:

@@ -11,7 +11,7 @@ from devplan.diagnosis.messages import Recognised, folded, messages, recognise
 from devplan.diagnosis.ops import op_of_text, op_of_wrapper
 from devplan.diagnosis.pasted import PastedError, PastedFrame, Stream, read_pasted
 from devplan.diagnosis.remedies import Known, in_words
-from devplan.diagnosis.story import Story
+from devplan.diagnosis.story import CardMemory, Kind, Story
 from devplan.findings import SourceLine
 
 MOST_LINES = 12
@@ -115,11 +115,25 @@ def _from_text(recognised: Recognised, error: PastedError, stream: Stream) -> To
         source=lines[-1] if lines else None,
         stack=lines[-MOST_LINES:],
         devices=recognised.devices,
-        requested_bytes=recognised.requested_bytes,
+        requested_bytes=recognised.size("requested"),
+        cards=_cards(recognised),
         ranks=(stream.rank,) if stream.rank else (),
         notes=_notes(innermost, stream, recognised),
     )
     return Told(story=story, recognised=recognised, places=places)
+
+
+def _cards(recognised: Recognised) -> tuple[CardMemory, ...]:
+    """The card that a message about memory describes."""
+    if recognised.message.kind is not Kind.MEMORY or not recognised.devices:
+        return ()
+    card = CardMemory(
+        device=recognised.devices[0],
+        total_bytes=recognised.size("total"),
+        free_bytes=recognised.size("free"),
+        allocated_bytes=recognised.size("allocated"),
+    )
+    return (card,)
 
 
 def _own_words(recognised: Recognised) -> str:

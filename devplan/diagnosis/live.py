@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from devplan.checks.mismatches import odd_operands
-from devplan.checks.remedies import entries_that_meet, entry_behind
+from devplan.checks.remedies import entries_that_meet, entry_behind, is_embedding_away
 from devplan.checks.subject import Subject
 from devplan.diagnosis.cards import card_memory
 from devplan.diagnosis.expressions import failing_node
@@ -80,7 +80,7 @@ def story_of_exception(error: BaseException, recognised: Recognised, model: Any,
         stack=lines,
         tensors=operands.facts,
         devices=recognised.devices,
-        requested_bytes=recognised.requested_bytes,
+        requested_bytes=recognised.size("requested"),
         workload=seen_workload(sites, names),
         notes=tuple(text for text in (of_object, note) if text),
     )
@@ -169,5 +169,6 @@ def _with_remedies(
         main_device=subject.main_device if subject else None,
         workload=story.workload,
         context_tokens=file.workload.context_tokens if file else None,
+        embedding_away=is_embedding_away(subject) if subject else None,
     )
     return in_words(story, recognised, known)

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from devplan.checks.prepare import Prepared, as_given, prepare
+from torch import nn
+
+from devplan.checks.prepare import as_given, prepare
+from devplan.checks.remedies import is_embedding_away
 from devplan.checks.subject import Subject
-from devplan.diagnosis.confirming import checked, confirmation
+from devplan.diagnosis.confirming import Checked, checked, confirmation
 from devplan.diagnosis.explaining import Told
 from devplan.diagnosis.narrowing import modules_of
 from devplan.diagnosis.remedies import Known, by_entries, in_words
-from devplan.diagnosis.story import Confirmation, Remedy, Story
+from devplan.diagnosis.story import CardMemory, Confirmation, Kind, Remedy, Story
 from devplan.errors import InputError
-from devplan.findings import CheckResult, Diagnostic, MapEntry
+from devplan.findings import Diagnostic, MapEntry
 
 _MOST_ENTRIES = 3
+_BORROWED = "the tensors are those of the check's own inputs"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MappedModel:
     """What is known of the model and its map."""
 
-    prepared: Prepared
-    result: CheckResult | str
-    """Of devplan's check; text: why it could not be run."""
+    model: nn.Module
+    """Without weights."""
+    checked: Checked
     known: Known
 
     @classmethod
@@ -49,19 +53,21 @@ class MappedModel:
             machine=subject.machine,
             main_device=subject.main_device,
             context_tokens=subject.workload.context_tokens,
+            embedding_away=is_embedding_away(subject),
         )
-        return cls(prepared=prepared, result=checked(prepared), known=known)
+        model = prepared.built.skeleton.model
+        return cls(model=model, checked=checked(prepared), known=known)
 
     @property
     def subject(self) -> Subject:
-        return self.prepared.subject
+        return self.checked.subject
 
     def story(self, told: Told) -> Story:
         """The story with entry, modules, the check's answer, and remedies."""
         story = told.story
         modules = self._modules(told)
         lines = [place.source for place in told.places]
-        confirmed = confirmation(self.result, lines, story.rule, story.devices)
+        confirmed = confirmation(self.checked, lines, story)
         entries = tuple(self._entries(modules, story, told.recognised.facts.get("name", "")))
         story = replace(
             story,
@@ -69,6 +75,8 @@ class MappedModel:
             entry=entries[0] if len(entries) == 1 else None,
             confirmation=confirmed,
             map_entries=confirmed.entries,
+            cards=_with_predictions(story, self.checked.loads),
+            notes=(*story.notes, *self._other_model(told, modules)),
         )
         if confirmed.finding is not None:
             story = self._with_finding(story, confirmed, confirmed.finding)
@@ -78,10 +86,18 @@ class MappedModel:
 
     def _modules(self, told: Told) -> tuple[str, ...]:
         """Modules that the innermost frame may have been in, on devices of the message if any."""
-        modules = modules_of(told.places, self.prepared.built.skeleton.model)
+        modules = modules_of(told.places, self.model)
         devices = told.story.devices
         on_them = tuple(name for name in modules if self.subject.device_of(name) in devices)
         return on_them or modules
+
+    def _other_model(self, told: Told, modules: Sequence[str]) -> tuple[str, ...]:
+        """Where no frame is of a class that this model has, say so."""
+        classes = [kind for place in told.places for kind in place.classes]
+        if modules or not classes:
+            return ()
+        name = self.subject.structure.class_name
+        return (f"{name} has no module of class {classes[-1]}: is it the map of this model?",)
 
     def _entries(self, modules: Sequence[str], story: Story, name: str) -> Iterator[MapEntry]:
         """The entries that govern these modules, or that the message names, each once."""
@@ -100,6 +116,7 @@ class MappedModel:
         patch = by_entries(finding.changed_entries, self.subject)[1:]
         repair = Remedy(text=finding.remedy, changed_entries=finding.changed_entries)
         module = finding.module if finding.source is not None else story.module
+        borrowed = finding.tensors and not story.tensors
         return replace(
             story,
             op=story.op or finding.op,
@@ -109,7 +126,19 @@ class MappedModel:
             tensors=story.tensors or finding.tensors,
             entry=finding.entry or story.entry,
             remedies=(repair, *patch) if finding.remedy else patch,
+            notes=(*story.notes, *((_BORROWED,) if borrowed else ())),
         )
+
+
+def _with_predictions(story: Story, loads: Mapping[str, int]) -> tuple[CardMemory, ...]:
+    """Memory as the text says it, beside what the map needs."""
+    said = {card.device: card for card in story.cards}
+    if story.kind is not Kind.MEMORY:
+        return story.cards
+    return tuple(
+        replace(said.get(device, CardMemory(device=device)), predicted_bytes=loads.get(device))
+        for device in sorted({*said, *loads})
+    )
 
 
 def _several(entries: Sequence[MapEntry]) -> tuple[str, ...]:

@@ -76,10 +76,9 @@ class Recognised:
         named = (self.facts[key] for key in ("device", "other", "third") if key in self.facts)
         return tuple(dict.fromkeys(map(device_name, named)))
 
-    @property
-    def requested_bytes(self) -> int | None:
-        """What could not be allocated, where the message says it."""
-        text = self.facts.get("requested", "").replace("bytes", "B")
+    def size(self, name: str) -> int | None:
+        """A size that the message says: ``requested``, ``total``, ``free``, ``allocated``."""
+        text = self.facts.get(name, "").replace("bytes", "B")
         if not text:
             return None
         return int(text) if text.isdecimal() else parse_bytes(text)

@@ -15,6 +15,8 @@ from devplan.diagnosis.story import Remedy, SeenWorkload, Story
 from devplan.types import Machine
 from devplan.units import GIB, MIB
 
+_PATCH = "patch_embeddings"
+"""Helps where the embedding is away from the main device, and nowhere else."""
 _WORDS = {
     "model": "MODEL",
     "map": "MAP",
@@ -41,6 +43,8 @@ class Known:
     workload: SeenWorkload | None = None
     context_tokens: int | None = None
     """Of the map's workload."""
+    embedding_away: bool | None = None
+    """Whether the map puts the input embedding away from the main device."""
 
 
 def in_words(story: Story, recognised: Recognised, known: Known) -> Story:
@@ -50,6 +54,7 @@ def in_words(story: Story, recognised: Recognised, known: Known) -> Story:
     from_table = tuple(
         Remedy(text=_filled(remedy.do, words), command=_filled(remedy.run, words))
         for remedy in message.remedies
+        if not (known.embedding_away is False and _PATCH in remedy.run)
     )
     return replace(
         story,
@@ -78,7 +83,7 @@ def by_entries(changed: Mapping[str, str], subject: Subject) -> tuple[Remedy, ..
             Remedy(
                 text="or keep the map, and let the embedding's output come to "
                 f"{subject.main_device}",
-                command="devplan.patch_embeddings(model)",
+                command=f"devplan.{_PATCH}(model)",
             )
         )
     return tuple(remedies)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from devplan.environment.command import suggest_command
 from devplan.environment.differences import differences, errors, obstacles
 from devplan.environment.locking import lock_file, locked
-from devplan.environment.model_facts import class_facts, facts_of, read_model_facts
+from devplan.environment.model_facts import class_facts, facts_of, read_model_facts, with_sizes
 from devplan.environment.reading import measured, read_environment
 from devplan.environment.remapping import remapped
 
@@ -36,4 +36,5 @@ __all__ = [
     "read_model_facts",
     "remapped",
     "suggest_command",
+    "with_sizes",
 ]

@@ -33,12 +33,19 @@ def compare_cards(map_file: DeviceMapFile, environment: Environment) -> Iterator
     remake = f"plan for this machine: {suggest_command(map_file, environment)}"
     as_numbered = [d for need in needs for d in _of_card(need, environment, remake)]
     found = assignment(needs, environment.cards)
-    if found is not None and _is_better(needs, found, environment, as_numbered, remake):
-        yield _moved(needs, found, environment, as_numbered, remake)
-        moved = _counted(as_numbered)
-        yield from (d for d in as_numbered if d not in moved)
+    if found is None or all(old == new for old, new in found.items()):
+        yield from as_numbered
         return
-    yield from as_numbered
+    elsewhere = [
+        difference
+        for need in needs
+        for difference in _beside(need, environment.card(found[need.device]), environment, remake)
+    ]
+    if _weight(elsewhere) < _weight(as_numbered):
+        yield _moved(needs, found, environment, as_numbered, remake)
+        yield from elsewhere  # what another order of the cards does not repair
+    else:
+        yield from as_numbered
 
 
 def _no_cards(needs: Sequence[Need]) -> Difference:
@@ -57,30 +64,8 @@ def _no_cards(needs: Sequence[Need]) -> Difference:
     )
 
 
-def _counted(differences: Sequence[Difference]) -> list[Difference]:
-    """Those that another order of the cards could repair."""
-    return [d for d in differences if d.severity is not Severity.NOTE]
-
-
-def _is_better(
-    needs: Sequence[Need],
-    found: Mapping[str, str],
-    environment: Environment,
-    as_numbered: Sequence[Difference],
-    remake: str,
-) -> bool:
-    """Whether the cards under other numbers show less than under their own."""
-    if all(old == new for old, new in found.items()):
-        return False
-    left = [
-        difference
-        for need in needs
-        for difference in _beside(need, environment.card(found[need.device]), environment, remake)
-    ]
-    return _weight(left) < _weight(as_numbered)
-
-
 def _weight(differences: Sequence[Difference]) -> tuple[int, int]:
+    """Errors, then warnings."""
     errors = sum(d.severity is Severity.ERROR for d in differences)
     return errors, sum(d.severity is Severity.WARNING for d in differences)
 

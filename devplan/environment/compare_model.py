@@ -87,16 +87,10 @@ def _sizes(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Iterator[
 
 
 def _configuration(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Difference | None:
-    planned = map_file.model
-    if None in (planned.config_hash, model.config_hash) or planned.config_hash == model.config_hash:
+    if not is_configured_otherwise(map_file, model):
         return None
-    expected = _of_catalogue(planned.id, planned.config_hash)
-    changes = ()
-    if expected is not None and model.config is not None:
-        changes = tuple(changed_values(expected, model.config))
-        if not changes:
-            return None
-    words = "; ".join(changes[:_SHOWN])
+    planned = map_file.model
+    words = "; ".join(_changes(map_file, model)[:_SHOWN])
     return _other(
         Severity.WARNING,
         "the configuration of the model here is not the one that the map was planned with"
@@ -107,7 +101,28 @@ def _configuration(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> D
     )
 
 
-def _of_catalogue(id: str, hash: str) -> Mapping[str, Any] | None:
+def is_configured_otherwise(map_file: DeviceMapFile, model: ModelFacts) -> bool:
+    """Whether the model's configuration is another one than the map was planned with."""
+    hashes = (map_file.model.config_hash, model.config_hash)
+    if None in hashes or hashes[0] == hashes[1]:
+        return False
+    by_value = _expected(map_file) is not None and model.config is not None
+    return bool(_changes(map_file, model)) if by_value else True
+
+
+def _changes(map_file: DeviceMapFile, model: ModelFacts) -> tuple[str, ...]:
+    """Values of the catalogue that differ; empty where they are not known."""
+    expected = _expected(map_file)
+    if expected is None or model.config is None:
+        return ()
+    return tuple(changed_values(expected, model.config))
+
+
+def _expected(map_file: DeviceMapFile) -> Mapping[str, Any] | None:
+    return _of_catalogue(map_file.model.id, map_file.model.config_hash)
+
+
+def _of_catalogue(id: str, hash: str | None) -> Mapping[str, Any] | None:
     """The catalogue's configuration, where the map was planned with it."""
     entry = catalogue.find(id)
     return entry.config if entry is not None and config_hash(entry.config) == hash else None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devplan.environment.compare_model import is_configured_otherwise
 from devplan.errors import InputError
 from devplan.sources import ModelSource, catalogue, resolve
 from devplan.sources.folder import is_path
@@ -50,16 +52,30 @@ def facts_of(source: ModelSource) -> ModelFacts:
     from devplan.sources.native import native_class, remote_class_reference
 
     if source.library in ("transformers", "diffusers") and source.origin != "factory":
-        trusted = source.trust_remote_code and remote_class_reference(source) is not None
         try:
             is_installed = native_class(source) is not None
         except InputError:
             is_installed = False
-        if not is_installed and not trusted:
-            return replace(
-                _of_source(source), class_name=source.class_name, is_class_installed=False
-            )
+        brings_code = remote_class_reference(source) is not None
+        if not is_installed and not (brings_code and source.trust_remote_code):
+            # [own code] that may not run has its class with it: nothing is known of its modules.
+            known = None if brings_code else False
+            return replace(_of_source(source), is_class_installed=known)
     return facts_of_skeleton(source, build_skeleton(source))
+
+
+def with_sizes(map_file: DeviceMapFile, facts: ModelFacts, folder: str | Path) -> ModelFacts:
+    """The facts, with parameters and names where the configuration is not the map's.
+
+    Only then is the model built (without weights): what is configured alike has the same sizes.
+    """
+    if not is_configured_otherwise(map_file, facts):
+        return facts
+    try:
+        built = facts_of(resolve(str(folder)))
+    except InputError:  # damaged in another way, which loading says better
+        return facts
+    return replace(facts, num_parameters=built.num_parameters, names=built.names)
 
 
 def facts_of_skeleton(source: ModelSource, skeleton: Skeleton) -> ModelFacts:

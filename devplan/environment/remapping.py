@@ -50,14 +50,9 @@ def remapped(map_file: DeviceMapFile, environment: Environment) -> DeviceMapFile
     found = assignment(needs, environment.cards)
     if found is None:
         raise InputError(_impossible(map_file, needs, environment))
-    cards = {old: environment.card(new) for old, new in found.items()}
-    if all(_is_as_planned(map_file.machine.card(old), card) for old, card in cards.items()):
+    if all(old == new for old, new in found.items()):
         return map_file
-    return _renamed(map_file, cards)
-
-
-def _is_as_planned(card: Card, here: FoundCard) -> bool:
-    return (card.device, card.capacity_bytes) == (here.device, here.capacity_bytes)
+    return _renamed(map_file, {old: environment.card(new) for old, new in found.items()})
 
 
 def _impossible(map_file: DeviceMapFile, needs: tuple[Need, ...], environment: Environment) -> str:

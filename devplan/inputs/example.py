@@ -12,8 +12,10 @@ from torch import nn
 
 from devplan.inputs.facts import Facts
 from devplan.inputs.from_config import inputs_from_config
+from devplan.inputs.pipelines import pipeline_inputs
 from devplan.inputs.processor import NoProcessor, inputs_from_folder
 from devplan.inputs.request import ExampleInputs, InputRequest
+from devplan.skeleton.pipeline import PipelineModule
 from devplan.virtual.inputs import NoExampleInputs
 
 
@@ -38,6 +40,8 @@ def example_inputs(
     NoExampleInputs
         When an argument that the model requires cannot be made.
     """
+    if isinstance(model, PipelineModule):
+        return pipeline_inputs(model, request)
     notes: tuple[str, ...] = ()
     if (entered := _entered_part(model)) is not None:
         name, model = entered

@@ -24,6 +24,9 @@ def request_for(workload: Workload, tokens: int) -> InputRequest:
         tokens=tokens,
         images=workload.images,
         image_size=workload.image_size or DEFAULT_IMAGE_SIZE,
+        made_size=workload.image_size,
+        made_frames=workload.frames,
+        tiling=workload.tiling,
         padded=workload.batch > 1,
     )
 

@@ -33,6 +33,12 @@ class InputRequest:
     sounds: int | None = None
     """Sounds of a sequence; None: one where the model takes sounds."""
     audio_seconds: float = 2.0
+    made_size: tuple[int, int] | None = (224, 448)
+    """Height and width of what a pipeline makes; None: its own."""
+    made_frames: int | None = 5
+    """Frames of a video that a pipeline makes; None: its own number."""
+    tiling: bool = False
+    """Whether a pipeline's autoencoder works in tiles."""
     padded: bool = False
     """Whether the sequences differ in length, with padding on the left: then attention masks in
     four dimensions are built.  Needs a batch of 2 at least."""

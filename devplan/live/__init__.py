@@ -7,29 +7,34 @@
 
 Both hang on the model as hooks of PyTorch's or accelerate's, change no class, no weight and no name
 in the state dict, and leave nothing behind when they are removed.
+
+Nothing is imported before it is used: a cache needs no virtual run.
 """
 
-from devplan.live.advice import PatchAdvice, needed_patch
-from devplan.live.caching import TransferCache, cache_transfers, transfer_cache_of
-from devplan.live.counts import TransferCounts
-from devplan.live.patching import (
-    PatchedEmbedding,
-    input_embedding_names,
-    patch_embeddings,
-    patched_embeddings,
-    unpatch_embeddings,
-)
+from __future__ import annotations
 
-__all__ = [
-    "PatchAdvice",
-    "PatchedEmbedding",
-    "TransferCache",
-    "TransferCounts",
-    "cache_transfers",
-    "input_embedding_names",
-    "needed_patch",
-    "patch_embeddings",
-    "patched_embeddings",
-    "transfer_cache_of",
-    "unpatch_embeddings",
-]
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "PatchAdvice": "advice",
+    "PatchedEmbedding": "patching",
+    "TransferCache": "caching",
+    "TransferCounts": "counts",
+    "cache_transfers": "caching",
+    "input_embedding_names": "patching",
+    "needed_patch": "advice",
+    "patch_embeddings": "patching",
+    "patched_embeddings": "patching",
+    "transfer_cache_of": "caching",
+    "unpatch_embeddings": "patching",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -64,8 +64,13 @@ def cache_transfers(model: nn.Module) -> TransferCache:
 
 def transfer_cache_of(model: nn.Module) -> TransferCache | None:
     """The cache of a model, if it has one."""
-    owners = (getattr(hook, "__self__", None) for hook in model._forward_pre_hooks.values())
-    return next((owner for owner in owners if isinstance(owner, TransferCache)), None)
+    for module in model.modules():
+        for hook in module._forward_pre_hooks.values():
+            owner = getattr(hook, "__self__", None)
+            if isinstance(owner, TransferCache):
+                owner.serves(model)
+                return owner
+    return None
 
 
 class TransferCache:
@@ -75,7 +80,7 @@ class TransferCache:
     """
 
     def __init__(self) -> None:
-        self._model: Callable[[], nn.Module | None] = lambda: None
+        self._models: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._thread = ThreadState()
         self._lock = threading.Lock()
         self._total = self._last = TransferCounts()
@@ -101,19 +106,20 @@ class TransferCache:
 
     def attach(self, model: nn.Module) -> None:
         """Take over the hooks that are there; those that are taken over already stay so."""
-        self._model = weakref.ref(model)
+        self.serves(model)
         hooked = {name: list(align_hooks(module)) for name, module in model.named_modules()}
         for hook in {id(hook): hook for hooks in hooked.values() for hook in hooks}.values():
             self._take_over(hook)
         for name in _callers(hooked):
             self._watch(model.get_submodule(name))
 
+    def serves(self, model: nn.Module) -> None:
+        """Note whose cache this is: the model's, of which a part may have had it before."""
+        self._models.add(model)
+
     def remove(self) -> None:
         """Give every hook back as it was."""
-        model = self._model()
-        if model is None:
-            return
-        for module in model.modules():
+        for module in {module for model in self._models for module in model.modules()}:
             for hook in align_hooks(module):
                 if _is_ours(hook, self):
                     del hook.pre_forward
@@ -147,7 +153,7 @@ class TransferCache:
 
     def _begin(self, module: nn.Module, args: tuple) -> None:
         thread = self._thread
-        if thread.open and module is self._model():
+        if thread.open and module in self._models:
             thread.keep_open(running_modules())  # Ctrl-C ends a forward without its hooks
         thread.open.append(id(module))
 
@@ -210,7 +216,8 @@ class TransferCache:
         if target is None or not thread.open:
             return copy()
         moved, is_new = thread.copies.get(tensor, target, copy)
-        thread.count(tensor.numel() * tensor.element_size(), is_new)
+        if moved is not tensor:
+            thread.count(tensor.numel() * tensor.element_size(), is_new)
         return moved
 
 
@@ -250,5 +257,7 @@ def _with_index(device: Any) -> torch.device | None:
     """A hook's device; None where it names a kind and leaves the index open, or nothing."""
     if isinstance(device, bool) or not isinstance(device, (int, str, torch.device)):
         return None
-    named = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+    if isinstance(device, int):  # of the one kind of accelerator that there is
+        return torch.device("cuda", device) if torch.cuda.is_available() else None
+    named = torch.device(device)
     return named if named.index is not None or named.type in ("cpu", "meta") else None

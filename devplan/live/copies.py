@@ -72,7 +72,7 @@ class Copies:
             return found.tensor, False
         made = copy()
         own_state = _state(made)
-        if own_state is not None:
+        if own_state is not None and made is not tensor:
             entry = _Copy(tensor=made, original_state=state, own_state=own_state, stream=stream)
             if known is None:
                 known = self._known[tensor] = {}

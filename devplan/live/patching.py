@@ -132,18 +132,32 @@ def _named(model: nn.Module, names: str | Iterable[str]) -> dict[str, nn.Module]
 def input_embeddings(model: nn.Module) -> dict[str, nn.Module]:
     """The input embedding, and the embeddings that share its weight: encoder and decoder of T5."""
     embedding = _own_embedding(model)
-    weight = getattr(embedding, "weight", None)
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if module is embedding
-        or (isinstance(module, nn.Embedding) and module.weight is weight is not None)
-    }
-    if not found:
+    name = next((n for n, module in model.named_modules() if module is embedding), None)
+    if name is None:
         raise InputError(
             f"{type(model).__name__} names no input embedding; name the modules that are meant"
         )
-    return found
+    weight, declared = getattr(embedding, "weight", None), _declared_as_tied(model, name)
+    return {
+        other: module
+        for other, module in model.named_modules()
+        if other == name
+        or (isinstance(module, nn.Embedding) and (module.weight is weight or other in declared))
+    }
+
+
+def _declared_as_tied(model: nn.Module, name: str) -> set[str]:
+    """Modules that the model says share the weight: offloaded weights are no longer one object.
+
+    transformers 5 lists them, each with the name that all of them are tied to.
+    """
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    source = tied.get(f"{name}.weight", f"{name}.weight")
+    return {
+        key.removesuffix(".weight")
+        for key, value in {**tied, source: source}.items()
+        if value == source
+    }
 
 
 def input_embedding_names(model: nn.Module) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from torch import nn
 from devplan.errors import InputError
 from devplan.loader.auditing import audit_target
 from devplan.loader.dispatching import bring_home, dispatch
+from devplan.loader.finishing import cache_copies
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.loading import ON_DIFFERENCE, answer
 from devplan.loader.offloading import offload_folder as writing_to
@@ -29,6 +30,7 @@ def apply(
     on_difference: str = "raise",
     offload_folder: str | Path | None = None,
     offload_buffers: bool = False,
+    cache_transfers: bool = True,
 ) -> nn.Module:
     """Spread a model that has its weights over the devices of a map, with accelerate's hooks.
 
@@ -41,7 +43,7 @@ def apply(
         On the CPU, or dispatched.
     map
         A map file, a mapping as ``from_pretrained`` takes it, or what ``read_map`` gave.
-    devices, on_difference, offload_folder
+    devices, on_difference, offload_folder, cache_transfers
         As in `devplan.load`.
     offload_buffers
         Whether buffers of offloaded modules are offloaded too.
@@ -86,6 +88,8 @@ def apply(
     else:
         dispatch(model, target, offload_buffers=offload_buffers)
         answer(audit_target(model, target), on_difference)
+    if cache_transfers:
+        cache_copies(model)
     return model
 
 

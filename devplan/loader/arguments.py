@@ -115,6 +115,8 @@ def from_pretrained_arguments(
         arguments["revision"] = target.content.model.revision
     if found.needs_trust:
         arguments["trust_remote_code"] = True
+    if found.library == "transformers":
+        arguments |= {"weights_only": True, "output_loading_info": True}
     arguments |= {
         name: value for name, value in given.items() if name not in ("dtype", "torch_dtype")
     }

@@ -22,8 +22,9 @@ import torch
 from torch import nn
 
 from devplan.errors import DeviceMapError
+from devplan.live.hooks import align_hooks
 from devplan.loader.differences import Audit, AuditDifference
-from devplan.loader.hooks import align_hooks, device_text, execution_device, offloaded_weights
+from devplan.loader.hooks import device_text, execution_device, offloaded_weights
 from devplan.loader.target import Target, target_of
 from devplan.loader.ties import broken_ties
 from devplan.loader.uses import memory_differences, uses_of
@@ -185,7 +186,7 @@ def _hook_problem(name: str, module: nn.Module, target: Target) -> str:
     if wanted is None or not (name in target.entries or _has_own(module)):
         return ""
     wanted = target.execution_device(wanted)
-    if not align_hooks(module):
+    if not any(True for _ in align_hooks(module)):
         holds_nothing = not module.state_dict(keep_vars=True)
         # [nothing to move] accelerate hooks what an entry names, and what has a state.
         return "" if holds_nothing and name not in target.entries else "has no hook"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def _in_folder(folder: Path, library: str, arguments: Mapping[str, Any]) -> Chec
             f"{folder} holds no weights that {library} would load ({looked}, whole or with an "
             f"index); download them, or give another folder{_variants_there(folder)}"
         )
-    return _files(folder, main, folder.__truediv__)
+    return _files(folder / main, lambda names: [folder / name for name in names])
 
 
 def _named_by_config(folder: Path) -> list[str]:
@@ -128,26 +129,26 @@ def _variants_there(folder: Path) -> str:
     return f"; it has {found[0]}" if found else ""
 
 
-def _files(folder: Path, main: str, locate: Callable[[str], Path]) -> CheckpointFiles:
-    are_pickles = main.split(".index.")[0].endswith(".bin")
-    if ".index." not in main:
+def _files(main: Path, locate: Callable[[Sequence[str]], list[Path]]) -> CheckpointFiles:
+    """The files that a whole file or an index, which is on this machine, stands for."""
+    are_pickles = main.name.split(".index.")[0].endswith(".bin")
+    if ".index." not in main.name:
         return CheckpointFiles(
-            folder=folder,
+            folder=main.parent,
             index=None,
-            shards=(locate(main),),
+            shards=(main,),
             tensors_of={},
             are_pickles=are_pickles,
         )
-    index = locate(main)
-    text = read_text(index)
-    parsed = parse_index(text, str(index))
+    text = read_text(main)
+    parsed = parse_index(text, str(main))
     tensors: dict[str, set[str]] = {shard: set() for shard in parsed.shards}
     for tensor, shard in json.loads(text)["weight_map"].items():
         tensors[shard].add(tensor)
     return CheckpointFiles(
-        folder=folder,
-        index=index,
-        shards=tuple(locate(shard) for shard in parsed.shards),
+        folder=main.parent,
+        index=main,
+        shards=tuple(locate(parsed.shards)),
         tensors_of={shard: frozenset(names) for shard, names in tensors.items()},
         are_pickles=are_pickles,
         stated_bytes=_whole_number(parsed.metadata.get("total_size")),
@@ -161,7 +162,10 @@ def _whole_number(value: Any) -> int | None:
 
 # --------------------------------------------------------------------------------- on the hub
 
-_HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "subfolder")
+# As many as huggingface_hub's own snapshot_download has in flight (2.4).
+_NUM_DOWNLOADS = 8
+
+_HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only")
 
 
 def _on_hub(location: str, library: str, arguments: Mapping[str, Any]) -> CheckpointFiles | None:
@@ -169,15 +173,20 @@ def _on_hub(location: str, library: str, arguments: Mapping[str, Any]) -> Checkp
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
     told = {k: arguments[k] for k in _HUB_ARGUMENTS if arguments.get(k) is not None}
+    subfolder = arguments.get("subfolder")
 
     def fetch(name: str) -> Path:
-        return Path(hf_hub_download(location, name, **told))
+        return Path(hf_hub_download(location, name, subfolder=subfolder, **told))
+
+    def fetch_all(names: Sequence[str]) -> list[Path]:
+        with ThreadPoolExecutor(max_workers=_NUM_DOWNLOADS) as pool:
+            return list(pool.map(fetch, names))
 
     with contextlib.suppress(HfHubHTTPError, HFValidationError, OSError):
         fetch(CONFIG_FILE)
     for main in _candidates(library, arguments):
         try:
-            return _files(fetch(main).parent, main, fetch)
+            return _files(fetch(main), fetch_all)
         except EntryNotFoundError:
             continue
         except (HfHubHTTPError, HFValidationError, OSError):

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from devplan.errors import InputError
+from devplan.live.hooks import align_hooks
 from devplan.loader.hooks import (
-    align_hooks,
     execution_device,
     is_dispatched,
     offloaded_weights,
@@ -24,6 +24,7 @@ from devplan.loader.hooks import (
 from devplan.loader.target import Target
 from devplan.loader.waiting import Waiting
 from devplan.types import CPU
+from devplan.virtual.placing import skipped_keys
 
 
 def settle(model: nn.Module, target: Target, *, offload_buffers: bool = False) -> None:
@@ -64,7 +65,7 @@ def dispatch(
         offload_index=offload_index,
         offload_dir=offload_folder,
         offload_buffers=offload_buffers,
-        skip_keys=getattr(model, "_skip_keys_device_placement", None),
+        skip_keys=skipped_keys(model),
         force_hooks=target.needs_hooks,
     )
 

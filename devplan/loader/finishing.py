@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
 
-from devplan.diagnosis import attach
 from devplan.errors import InputError
-from devplan.live import needed_patch, patch_embeddings
+from devplan.loader.hooks import is_dispatched
 from devplan.loader.target import Target
-from devplan.mapfile.versions import installed_versions
 from devplan.types import DeviceMapFile
 
 log = logging.getLogger("devplan")
@@ -19,15 +18,27 @@ log = logging.getLogger("devplan")
 CLEAN = "clean"
 
 
-def patch_if_needed(model: nn.Module, target: Target, trust_remote_code: bool = False) -> None:
+def patch_if_needed(
+    model: nn.Module,
+    target: Target,
+    versions: Mapping[str, str],
+    trust_remote_code: bool = False,
+) -> None:
     """Patch embeddings where the map does not run without and runs better with the patch.
 
     A map whose file says that it was run clean, with the releases that are installed here, needs
     no patch.  Any other is run virtually, on the map's own cards.
+
+    Parameters
+    ----------
+    versions
+        Library -> release that is installed here.
     """
     content = target.content
-    if content is None or _is_proven(content):
+    if content is None or _is_proven(content, versions):
         return
+    from devplan.live import needed_patch, patch_embeddings
+
     try:
         advice = needed_patch(model, content, trust_remote_code=trust_remote_code)
     except InputError as error:
@@ -49,13 +60,23 @@ def patch_if_needed(model: nn.Module, target: Target, trust_remote_code: bool = 
     )
 
 
-def _is_proven(content: DeviceMapFile) -> bool:
+def _is_proven(content: DeviceMapFile, versions: Mapping[str, str]) -> bool:
     library = "diffusers" if "diffusers" in content.versions else "transformers"
-    here = installed_versions(library)
-    same = all(content.versions.get(name) == here[name] for name in (library, "accelerate"))
+    here = {name: version.partition("+")[0] for name, version in versions.items()}
+    same = all(content.versions.get(name) == here.get(name) for name in (library, "accelerate"))
     return content.verification.status == CLEAN and same
+
+
+def cache_copies(model: nn.Module) -> None:
+    """Move each tensor to a device once in a forward, where accelerate's hooks move any."""
+    from devplan.live import cache_transfers
+
+    if is_dispatched(model):
+        cache_transfers(model)
 
 
 def attach_diagnosis(model: nn.Module, map: str | Path | DeviceMapFile) -> None:
     """Let the model explain its own failures."""
+    from devplan.diagnosis import attach
+
     attach(model, map)

@@ -13,10 +13,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from devplan.environment import differences, read_environment, remapped, suggest_command
+from devplan.environment import (
+    differences,
+    read_environment,
+    remapped,
+    suggest_command,
+    with_sizes,
+)
 from devplan.environment.compare_cards import IN_USE, MISSING, MOVED, OTHER_KIND, SMALLER
 from devplan.environment.compare_cuda import UNUSABLE
 from devplan.environment.compare_model import compare_model
+from devplan.environment.compare_offload import TOO_LITTLE
 from devplan.environment.settings import HIDDEN
 from devplan.errors import DeviceMapError, InputError
 from devplan.findings import Severity
@@ -29,7 +36,7 @@ from devplan.sources.config import (
     read_text,
 )
 from devplan.surroundings import Difference, Environment, ModelFacts
-from devplan.types import DeviceMapFile
+from devplan.types import DISK, DeviceMapFile
 
 log = logging.getLogger("devplan")
 
@@ -80,7 +87,14 @@ def cards_and_releases(target: Target, environment: Environment) -> tuple[Differ
     """What differs on this machine, of what the map still asks for once stand-ins are in place."""
     assert target.content is not None
     found = differences(target.content, environment)
-    return tuple(each for each in found if _counts(each, target))
+    return tuple(_as_warning(each) for each in found if _counts(each, target))
+
+
+def _as_warning(difference: Difference) -> Difference:
+    """Too little disk is no error yet: weights that can be read where they are are not written."""
+    if difference.code == TOO_LITTLE and difference.subject == DISK:
+        return replace(difference, severity=Severity.WARNING)
+    return difference
 
 
 def model_at_hand(target: Target, environment: Environment, folder: Path) -> tuple[Difference, ...]:
@@ -98,7 +112,7 @@ def _facts(folder: Path, content: DeviceMapFile) -> ModelFacts | None:
     if not path.is_file():
         return None
     config = parse_object(read_text(path), str(path))
-    return ModelFacts(
+    facts = ModelFacts(
         id=content.model.id,
         revision=_commit(folder) if _COMMIT.fullmatch(content.model.revision or "") else None,
         config_hash=config_hash(config),
@@ -106,6 +120,7 @@ def _facts(folder: Path, content: DeviceMapFile) -> ModelFacts | None:
         class_name=library_and_class(config, str(path))[1],
         library="diffusers" if "diffusers" in content.versions else "transformers",
     )
+    return with_sizes(content, facts, folder)
 
 
 def _commit(folder: Path) -> str | None:

@@ -7,36 +7,17 @@ share one ``OffloadedWeightsLoader``, each behind a ``PrefixedDataset`` with its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-
-def align_hooks(module: nn.Module) -> tuple[Any, ...]:
-    """The hooks of a module that move inputs and weights, in the order in which they act."""
-    from accelerate.hooks import AlignDevicesHook
-
-    return tuple(hook for hook in _flat(module) if isinstance(hook, AlignDevicesHook))
-
-
-def _flat(module: nn.Module) -> Iterator[Any]:
-    waiting = [getattr(module, "_hf_hook", None)]
-    while waiting:
-        hook = waiting.pop(0)
-        if hook is None:
-            continue
-        inner = getattr(hook, "hooks", None)
-        if inner is None:
-            yield hook
-        else:
-            waiting[:0] = list(inner)
+from devplan.live.hooks import align_hooks
 
 
 def is_dispatched(model: nn.Module) -> bool:
     """Whether accelerate moves this model's inputs."""
-    return bool(align_hooks(model))
+    return any(True for _ in align_hooks(model))
 
 
 def device_text(device: Any) -> str:

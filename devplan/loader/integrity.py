@@ -24,6 +24,7 @@ from devplan.errors import InputError
 from devplan.loader.checkpoint_files import CheckpointFiles
 from devplan.loader.pickles import refuse_code
 from devplan.mapfile.load_code import load_dtype
+from devplan.sources.config import CONFIG_FILE, parse_object, read_text
 from devplan.sources.source import StoredTensor
 from devplan.sources.stored import read_header
 from devplan.types import DeviceMapFile
@@ -34,8 +35,19 @@ _DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "
 """safetensors' names of floats that are computed in -> torch's."""
 
 
-def check_integrity(files: CheckpointFiles, content: DeviceMapFile) -> None:
+def check_integrity(
+    files: CheckpointFiles, content: DeviceMapFile, *, quantizes: bool = False
+) -> None:
     """Refuse a damaged checkpoint, or one that is not of the map's kind.
+
+    Parameters
+    ----------
+    files
+        What ``from_pretrained`` will open.
+    content
+        The map.
+    quantizes
+        Whether ``from_pretrained`` is told to quantize what is stored in floats.
 
     Raises
     ------
@@ -50,6 +62,8 @@ def check_integrity(files: CheckpointFiles, content: DeviceMapFile) -> None:
     for path, header in headers.items():
         _refuse_absent_tensors(files, path, header)
     _refuse_mixed(files, headers)
+    if not quantizes:
+        _refuse_unquantized(files.folder, content)
     _compare_dtype(files.folder, headers, content)
 
 
@@ -110,6 +124,21 @@ def main_dtype(tensors: Iterable[StoredTensor]) -> str | None:
     for tensor in tensors:
         num_bytes[tensor.dtype] += tensor.bytes
     return max(num_bytes, key=num_bytes.__getitem__) if num_bytes else None
+
+
+def _refuse_unquantized(folder: Path, content: DeviceMapFile) -> None:
+    """A quantized checkpoint says so in its configuration; else it is loaded as it is stored."""
+    path, wanted = folder / CONFIG_FILE, content.model.quantization
+    if wanted is None or not path.is_file():
+        return
+    config = parse_object(read_text(path), str(path))
+    texts = (config, config.get("text_config") or {})
+    if not any(part.get("quantization_config") for part in texts):
+        raise InputError(
+            f"{folder} is not quantized, the map is of {wanted}: it is another checkpoint; load "
+            "the one that the map was made for, or give quantization_config=, or plan again: "
+            f"devplan suggest {folder}"
+        )
 
 
 def _compare_dtype(

@@ -15,7 +15,7 @@ from devplan.loader.auditing import audit_target, refuse_differences
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.differences import Audit
 from devplan.loader.dispatching import settle
-from devplan.loader.finishing import attach_diagnosis, patch_if_needed
+from devplan.loader.finishing import attach_diagnosis, cache_copies, patch_if_needed
 from devplan.loader.here import (
     answer_differences,
     cards_and_releases,
@@ -26,6 +26,7 @@ from devplan.loader.here import (
 from devplan.loader.integrity import check_integrity
 from devplan.loader.model_class import Loadable, loadable
 from devplan.loader.offloading import offload_folder as writing_to
+from devplan.loader.pipelines import load_pipeline
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.sources.folder import is_path
 from devplan.types import DISK, DeviceMapFile
@@ -44,6 +45,7 @@ def load(
     offload_folder: str | Path | None = None,
     remap: bool = False,
     patch_embeddings: bool = True,
+    cache_transfers: bool = True,
     diagnose: bool = False,
     trust_remote_code: bool = False,
     **from_pretrained: Any,
@@ -75,6 +77,9 @@ def load(
     patch_embeddings
         Whether embeddings are patched (`devplan.patch_embeddings`) where the map does not run
         without; what is done is said in the log.
+    cache_transfers
+        Whether a tensor is moved to a device once in a forward, not once for every layer that uses
+        it (`devplan.cache_transfers`).
     diagnose
         Whether the model explains its own failures (`devplan.diagnose`).
     trust_remote_code
@@ -84,7 +89,8 @@ def load(
 
     Returns
     -------
-    The model; with ``output_loading_info=True`` the model and what ``from_pretrained`` says of it.
+    The model, or the pipeline; with ``output_loading_info=True`` the model and what
+    ``from_pretrained`` says of it.
 
     Raises
     ------
@@ -102,6 +108,8 @@ def load(
     if on_difference not in ON_DIFFERENCE:
         raise InputError(f"on_difference={on_difference!r}; give {' or '.join(ON_DIFFERENCE)}")
     target = target_of(map, devices)
+    if target.content is not None and target.content.model.components:
+        return _load_pipeline(target, model, offload_folder, on_difference, from_pretrained)
     found = loadable(target, trust_remote_code=trust_remote_code)
     refuse_clashes(target, from_pretrained)
     refuse_inside_offloaded(target)
@@ -119,13 +127,39 @@ def load(
     if files is not None:
         other = model_at_hand(target, environment, files.folder)
         answer_differences(target, other, on_difference)
-        check_integrity(files, target.content)
+        quantizes = from_pretrained.get("quantization_config") is not None
+        check_integrity(files, target.content, quantizes=quantizes)
     loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
     if patch_embeddings:
-        patch_if_needed(loaded, target, trust_remote_code)
+        patch_if_needed(loaded, target, environment.versions, trust_remote_code)
+    if cache_transfers:
+        cache_copies(loaded)
     if diagnose:
         attach_diagnosis(loaded, target.content if remap else map)
     return (loaded, info) if from_pretrained.get("output_loading_info") else loaded
+
+
+def _load_pipeline(
+    target: Target,
+    model: str | Path | None,
+    offload_folder: str | Path | None,
+    on_difference: str,
+    further: Mapping[str, Any],
+) -> Any:
+    """A diffusers pipeline, each of its models by its part of the map."""
+    refuse_clashes(target, further)
+    place, _ = location(target, None if model is None else str(model))
+    _refuse_absent(target, place)
+    pipeline, audits = load_pipeline(
+        target,
+        place,
+        revision=target.content.model.revision if model is None else None,
+        offload_folder=offload_folder,
+        further=further,
+    )
+    for found in audits:
+        answer(found, on_difference)
+    return pipeline
 
 
 def answer(found: Audit, on_difference: str) -> None:
@@ -173,7 +207,15 @@ def _dispatched(
     target: Target, found: Loadable, place: str, arguments: dict[str, Any], on_difference: str
 ) -> tuple[nn.Module, Any]:
     loaded = found.model_class.from_pretrained(place, **arguments)
-    model, info = loaded if isinstance(loaded, tuple) else (loaded, None)
+    model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
+    missing = sorted(info.get("missing_keys", ()))
+    if missing:
+        log.warning(
+            "%d tensors are not in %s and have made-up values, %s among them",
+            len(missing),
+            place,
+            missing[0],
+        )
     settle(model, target, offload_buffers=bool(arguments.get("offload_buffers")))
     answer(audit_target(model, target), on_difference)
     return model, info

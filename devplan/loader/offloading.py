@@ -13,6 +13,7 @@ made, which goes with the model.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -35,6 +36,7 @@ except ImportError:  # Windows
 
 DRAFT_PREFIX = ".devplan-offload-"
 LOCK = ".devplan-lock"
+FULL = os.strerror(errno.ENOSPC)
 
 
 @dataclass
@@ -84,6 +86,13 @@ def offload_folder(asked: str | os.PathLike | None) -> Iterator[OffloadFolder]:
     folder = OffloadFolder(draft=draft, final=final, lock=lock)
     try:
         yield folder
+    except Exception as error:  # safetensors has errors of its own for what the system says
+        if FULL in str(error):
+            raise InputError(
+                f"{place} is full, and weights on disk must be written there; name a folder with "
+                "room: offload_folder="
+            ) from error
+        raise
     finally:
         if not folder.kept:
             _remove(draft, folder.lock)

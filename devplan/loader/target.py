@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from devplan.checks.given import GivenMap
-from devplan.checks.prepare import as_given
+from devplan.checks.read_given import as_given
 from devplan.errors import InputError
 from devplan.findings import MapEntry
 from devplan.main_device import chosen_by_accelerate
@@ -33,6 +33,9 @@ class Target:
     """Where inputs enter, stand-ins applied."""
     content: DeviceMapFile | None
     """All of the map file; None for a bare map."""
+    always_hooked: bool = False
+    """Whether it needs hooks also on one device: a model of a pipeline, whose inputs come from
+    another."""
 
     @cached_property
     def device_map(self) -> Mapping[str, str]:
@@ -57,7 +60,8 @@ class Target:
     @property
     def needs_hooks(self) -> bool:
         """Whether inputs must be moved: one device needs no hooks, unless it stands for more."""
-        return bool(self.stand_ins) or len(self.devices) > 1 or DISK in self.devices
+        needed = self.always_hooked or bool(self.stand_ins)
+        return needed or len(self.devices) > 1 or DISK in self.devices
 
     def here(self, device: str) -> str:
         """A device of the map as it is on this machine."""

@@ -4,7 +4,7 @@ A map file is YAML with everything that a map was made for around the map itself
 (``keys``) says what it holds, and all else follows from it::
 
     keys -> json_schema, reference    what is published (python -m devplan.mapfile.publish)
-    keys -> nodes -> consistency      what is read, with line numbers
+    composing -> nodes -> consistency what is read, with line numbers
     hf                                the only border between "cuda:0" and 0
     entries                           placement of blocks <-> entries of a map
     document                          DeviceMapFile <-> plain dicts and lists

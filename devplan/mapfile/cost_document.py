@@ -10,7 +10,17 @@ from itertools import groupby
 from math import isclose
 from typing import Any
 
-from devplan.costs import DECODE, PREFILL, STEPS, CardTime, Link, Route, Timing, Traffic
+from devplan.costs import (
+    DECODE,
+    PREFILL,
+    STEPS,
+    WHOLE_RUN,
+    CardTime,
+    Link,
+    Route,
+    Timing,
+    Traffic,
+)
 from devplan.types import Workload
 
 BASIS = "predicted, unmeasured"
@@ -52,8 +62,9 @@ def traffic_document(traffic: Traffic | None, workload: Workload) -> dict[str, A
     if traffic is None:
         return None
     totals = {}
-    for step in STEPS:
-        tokens = workload.batch * (traffic.prompt_tokens if step == PREFILL else 1)
+    steps = (*STEPS, WHOLE_RUN) if traffic.of(WHOLE_RUN) else STEPS
+    for step in steps:
+        tokens = workload.batch * (1 if step == DECODE else traffic.prompt_tokens)
         totals[step] = {
             "num_copies": traffic.num_copies(step),
             "bytes": traffic.num_bytes(step),
@@ -142,7 +153,8 @@ def check_costs(document: dict[str, Any], known: list[str], refuse: Refuse) -> N
 
 def _check_traffic(section: dict[str, Any] | None, refuse: Refuse) -> None:
     traffic = traffic_of(section)
-    for step in STEPS if traffic else ():
+    steps = (*STEPS, WHOLE_RUN) if traffic and section["run"] else STEPS
+    for step in steps if traffic else ():
         counted = {"num_copies": traffic.num_copies(step), "bytes": traffic.num_bytes(step)}
         for key, total in counted.items():
             if section[step][key] != total:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devplan.mapfile.shape import ListOf, Nullable, TableOf, Text, Whole
+from devplan.mapfile.shape import ListOf, Nullable, Optional, TableOf, Text, Whole
 from devplan.mapfile.values import BYTES, DEVICE, SECONDS, record
 
 LINKS = ListOf(
@@ -50,6 +50,7 @@ TRAFFIC = Nullable(
         ("prompt_tokens", "Text tokens of each sequence in the prefill.", Whole(minimum=1)),
         ("prefill", "All copies of a prefill.", _STEP_TOTAL),
         ("decode", "All copies of a decode step; nothing where there is none.", _STEP_TOTAL),
+        ("run", "All copies of a pipeline's run of three steps.", Optional(inner=_STEP_TOTAL)),
         (
             "routes",
             "The same from device to device.",
@@ -57,8 +58,10 @@ TRAFFIC = Nullable(
                 item=record(
                     (
                         "step",
-                        "prefill or decode.",
-                        Text(expected="prefill or decode", choices=("prefill", "decode")),
+                        "prefill or decode, run of a pipeline.",
+                        Text(
+                            expected="prefill, decode or run", choices=("prefill", "decode", "run")
+                        ),
                     ),
                     ("source", "Device that is copied from.", DEVICE),
                     ("target", "Device that is copied to.", DEVICE),

@@ -52,6 +52,9 @@ def workload_label(workload: Workload) -> str:
         text += f"-i{workload.images}"
     if workload.image_size is not None:
         text += "-{}x{}".format(*workload.image_size)
+    if workload.frames is not None:
+        text += f"-f{workload.frames}"
+    text += "-tiled" if workload.tiling else ""
     return text
 
 

@@ -20,7 +20,7 @@ from devplan.mapfile.cost_document import (
 )
 from devplan.mapfile.environment_document import lock_document, lock_of
 from devplan.mapfile.hf import from_hf_device_map, order_entries, to_hf_device_map
-from devplan.mapfile.keys import SCHEMA_VERSION
+from devplan.mapfile.keys import SCHEMA_VERSION, TILED
 from devplan.types import (
     Card,
     CardLoad,
@@ -84,11 +84,18 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
             "status": map_file.verification.status,
             "detail": map_file.verification.detail,
             "peak_bytes": dict(map_file.verification.peak_bytes),
+            **_phases_document(map_file.verification),
         },
         "versions": dict(map_file.versions),
         **({"environment": lock_document(map_file.environment)} if map_file.environment else {}),
         "notes": list(map_file.notes),
     }
+
+
+def _phases_document(verification: Verification) -> dict[str, Any]:
+    """Nothing of a model that has no phases of its own."""
+    phases = {name: dict(peaks) for name, peaks in verification.phase_bytes.items()}
+    return {"phase_bytes": phases} if phases else {}
 
 
 def model_document(model: ModelIdentity) -> dict[str, Any]:
@@ -102,6 +109,8 @@ def model_document(model: ModelIdentity) -> dict[str, Any]:
         "dtype": model.dtype,
         "quantization": model.quantization,
         "num_parameters": model.num_parameters,
+        **({"components": list(model.components)} if model.components else {}),
+        **({"repository": model.repository} if model.repository else {}),
     }
 
 
@@ -135,6 +144,10 @@ def workload_document(workload: Workload) -> dict[str, Any]:
         document["images"] = workload.images
     if workload.image_size is not None:
         document["image_size"] = "{}x{}".format(*workload.image_size)
+    if workload.frames is not None:
+        document["frames"] = workload.frames
+    if workload.tiling:
+        document["tiling"] = TILED
     return document
 
 
@@ -198,7 +211,7 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
         traffic=traffic_of(document["traffic"]),
         timing=timing_of(document["timing"]),
         constraints=tuple(Constraint(**item) for item in document["constraints"]),
-        verification=Verification(**document["verification"]),
+        verification=_verification(document["verification"]),
         versions=document["versions"],
         environment=lock_of(document["environment"]),
         notes=tuple(document["notes"]),
@@ -207,13 +220,20 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
 
 def _model(section: dict[str, Any]) -> ModelIdentity:
     fields = dict(section)
-    return ModelIdentity(class_name=fields.pop("class"), **fields)
+    components = tuple(fields.pop("components") or ())
+    return ModelIdentity(class_name=fields.pop("class"), components=components, **fields)
 
 
 def _workload(section: dict[str, Any]) -> Workload:
     fields = dict(section)
-    size = fields.pop("image_size")
-    return Workload(image_size=tuple(map(int, size.split("x"))) if size else None, **fields)
+    size, tiling = fields.pop("image_size"), fields.pop("tiling")
+    image_size = tuple(map(int, size.split("x"))) if size else None
+    return Workload(image_size=image_size, tiling=tiling == TILED, **fields)
+
+
+def _verification(section: dict[str, Any]) -> Verification:
+    fields = dict(section)
+    return Verification(phase_bytes=fields.pop("phase_bytes") or {}, **fields)
 
 
 def _machine(document: dict[str, Any]) -> Machine:

@@ -84,7 +84,7 @@ def _card(section: dict[str, Any]) -> LockedCard:
 
 def check_lock(document: dict[str, Any], known: list[str], refuse: Refuse) -> None:
     """Refuse a lock to cards that the machine of the map does not have."""
-    section = document["environment"]
+    section = document.get("environment")
     for index, card in enumerate(section["cards"] if section else ()):
         if card["device"] not in known:
             refuse(

@@ -16,6 +16,7 @@ from devplan.mapfile.shape import (
 from devplan.mapfile.values import BYTES, DEVICE, HF_DEVICE, MODULE, record
 
 SCHEMA_VERSION = 1
+TILED = "vae"
 IMAGE_SIZE_PATTERN = r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"
 
 MODEL = record(
@@ -31,6 +32,12 @@ MODEL = record(
     ("dtype", "Dtype in which the weights lie in memory.", Text()),
     ("quantization", "Method of quantization, null for none.", Nullable(inner=Text())),
     ("num_parameters", "Parameters, tied ones once.", Whole()),
+    ("components", "Of a pipeline: its models.", Optional(inner=ListOf(item=MODULE, min_items=1))),
+    (
+        "repository",
+        "Where the files of a pipeline are, absent: under its id.",
+        Optional(inner=Text()),
+    ),
 )
 
 MACHINE = record(
@@ -75,8 +82,19 @@ WORKLOAD = record(
     ),
     (
         "image_size",
-        "Their height and width in pixels, absent: small where the model does not fix it.",
+        "Their height and width in pixels, or of what a pipeline makes; absent: small where the "
+        "model does not fix it.",
         Optional(inner=Text(expected="height and width: 1080x1920", pattern=IMAGE_SIZE_PATTERN)),
+    ),
+    (
+        "frames",
+        "Frames of the video that a pipeline makes, absent: its own number, or no video.",
+        Optional(inner=Whole(minimum=1)),
+    ),
+    (
+        "tiling",
+        "vae: a pipeline's autoencoder works in tiles; absent: on the whole at once.",
+        Optional(inner=Text(expected=TILED, choices=(TILED,))),
     ),
 )
 
@@ -178,6 +196,16 @@ VERIFICATION = record(
         "peak_bytes",
         "Everything on each card at the fullest moment of the run, the reserve aside.",
         TableOf(key=DEVICE, value=BYTES),
+    ),
+    (
+        "phase_bytes",
+        "Of a pipeline: the same at the fullest moment of each phase, by component.",
+        Optional(
+            inner=TableOf(
+                key=Text(expected="the name of a component"),
+                value=TableOf(key=DEVICE, value=BYTES),
+            )
+        ),
     ),
 )
 

@@ -5,7 +5,8 @@ The map goes to ``from_pretrained`` by plain YAML: whoever loads the model needs
 What differs: transformers renamed ``torch_dtype`` to ``dtype`` in 4.56 (4.45 to 4.55 know only
 the old name); diffusers takes a ``torch.dtype`` and no text (``ModelMixin.from_pretrained``,
 0.42.1); entries on ``disk`` need a folder that the weights are written to; a model from a factory
-has no ``from_pretrained`` and goes through accelerate.
+has no ``from_pretrained`` and goes through accelerate; a pipeline is loaded by devplan, as
+``DiffusionPipeline.from_pretrained`` takes the name of a strategy and no mapping (0.42.1).
 """
 
 from __future__ import annotations
@@ -34,17 +35,23 @@ def _factory(model_id: str) -> re.Match[str] | None:
 
 def load_line(map_file: DeviceMapFile, map_path: str | PurePath) -> str:
     """The statement that loads the model, in one line; its imports are `import_lines`."""
+    if map_file.model.components:
+        return "; ".join(_pipeline_lines(map_file, map_path))
     return f"{_call_head(map_file)}({', '.join(_arguments(map_file, map_path))})"
 
 
 def load_code(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
     """Lines of Python to paste: imports, then the statement with one argument a line."""
+    if map_file.model.components:
+        return ["import devplan", *_pipeline_lines(map_file, map_path)]
     arguments = [f"    {argument}," for argument in _arguments(map_file, map_path)]
     return [*import_lines(map_file), f"{_call_head(map_file)}(", *arguments, ")"]
 
 
 def import_lines(map_file: DeviceMapFile) -> list[str]:
     """The imports that the statement needs."""
+    if map_file.model.components:
+        return ["import devplan"]
     factory = _factory(map_file.model.id)
     if factory:
         return [
@@ -56,6 +63,13 @@ def import_lines(map_file: DeviceMapFile) -> list[str]:
         imports = ["import torch, yaml"] if load_dtype(map_file) != "auto" else ["import yaml"]
         return [*imports, f"from diffusers import {map_file.model.class_name}"]
     return ["import yaml", f"from transformers import {_class(map_file)}"]
+
+
+def _pipeline_lines(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
+    """A pipeline is loaded by devplan: ``DiffusionPipeline.from_pretrained`` takes no mapping."""
+    shown = map_path.as_posix() if isinstance(map_path, PurePath) else map_path
+    lines = [f"pipeline = devplan.load({_quoted(shown)})"]
+    return lines + (["pipeline.vae.enable_tiling()"] if map_file.workload.tiling else [])
 
 
 def _call_head(map_file: DeviceMapFile) -> str:
@@ -99,6 +113,8 @@ def hub_parts(map_file: DeviceMapFile) -> tuple[str, str | None]:
 
     ``org/name/part`` means a part of a repository; a path on disk can look like it.
     """
+    if map_file.model.components:
+        return map_file.model.repository or map_file.model.id, None
     model_id = map_file.model.id
     owner, _, rest = model_id.partition("/")
     name, _, subfolder = rest.partition("/")

@@ -72,32 +72,6 @@ class Place:
         raise InputError(f"{self.file}:{line}: {message}")
 
 
-def compose(text: str, file: str) -> yaml.Node:
-    """The one document of a text.
-
-    Raises
-    ------
-    InputError
-        When the text is no YAML, holds no document or several.
-    """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = " ".join((error.problem or error.context or "cannot be read").split())
-        raise InputError(f"{file}:{mark.line + 1 if mark else 1}: not YAML: {problem}") from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise InputError(
-            f"{file}:{line}: the character U+{error.character:04X} may not stand in YAML"
-        ) from None
-    except RecursionError:
-        raise InputError(f"{file}:1: nested too deeply to be a map file") from None
-    if node is None:
-        raise InputError(f"{file}:1: empty; `devplan suggest` writes map files")
-    return node
-
-
 @singledispatch
 def read(shape: Shape, node: yaml.Node, place: Place) -> Any:
     """The plain value of a node that has the given shape.
@@ -256,7 +230,7 @@ def _describe(node: yaml.Node) -> str:
 
 
 def _is_plain(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value != ""
+    return isinstance(node, yaml.ScalarNode) and not node.style and node.value != ""
 
 
 def _kind(node: yaml.Node) -> str:

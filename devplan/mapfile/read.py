@@ -7,10 +7,11 @@ from pathlib import Path
 import yaml
 
 from devplan.errors import InputError
+from devplan.mapfile.composing import compose
 from devplan.mapfile.consistency import check_consistency
 from devplan.mapfile.document import from_document
 from devplan.mapfile.keys import MAP_FILE, SCHEMA_VERSION
-from devplan.mapfile.nodes import Place, compose, read
+from devplan.mapfile.nodes import Place, read
 from devplan.types import DeviceMapFile
 
 
@@ -45,7 +46,11 @@ def loads_map(text: str, name: str) -> DeviceMapFile:
     InputError
         When the text is no map; one line with `name`, line and remedy.
     """
-    node = compose(text, name)
+    return map_of_node(compose(text, name), name)
+
+
+def map_of_node(node: yaml.Node, name: str) -> DeviceMapFile:
+    """The map in a text that was composed already; as `loads_map`."""
     place = Place(file=name)
     _refuse_other_versions(node, place)
     document = read(MAP_FILE, node, place)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import yaml
 
+from devplan.mapfile.composing import compose
 from devplan.mapfile.keys import MAP_FILE
-from devplan.mapfile.nodes import compose
 
 
 def spliced(text: str, name: str, section: str) -> str:

@@ -9,7 +9,8 @@ there; towers and projectors, because their output is merged into the embeddings
 (rotary embeddings, norms, bare tensors), because elsewhere they only cost transfers.
 
 Default pins give way when nothing fits otherwise, in the order of `ladder`: towers, then norm and
-head, then what runs before the layers, then what no run reached, the embedding last.
+head, then what runs before the layers, then what no run reached, the embedding last.  A pipeline
+has one: the component on whose device it makes its latents, which is mostly the autoencoder.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from devplan.planning.walks import BARE_TENSORS, tower_modules
 from devplan.types import BlockGraph, Machine
 
 TOWER, AFTER, BEFORE, ASIDE, EMBEDDING = "tower", "after", "before", "aside", "embedding"
-LADDER = (TOWER, AFTER, BEFORE, ASIDE, EMBEDDING)
+HOME = "home"
+LADDER = (TOWER, AFTER, BEFORE, ASIDE, EMBEDDING, HOME)
 """Roles in the order in which their default pins give way."""
 
 REASONS = {
@@ -34,6 +36,7 @@ REASONS = {
     BEFORE: "it runs before the layers, beside the embedding",
     ASIDE: "it is outside every layer that the run walks through",
     EMBEDDING: "the input ids enter here",
+    HOME: "the pipeline makes its latents on the device of this component",
 }
 
 
@@ -108,6 +111,8 @@ def roles(graph: BlockGraph) -> dict[str, str | None]:
         seen_layer = seen_layer or block.stage_bound
         if block.stage_bound:
             role = None
+        elif graph.home and is_inside(block.name, graph.home):
+            role = HOME
         elif block.name == graph.embedding:
             role = EMBEDDING
         elif any(is_inside(block.name, tower) for tower in towers):

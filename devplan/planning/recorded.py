@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from devplan.costs import DECODE, PREFILL, STEPS, Traffic
+from devplan.costs import DECODE, PREFILL, STEPS, WHOLE_RUN, Traffic
 from devplan.findings import RunRecord
 from devplan.planning.speed import Request, route
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Plan, Workload
@@ -20,6 +20,8 @@ def with_recorded_traffic(
     plan: Plan, record: RunRecord | None, graph: BlockGraph, machine: Machine, workload: Workload
 ) -> Plan:
     """The plan with the traffic of its run, where the run was one at the workload."""
+    if graph.components and record is not None and record.error is None:
+        return replace(plan, traffic=_pipeline_traffic(record, machine, workload))
     prompt_tokens = Request(graph=graph, workload=workload).prompt_tokens
     if record is None or record.error is not None or record.prompt_tokens != prompt_tokens:
         return plan
@@ -31,6 +33,23 @@ def with_recorded_traffic(
         bound_s = min(timing.lower_bound_s, timing.request_s)
         timing = replace(timing, lower_bound_s=bound_s)
     return replace(plan, traffic=traffic, timing=timing)
+
+
+def _pipeline_traffic(record: RunRecord, machine: Machine, workload: Workload) -> Traffic:
+    """Every copy between devices of a pipeline's run."""
+    known = {*machine.devices, *OFFLOAD_DEVICES}
+    sums: dict[tuple[str, str, str], list[int]] = {}
+    for event in record.transfers:
+        ends = (event.source_device, event.target_device)
+        if known.issuperset(ends):
+            total = sums.setdefault((WHOLE_RUN, *ends), [0, 0])
+            total[0] += event.count
+            total[1] += event.count * event.num_bytes
+    return Traffic(
+        basis="run",
+        prompt_tokens=workload.context_tokens,
+        routes=tuple(route(machine, *key, *total) for key, total in sums.items()),
+    )
 
 
 def recorded_traffic(record: RunRecord, machine: Machine) -> Traffic:

@@ -10,6 +10,7 @@ from torch import nn
 
 from devplan.blocks import BlockSite, partition
 from devplan.dtypes import parse_dtype
+from devplan.profile.components import component_sizes
 from devplan.profile.loading import loading_bytes
 from devplan.profile.model import Profile, RunProfile, WeightProfile
 from devplan.profile.parameters import parameter_bytes
@@ -54,13 +55,7 @@ def profile_skeleton(
         Count quantized weights as they are stored, also where transformers unpacks them.
     """
     sites = partition(skeleton.model, skeleton.no_split)
-    stored_as = (source.config or {}).get("quantization_config")
-    runs_as = config_on_cards(stored_as, None if packed else least_capability)
-    weights = measure_weights(
-        skeleton, sites, quantization_config=runs_as, stored=source.stored, packed=packed
-    )
-    if runs_as is not stored_as:
-        weights = replace(weights, notes=(unpacked_note(stored_as, least_capability),))
+    weights = _weights(skeleton, source, sites, least_capability, packed)
     kv_dtype = parse_dtype(workload.kv_dtype) if workload.kv_dtype else None
     return Profile(
         sites=sites,
@@ -70,6 +65,45 @@ def profile_skeleton(
         ),
         embedding=block_of(sites, _embeddings(skeleton.model, "get_input_embeddings")),
         head=block_of(sites, _embeddings(skeleton.model, "get_output_embeddings")),
+        components=tuple(skeleton.components),
+        home=getattr(skeleton.model, "home", None) if skeleton.components else None,
+    )
+
+
+def _weights(
+    skeleton: Skeleton,
+    source: ModelSource,
+    sites: tuple[BlockSite, ...],
+    least_capability: tuple[int, int] | None,
+    packed: bool,
+) -> WeightProfile:
+    if skeleton.components:
+        return _measure_components(skeleton, sites, least_capability, packed)
+    stored_as = (source.config or {}).get("quantization_config")
+    runs_as = config_on_cards(stored_as, None if packed else least_capability)
+    weights = measure_weights(
+        skeleton, sites, quantization_config=runs_as, stored=source.stored, packed=packed
+    )
+    if runs_as is not stored_as:
+        weights = replace(weights, notes=(unpacked_note(stored_as, least_capability),))
+    return weights
+
+
+def _measure_components(
+    skeleton: Skeleton,
+    sites: tuple[BlockSite, ...],
+    least_capability: tuple[int, int] | None = None,
+    packed: bool = False,
+) -> WeightProfile:
+    """The same of a pipeline, whose models have dtypes and quantizations of their own."""
+    sizes = component_sizes(skeleton, least_capability=least_capability, packed=packed)
+    measured = measure_blocks(sites, sizes.exceptions, sizes.loading)
+    return WeightProfile(
+        blocks=measured.blocks,
+        tied=measured.tied,
+        num_parameters=measured.num_parameters,
+        quantization=sizes.quantization,
+        notes=(PACKED_NOTE,) if packed and sizes.packed else tuple(sizes.notes),
     )
 
 
@@ -85,6 +119,8 @@ def measure_weights(
 
     With `packed`, quantized weights count as they are stored even where transformers unpacks them.
     """
+    if skeleton.components:
+        return _measure_components(skeleton, sites, packed=packed)
     sizes = parameter_bytes(
         skeleton.model,
         dtype=skeleton.dtype,

@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import nn
 
 from devplan.blocks import BlockSite
-from devplan.errors import InputError
+from devplan.errors import InputError, UserCodeError
 from devplan.findings import RunRecord
-from devplan.inputs import ExampleInputs, InputRequest, example_inputs
+from devplan.inputs import ExampleInputs, InputRequest, example_inputs, user_inputs
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.request import LEAST_TEXT
 from devplan.profile.model import ActivationProfile
@@ -29,7 +29,7 @@ from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
 from devplan.types import ActivationGrowth, Workload
 from devplan.virtual.activations import BETWEEN
-from devplan.virtual.calls import DECODE_STEPS, ForwardCall, GenerateCall
+from devplan.virtual.calls import DECODE_STEPS, usual_call
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.split import SplitModel, run_split
@@ -51,9 +51,10 @@ def measure_activations(
     """
     if not skeleton.executable:
         return ActivationProfile()
+    shown: list[tuple[int, ...]] = []
     try:
-        records, notes = _records(skeleton, sites, workload)
-    except InputError:
+        records, notes = _records(skeleton, sites, workload, shown)
+    except (InputError, UserCodeError):
         raise
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
         reason = one_line(error)
@@ -64,8 +65,11 @@ def measure_activations(
             samples[name][tokens] = num_bytes
     grown = {name: _growth(found, workload.batch) for name, found in samples.items()}
     between = grown.pop(BETWEEN, None)
+    made = shown[-1] if shown else None
     raised = next((r.error.message for r in records.values() if r.error is not None), "")
-    return ActivationProfile(blocks=grown, between=between, raised=raised, notes=notes)
+    return ActivationProfile(
+        blocks=grown, between=between, raised=raised, made_shape=made, notes=notes
+    )
 
 
 def contexts(context_tokens: int) -> tuple[int, ...]:
@@ -75,9 +79,16 @@ def contexts(context_tokens: int) -> tuple[int, ...]:
 
 
 def _records(
-    skeleton: Skeleton, sites: tuple[BlockSite, ...], workload: Workload
+    skeleton: Skeleton,
+    sites: tuple[BlockSite, ...],
+    workload: Workload,
+    shown: list[tuple[int, ...]],
 ) -> tuple[dict[int, RunRecord], tuple[str, ...]]:
-    """Context -> what the run showed."""
+    """Context -> what the run showed; the shape of what a pipeline made is put into `shown`."""
+    if skeleton.components or skeleton.own_inputs:  # what it needs does not grow with tokens
+        tokens = workload.context_tokens
+        record = _run(skeleton, sites, workload, tokens, math.inf, shown)
+        return {tokens: record, 1: record}, ()
     asked = contexts(workload.context_tokens)
     try:  # the largest first: where it takes too long, the others need not be tried
         return {n: _run(skeleton, sites, workload, n, MOST_OPS) for n in asked[::-1]}, ()
@@ -93,12 +104,17 @@ def _run(
     workload: Workload,
     context: int,
     limit_ops: float,
+    shown: list[tuple[int, ...]] | None = None,
 ) -> RunRecord:
     model = skeleton.model
-    call = GenerateCall() if can_generate(model) else ForwardCall()
-    prompt = max(context - DECODE_STEPS - 1, 1)
+    call = usual_call(model)
+    new_tokens = 0 if skeleton.components else DECODE_STEPS + 1
+    prompt = max(context - new_tokens, 1)
     request = request_for(workload, prompt)
-    example = example_inputs(model, skeleton.config, request)
+    if skeleton.own_inputs is not None:
+        example = user_inputs(skeleton.own_inputs, model, skeleton.config)
+    else:
+        example = example_inputs(model, skeleton.config, request)
     kwargs = example.kwargs
     if workload.images and context == workload.context_tokens:
         _refuse_images(example, workload, request)
@@ -116,10 +132,21 @@ def _run(
         described="",
         call=call,
         limit_ops=limit_ops,
+        on_output=lambda output: None if shown is None else shown.extend(made_shapes(output)),
     )
     if record.error is not None and not record.activations:
         raise RuntimeError(f"{record.error.type}: {record.error.message}")
     return record
+
+
+def made_shapes(output: Any) -> list[tuple[int, ...]]:
+    """Frames, height and width of what a pipeline made; one frame where it is a picture."""
+    for name, frames_at in (("frames", 1), ("images", None)):
+        made = getattr(output, name, None)
+        if isinstance(made, torch.Tensor):
+            frames = 1 if frames_at is None else made.shape[frames_at]
+            return [(frames, *made.shape[-2:])]
+    return []
 
 
 def _refuse_images(example: ExampleInputs, workload: Workload, request: InputRequest) -> None:
@@ -136,11 +163,6 @@ def _refuse_images(example: ExampleInputs, workload: Workload, request: InputReq
             f"{size} pixels, which with a short question take {needed:,} tokens; give --context "
             f"{needed} or more, or smaller or fewer images"
         )
-
-
-def can_generate(model: nn.Module) -> bool:
-    """Whether ``generate`` is how the model is used."""
-    return hasattr(model, "generate") and getattr(model, "can_generate", lambda: True)()
 
 
 def _most(record: RunRecord) -> dict[str, int]:

@@ -60,6 +60,8 @@ class ActivationProfile:
     blocks: Mapping[str, ActivationGrowth] = field(default_factory=dict)
     between: ActivationGrowth | None = None
     """Of the code between the blocks."""
+    made_shape: tuple[int, ...] | None = None
+    """Frames, height and width of what a pipeline made; None for other models."""
     raised: str = ""
     """What the model's code raised before it came to its end; empty: nothing."""
     notes: tuple[str, ...] = ()
@@ -118,6 +120,10 @@ class Profile:
     """Block of the input embedding."""
     head: str | None
     """Block of the output embedding."""
+    components: tuple[str, ...] = ()
+    """Of a pipeline: its models."""
+    home: str | None = None
+    """Of a pipeline: the model on whose device it makes its latents."""
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from devplan.blocks import BlockSite
+from devplan.errors import InputError, UserCodeError
 from devplan.profile.model import RunProfile
 from devplan.profile.runs import (
     MEDIUM_TOKENS,
@@ -49,6 +50,8 @@ def measure_run(
         return _nothing("not run: the model's code is not here, so the KV cache is not counted")
     try:
         runs = small_runs(skeleton, sites, fold)
+    except (InputError, UserCodeError):  # of the user's function, which is theirs to repair
+        raise
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
         return _nothing(
             f"the virtual run failed ({one_line(error)}); execution order is that of the module "
@@ -56,7 +59,8 @@ def measure_run(
         )
     large, notes = large_run(runs, workload)
     cache = growths(runs, large, kv_element_bytes)
-    carried, shared = _input_bytes(runs)
+    # [pipeline] nothing of it grows with the tokens alone: its runs say what is copied.
+    carried, shared = _input_bytes(runs) if not skeleton.components else ({}, {})
     return RunProfile(
         order=tuple(runs.medium.order),
         cache=cache,

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from devplan.blocks import BlockSite
-from devplan.inputs import InputRequest
+from devplan.inputs import InputRequest, user_inputs
 from devplan.inputs import example_inputs as inputs_of_any_kind
 from devplan.profile.cache import block_growths
 from devplan.skeleton.model import Skeleton
@@ -97,6 +97,8 @@ def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> 
     Exception
         What the model said to the first kind of inputs, when it accepts none.
     """
+    if skeleton.own_inputs is not None:
+        return _both(Runs(skeleton=skeleton, sites=sites, inputs=_OwnInputs(skeleton)), fold)
     try:
         kinds: list[MakesInputs] = list(example_inputs(skeleton.model, skeleton.config))
         reason: Exception | None = None
@@ -123,6 +125,17 @@ class _AnyInputs:
         made = inputs_of_any_kind(self.model, self.config, InputRequest(tokens=tokens))
         accepted = inspect.signature(self.model.forward).parameters
         return {**made.kwargs, **({"use_cache": True} if "use_cache" in accepted else {})}
+
+
+@dataclass(frozen=True)
+class _OwnInputs:
+    """What the user's function gives, however many tokens are asked for."""
+
+    skeleton: Skeleton
+
+    def make(self, tokens: int) -> Mapping[str, Any]:
+        reference = self.skeleton.own_inputs
+        return user_inputs(reference, self.skeleton.model, self.skeleton.config).kwargs
 
 
 def _both(runs: Runs, fold: bool) -> Runs:

@@ -33,14 +33,14 @@ from devplan.blocks import BlockSite
 from devplan.costs import DECODE, PREFILL, STEPS
 from devplan.inputs import example_inputs
 from devplan.inputs.for_workload import request_for
-from devplan.profile.activations import CARD, FEW_TOKENS, MOST_OPS, can_generate
+from devplan.profile.activations import CARD, FEW_TOKENS, MOST_OPS
 from devplan.profile.counted_ops import COUNTED_OPS, attention_flops
 from devplan.profile.model import ReadWork, WorkProfile
 from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
 from devplan.types import Workload
 from devplan.virtual.activations import BETWEEN
-from devplan.virtual.calls import DECODE_STEPS, ForwardCall, GenerateCall, ModelCall
+from devplan.virtual.calls import DECODE_STEPS, ModelCall, PipelineCall, usual_call
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.folding import layer_kinds
@@ -85,7 +85,9 @@ def _counted(
     limit_ops: float,
 ) -> WorkProfile:
     model = skeleton.model
-    inner = GenerateCall() if can_generate(model) else ForwardCall()
+    inner = usual_call(model)
+    if isinstance(inner, PipelineCall):
+        raise NotImplementedError("the steps of a pipeline are not counted")
     kwargs = example_inputs(model, skeleton.config, request_for(workload, prompt)).kwargs
     call = _CountingCall(inner=inner, counter=Counter(model, sites))
     record = run_split(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from devplan.costs import DECODE, PREFILL, STEPS, Link, Traffic
+from devplan.costs import DECODE, PREFILL, STEPS, WHOLE_RUN, Link, Traffic
 from devplan.report.terminal import Terminal
 from devplan.types import Machine, Plan, Workload
 from devplan.units import format_bytes
 
-_IN_WORDS = {PREFILL: "a prefill of {tokens:,} tokens", DECODE: "a decode step"}
+_IN_WORDS = {
+    PREFILL: "a prefill of {tokens:,} tokens",
+    DECODE: "a decode step",
+    WHOLE_RUN: "a run of three denoising steps",
+}
 _FEW_LINKS = 3
 
 
@@ -19,7 +23,7 @@ def traffic_lines(
     if traffic is None or not traffic.routes:
         return []
     lines = []
-    for step in STEPS:
+    for step in (*STEPS, WHOLE_RUN):
         if traffic.of(step):
             lines += terminal.paragraph(_step_sentence(traffic, step, workload), rest="    ")
     counted = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from devplan.checks.table import RULES
-from devplan.costs import Link
 from devplan.findings import Severity
 from devplan.mapfile.header import gib_cell
 from devplan.report.costs import format_seconds
@@ -13,11 +12,13 @@ from devplan.report.heading import machine_in_words, workload_in_words
 from devplan.report.tables import joined, table_lines
 from devplan.report.terminal import Terminal
 from devplan.surroundings import Difference, Environment, FoundCard
-from devplan.types import CPU, DeviceMapFile
+from devplan.types import DeviceMapFile
 from devplan.units import format_bytes
 
 _HEADS = ("card", "name", "GiB", "free", "others", "capability", "nvidia-smi")
 _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
+_FEW_LINKS = 4
+_YES_NO = {True: "yes", False: "no", None: "?"}
 _LIBRARIES = ("transformers", "accelerate", "safetensors", "diffusers")
 
 
@@ -33,6 +34,7 @@ def doctor_text(
     """The whole report; without a map only what stands in the way of any."""
     sections = [("This machine", machine_lines(environment, terminal))]
     sections.append(("Links", _link_lines(environment, terminal)))
+    sections.append(("Peer access", _peer_lines(environment, terminal)))
     if map_file is not None:
         sections.append((f"Map {map_name}", _map_lines(map_file, terminal)))
     counted = [each for each in found if each.severity is not Severity.NOTE]
@@ -97,28 +99,33 @@ def _cells(card: FoundCard) -> list[str]:
 
 
 def _link_lines(environment: Environment, terminal: Terminal) -> list[str]:
-    lines = []
+    """Links of one kind in one sentence."""
+    kinds: dict[tuple[str, int, float, str], list[str]] = {}
     for link in environment.links:
-        text = (
-            f"{link.source} - {link.target}: {link.name}, {link.bytes_per_s / 10**9:.3g} GB/s, "
-            f"{format_seconds(link.latency_s)} ({link.basis}){_peer(link, environment)}"
-        )
-        lines += terminal.paragraph(text, rest="    ")
+        kind = (link.name, link.bytes_per_s, link.latency_s, link.basis)
+        kinds.setdefault(kind, []).append(f"{link.source} - {link.target}")
+    lines = []
+    for (name, bytes_per_s, latency_s, basis), pairs in kinds.items():
+        where = ", ".join(pairs) if len(pairs) <= _FEW_LINKS else f"{len(pairs)} pairs"
+        rate = f"{bytes_per_s / 10**9:.3g} GB/s, {format_seconds(latency_s)} ({basis})"
+        lines += terminal.paragraph(f"{where}: {name}, {rate}", rest="    ")
     if any(link.basis != "measured" for link in environment.links):
         lines += terminal.paragraph("by the names of the cards; --measure times copies instead")
     return lines
 
 
-def _peer(link: Link, environment: Environment) -> str:
-    if CPU in (link.source, link.target):
-        return ""
-    ways = [(link.source, link.target), (link.target, link.source)]
-    reaches = [environment.peers.get(way) for way in ways]
-    if None in reaches:
-        return ""
-    if all(reaches):
-        return "; peer access"
-    return "; no peer access" if not any(reaches) else "; peer access one way"
+def _peer_lines(environment: Environment, terminal: Terminal) -> list[str]:
+    """One sentence where all pairs are alike, else a matrix: rows reach columns."""
+    answers = set(environment.peers.values())
+    if len(answers) < 2:
+        words = {True: "each card reads the others' memory", False: "no card reads another's"}
+        return [line for each in answers for line in terminal.paragraph(words[each])]
+    devices = [card.device for card in environment.cards]
+    rows = [
+        [a, *("." if a == b else _YES_NO[environment.peers.get((a, b))] for b in devices)]
+        for a in devices
+    ]
+    return [*table_lines(["from", *devices], rows, terminal), "  rows read the memory of columns"]
 
 
 def _map_lines(map_file: DeviceMapFile, terminal: Terminal) -> list[str]:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from devplan.checks.showing import printable
 from devplan.diagnosis.document import SCHEMA_VERSION, story_document
 from devplan.diagnosis.explaining import Explanation
+from devplan.diagnosis.story import Story
 from devplan.diagnosis.telling import story_lines
 from devplan.report.tables import json_text
 from devplan.report.terminal import Terminal
 from devplan.version import VERSION
 
 _LONGEST = 120
+_LONGEST_WORDS = 400
+"""Characters of a message that are shown; lists of weights are longer than a screen."""
 
 
 def explained_text(explanation: Explanation, terminal: Terminal) -> str:
     """All stories; what was not recognised is said too."""
-    parts = [
-        "\n".join(story_lines(story, terminal.paint, terminal.width))
-        for story in explanation.stories
-    ]
+    parts = ["\n".join(_story_lines(story, terminal)) for story in explanation.stories]
     unknown = "\n".join(_unknown_lines(explanation))
     return "\n\n".join([*parts, *([unknown] if unknown else [])]) + "\n"
+
+
+def _story_lines(story: Story, terminal: Terminal) -> list[str]:
+    """The story, with the words that it is about below its head."""
+    head, *rest = story_lines(story, terminal.paint, terminal.width)
+    said = f"{story.exception}: {story.message}" if story.exception else story.message
+    said = printable(said if len(said) <= _LONGEST_WORDS else f"{said[:_LONGEST_WORDS]}...")
+    return [head, *terminal.paragraph(said, rest="    "), *rest]
 
 
 def _unknown_lines(explanation: Explanation) -> list[str]:
@@ -27,7 +36,7 @@ def _unknown_lines(explanation: Explanation) -> list[str]:
     for error in explanation.unknown:
         first = error.message.partition("\n")[0]
         said = f"{error.type}: {first}" if first else error.type
-        lines.append(f"not recognised: {said[:_LONGEST]}")
+        lines.append(f"not recognised: {printable(said[:_LONGEST])}")
     if not explanation.stories:
         where = "none of these is a message" if lines else "the text holds no message"
         lines.append(

@@ -60,7 +60,16 @@ def workload_in_words(workload: Workload) -> str:
     if workload.images is not None:
         size = " of {}x{} pixels".format(*workload.image_size) if workload.image_size else ""
         parts.append(f"{workload.images} image{'' if workload.images == 1 else 's'}{size}")
+    elif workload.image_size is not None:
+        parts.append(_made_in_words(workload))
     return ", ".join(parts)
+
+
+def _made_in_words(workload: Workload) -> str:
+    """``121 frames of 480x848 pixels, decoded in tiles``."""
+    what = f"{workload.frames:,} frames" if workload.frames else "an image"
+    tiles = ", decoded in tiles" if workload.tiling else ""
+    return f"{what} of {{}}x{{}} pixels{tiles}".format(*workload.image_size)
 
 
 def format_count(count: int) -> str:

@@ -62,6 +62,8 @@ class Settings:
     images: int | None = None
     image_size: str | None = None
     """As ``--image-size`` takes it."""
+    frames: int | None = None
+    tiling: bool | None = None
     objective: str | None = None
     pin: Mapping[str, str] | None = None
     """Module -> device."""

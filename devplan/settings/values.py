@@ -82,6 +82,8 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "kv-dtype": _text,
     "images": _count_or_none,
     "image-size": _text,
+    "frames": _count,
+    "tiling": _switch,
     "objective": _objective,
     "pin": _pins,
     "no-pin": _switch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from devplan.dtypes import parse_dtype
 from devplan.errors import InputError
 from devplan.skeleton.from_tensors import skeleton_from_stored, skeleton_from_summary
 from devplan.skeleton.integers import RememberIntegers
+from devplan.skeleton.keeping import keep_in_float32
 from devplan.skeleton.model import Skeleton
 from devplan.skeleton.own_code import is_trusted_code, own_class
+from devplan.skeleton.pipeline import build_pipeline, pipeline_dtype
 from devplan.sources.native import native_class, require_native, why_not_native
 from devplan.sources.source import ModelSource
 
@@ -37,6 +40,10 @@ def build_skeleton(source: ModelSource, dtype: str | None = None) -> Skeleton:
     InputError
         When the installed libraries cannot build the class, or the configuration does not fit it.
     """
+    if source.components:
+        return build_pipeline(
+            source, partial(build_skeleton, dtype=dtype or pipeline_dtype(source))
+        )
     if source.origin == "factory":
         return _from_factory(source, dtype)
     if source.library == "tensors":
@@ -122,8 +129,9 @@ def _dtype_keyword() -> str:
 def _from_diffusers(source: ModelSource, dtype: str | None) -> Skeleton:
     model_class = require_native(source)
     compute = _compute_dtype(source, dtype)
-    with _quiet(), _quiet_diffusers(), _META:
+    with _quiet(), _quiet_diffusers(), _META, RememberIntegers():
         model = model_class.from_config(dict(source.config or {})).to(compute)
+    keep_in_float32(model)
     return Skeleton(
         model=model.eval(),
         config=model.config,

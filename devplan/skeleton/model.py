@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+
+from devplan.sources.source import ModelSource
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,5 +28,17 @@ class Skeleton:
     """Longest context that the configuration promises; None when it says nothing."""
     notes: tuple[str, ...] = ()
     """What had to be decided while building, for people."""
+    components: Mapping[str, Component] = field(default_factory=dict)
+    """Of a pipeline: its models by name; empty for one model."""
+    own_inputs: str | None = None
+    """``file.py:function`` of the user's that makes its inputs; None: devplan makes them."""
     executable: bool = True
     """Whether the model's own code is there to be run."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Component:
+    """A model of a pipeline, built on its own."""
+
+    skeleton: Skeleton
+    source: ModelSource

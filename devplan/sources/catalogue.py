@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from typing import Any
 
 from devplan.errors import InputError
+from devplan.sources.components import pipeline_source
 from devplan.sources.config import config_hash
 from devplan.sources.source import ModelSource
 
@@ -40,6 +42,8 @@ def resolve_catalogue(entry: Any) -> ModelSource:
     if entry.library == "code":
         raise _to_be_supplied(entry)
     org, name, *below = entry.id.split("/")
+    if entry.components:
+        return _pipeline(entry)
     return ModelSource(
         id=entry.id,
         origin="catalogue",
@@ -51,6 +55,38 @@ def resolve_catalogue(entry: Any) -> ModelSource:
         subfolder="/".join(below) or None,
         config_hash=config_hash(entry.config),
         catalogue_model=entry,
+    )
+
+
+def _pipeline(entry: Any) -> ModelSource:
+    """The source of a pipeline, whose components are entries of their own or small things."""
+    from devplan.catalog import models
+
+    components = {
+        name: replace(resolve_catalogue(models.load(said)), subfolder=name)
+        if isinstance(said, str)
+        else ModelSource(
+            id=f"{entry.id}/{name}",
+            origin="catalogue",
+            location=None,
+            library=said["library"],
+            class_name=said["class"],
+            config=said.get("config", {}),
+        )
+        for name, said in entry.components.items()
+    }
+    return pipeline_source(
+        ModelSource(
+            id=entry.id,
+            origin="catalogue",
+            location=entry.repository or entry.id,
+            library=entry.library,
+            class_name=entry.class_name,
+            config=entry.config,
+            dtype=entry.dtype,
+            catalogue_model=entry,
+        ),
+        components,
     )
 
 

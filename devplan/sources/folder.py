@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from devplan.errors import InputError, nearest
+from devplan.sources.components import (
+    PIPELINE_FILE,
+    component_source,
+    named_components,
+    parse_index,
+    pipeline_source,
+)
 from devplan.sources.config import (
     CONFIG_FILE,
     config_hash,
@@ -36,6 +44,8 @@ def resolve_folder(model: str, *, trust_remote_code: bool) -> ModelSource:
     folder = Path(model).expanduser()
     _require_folder(model, folder)
     path = folder / CONFIG_FILE
+    if not path.exists() and (folder / PIPELINE_FILE).exists():
+        return _pipeline(model, folder)
     if not path.exists():
         raise without_config(model, _file_names(folder), lambda name: read_text(folder / name))
     config = parse_object(read_text(path), str(path))
@@ -57,6 +67,36 @@ def resolve_folder(model: str, *, trust_remote_code: bool) -> ModelSource:
         code_folder=str(folder) if trust_remote_code and "auto_map" in config else None,
         notes=weights.notes,
     )
+
+
+def _pipeline(model: str, folder: Path) -> ModelSource:
+    """A diffusers pipeline, its components in folders below."""
+    index = parse_index(read_text(folder / PIPELINE_FILE), str(folder / PIPELINE_FILE))
+    whole = ModelSource(
+        id=model,
+        origin="folder",
+        location=str(folder),
+        library="diffusers",
+        class_name=index["_class_name"],
+        config=index,
+    )
+
+    def read(name: str) -> str | None:
+        return read_text(folder / name) if (folder / name).is_file() else None
+
+    components = {}
+    for name, library, class_name in named_components(index):
+        part = component_source(name, library, class_name, read, of=whole)
+        if (folder / name / CONFIG_FILE).is_file():
+            weights = read_folder_weights(folder / name)
+            part = replace(
+                part,
+                stored=weights.tensors,
+                stored_metadata=weights.metadata,
+                notes=weights.notes,
+            )
+        components[name] = part
+    return pipeline_source(whole, components)
 
 
 def _require_folder(model: str, folder: Path) -> None:

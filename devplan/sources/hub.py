@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from devplan.errors import InputError
 from devplan.sources import catalogue
+from devplan.sources.components import PIPELINE_FILE
 from devplan.sources.config import (
     CONFIG_FILE,
     config_hash,
@@ -32,6 +33,7 @@ from devplan.sources.hub_files import (
     download,
     snapshot_of,
 )
+from devplan.sources.hub_pipelines import cached_pipeline, pipeline_on_hub
 from devplan.sources.hub_weights import remote_weights
 from devplan.sources.source import ModelSource
 from devplan.sources.stored import IncompleteWeights, StoredWeights, read_folder_weights
@@ -55,6 +57,8 @@ def resolve_hub(address: HubAddress, *, trust_remote_code: bool) -> ModelSource:
         if problem is None:
             raise
         snapshot = cached_snapshot(address)
+        if snapshot is None and (cached := cached_snapshot(address, PIPELINE_FILE)) is not None:
+            return cached_pipeline(address, cached, problem.reason)
         if snapshot is None:
             raise InputError(
                 f"{_what_was_asked(address)}{problem.reason}; {problem.remedy}"
@@ -78,6 +82,8 @@ def _from_hub(address: HubAddress, *, trust_remote_code: bool) -> ModelSource:
     all_names = [file.rfilename for file in info.siblings or ()]
     prefix = address.path("")
     names = [name.removeprefix(prefix) for name in all_names if name.startswith(prefix)]
+    if CONFIG_FILE not in names and PIPELINE_FILE in names:
+        return pipeline_on_hub(address, names)
     if CONFIG_FILE not in names:
         raise without_config(address.text, names, lambda name: read_text(download(address, name)))
     # Asked for by the user's revision and not by the commit: this is how huggingface_hub learns

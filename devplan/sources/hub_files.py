@@ -87,11 +87,9 @@ def snapshot_of(address: HubAddress, config_path: Path) -> Snapshot:
     return Snapshot(root=config_path.parents[depth], folder=folder)
 
 
-def cached_snapshot(address: HubAddress) -> Snapshot | None:
-    """The snapshot in the cache, without asking the hub; None where there is none."""
+def cached_snapshot(address: HubAddress, name: str = CONFIG_FILE) -> Snapshot | None:
+    """The snapshot in the cache that has a file, without asking the hub; None: there is none."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(
-        address.repo, address.path(CONFIG_FILE), revision=address.revision
-    )
+    found = try_to_load_from_cache(address.repo, address.path(name), revision=address.revision)
     return snapshot_of(address, Path(found)) if isinstance(found, str) else None

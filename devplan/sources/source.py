@@ -82,6 +82,8 @@ class ModelSource:
     """Whether the user allowed the code that comes with the model to run."""
     code_folder: str | None = None
     """Local folder with the model's own code; None where there is none or it is not trusted."""
+    components: Mapping[str, ModelSource] = field(default_factory=dict)
+    """Of a diffusers pipeline: what it is made of, in the order of its index; empty for a model."""
     factory: Callable[[], Any] | None = None
     """Builds the module on the meta device, or raises InputError or UserCodeError."""
     catalogue_model: Any | None = None

@@ -12,7 +12,6 @@ from devplan.errors import InputError
 from devplan.sources.config import CONFIG_FILE, parse_object
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
-PIPELINE_FILE = "model_index.json"
 
 
 def without_config(where: str, names: Sequence[str], read: Callable[[str], str]) -> InputError:
@@ -29,8 +28,6 @@ def without_config(where: str, names: Sequence[str], read: Callable[[str], str])
     """
     if ADAPTER_CONFIG_FILE in names:
         return _adapter(where, read)
-    if PIPELINE_FILE in names:
-        return _pipeline(where, read)
     gguf = [name for name in names if name.endswith(".gguf")]
     if gguf:
         return InputError(
@@ -55,20 +52,6 @@ def _adapter(where: str, read: Callable[[str], str]) -> InputError:
     base = content.get("base_model_name_or_path")
     remedy = f"plan its base model instead: {base}" if base else "give its base model instead"
     return InputError(f"{where} is an adapter without a {CONFIG_FILE}; {remedy}")
-
-
-def _pipeline(where: str, read: Callable[[str], str]) -> InputError:
-    content = parse_object(read(PIPELINE_FILE), f"{where}/{PIPELINE_FILE}")
-    components = [
-        key
-        for key, value in content.items()
-        if not key.startswith("_") and isinstance(value, list) and value and value[0]
-    ]
-    example = f"; give one of them, such as {where.rstrip('/')}/{components[0]}"
-    return InputError(
-        f"{where} is a diffusers pipeline, not one model: its parts are {', '.join(components)}"
-        f"{example if components else ''}"
-    )
 
 
 def _listing(names: Sequence[str], what: str, *, limit: int = 4) -> str:

@@ -59,6 +59,12 @@ class ActivationMeter:
         if self._depth == 0:
             self._watch = self._meter.start_peaks()
 
+    def turn(self, phase: str) -> None:
+        """A phase ends between two blocks; what comes next belongs to another."""
+        if self._depth == 0 and self._watch is not None:
+            self._note(BETWEEN, phase, self._meter.end_peaks(self._watch))
+            self._watch = self._meter.start_peaks()
+
     def stop(self, phase: str) -> None:
         """The run has ended, by itself or not."""
         if self._watch is not None:

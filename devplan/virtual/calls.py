@@ -2,8 +2,9 @@
 
 A phase is what a run is divided into for its findings.  Each call of the whole model's ``forward``
 is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward`` otherwise.
-Code that only calls parts of the model (a codec's ``decode``, a speech model whose ``generate``
-runs one part after the other) has a single phase, named after the call.
+A pipeline's phases are its components.  Code that only calls parts of the model (a codec's
+``decode``, a speech model whose ``generate`` runs one part after the other) has a single phase,
+named after the call.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import nn
+
+from devplan.skeleton.pipeline import PipelineModule
 
 DECODE_STEPS = 2
 """Steps with the cache after the prefill: the first grows what prefill made, the second what a
@@ -70,6 +73,19 @@ class GenerateCall:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PipelineCall:
+    """One run of a diffusers pipeline; its phases are its components, in the order of their use."""
+
+    name: str = "pipeline"
+
+    def takes(self, model: nn.Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return inputs
+
+    def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+        return model(**inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class UserCall:
     """A function of the user's that is handed the model and its inputs."""
 
@@ -113,4 +129,16 @@ def _no_early_end(model: nn.Module) -> dict[str, int]:
     return {"min_new_tokens": DECODE_STEPS + 1} if MADE_UP_TOKEN in flat else {}
 
 
-ModelCall = ForwardCall | GenerateCall | UserCall
+ModelCall = ForwardCall | GenerateCall | PipelineCall | UserCall
+
+
+def usual_call(model: nn.Module, generation: Mapping[str, Any] | None = None) -> ModelCall:
+    """How a model is used: a pipeline is run, what can generate generates, else one forward."""
+    if isinstance(model, PipelineModule):
+        return PipelineCall()
+    return GenerateCall(arguments=generation or {}) if can_generate(model) else ForwardCall()
+
+
+def can_generate(model: nn.Module) -> bool:
+    """Whether ``generate`` is how the model is used."""
+    return hasattr(model, "generate") and getattr(model, "can_generate", lambda: True)()

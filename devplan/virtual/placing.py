@@ -17,9 +17,10 @@ from unittest import mock
 import torch
 from torch import nn
 
-from devplan.names import find_entry
+from devplan.names import component_main, find_entry, part_of_map
 from devplan.skeleton.integers import value_of
-from devplan.types import CPU, DISK
+from devplan.skeleton.pipeline import PipelineModule
+from devplan.types import CPU, DISK, OFFLOAD_DEVICES
 from devplan.virtual.attributes import plain_tensors
 from devplan.virtual.labels import CONCRETE_LIMIT, label_of, mark
 
@@ -99,10 +100,45 @@ def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: s
     """Let the installed accelerate dispatch the labelled model; to be called under the modes.
 
     A disk entry is treated as a cpu entry: both are onloaded by the same hook at each forward.
+    The components of a pipeline are dispatched one by one, each with its part of the map.
     """
+    if not isinstance(model, PipelineModule):
+        _dispatch(model, device_map, main_device)
+        return
+    for name, component in model.named_children():
+        part = part_of_map(device_map, name)
+        main = component_main(part, main_device)
+        _dispatch(component, spelled_out(component, part), main, force_hooks=True)
+
+
+def spelled_out(model: nn.Module, device_map: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A map that offloads a whole model, by the model's parts.
+
+    ``dispatch_model`` finds no weights under the empty name (``extract_submodules_state_dict`` of
+    accelerate 1.15), and the first forward then misses them.
+    """
+    if list(device_map) != [""] or device_map[""] not in OFFLOAD_DEVICES:
+        return device_map
+    own = (*model._modules, *model._parameters, *model._buffers)
+    return dict.fromkeys(own, device_map[""])
+
+
+def skipped_keys(model: nn.Module) -> Any:
+    """Arguments that hooks leave where they are, by the name that each library has for them.
+
+    The autoencoders of videos list the features that they hand on from frame to frame: a hook that
+    moved them would hand on a copy of the list.
+    """
+    names = ("_skip_keys_device_placement", "_skip_keys")
+    return next((keys for name in names if (keys := getattr(model, name, None))), None)
+
+
+def _dispatch(
+    model: nn.Module, device_map: Mapping[str, str], main_device: str, **more: Any
+) -> None:
     from accelerate import dispatch_model
 
-    skipped = getattr(model, "_skip_keys_device_placement", None)
+    skipped = skipped_keys(model)
     takes_skip_keys = "skip_keys" in inspect.signature(dispatch_model).parameters
     devices: dict[str, Any] = {
         key: CPU if device == DISK else device for key, device in device_map.items()
@@ -113,4 +149,5 @@ def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: s
         main_device=main_device,
         # [0.19] the first accelerate that may be told what stays where it is.
         **({"skip_keys": skipped} if takes_skip_keys else {}),
+        **more,
     )

@@ -26,11 +26,11 @@ from torch.utils._pytree import tree_leaves
 from devplan.blocks import BlockSite
 from devplan.errors import DevplanError
 from devplan.findings import DevicePeak, ModelError, RunRecord
-from devplan.virtual import folding, source_lines
+from devplan.virtual import folding, repeating, source_lines
 from devplan.virtual.activations import ActivationMeter, beyond, given_bytes
 from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.caches import cache_bytes
-from devplan.virtual.calls import ModelCall
+from devplan.virtual.calls import ModelCall, PipelineCall
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.judging import SplitExecution
 from devplan.virtual.labels import label_of, mark
@@ -38,6 +38,8 @@ from devplan.virtual.layer_state import StateCopy, lists_ending_at
 from devplan.virtual.lean import lean
 from devplan.virtual.loan import restored
 from devplan.virtual.memory import MemoryMeter
+from devplan.virtual.peaks import device_peaks
+from devplan.virtual.phases import follow_calls, follow_components
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
 from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
@@ -150,8 +152,10 @@ class _Run:
         self.cache: dict[torch.device, int] = {}
         self.known: dict[Any, _Call] = {}
         self.output: Any = None
-        self.numbers = folding.layer_numbers(split.sites)
+        self.numbers = {s.name: 0 for s in split.sites} | folding.layer_numbers(split.sites)
         self.stands_for: dict[str | None, set[str]] = {}
+        self.keeps_cache = True
+        """Whether what blocks leave behind is a cache; in a pipeline it is part of a phase."""
         self.grown: set[int] = set()
         """Ids of the lists at whose end a layer was run for real."""
 
@@ -187,6 +191,7 @@ class _Run:
         for tensor in placed.values():
             if isinstance(tensor, torch.Tensor):
                 self.meter.count(tensor, main, ("", "inputs"))
+        self.keeps_cache = not isinstance(call, PipelineCall)
         self._wrap_blocks()
         self._follow_phases(call)
         model = self.split.model
@@ -204,26 +209,33 @@ class _Run:
         return None
 
     def _follow_phases(self, call: ModelCall) -> None:
-        """Name the phase at each call of the whole model."""
-        names = call.phases()
-        model, original = self.split.model, self.split.model.forward
-
-        @functools.wraps(original)
-        def forward(*args, **kwargs):
-            self.recorder.phase = next(names)
-            result = original(*args, **kwargs)
-            self.phases.append(self.recorder.phase)
-            self.cache = cache_bytes(result, self.stands_for)
-            return result
-
-        model.forward = forward
+        """Name the phase at each call of the whole model, or of a component of a pipeline."""
         self.recorder.phase = call.name
+        if isinstance(call, PipelineCall):
+            follow_components(self.split.model, self._begin_component)
+        else:
+            follow_calls(self.split.model, call.phases(), self._begin, self._end)
+
+    def _begin(self, phase: str) -> None:
+        self.recorder.phase = phase
+
+    def _end(self, result: Any) -> None:
+        self.phases.append(self.recorder.phase)
+        self.cache = cache_bytes(result, self.stands_for)
+
+    def _begin_component(self, phase: str) -> None:
+        self.activations.turn(self.recorder.phase)
+        self.recorder.phase = phase
+        if phase not in self.phases:
+            self.phases.append(phase)
 
     # ---------------------------------------------------------------------------- folding
 
     def _wrap_blocks(self) -> None:
-        known = folding.layer_kinds(self.split.sites, self.split.config) if self.fold else {}
-        for site in self.split.sites:
+        sites, kinds = self.split.sites, folding.layer_kinds
+        kinds = kinds if self.keeps_cache else repeating.kinds_with_repeats
+        known = kinds(sites, self.split.config) if self.fold else {}
+        for site in sites:
             if site.module is not None:
                 self._wrap(site, known.get(site.name))
 
@@ -249,6 +261,7 @@ class _Run:
         self.activations.enter(phase)
         before, events = meter.now(), self.recorder.mark()
         peaks, highest, kept = meter.start_peaks(), {}, {}
+        lists = repeating.lists_among(args, kwargs)
         try:
             result = original(*args, **kwargs)
             given = given_bytes(result, site.name)
@@ -258,9 +271,10 @@ class _Run:
         finally:
             execution.block = outer
             highest = meter.end_peaks(peaks)
-            self.activations.leave(site.name, phase, highest, kept)
-        outcome = folding.remember(result, args, kwargs, site.name) if key is not None else None
-        if outcome is not None:
+            self.activations.leave(site.name, phase, highest, self._cached(kept))
+        stands = key is not None and repeating.are_as_before(lists)
+        outcome = folding.remember(result, args, kwargs, site.name) if stands else None
+        if key is not None and repeating.may_stand(outcome, key[0]):
             self.known[key] = _Call(
                 outcome=outcome,
                 events=self.recorder.events_since(events),
@@ -297,8 +311,13 @@ class _Run:
         self.execution.block = outer
         for device in given_bytes(result, site.name):
             self.recorder.gave(site.name, device)
-        self.activations.leave(site.name, self.recorder.phase, highest, call.kept_bytes)
+        kept = self._cached(call.kept_bytes)
+        self.activations.leave(site.name, self.recorder.phase, highest, kept)
         return result
+
+    def _cached(self, kept: Mapping[torch.device, int]) -> Mapping[torch.device, int]:
+        """What a block left behind, where that is a cache which is counted as one."""
+        return kept if self.keeps_cache else {}
 
     def _fill_state(self, ran: str, name: str, args: tuple, kwargs: dict) -> dict:
         """Put into the cache what a folded layer would have; give the bytes that this added."""
@@ -313,15 +332,4 @@ class _Run:
     # ---------------------------------------------------------------------------- results
 
     def peaks(self) -> tuple[DevicePeak, ...]:
-        return tuple(
-            DevicePeak(
-                device=str(device),
-                weight_bytes=self.weights.get(device, 0),
-                cache_bytes=self.cache.get(device, 0),
-                peak_bytes=use.peak_bytes,
-                module=use.peak_place[0],
-                phase=use.peak_place[1],
-            )
-            for device, use in sorted(self.meter.devices.items(), key=lambda item: str(item[0]))
-            if device.type != "meta"
-        )
+        return device_peaks(self.meter, self.weights, self.cache)

@@ -28,6 +28,7 @@ from devplan.virtual.labels import maker_of, mark
 from devplan.virtual.lean import lean
 from devplan.virtual.loan import Loan
 from devplan.virtual.placing import wants_values, with_values
+from devplan.virtual.repeating import are_as_before, lists_among
 
 MAIN = torch.device("cuda", 0)
 
@@ -235,8 +236,9 @@ class _Tracer:
                 folded.append(name)
             return folding.repeat(outcome, args, kwargs, name)
         self.borrower.borrow_inside(site.module)
+        lists = lists_among(args, kwargs)
         result = self._run(name, original, args, kwargs)
-        outcome = folding.remember(result, args, kwargs, name)
+        outcome = folding.remember(result, args, kwargs, name) if are_as_before(lists) else None
         if outcome is not None:
             trace.outcomes[name] = outcome
             if key is not None:

@@ -97,8 +97,18 @@ def test_links_and_peer_access(devplan, on):
     )
     answer = devplan("doctor")
     assert "cuda:0 - cuda:1: NVLink" in answer.out
-    assert "(catalogue); peer access" in answer.out
+    assert "each card reads the others' memory" in answer.out
     assert "--measure times copies instead" in answer.out
+
+
+def test_peer_access_of_a_mixed_machine_is_a_matrix(devplan, on):
+    cards = tuple(card(index, 24) for index in range(3))
+    pairs = [(a.device, b.device) for a in cards for b in cards if a is not b]
+    on(machine(*cards, peers={pair: "cuda:2" not in pair for pair in pairs}))
+    rows = [line.split() for line in devplan("doctor").out.splitlines()]
+    assert ["from", "cuda:0", "cuda:1", "cuda:2"] in rows
+    assert ["cuda:0", ".", "yes", "no"] in rows
+    assert ["cuda:2", "no", "no", "."] in rows
 
 
 def test_measured_links_are_asked_for(devplan, on, monkeypatch):

@@ -46,13 +46,17 @@ def catalogue() -> list[dict[str, Any]]:
     return yaml.safe_load((HERE / "bugs.yaml").read_text(encoding="utf-8"))
 
 
-def run_in(bug: Mapping[str, Any], version: str) -> Outcome:
-    """Check a bug's model and map in a release of the package that has the bug."""
+def pins_for(bug: Mapping[str, Any], version: str) -> list[str]:
+    """What pip is to install for a release of the package that has a bug."""
     extra = bug.get("needs", ())
     if bug.get("package", "transformers") == "accelerate":
-        pins = pins_of(bug["with_transformers"], version, extra)
-    else:
-        pins = pins_of(version, None, extra)
+        return pins_of(bug["with_transformers"], version, extra)
+    return pins_of(version, None, extra)
+
+
+def run_in(bug: Mapping[str, Any], version: str) -> Outcome:
+    """Check a bug's model and map in a release of the package that has the bug."""
+    pins = pins_for(bug, version)
     started = time.monotonic()
     try:
         folder = environment(pins)

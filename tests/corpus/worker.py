@@ -20,6 +20,34 @@ HERE = Path(__file__).parent
 def check_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
     """What `devplan.check` says of the model and the map of a bug."""
     import devplan
+
+    result = devplan.check(_model(bug["model"]), bug["map"], **_how(bug))
+    return {
+        "errors": [_finding(item) for item in result.errors],
+        "phases": [phase for run in result.runs for phase in run.phases],
+        "inputs": [run.inputs for run in result.runs],
+        "notes": [d.message for d in result.diagnostics if d.severity.value == "note"],
+        "ran": bool(result.runs),
+    }
+
+
+def patch_for_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
+    """What `devplan.needed_patch` advises for the model and the map of a bug."""
+    import devplan
+
+    advice = devplan.needed_patch(_model(bug["model"]), bug["map"], **_how(bug))
+    return {
+        "names": list(advice.names),
+        "device": advice.device,
+        "before": [str(error.source or error.code) for error in advice.before.errors],
+        "after": [str(error.source or error.code) for error in advice.after.errors]
+        if advice.after
+        else None,
+    }
+
+
+def _how(bug: Mapping[str, Any]) -> dict[str, Any]:
+    """How the check is told to run."""
     from devplan.checking import RunOptions
     from devplan.inputs import InputRequest
     from devplan.machine import parse_gpus
@@ -29,19 +57,10 @@ def check_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("inputs", "run"):
         if ".py:" in str(run.get(name)):
             run[name] = str(HERE / run[name])
-    result = devplan.check(
-        _model(bug["model"]),
-        bug["map"],
-        machine=parse_gpus(bug["gpus"]) if "gpus" in bug else None,
-        main_device=bug.get("main"),
-        options=RunOptions(request=request, **run),
-    )
     return {
-        "errors": [_finding(item) for item in result.errors],
-        "phases": [phase for run in result.runs for phase in run.phases],
-        "inputs": [run.inputs for run in result.runs],
-        "notes": [d.message for d in result.diagnostics if d.severity.value == "note"],
-        "ran": bool(result.runs),
+        "machine": parse_gpus(bug["gpus"]) if "gpus" in bug else None,
+        "main_device": bug.get("main"),
+        "options": RunOptions(request=request, **run),
     }
 
 
@@ -81,7 +100,7 @@ def main() -> None:
     bug = json.load(sys.stdin)
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
-        result = check_bug(bug)
+        result = patch_for_bug(bug) if "patch" in sys.argv else check_bug(bug)
     json.dump(result, sys.stdout)
 
 

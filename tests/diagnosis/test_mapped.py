@@ -148,3 +148,18 @@ def test_pasted_and_live_stories_say_the_same(pasted):
     for name in ("kind", "op", "module", "module_class", "source", "rule"):
         assert getattr(told, name) == getattr(live, name), name
     assert told.entry.key == live.entry.key
+
+
+def test_the_patch_is_not_proposed_where_the_embedding_is_at_home(pasted):
+    text = "indices should be either on cpu or on the same device as the indexed tensor (cuda:0)"
+    bare = [remedy.command for remedy in explain_text(text).stories[0].remedies]
+    assert "devplan.patch_embeddings(model)" in bare
+    (story,) = explain_text(text, SPLIT_LAYER, BIOGPT).stories
+    assert "devplan.patch_embeddings(model)" not in [r.command for r in story.remedies]
+
+
+def test_the_map_of_another_model_is_said(pasted):
+    (story,) = explain_text(pasted, given_map({"": 0}), LLAMA).stories
+    assert "LlamaForCausalLM has no module of class BioGptDecoderLayer: is it the map of this " in (
+        " ".join(story.notes)
+    )

@@ -15,6 +15,7 @@ import torch
 
 from devplan.checks.table import RULES
 from devplan.diagnosis.messages import messages, recognise
+from devplan.units import GIB, MIB
 from tests.diagnosis import real_libraries, real_torch
 from tests.diagnosis.real_libraries import said
 from tests.virtual.rules_cases import CASES
@@ -70,8 +71,16 @@ def test_the_words_stand_in_the_installed_library(id, source):
         absent = "cuda" in path.name or find_spec(source.library) is None
         assert absent, f"{source.library} is installed and has no {path}"
         pytest.skip(f"{source.library} has no {path.name} here")
+    files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    assert any(holds(each, source.text) for each in files)
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a file, of half a gigabyte perhaps, holds a text."""
+    if not path.stat().st_size:
+        return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        assert content.find(source.text.encode()) >= 0
+        return content.find(text.encode()) >= 0
 
 
 @pytest.mark.parametrize("id", BY_ID)
@@ -127,3 +136,45 @@ def test_said_gives_the_words_of_a_log():
 
     with pytest.raises(real_libraries.Said, match="spilled"), said("accelerate"):
         logging.getLogger("accelerate.x").warning("spilled")
+
+
+NEW = (
+    "CUDA out of memory. Tried to allocate 1.75 GiB. GPU 1 has a total capacity of 23.65 GiB of "
+    "which 612.44 MiB is free. Including non-PyTorch memory, this process has 23.04 GiB memory in "
+    "use. Of the allocated memory 22.31 GiB is allocated by PyTorch, and 287.12 MiB is reserved"
+)
+OLD = (
+    "CUDA out of memory. Tried to allocate 1024.00 MiB (GPU 0; 8.00 GiB total capacity; 7.19 GiB "
+    "already allocated; 0 bytes free; 7.68 GiB reserved in total by PyTorch)"
+)
+
+
+@pytest.mark.parametrize(
+    "text, device, sizes",
+    [
+        (NEW, ("cuda:1",), (1.75 * GIB, 23.65 * GIB, 612.44 * MIB, 22.31 * GIB)),
+        (OLD, ("cuda:0",), (1.0 * GIB, 8.0 * GIB, None, 7.19 * GIB)),
+        ("CUDA out of memory. Tried to allocate 512 bytes.", (), (512, None, None, None)),
+        (
+            "HIP out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
+            "15.98 GiB of which 0 bytes is free.",
+            ("cuda:0",),
+            (2 * GIB, 15.98 * GIB, 0, None),
+        ),
+    ],
+)
+def test_sizes_of_lack_of_memory(text, device, sizes):
+    found = recognise(text)
+    assert found.devices == device
+    read = tuple(found.size(name) for name in ("requested", "total", "free", "allocated"))
+    assert read == tuple(None if size is None else int(size) for size in sizes)
+
+
+def test_both_words_of_bitsandbytes_for_a_tensor_off_the_cards():
+    where = "[(torch.Size([8, 1]), device(type='cpu')), (torch.Size([1]), device(type='cuda'))]"
+    for words in (
+        "All input tensors need to be on the same GPU, but found some tensors to not be on a GPU:",
+        "Input tensors need to be on the same device, but found the following tensor and device "
+        "combinations:",
+    ):
+        assert recognise(f"{words}\n {where}").message.id == "bitsandbytes-not-on-gpu"

@@ -123,6 +123,41 @@ def test_what_is_no_error_gives_nothing(text):
     assert explain_text(text).stories == ()
 
 
+def test_a_story_that_is_in_the_text_already_is_no_part_of_the_message():
+    (story,) = explain_text(f"RuntimeError: {MESSAGE}\ndevplan: DP301 device mismatch\n").stories
+    assert story.message == MESSAGE
+
+
+def test_long_lines_are_cut():
+    text = f"{'x' * 200_000}\n{' ' * 200_000}|\nRuntimeError: {MESSAGE}\n"
+    (stream,) = read_pasted(text)
+    assert max(map(len, stream.text.splitlines())) <= 4_000
+    assert [story.id for story in explain_text(text).stories] == ["two-devices"]
+
+
+HOSTILE = (
+    "x",
+    " ",
+    "/ in ",
+    "| ",
+    "│ ",
+    'File "',
+    "Traceback (",
+    "a.",
+    "1:",
+    "\x1b[",
+    "[",
+    "[](http",
+)
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_no_pattern_goes_astray_on_long_lines(piece):
+    """Each of these took minutes with a pattern that tries every way to divide a line."""
+    (story,) = explain_text(f"{piece * 20_000}\nRuntimeError: {MESSAGE}\n").stories
+    assert story.id == "two-devices"
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=400))
 def test_any_text_can_be_read(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from devplan.mapfile import read_map
@@ -20,6 +21,7 @@ VERSIONS = {
 }
 
 
+@cache
 def example_map() -> DeviceMapFile:
     """Qwen2.5-VL-7B on 24 + 12 GiB: 17.09 and 8.83 GiB, each with 1 GiB of reserve."""
     return read_map(MAP_PATH)

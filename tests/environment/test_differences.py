@@ -137,6 +137,13 @@ def test_moved_kinds_that_fit_may_matter():
     assert [(d.code, d.severity) for d in seen] == [("DP507", WARNING)]
 
 
+def test_what_another_order_does_not_repair_is_said_beside():
+    here = machine(card(0, 12), card(1, 24, "NVIDIA GeForce RTX 3090"))
+    seen = found(here, of_kinds("rtx-4090", "12GiB"))
+    assert [(d.code, d.severity) for d in seen] == [("DP507", ERROR), ("DP506", WARNING)]
+    assert seen[1].subject == "cuda:1"
+
+
 def test_cards_of_other_numbers():
     given = example_map()
     far = {"cuda:0": "cuda:2", "cuda:1": "cuda:3"}

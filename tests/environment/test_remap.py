@@ -13,6 +13,9 @@ from devplan.environment import remapped
 from devplan.environment.needs import Need, assignment, needs_of
 from devplan.errors import InputError
 from devplan.mapfile import dump_map, loads_map
+from devplan.mapfile.consistency import check_consistency
+from devplan.mapfile.document import to_document
+from devplan.mapfile.nodes import Place
 from tests.environment.machines import card, example_map, machine
 from tests.report.example_plans import MAP_FILE
 
@@ -95,6 +98,40 @@ def test_there_and_back_is_the_same_but_for_the_notes():
 def test_what_has_its_numbers_stays_as_it_is():
     given_map = example_map()
     assert remapped(given_map, machine(card(0, 24), card(1, 12))) is given_map
+    assert remapped(given_map, machine(card(0, 23.5), card(1, 11.6))) is given_map
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(8, 32), min_size=1, max_size=5))
+def test_everything_in_the_map_follows_its_card(sizes):
+    """Whatever the cards: refused, or the same map under one renaming, which can be written."""
+    before = example_map()
+    here = machine(*(card(index, size) for index, size in enumerate(sizes)))
+    try:
+        after = remapped(before, here)
+    except InputError:
+        assert assignment(needs_of(before), here.cards) is None
+        return
+    new = {d: after.device_map[entry] for entry, d in before.device_map.items()}
+    new["cpu"] = "cpu"
+    assert after.device_map == {entry: new[d] for entry, d in before.device_map.items()}
+    for item in ("loads", "pins"):
+        devices = [each.device for each in getattr(before, item)]
+        assert [each.device for each in getattr(after, item)] == [new[d] for d in devices]
+    assert after.machine.main_device == new[before.machine.main_device]
+    pairs = [
+        (before.machine.links, after.machine.links),
+        (before.transfers, after.transfers),
+        (before.shared_copies, after.shared_copies),
+        (before.traffic.routes, after.traffic.routes),
+    ]
+    for old, moved in pairs:
+        ends = [(new[each.source], new[each.target]) for each in old]
+        assert [(each.source, each.target) for each in moved] == ends
+    for load in after.loads:
+        room = here.card(load.device).room_bytes
+        assert load.load_bytes + load.activation_bytes + load.reserve_bytes <= room
+    check_consistency(to_document(after), Place(file="remapped.yaml"))
 
 
 def test_larger_cards_change_what_can_be_said():

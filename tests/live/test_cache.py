@@ -386,6 +386,35 @@ def test_a_copy_of_the_model_has_a_cache_of_its_own():
     assert cache.total.num_made == 2
 
 
+def test_a_part_and_then_the_whole():
+    whole = nn.Sequential(OrderedDict(stack=stack()))
+    before = content(whole)
+    part = devplan.cache_transfers(whole.stack)
+    assert devplan.cache_transfers(whole) is part is devplan.cache_transfers(whole.stack)
+    whole.stack(**inputs())
+    assert part.total.num_made == 2
+    part.remove()
+    assert content(whole) == before
+
+
+def test_two_models_do_not_know_each_other():
+    one, two = stack(), stack()
+    cache = devplan.cache_transfers(one)
+    assert devplan.cache_transfers(two) is not cache
+    two(**inputs())
+    assert cache.total == TransferCounts()
+
+
+def test_a_copy_is_removed_by_what_is_found_on_it():
+    model = stack()
+    devplan.cache_transfers(model)
+    other = copy.deepcopy(model)
+    transfer_cache_of(other).remove()
+    assert transfer_cache_of(other) is None and transfer_cache_of(model) is not None
+    assert "pre_forward" not in vars(other.layers[0]._hf_hook)
+    assert "pre_forward" in vars(model.layers[0]._hf_hook)
+
+
 # --------------------------------------------------------------------------- as accelerate moves
 
 

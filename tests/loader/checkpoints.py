@@ -99,22 +99,27 @@ def suggest(folder: Path, *more: str, name: str = "", gpus: str = GPUS) -> Path:
     return path
 
 
-def with_offload(map_path: Path, tiers: dict[str, str]) -> Path:
-    """The same map with some entries on ``cpu`` or ``disk``, their bytes moved with them."""
-    map_file = read_map(map_path)
-    moved = {entry: tiers.get(entry, device) for entry, device in map_file.device_map.items()}
-    path = map_path.with_suffix(".offloaded.yaml")
-    devices = sorted(set(tiers.values()))
-    machine = replace(
-        map_file.machine,
-        tiers=tuple(OffloadTier(device=device, capacity_bytes=None) for device in devices),
+def with_offload(checkpoint: Checkpoint, tiers: dict[str, str]) -> Path:
+    """The map with all of some cards on ``cpu`` or ``disk``, their bytes moved with them."""
+    map_file = read_map(checkpoint.map)
+    offloaded: dict[str, int] = {}
+    for load in map_file.loads:
+        if load.device in tiers:
+            tier = tiers[load.device]
+            moved = load.weight_bytes + load.buffer_bytes
+            offloaded[tier] = offloaded.get(tier, 0) + moved
+    changed = replace(
+        map_file,
+        device_map={e: tiers.get(device, device) for e, device in map_file.device_map.items()},
+        machine=replace(
+            map_file.machine,
+            tiers=tuple(OffloadTier(device=tier, capacity_bytes=None) for tier in offloaded),
+        ),
+        loads=tuple(load for load in map_file.loads if load.device not in tiers),
+        offload_bytes=offloaded,
     )
-    offloaded = dict.fromkeys(devices, 2**20)
-    write_map(
-        replace(map_file, device_map=moved, machine=machine, offload_bytes=offloaded),
-        path,
-        force=True,
-    )
+    path = checkpoint.map.with_name(f"{checkpoint.map.stem}-{'-'.join(tiers.values())}.yaml")
+    write_map(changed, path, force=True)
     return path
 
 

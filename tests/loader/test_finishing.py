@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import devplan
+from devplan import live
 from devplan.diagnosis.attached import Entry
+from devplan.live.caching import transfer_cache_of
 from devplan.live.patching import patched_embeddings
-from devplan.loader import finishing
 from devplan.mapfile import read_map
 from devplan.types import Verification
-from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
+from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, assert_same, outputs
 
 AWAY = {"model": "cuda:0", "model.embed_tokens": "cuda:1", "lm_head": "cuda:0"}
 """The code of ``model`` runs on cuda:0 and mixes what its first embedding gives on cuda:1."""
@@ -31,7 +32,7 @@ def load(experts, map_file, **more):
 
 
 def test_a_map_that_was_proven_is_not_run_again(experts, monkeypatch):
-    monkeypatch.setattr(finishing, "needed_patch", None)
+    monkeypatch.setattr(live, "needed_patch", None)
     assert not patched_embeddings(load(experts, experts.map))
 
 
@@ -76,3 +77,24 @@ def test_diagnosis_is_attached_where_it_is_asked_for(tied):
     assert "model.norm" in told
     plain = devplan.load(tied.map, tied.folder, devices=ALL_CPU)
     assert not isinstance(vars(plain)["forward"], Entry)
+
+
+def test_tensors_are_moved_once_unless_told_otherwise(tied):
+    model = devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK)
+    assert transfer_cache_of(model) is not None
+    plain = devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK, cache_transfers=False)
+    assert transfer_cache_of(plain) is None
+    assert_same(outputs(model, tied.inputs), outputs(plain, tied.inputs))
+    assert devplan.audit(model, tied.map, devices=CPU_AND_DISK).is_clean
+
+
+def test_everything_at_once_and_another_map_afterwards(experts):
+    """Patch, cache and diagnosis on one model, which is then spread anew."""
+    model = load(experts, unverified(experts, AWAY), diagnose=True)
+    expected = outputs(experts.whole(), experts.inputs)
+    assert_same(outputs(model, experts.inputs), expected)
+    cache = transfer_cache_of(model)
+    devplan.apply(model, experts.map, devices=CPU_AND_DISK)
+    assert transfer_cache_of(model) is cache
+    assert_same(outputs(model, experts.inputs), expected)
+    assert cache.last.num_forwards == 1

@@ -11,11 +11,13 @@ import pytest
 import transformers
 
 import devplan
+from devplan.environment.compare_cards import MISSING
+from devplan.environment.compare_model import OTHER_MODEL
 from devplan.errors import DeviceMapError, InputError
 from devplan.loader import loading
 from devplan.mapfile import read_map
 from tests.environment.machines import card, machine
-from tests.loader.checkpoints import ALL_CPU
+from tests.loader.checkpoints import ALL_CPU, with_offload
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_no_gpu(tied, on):
         load(tied)
     assert not calls and "nothing was loaded" in str(refused.value)
     assert 'devices={"cuda:0": "cpu"' in str(refused.value)
-    assert refused.value.differences[0].code == "DP503"
+    assert refused.value.differences[0].code == MISSING
 
 
 def test_a_card_is_missing(tied, on):
@@ -92,6 +94,17 @@ def test_a_card_that_is_not_stood_in_for_is_asked_for(tied, on):
     with pytest.raises(DeviceMapError) as refused:
         load(tied, devices={"cuda:1": "cpu"})
     assert [each.subject for each in refused.value.differences] == ["cuda:2"]
+
+
+def test_too_little_disk_is_warned_of(tied, on, caplog):
+    """What can be read where it is is not written."""
+    path = with_offload(tied, {"cuda:2": "disk"})
+    calls = on(card(0, 1), card(1, 0.5), disk_bytes=1000)
+    with pytest.raises(StopIteration):
+        devplan.load(path, tied.folder)
+    assert calls
+    (said,) = [r.getMessage() for r in caplog.records if "offload_folder" in r.getMessage()]
+    assert "keeps on disk" in said
 
 
 # ---------------------------------------------------------------------------------- remapped
@@ -156,7 +169,9 @@ def test_another_configuration_is_warned_of(tied, tmp_path, caplog):
     folder = spoilt(tied, tmp_path, rms_norm_eps=1e-5)
     devplan.load(tied.map, folder, devices=ALL_CPU)
     said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert any("DP510 the configuration of" in line and "devplan suggest" in line for line in said)
+    assert any(
+        f"{OTHER_MODEL} the configuration of" in line and "devplan suggest" in line for line in said
+    )
 
 
 def test_another_class_is_refused(tied, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -22,6 +23,17 @@ def test_it_answers_as_the_whole_model(checkpoint_of, name, stand_ins):
     assert len(set(read_map(checkpoint.map).device_map.values())) > 1, "nothing is split"
     model = devplan.load(checkpoint.map, checkpoint.folder, devices=stand_ins)
     assert is_dispatched(model)
+    assert_same(outputs(model, checkpoint.inputs), outputs(checkpoint.whole(), checkpoint.inputs))
+
+
+@pytest.mark.parametrize("name", ["tied", "experts", "encoder-decoder"])
+def test_an_offloaded_map(checkpoint_of, name):
+    """Entries on cpu and disk, and a card for which the CPU stands in."""
+    checkpoint = checkpoint_of(name)
+    path = checkpoints.with_offload(checkpoint, {"cuda:1": "cpu", "cuda:2": "disk"})
+    assert set(read_map(path).device_map.values()) == {"cuda:0", "cpu", "disk"}
+    model = devplan.load(path, checkpoint.folder, devices={"cuda:0": "cpu"})
+    assert any(parameter.is_meta for parameter in model.parameters())
     assert_same(outputs(model, checkpoint.inputs), outputs(checkpoint.whole(), checkpoint.inputs))
 
 
@@ -59,6 +71,34 @@ def test_arguments_of_from_pretrained_pass_through(tied):
     assert is_dispatched(model) and "missing_keys" in info
 
 
+def test_weights_that_are_not_in_the_checkpoint_are_said(tied, tmp_path, caplog):
+    whole = tied.whole()
+    tensors = {n: t for n, t in whole.state_dict().items() if n != "model.norm.weight"}
+    whole.save_pretrained(tmp_path, state_dict=tensors)
+    devplan.load(tied.map, tmp_path, devices=ALL_CPU)
+    (said,) = [r.getMessage() for r in caplog.records if "made-up values" in r.getMessage()]
+    assert said.startswith("1 tensors are not in") and "model.norm.weight" in said
+
+
+def test_code_that_comes_with_the_model(place):
+    """Its class is reached through the auto class that the map names."""
+    folder = place / "own"
+    checkpoints.tied_llama().save_pretrained(folder)
+    (folder / "modeling_own.py").write_text(
+        "from transformers import LlamaForCausalLM\nclass OwnForCausalLM(LlamaForCausalLM): pass\n"
+    )
+    path = folder / "config.json"
+    named = {"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    config = json.loads(path.read_text()) | {"architectures": ["OwnForCausalLM"], "auto_map": named}
+    path.write_text(json.dumps(config))
+    written = checkpoints.suggest(folder, "--trust-remote-code")
+    assert read_map(written).model.auto_class == "AutoModelForCausalLM"
+    with pytest.raises(InputError, match="if you trust it give trust_remote_code=True"):
+        devplan.load(written, folder, devices=ALL_CPU)
+    model = devplan.load(written, folder, devices=ALL_CPU, trust_remote_code=True)
+    assert type(model).__name__ == "OwnForCausalLM" and is_dispatched(model)
+
+
 def test_shapes_alone(tied):
     """On the meta device nothing has values, and every hook is there."""
     model = devplan.load(tied.map, tied.folder, devices=dict.fromkeys(ALL_CPU, "meta"))
@@ -82,20 +122,31 @@ def test_the_log_says_what_lies_where(tied, caplog):
 
 
 def test_a_diffusers_model(place):
+    """As it is loaded whole: bits depend on where in the file a weight begins."""
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
-    whole = diffusers.FluxTransformer2DModel(
+    model_class = diffusers.FluxTransformer2DModel
+    folder = place / "flux"
+    model_class(
         in_channels=4, num_layers=2, num_single_layers=2, attention_head_dim=16,
         num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
         axes_dims_rope=(4, 4, 8),
-    ).eval()  # fmt: skip
-    folder = place / "flux"
-    whole.save_pretrained(folder, max_shard_size="60KB")
+    ).save_pretrained(folder, max_shard_size="60KB")  # fmt: skip
     path = checkpoints.suggest(folder)
+    inputs = {
+        "hidden_states": torch.randn(1, 16, 4),
+        "encoder_hidden_states": torch.randn(1, 8, 32),
+        "pooled_projections": torch.randn(1, 32),
+        "timestep": torch.ones(1),
+        "img_ids": torch.zeros(16, 3),
+        "txt_ids": torch.zeros(8, 3),
+    }
     model = devplan.load(path, folder, devices=ALL_CPU)
-    assert type(model) is type(whole) and is_dispatched(model)
-    for name, parameter in whole.named_parameters():
-        assert torch.equal(model.get_parameter(name), parameter)
+    assert type(model) is model_class and is_dispatched(model)
+    expected = outputs(model_class.from_pretrained(folder), inputs)
+    assert_same(outputs(model, inputs), expected)
+    offloaded = devplan.load(path, folder, devices=CPU_AND_DISK)
+    torch.testing.assert_close(outputs(offloaded, inputs), expected)
 
 
 @pytest.mark.parametrize(

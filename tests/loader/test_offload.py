@@ -65,6 +65,20 @@ def test_a_load_that_fails_leaves_nothing(load, tmp_path, monkeypatch, error):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_is_full(load, tmp_path, monkeypatch):
+    """As safetensors says it."""
+    from safetensors import SafetensorError
+    from transformers.integrations import accelerate as integration
+
+    def fail(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (28)")
+
+    monkeypatch.setattr(integration, "save_file", fail)
+    with pytest.raises(InputError, match="is full") as refused:
+        load(tmp_path / "offload")
+    assert "\n" not in str(refused.value) and list(tmp_path.iterdir()) == []
+
+
 def test_a_load_that_is_not_what_the_map_says_leaves_nothing(experts, tmp_path):
     map_file = read_map(experts.map)
     loads = tuple(replace(load, weight_bytes=1024) for load in map_file.loads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +20,7 @@ class CatalogEntry:
     class_name: str
     config: dict[str, Any]
     dtype: str
+    components: dict[str, Any] = field(default_factory=dict)
 
 
 ENTRIES = {

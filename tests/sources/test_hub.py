@@ -238,7 +238,9 @@ def test_a_component_in_a_folder_of_the_repository(hub, tmp_path):
     index = {"_class_name": "P", "vae": ["diffusers", "AutoencoderKL"]}
     (pipeline / "model_index.json").write_text(json.dumps(index))
     hub.repositories["acme/pipeline"] = Repository(pipeline)
-    assert "give one of them, such as acme/pipeline/vae" in refusal("acme/pipeline")
+    whole = resolve("acme/pipeline")
+    assert (whole.class_name, whole.revision) == ("P", COMMIT)
+    assert set(whole.components["vae"].stored) == set(model.state_dict())
     source = resolve("acme/pipeline/vae")
     assert (source.location, source.subfolder) == ("acme/pipeline", "vae")
     assert resolve("acme/pipeline/vae/@main").id == source.id == "acme/pipeline/vae"
@@ -246,6 +248,22 @@ def test_a_component_in_a_folder_of_the_repository(hub, tmp_path):
     assert source.revision == COMMIT
     assert set(source.stored) == set(model.state_dict())
     assert "no config.json (it holds nothing)" in refusal("acme/pipeline/vea")
+
+
+def test_a_pipeline_that_the_cache_has_is_there_without_the_hub(hub, tmp_path, offline):
+    diffusers = pytest.importorskip("diffusers")
+    pipeline = tmp_path / "pipeline"
+    diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4).save_pretrained(
+        pipeline / "vae"
+    )
+    index = {"_class_name": "P", "vae": ["diffusers", "AutoencoderKL"]}
+    (pipeline / "model_index.json").write_text(json.dumps(index))
+    hub.repositories["acme/pipeline"] = Repository(pipeline)
+    before = resolve("acme/pipeline")
+    offline()
+    after = resolve("acme/pipeline")
+    assert after.config_hash == before.config_hash
+    assert any("cached snapshot" in note for note in after.notes)
 
 
 def test_repositories_without_a_config(hub, tmp_path):

@@ -60,7 +60,7 @@ catalog.models = type(sys)('devplan.catalog.models')
 sys.modules['devplan.catalog.models'] = catalog.models
 class Entry:
     id, library, class_name, dtype = 'a/b', 'transformers', 'C', 'float16'
-    config = {}
+    config = components = {}
 catalog.models.find = lambda name: Entry
 import devplan.sources
 assert devplan.sources.resolve('a/b').id == 'a/b'

@@ -17,7 +17,8 @@ Use instead:
     )
 
 Limits:
-    The loading code is not seen: a note.
+    The loading code is not seen: a note. devplan.load needs no folder: it makes a temporary one,
+    which goes with the model.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _COLOURS = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]"
     r"|\[\d{1,2}(?:;\d{1,3})*m"
 )
-_LINK = re.compile(r"\[([^\]\n]+)\]\((?:https?|file)[^)\s]*\)")
+_LINK = re.compile(r"\[([^\]\n]{1,300})\]\((?:https?|file)[^)\s]*\)")
 """Markdown links, in which notebooks wrap files and line numbers."""
 
 _RANK = re.compile(r"\[?(?P<rank>(?:local_)?(?:rank|default|node)\s?\d+)\]?:? ?", re.IGNORECASE)
@@ -33,19 +33,28 @@ _KNOWN = re.compile(
     )
 )
 _HEAD = r"(?:Traceback \(most recent call last\)|File \"[^\"]+\", line \d+)"
-_LEARNT = re.compile(rf"^(?P<prefix>.*?\S)\s*(?={_HEAD})")
+_LEARNT = re.compile(rf"^(?P<prefix>.{{0,200}}?\S)\s*(?={_HEAD})")
+_SIGNS = re.compile(r"Traceback \(|File \"")
 _LONGEST_PREFIX = 100
+_LONGEST_LINE = 4_000
+"""Characters of a line that are read: a dump of weights or of base64 says nothing of an error."""
 
 
 def cleaned_lines(text: str) -> list[tuple[str, str]]:
     """Every line as the process that said it (empty: not named) and what it said."""
-    text = _COLOURS.sub("", text.replace("\r\n", "\n"))
-    text = _LINK.sub(r"\1", text)
-    lines = [_without_known(line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n")]
+    lines = [_without_known(_bare(line)) for line in text.split("\n")]
     learnt = _learnt_prefixes(said for _, said in lines)
     if learnt is None:
         return lines
     return [(rank, learnt.sub("", said, count=1)) for rank, said in lines]
+
+
+def _bare(line: str) -> str:
+    """What a progress bar left of a line, not too much of it, without colours and links."""
+    shown = line.rstrip("\r").rpartition("\r")[2][:_LONGEST_LINE]
+    if "\x1b" in shown or "[" in shown:
+        shown = _LINK.sub(r"\1", _COLOURS.sub("", shown))
+    return shown
 
 
 def _without_known(line: str) -> tuple[str, str]:
@@ -66,7 +75,7 @@ def _without_known(line: str) -> tuple[str, str]:
 def _learnt_prefixes(lines: Iterable[str]) -> re.Pattern[str] | None:
     found: dict[str, None] = {}
     for line in lines:
-        match = _LEARNT.match(line)
+        match = _LEARNT.match(line) if _SIGNS.search(line) else None
         if match and _may_be_prefix(match["prefix"]):
             found[re.sub(r"\d+", r"\\d+", re.escape(match["prefix"]))] = None
     if not found:

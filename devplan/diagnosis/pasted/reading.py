@@ -24,11 +24,13 @@ _CHAIN = re.compile(
     r"^(?:During handling of the above exception, another exception occurred:"
     r"|The above exception was the direct cause of the following exception:)"
 )
-_BOX = re.compile(r"^\s*[│┃|]?\s?(.*?)\s*[│┃]\s*$")
-_BORDER = re.compile(r"^\s*[╭╰┌└].*[╮╯┐┘]\s*$")
+_BAR = "│"
+_BORDER = re.compile(r"[╭╰┌└].*[╮╯┐┘]$")
 _REPEATED = re.compile(r"^\s*\[Previous line repeated \d+ more times\]")
 _GROUP = re.compile(r"^\s*(?:[+|][-+ |]*)(?=\s*(?:File |Traceback|[\w.]+(?:Error|Exception)))")
 """What Python draws beside the tracebacks of an exception group."""
+_LONGEST_FRAME = 500
+"""Characters of a line that may open a frame."""
 _LONGEST_MESSAGE = 40
 """Lines; what follows an error without an empty line between is not all its message."""
 
@@ -64,19 +66,19 @@ class _Reader:
         return tuple(self.errors)
 
     def _line(self, line: str) -> None:
-        if _BORDER.match(line):
+        bare = line.strip()
+        if _BORDER.match(bare):
             self.box = ""
             self._end_message()
-            return
-        boxed = _BOX.match(line)
-        if boxed and "│" in line:
-            self._boxed(boxed[1])
-            return
-        line = _GROUP.sub("", line, count=1) if line.lstrip()[:1] in ("|", "+") else line
-        self._plain(line)
+        elif bare.startswith(_BAR) and bare.endswith(_BAR):
+            self._boxed(bare[1:-1].rstrip().removeprefix(" "))
+        elif bare[:1] in ("|", "+") and len(line) <= _LONGEST_FRAME:
+            self._plain(_GROUP.sub("", line, count=1))
+        else:
+            self._plain(line)
 
     def _plain(self, line: str) -> None:
-        frame = frame_at(line)
+        frame = frame_at(line) if len(line) <= _LONGEST_FRAME else None
         if frame is not None or _HEAD.search(line) or _CHAIN.match(line.strip()):
             self._end_message()
         if frame is not None:
@@ -119,7 +121,9 @@ class _Reader:
                 self.frames[-1] = with_line(self.frames[-1], content)
 
     def _message_line(self, line: str) -> None:
-        if not line.strip() or len(self.message) >= _LONGEST_MESSAGE:
+        # [notes] devplan's own note may stand there already: it is no part of the message.
+        is_note = line.startswith("devplan: ")
+        if not line.strip() or is_note or len(self.message) >= _LONGEST_MESSAGE:
             self._end_message()
         else:
             self.message.append(line)

@@ -1,0 +1,96 @@
+"""``python -m tests.corpus.patched [ID ...]``: which bugs the embedding patch cures.
+
+Each bug that is caught is run in the last release that has it, without the patch and with it; the
+table goes into ``docs/measurements/patched_bugs.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.corpus.__main__ import PARALLEL
+from tests.corpus.environments import ROOT, NoEnvironment, environment, variables
+from tests.corpus.results import read_results
+from tests.corpus.running import TIMEOUT_S, catalogue, pins_for
+
+FILE = ROOT / "docs" / "measurements" / "patched_bugs.md"
+
+_HEAD = """\
+# Real bugs that the embedding patch cures
+
+Written by `python -m tests.corpus.patched`; not to be edited. Each bug of
+[the corpus](../corpus.md) that `devplan check` catches, at full size, in the last release that has
+it, with the map that shows it: `devplan.needed_patch` runs it virtually without the patch and,
+where a device mismatch stops it, with the input embedding patched (output where its ids are, then
+on the main device), then with every embedding whose output met other tensors. **Cured**: nothing
+stops the model any more.
+"""
+
+
+def main(names: list[str]) -> int:
+    """Run, tell, and write the page when all were run."""
+    caught = {name for name, seen in read_results().items() if seen["caught"]}
+    bugs = [bug for bug in catalogue() if bug["id"] in (names or caught)]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        found = []
+        for bug, advice in zip(bugs, pool.map(_advice, bugs), strict=True):
+            found.append((bug, advice))
+            print(f"{bug['id']}: {_verdict(advice)}", flush=True)
+    if not names:
+        FILE.write_text(_text(found), encoding="utf-8")
+    return 0
+
+
+def _advice(bug: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        folder = environment(pins_for(bug, bug["buggy"]))
+    except NoEnvironment as error:
+        return {"failure": str(error)}
+    with tempfile.TemporaryDirectory() as empty:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.corpus.worker", "patch"],
+            input=json.dumps(bug),
+            capture_output=True,
+            text=True,
+            timeout=4 * TIMEOUT_S,
+            env=variables(folder),
+            cwd=empty,
+        )
+    if done.returncode:
+        return {"failure": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+    return json.loads(done.stdout)
+
+
+def _verdict(advice: Mapping[str, Any]) -> str:
+    if "failure" in advice:
+        return f"not run: {advice['failure']}"
+    if not advice["names"]:
+        return "no: other tensors are in the wrong place"
+    if advice["after"]:
+        return f"in part: {len(advice['after'])} of {len(advice['before'])} findings stay"
+    return "**cured**"
+
+
+def _text(found: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
+    cured = [advice for _, advice in found if _verdict(advice) == "**cured**"]
+    rows = [
+        "| bug | release | what is patched | output | with the patch |",
+        "|---|---|---|---|---|",
+    ]
+    for bug, advice in sorted(found, key=lambda item: _verdict(item[1])):
+        package = bug.get("package", "transformers")
+        names = ", ".join(f"`{name}`" for name in advice.get("names", ())) or "-"
+        where = advice.get("device") or "where its ids are" if names != "-" else "-"
+        release = bug["buggy"] if package == "transformers" else f"{package} {bug['buggy']}"
+        rows.append(f"| {bug['id']} | {release} | {names} | {where} | {_verdict(advice)} |")
+    return "\n".join([_HEAD, f"{len(cured)} of {len(found)} are cured.\n", *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
