@@ -60,8 +60,9 @@ copy lives as long as its tensor, where a layer without the cache drops it at it
 *Time*: a Llama with real weights on the CPU, all of it on one device, with the hooks that
 `dispatch_model` puts on every module, in one process, with and without the cache in turns; the best
 of {NUM_ROUNDS} rounds of {FORWARDS_A_ROUND} forwards in processor time, one thread. Nothing is
-copied, so the cache can only cost. That it costs less than nothing is since accelerate's own walk
-through the arguments, and its decorator, take longer than those of the cache.
+copied, so the cache can only cost. Ratios below 1 are since accelerate's own walk through the
+arguments, and its decorator, take longer than those of the cache. Forwards that are mostly matrix
+products show how much the machine was disturbed by others.
 """
 
 

@@ -1,7 +1,7 @@
 """``python -m tests.corpus.patched [ID ...]``: which bugs the embedding patch cures.
 
-Each bug that is caught is run in the last release that has it, without the patch and with it; the
-table goes into ``docs/measurements/patched_bugs.md``.
+Each bug that is caught is run in the last release that has it, without the patch and with it.  What
+was seen is kept in ``patched.yaml``, from which ``docs/measurements/patched_bugs.md`` is written.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import yaml
+
 from tests.corpus.__main__ import PARALLEL
-from tests.corpus.environments import ROOT, NoEnvironment, environment, variables
+from tests.corpus.environments import HERE, ROOT, NoEnvironment, environment, variables
 from tests.corpus.results import read_results
 from tests.corpus.running import TIMEOUT_S, catalogue, pins_for
 
 FILE = ROOT / "docs" / "measurements" / "patched_bugs.md"
+SEEN = HERE / "patched.yaml"
 
 _HEAD = """\
 # Real bugs that the embedding patch cures
@@ -34,17 +37,21 @@ stops the model any more.
 
 
 def main(names: list[str]) -> int:
-    """Run, tell, and write the page when all were run."""
-    caught = {name for name, seen in read_results().items() if seen["caught"]}
-    bugs = [bug for bug in catalogue() if bug["id"] in (names or caught)]
+    """Run, tell, and keep."""
+    bugs = [bug for bug in _caught() if not names or bug["id"] in names]
+    seen = yaml.safe_load(SEEN.read_text(encoding="utf-8")) if SEEN.exists() else {}
     with ThreadPoolExecutor(PARALLEL) as pool:
-        found = []
         for bug, advice in zip(bugs, pool.map(_advice, bugs), strict=True):
-            found.append((bug, advice))
             print(f"{bug['id']}: {_verdict(advice)}", flush=True)
-    if not names:
-        FILE.write_text(_text(found), encoding="utf-8")
+            seen[bug["id"]] = advice
+            SEEN.write_text(yaml.safe_dump(seen), encoding="utf-8")
+            FILE.write_text(_text(seen), encoding="utf-8")
     return 0
+
+
+def _caught() -> list[Mapping[str, Any]]:
+    results = read_results()
+    return [bug for bug in catalogue() if results.get(bug["id"], {}).get("caught")]
 
 
 def _advice(bug: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,19 +84,21 @@ def _verdict(advice: Mapping[str, Any]) -> str:
     return "**cured**"
 
 
-def _text(found: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
-    cured = [advice for _, advice in found if _verdict(advice) == "**cured**"]
-    rows = [
-        "| bug | release | what is patched | output | with the patch |",
-        "|---|---|---|---|---|",
-    ]
-    for bug, advice in sorted(found, key=lambda item: _verdict(item[1])):
+def _text(seen: Mapping[str, Mapping[str, Any]]) -> str:
+    caught = _caught()
+    tried = [(bug, seen[bug["id"]]) for bug in caught if bug["id"] in seen]
+    cured = [advice for _, advice in tried if _verdict(advice) == "**cured**"]
+    left = len(caught) - len(tried)
+    rows = ["| bug | release | what is patched | output | with the patch |"]
+    rows.append("|---|---|---|---|---|")
+    for bug, advice in sorted(tried, key=lambda item: _verdict(item[1])):
         package = bug.get("package", "transformers")
         names = ", ".join(f"`{name}`" for name in advice.get("names", ())) or "-"
         where = advice.get("device") or "where its ids are" if names != "-" else "-"
         release = bug["buggy"] if package == "transformers" else f"{package} {bug['buggy']}"
         rows.append(f"| {bug['id']} | {release} | {names} | {where} | {_verdict(advice)} |")
-    return "\n".join([_HEAD, f"{len(cured)} of {len(found)} are cured.\n", *rows]) + "\n"
+    count = f"{len(cured)} of {len(tried)} are cured; {left} of {len(caught)} were not tried yet.\n"
+    return "\n".join([_HEAD, count, *rows]) + "\n"
 
 
 if __name__ == "__main__":

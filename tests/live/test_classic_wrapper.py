@@ -69,6 +69,14 @@ def test_weight(plain):
         _ = wrap(plain).get_input_embeddings().weight
 
 
+def test_ties(plain):
+    patch(plain).tie_weights()
+    assert plain.lm_head.weight is plain.model.embed_tokens.weight
+    devplan.unpatch_embeddings(plain)
+    with pytest.raises(AttributeError, match="weight"):
+        wrap(plain).tie_weights()
+
+
 def test_resize(plain):
     assert patch(plain).resize_token_embeddings(120).num_embeddings == 120
     devplan.unpatch_embeddings(plain)
