@@ -22,7 +22,7 @@ from devplan.lessons import met_in
 from devplan.live.patching import input_embedding_names, patch_embeddings, unpatch_embeddings
 from devplan.mapfile.entries import covering_modules
 from devplan.names import is_inside
-from devplan.proving import Examined, Examiner, PlanWith
+from devplan.proving import Examined, Examiner, PlanWith, Proof
 from devplan.types import BlockGraph, Machine, Plan
 from devplan.units import format_bytes
 
@@ -43,7 +43,7 @@ NO_CARD = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stopped:
+class _Stopped:
     """Where the closed loop ended without a plan that runs."""
 
     plan: Plan
@@ -53,23 +53,30 @@ class Stopped:
     """The user's."""
 
 
-def cures(stopped: Stopped, plan_with: PlanWith, examine: Examiner) -> tuple[str, ...]:
+def cures(
+    proof: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine: Examiner
+) -> tuple[str, ...]:
     """What was tried and ran, in words; or that the whole model fits no card.
 
     Parameters
     ----------
-    stopped
-        The last plan and its run.
+    proof
+        Where the closed loop ended, without a plan that runs.
+    pins
+        The user's: module -> device.
     plan_with, examine
         How a graph is planned with pins, and how a plan is run.
     """
+    if proof.examined is None or not isinstance(proof.result, Plan):
+        return ()
+    stopped = _Stopped(plan=proof.result, graph=proof.graph, examined=proof.examined, pins=pins)
     until = time.process_time() + MOST_S
     patched = _patched(stopped, examine)
     together = _together(stopped, plan_with, examine, until)
     return tuple(cure for cure in (patched, together) if cure)
 
 
-def _patched(stopped: Stopped, examine: Examiner) -> str:
+def _patched(stopped: _Stopped, examine: Examiner) -> str:
     """The same plan with the embeddings patched, if that helps."""
     model, main = examine.skeleton.model, examine.machine.main_device
     placed = stopped.plan.placement
@@ -89,7 +96,7 @@ def _patched(stopped: Stopped, examine: Examiner) -> str:
     return PATCH.format(names=" and ".join(away)) if _runs(found) else ""
 
 
-def _together(stopped: Stopped, plan_with: PlanWith, examine: Examiner, until: float) -> str:
+def _together(stopped: _Stopped, plan_with: PlanWith, examine: Examiner, until: float) -> str:
     graph, whole_fits = stopped.graph, False
     for blocks in _groups(stopped):
         for device in _cards(examine.machine):
@@ -104,7 +111,7 @@ def _together(stopped: Stopped, plan_with: PlanWith, examine: Examiner, until: f
     return "" if whole_fits else NO_CARD.format(size=format_bytes(size))
 
 
-def _groups(stopped: Stopped) -> Iterator[frozenset[str]]:
+def _groups(stopped: _Stopped) -> Iterator[frozenset[str]]:
     """Blocks to be put together, in rising bytes; the whole model comes last."""
     graph = stopped.graph
     met = met_in(stopped.examined.subject, stopped.examined.record, graph)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from devplan.checking import RunOptions
-from devplan.cures import Stopped, cures
+from devplan.cures import cures
 from devplan.findings import CheckResult, Diagnostic
 from devplan.graph import build_graph
 from devplan.machine.speeds import speeds_of
@@ -24,10 +24,9 @@ from devplan.planning.most import plan_most_tokens
 from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic
 from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
-from devplan.profile.work import measure_work
-from devplan.proving import Examiner, PlanWith, Proof, prove
+from devplan.proving import Examiner, Proof, prove
 from devplan.sources import ModelSource
-from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study, tiled
+from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study, tiled, with_work
 from devplan.types import (
     BlockGraph,
     Constraint,
@@ -159,7 +158,7 @@ def suggest_studied(
         studied = run_as_long_as_fits(studied, partial(_most_tokens, planner, pins))
     if objective == LATENCY:
         speeds_of(machine)  # refuses cards of unknown speed before the work is counted
-        studied = _with_work(studied)
+        studied = with_work(studied)
     plan_with = partial(planner, studied)
     proof = Proof(
         result=plan_with(studied.graph, pins), graph=studied.graph, verification=UNVERIFIED
@@ -171,25 +170,9 @@ def suggest_studied(
         proof = replace(proof, result=_as_run(proof, machine, studied.workload))
         if proof.errors:
             progress("trying what would make it run")
-            offered = _offered(proof, pins, plan_with, examiner)
+            offered = cures(proof, pins, plan_with, examiner)
             return replace(_suggestion(studied, machine, proof), cures=offered)
     return _suggestion(studied, machine, proof)
-
-
-def _offered(
-    proof: Proof, pins: Mapping[str, str], plan_with: PlanWith, examiner: Examiner
-) -> tuple[str, ...]:
-    """What lets a model run whose code stops every split that was tried."""
-    if proof.examined is None or not isinstance(proof.result, Plan):
-        return ()
-    stopped = Stopped(plan=proof.result, graph=proof.graph, examined=proof.examined, pins=pins)
-    return cures(stopped, plan_with, examiner)
-
-
-def _with_work(studied: Studied) -> Studied:
-    """The same with what each block reads and computes."""
-    work = measure_work(studied.skeleton, studied.profile.sites, studied.workload)
-    return replace(studied, profile=replace(studied.profile, work=work))
 
 
 def _as_run(proof: Proof, machine: Machine, workload: Workload) -> Plan | Infeasible:
