@@ -6,14 +6,20 @@ STAMP := $(VENV)/installed
 
 DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
-.PHONY: demo maps test test-all properties lint format bench corpus sweep clean
+.PHONY: demo maps maps-check test test-all properties lint format bench corpus sweep clean
 
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
 
-# The maps in maps/ anew, after a change that is meant to change them.
+# The maps in maps/ and their index anew, after a change that is meant to change them: minutes on two
+# cores.  Some only: make maps MAPS="Qwen/Qwen3-8B google/gemma-3-4b-it".
 maps: $(STAMP)
-	$(BIN)/python -m devplan $(DEMO) --force
+	$(BIN)/python -m tests.gallery $(MAPS)
+
+# Every map planned again and compared, checked with `devplan check`, and the maps that must be refused.
+maps-check: $(STAMP)
+	$(BIN)/python -m tests.gallery check $(MAPS)
+	$(BIN)/python -m pytest tests/gallery
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow and not gpu"

@@ -22,6 +22,7 @@ BENCHMARKS = (
     "transfer_cache",
     "check_speed",
     "proof_time",
+    "kimi",
     "pipelines",
     "survey",
     "proven",

@@ -39,9 +39,9 @@ away and fills the file cache.  plain is `yaml.safe_load` of the map and
 `from_pretrained(device_map=...)` with the same dict; devplan is `devplan.load`, which compares the
 machine, looks at the headers, loads by the same `from_pretrained`, audits every tensor and hook,
 and, where the CPU stands in for all cards, puts accelerate's hooks on, which plain does not.
-The ratio is of the best processor times, as the files are in memory and nothing waits.  Imports are
-not in the times of either way; what `import devplan` takes beside torch and
-transformers is in a column of its own.
+The ratio is of the best processor times, as the files are in memory and nothing waits; the wall
+clock shows what else the machine did.  Imports are not in the times of either way; what
+`import devplan` takes beside torch and transformers is in a column of its own.
 """
 
 

@@ -232,13 +232,15 @@ class Examiner:
     machine: Machine
     workload: Workload
     """Of plans that do not say theirs."""
+    packed: bool = False
+    """Whether quantized weights count as they are stored."""
     raises_whole: bool = False
     """Whether the model's code raises on one card too, on the inputs that devplan makes."""
     options: RunOptions = field(default_factory=RunOptions)
 
     def __call__(self, plan: Plan, graph: BlockGraph) -> Examined:
         """Run a plan and judge it as ``devplan check`` would."""
-        structure = structure_of(self.skeleton, self.source, graph)
+        structure = structure_of(self.skeleton, self.source, graph, packed=self.packed)
         subject = Subject(
             model=self.source.id,
             structure=structure,

@@ -221,6 +221,7 @@ def examiner_of(studied: Studied, machine: Machine, source: ModelSource | None =
         skeleton=studied.skeleton,
         machine=machine,
         workload=studied.workload,
+        packed=studied.packed,
         raises_whole=bool(studied.profile.activations.raised),
         options=RunOptions(inputs=studied.skeleton.own_inputs),
     )

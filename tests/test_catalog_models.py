@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from copy import deepcopy
@@ -176,3 +177,9 @@ def test_the_models_people_ask_for_are_there():
     minimax-m2 ernie-4.5-vl-28b-a3b-thinking got-ocr-2.0-hf qwen-image/vae minicpm-v-4_5
     spark-formalizer-7b"""
     assert [name for name in wanted.split() if find(name) is None] == []
+
+
+def test_the_checklist_is_short():
+    page = (models.ENTRIES.parents[2] / "docs" / "catalogue.md").read_text()
+    steps = re.search(r"### Add a model\n\n(.+?)\n\nEach forgotten", page, re.DOTALL)[1]
+    assert 3 <= len(re.findall(r"^\d\. ", steps, re.MULTILINE)) <= 6

@@ -237,3 +237,12 @@ def test_images_that_do_not_fit_into_the_context_are_refused_with_the_numbers(tm
 def test_a_model_without_images_refuses_them(tmp_path):
     with pytest.raises(InputError, match=r"--images 1.*leave it out"):
         with_images(tmp_path, LLAMA, 512, images=1)
+
+
+def test_packed_weights_are_proven_as_they_were_planned():
+    """The run of a plan with ``--packed`` counted what transformers unpacks, and found DP101."""
+    machine = parse_gpus("16x80GiB")
+    found = suggest(
+        "moonshotai/Kimi-K2-Thinking", machine, WorkloadRequest(context_tokens=256), packed=True
+    )
+    assert found.map_file.verification.status == "clean", found.map_file.verification.detail

@@ -41,12 +41,16 @@ def build_structure(skeleton: Skeleton, source: ModelSource, workload: Workload)
 
 
 def structure_of(
-    skeleton: Skeleton, source: ModelSource, graph: BlockGraph, notes: tuple[str, ...] = ()
+    skeleton: Skeleton,
+    source: ModelSource,
+    graph: BlockGraph,
+    notes: tuple[str, ...] = (),
+    *,
+    packed: bool = False,
 ) -> Structure:
-    """The same, where the blocks are known already."""
-    structure = structure_as_it_lies(
-        skeleton.model, graph, skeleton.no_split, _exceptions(skeleton, source)
-    )
+    """The same, where the blocks are known already; `packed` as for ``profile_skeleton``."""
+    lie_as = _exceptions(skeleton, source, packed)
+    structure = structure_as_it_lies(skeleton.model, graph, skeleton.no_split, lie_as)
     return replace(
         structure,
         class_name=skeleton.class_name,
@@ -74,16 +78,17 @@ def structure_as_it_lies(
     )
 
 
-def _exceptions(skeleton: Skeleton, source: ModelSource) -> Mapping[str, int]:
+def _exceptions(skeleton: Skeleton, source: ModelSource, packed: bool) -> Mapping[str, int]:
     """Bytes of the parameters that do not take elements times dtype."""
     if skeleton.components:
-        return component_sizes(skeleton).exceptions
-    return parameter_bytes(
+        return component_sizes(skeleton, packed=packed).exceptions
+    sizes = parameter_bytes(
         skeleton.model,
         dtype=skeleton.dtype,
         quantization_config=(source.config or {}).get("quantization_config"),
         stored=source.stored,
-    ).exceptions
+    )
+    return {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
 
 
 def _named_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:

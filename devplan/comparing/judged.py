@@ -86,7 +86,13 @@ def built_of(studied: Studied) -> Built:
     return Built(
         source=studied.source,
         skeleton=studied.skeleton,
-        structure=structure_of(studied.skeleton, studied.source, studied.graph, studied.notes),
+        structure=structure_of(
+            studied.skeleton,
+            studied.source,
+            studied.graph,
+            studied.notes,
+            packed=studied.packed,
+        ),
         workload=studied.workload,
     )
 

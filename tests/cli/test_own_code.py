@@ -131,6 +131,18 @@ def test_packed_weights_count_as_they_are_stored(devplan, folder, config):
     assert devplan("check", "map.yaml").status == 0
 
 
+def test_a_class_that_nobody_has_is_planned_from_its_tensors_too(devplan, folder):
+    """As Spark-Formalizer is: a type and a class without code, and safetensors files."""
+    config = {"architectures": ["SparkModel"], "model_type": "spark", "vocab_size": 512}
+    (Path(folder) / "config.json").write_text(json.dumps(config))
+    for trust in ((), (TRUST,)):
+        answer = devplan("suggest", folder, *CARDS, *trust)
+        assert (answer.status, answer.err) == (0, "")
+        said = " ".join(answer.out.split())
+        assert "'spark'" in said and "nothing was run (DP901)" in said
+        assert verification()["status"] == "unverified"
+
+
 def test_without_code_and_without_weights_the_line_says_what_is_missing(refused, folder):
     for shard in Path(folder).glob("*.safetensors*"):
         shard.unlink()

@@ -99,6 +99,14 @@ def suggest(folder: Path, *more: str, name: str = "", gpus: str = GPUS) -> Path:
     return path
 
 
+def layers_on(checkpoint: Checkpoint, card: str) -> list[str]:
+    """The layers that the map puts on a card; there is one at least."""
+    device_map = read_map(checkpoint.map).device_map
+    found = [key for key, device in device_map.items() if device == card and ".layers." in key]
+    assert found, f"nothing lies on {card}, nothing is tested"
+    return found
+
+
 def with_offload(checkpoint: Checkpoint, tiers: dict[str, str]) -> Path:
     """The map with all of some cards on ``cpu`` or ``disk``, their bytes moved with them."""
     map_file = read_map(checkpoint.map)

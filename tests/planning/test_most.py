@@ -39,6 +39,15 @@ def graphs(draw):
 MACHINES = st.lists(st.integers(8, 60), min_size=1, max_size=3).map(lambda sizes: machine(*sizes))
 
 
+def test_activations_that_pass_the_range_of_int64_end_the_context():
+    """A mask of tokens x tokens of a small model on a large card: 2**60 bytes at 2**30 tokens."""
+    steep = ActivationGrowth(samples=((1, 1), (2**10, 2**20), (2**11, 2**22)))
+    layers = [replace(layer(i, 1, GROWING), activation=steep) for i in range(2)]
+    found = plan_most_tokens(text_graph(layers), machine(2**40, 2**40), Workload(context_tokens=1))
+    assert isinstance(found, Plan)
+    assert 2**18 < found.workload.context_tokens < 2**22
+
+
 @settings(deadline=None)
 @given(graph=graphs(), cards=MACHINES, limit=st.none() | st.integers(1, 60), pins=st.booleans())
 def test_the_most_tokens_fit_and_end_at_memory_or_at_the_model(graph, cards, limit, pins):

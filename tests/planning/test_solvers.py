@@ -48,6 +48,20 @@ def check_chain(problem: Problem) -> None:
     assert chain.solve(problem) == found
 
 
+def test_a_card_without_room_to_speak_of_beside_a_large_one():
+    """One byte is left beside the activations: at the share that it asks for, the large card's load
+    passes the range of int64."""
+    problem = Problem(
+        loads_bytes=(GIB,) * 3,
+        slots=slots(16 * GIB + 1, 2**50),
+        activations_bytes=(16 * GIB,) * 3,
+        pinned={0: 0},
+        first=0,
+    )
+    check_chain(problem)
+    assert share_of(problem, chain.solve(problem)) == GIB
+
+
 def check_packing(problem: Problem) -> None:
     """Equal to the oracle in share, and said to be proven."""
     packed, best = packing.pack(problem), exhaustive.solve(problem)

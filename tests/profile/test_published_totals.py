@@ -38,6 +38,13 @@ def few_first(names: list[str]) -> list:
     return [name if name in FEW else pytest.param(name, marks=slow) for name in names]
 
 
+def slow_with_headers(names: list[str]) -> list:
+    """Where the headers of whole files count too, every name has to be made: seconds."""
+    slow = pytest.mark.slow
+    large = [name for name in names if models.load(name).counts_headers]
+    return [pytest.param(name, marks=slow) if name in large else name for name in names]
+
+
 @functools.cache
 def headers(name: str):
     return published_headers(models.load(name), skeleton(name).model)
@@ -62,7 +69,7 @@ def test_nobody_is_forgotten():
         assert entry.stored_bytes, f"{entry.id}: run this file, and give its computed_bytes"
 
 
-@pytest.mark.parametrize("name", SIZED)
+@pytest.mark.parametrize("name", slow_with_headers(SIZED))
 def test_the_computed_total_is_the_published_one(name):
     entry = models.load(name)
     if not entry.counts_headers:

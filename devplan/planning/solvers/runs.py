@@ -33,12 +33,17 @@ class Runs:
         self._beyond = [_next_where(self._level_of > level) for level in range(len(self.levels))]
 
     def rooms(self, slots: Iterable[int], share: Fraction) -> list[int]:
-        """For every level, what each of these slots takes besides its base.  # [levels]"""
+        """For every level, what each of these slots takes besides its base.  # [levels]
+
+        No more than all items together: a card without room to speak of asks for shares at which
+        another one could hold more bytes than int64 counts.
+        """
         cards = [self.problem.slots[slot] for slot in slots]
-        return [
+        rooms = (
             min(most_held(share, _room(card, level)) - card.base_bytes for card in cards)
             for level in self.levels
-        ]
+        )
+        return [min(room, self.sums[-1]) for room in rooms]
 
     def ends(self, slots: Iterable[int], share: Fraction) -> np.ndarray:
         """Where the longest run from each position ends that all of these slots hold.

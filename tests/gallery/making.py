@@ -1,0 +1,85 @@
+"""The maps of one row: the model is studied once and planned and proven on each machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from devplan.machine import machine_label, parse_gpus
+from devplan.mapfile import default_path, dump_map
+from devplan.studying import Studied, on_machine, study
+from devplan.suggest import suggest_studied
+from devplan.types import Machine
+from devplan.workload import WorkloadRequest
+from tests.gallery.rows import Gallery, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What became of one model on one machine."""
+
+    model: str
+    gpus: str
+    path: str | None = None
+    """None: it does not fit, or does not run."""
+    text: str = ""
+    status: str = "does not fit"
+
+
+def make_row(gallery: Gallery, row: Row) -> list[Made]:
+    """Every map of a model: on each machine that holds it, or on the first larger one."""
+    known = None
+    made = []
+    for gpus in gallery.machines:
+        known = known or _study(row, gpus)
+        made.append(make_cell(known, gpus))
+    if not any(each.path for each in made):
+        made += _until_one_fits(known, gallery.larger)
+    return made
+
+
+def _study(row: Row, gpus: str) -> Studied:
+    request = WorkloadRequest(context_tokens=row.context_tokens)
+    return study(row.model, request, (parse_gpus(gpus),))
+
+
+def _until_one_fits(known: Studied, larger: tuple[str, ...]) -> Iterator[Made]:
+    for gpus in larger:
+        made = make_cell(known, gpus)
+        yield made
+        if made.path:
+            return
+
+
+def make_cell(known: Studied, gpus: str) -> Made:
+    """The map of a model on one machine, as ``devplan suggest`` would write it."""
+    machine, model = parse_gpus(gpus), known.source.id
+    if _is_beyond(known, machine):
+        return Made(model=model, gpus=gpus)
+    suggestion = suggest_studied(on_machine(known, machine), machine, pins={})
+    map_file = suggestion.map_file
+    if map_file is None or suggestion.errors:
+        status = "does not run" if suggestion.errors else "does not fit"
+        return Made(model=model, gpus=gpus, status=status)
+    named = replace(suggestion.workload, dtype=None, kv_dtype=None)
+    path = default_path(map_file.model.id, machine_label(machine), named)
+    text = dump_map(map_file, path)
+    status = map_file.verification.status
+    return Made(model=model, gpus=gpus, path=path.as_posix(), text=text, status=status)
+
+
+def _is_beyond(known: Studied, machine: Machine) -> bool:
+    """Whether the weights alone are more than all cards together: no plan need be tried."""
+    budget = sum(card.budget_bytes for card in machine.cards)
+    blocks = known.profile.weights.blocks.values()
+    return sum(block.weight_bytes + block.buffer_bytes for block in blocks) > budget
+
+
+def write_if_new(root: Path, made: Made) -> bool:
+    """Write a map where the file is not the same already; whether anything was written."""
+    path = root / made.path
+    if path.exists() and path.read_text(encoding="utf-8") == made.text:
+        return False
+    path.write_text(made.text, encoding="utf-8")
+    return True
