@@ -65,7 +65,7 @@ class Suggestion:
     errors: tuple[Diagnostic, ...] = ()
     """What of it stops the model: no plan was found that runs."""
     cures: tuple[str, ...] = ()
-    """What else was tried then, and ran: in words, with what to type."""
+    """What else was tried then and ran, in words."""
     notes: tuple[str, ...]
     """What people should know of how this came about."""
 
@@ -170,8 +170,7 @@ def suggest_studied(
         proof = replace(proof, result=_as_run(proof, machine, studied.workload))
         if proof.errors:
             progress("trying what would make it run")
-            offered = cures(proof, pins, plan_with, examiner)
-            return replace(_suggestion(studied, machine, proof), cures=offered)
+            proof = replace(proof, cures=cures(proof, pins, plan_with, examiner))
     return _suggestion(studied, machine, proof)
 
 
@@ -239,6 +238,7 @@ def _suggestion(studied: Studied, machine: Machine, proof: Proof) -> Suggestion:
         result=result,
         check=proof.check,
         errors=proof.errors,
+        cures=proof.cures,
         map_file=map_file_of(
             result,
             machine,
