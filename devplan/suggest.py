@@ -169,7 +169,6 @@ def suggest_studied(
         proof = prove(proof, pins, plan_with, examiner)
         proof = replace(proof, result=_as_run(proof, machine, studied.workload))
         if proof.errors:
-            progress("trying what would make it run")
             proof = replace(proof, cures=cures(proof, pins, plan_with, examiner))
     return _suggestion(studied, machine, proof)
 
