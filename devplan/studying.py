@@ -105,6 +105,7 @@ def study(
     trust_remote_code: bool = False,
     revision: str | None = None,
     inputs: str | None = None,
+    of_tokens: str = "",
     progress: Progress = silent,
 ) -> Studied:
     """Find a model, build it without weights, and run it virtually on one card.
@@ -119,6 +120,8 @@ def study(
         What is planned for: their least compute capability decides how quantized weights lie.
     packed, trust_remote_code, revision, inputs, progress
         As for `devplan.suggest.suggest`.
+    of_tokens
+        The command that asks, where its questions are about tokens and a pipeline is refused.
 
     Raises
     ------
@@ -127,6 +130,11 @@ def study(
     """
     progress(f"reading {model}")
     source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
+    if of_tokens and source.components:
+        raise InputError(
+            f"devplan {of_tokens} asks about models that generate tokens, and {model} is a "
+            f"pipeline; run devplan suggest {model} for each machine"
+        )
     progress(f"building {source.class_name or model} on the meta device")
     skeleton = replace(build_skeleton(source, request.dtype), own_inputs=inputs)
     workload, workload_notes = resolve_workload(
