@@ -20,6 +20,7 @@ from devplan.profile import Profile, profile_skeleton
 from devplan.profile.activations import measure_activations
 from devplan.profile.joined import joined_activations
 from devplan.profile.model import ActivationProfile
+from devplan.profile.work import measure_work
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
 from devplan.sources.native import native_class, remote_auto_class
@@ -220,6 +221,12 @@ def run_at(studied: Studied, tokens: int) -> Studied:
 def _longest_run(studied: Studied) -> int:
     growths = studied.profile.activations.blocks.values()
     return max((growth.samples[-1][0] for growth in growths), default=0)
+
+
+def with_work(studied: Studied) -> Studied:
+    """The same with what each block reads and computes."""
+    work = measure_work(studied.skeleton, studied.profile.sites, studied.workload)
+    return replace(studied, profile=replace(studied.profile, work=work))
 
 
 def padded_activations(studied: Studied) -> ActivationProfile:
