@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 
 DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
-.PHONY: demo maps maps-check test test-all lint format bench corpus sweep clean
+.PHONY: demo maps maps-check test test-all properties lint format bench corpus sweep clean
 
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
@@ -26,6 +26,11 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -m "not gpu"
+
+# Solvers and planner against looking at every assignment: 10,000 random chains, graphs and machines
+# for each property, about an hour on one core; `make test` has a few hundred.
+properties: $(STAMP)
+	$(BIN)/python -m pytest tests/planning -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -66,6 +66,12 @@ def _from_mismatch(learnt: Learnt, event: MismatchEvent, subject: Subject) -> Le
     return learnt if tied or len(together) < 2 else _tied(learnt, together, finding)
 
 
+def met_in(subject: Subject, record: RunRecord | None, graph: BlockGraph) -> frozenset[str]:
+    """Blocks whose code or tensors met on different devices in a run."""
+    events = record.mismatches if record is not None else ()
+    return frozenset(name for event in events for name in _makers(event, subject, graph))
+
+
 def _finding(event: MismatchEvent) -> str:
     return f"{event.op} at {event.source or event.module}: {event.message}"
 

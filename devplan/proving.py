@@ -79,6 +79,10 @@ class Proof:
     errors: tuple[Diagnostic, ...] = ()
     """What of it stops the model; empty when the proof succeeded."""
     rounds: int = 1
+    cures: tuple[str, ...] = ()
+    """What was tried and ran where the proof failed (``devplan.cures``)."""
+    examined: Examined | None = None
+    """The last run with all that it showed; None: nothing was run."""
 
 
 def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine: Examine) -> Proof:
@@ -113,6 +117,7 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
         check=examined.check,
         errors=examined.errors,
         rounds=rounds,
+        examined=examined,
     )
 
 

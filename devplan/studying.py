@@ -20,6 +20,7 @@ from devplan.profile import Profile, profile_skeleton
 from devplan.profile.activations import measure_activations
 from devplan.profile.joined import joined_activations
 from devplan.profile.model import ActivationProfile
+from devplan.profile.work import measure_work
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
 from devplan.sources.native import native_class, remote_auto_class
@@ -104,6 +105,7 @@ def study(
     trust_remote_code: bool = False,
     revision: str | None = None,
     inputs: str | None = None,
+    of_tokens: str = "",
     progress: Progress = silent,
 ) -> Studied:
     """Find a model, build it without weights, and run it virtually on one card.
@@ -118,6 +120,8 @@ def study(
         What is planned for: their least compute capability decides how quantized weights lie.
     packed, trust_remote_code, revision, inputs, progress
         As for `devplan.suggest.suggest`.
+    of_tokens
+        The command that asks, where its questions are about tokens and a pipeline is refused.
 
     Raises
     ------
@@ -126,6 +130,11 @@ def study(
     """
     progress(f"reading {model}")
     source = resolve(model, trust_remote_code=trust_remote_code, revision=revision)
+    if of_tokens and source.components:
+        raise InputError(
+            f"devplan {of_tokens} asks about models that generate tokens, and {model} is a "
+            f"pipeline; run devplan suggest {model} for each machine"
+        )
     progress(f"building {source.class_name or model} on the meta device")
     skeleton = replace(build_skeleton(source, request.dtype), own_inputs=inputs)
     workload, workload_notes = resolve_workload(
@@ -212,6 +221,12 @@ def run_at(studied: Studied, tokens: int) -> Studied:
 def _longest_run(studied: Studied) -> int:
     growths = studied.profile.activations.blocks.values()
     return max((growth.samples[-1][0] for growth in growths), default=0)
+
+
+def with_work(studied: Studied) -> Studied:
+    """The same with what each block reads and computes."""
+    work = measure_work(studied.skeleton, studied.profile.sites, studied.workload)
+    return replace(studied, profile=replace(studied.profile, work=work))
 
 
 def padded_activations(studied: Studied) -> ActivationProfile:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from devplan.checking import RunOptions
+from devplan.cures import cures
 from devplan.findings import CheckResult, Diagnostic
 from devplan.graph import build_graph
 from devplan.machine.speeds import speeds_of
@@ -23,10 +24,9 @@ from devplan.planning.most import plan_most_tokens
 from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic
 from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
-from devplan.profile.work import measure_work
 from devplan.proving import Examiner, Proof, prove
 from devplan.sources import ModelSource
-from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study, tiled
+from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study, tiled, with_work
 from devplan.types import (
     BlockGraph,
     Constraint,
@@ -64,6 +64,8 @@ class Suggestion:
     """What the virtual run of the plan found; None: it was not run."""
     errors: tuple[Diagnostic, ...] = ()
     """What of it stops the model: no plan was found that runs."""
+    cures: tuple[str, ...] = ()
+    """What else was tried then and ran, in words."""
     notes: tuple[str, ...]
     """What people should know of how this came about."""
 
@@ -156,22 +158,19 @@ def suggest_studied(
         studied = run_as_long_as_fits(studied, partial(_most_tokens, planner, pins))
     if objective == LATENCY:
         speeds_of(machine)  # refuses cards of unknown speed before the work is counted
-        studied = _with_work(studied)
+        studied = with_work(studied)
     plan_with = partial(planner, studied)
     proof = Proof(
         result=plan_with(studied.graph, pins), graph=studied.graph, verification=UNVERIFIED
     )
     if verify and isinstance(proof.result, Plan):
         progress("running the plan virtually")
-        proof = prove(proof, pins, plan_with, examiner_of(studied, machine))
+        examiner = examiner_of(studied, machine)
+        proof = prove(proof, pins, plan_with, examiner)
         proof = replace(proof, result=_as_run(proof, machine, studied.workload))
+        if proof.errors:
+            proof = replace(proof, cures=cures(proof, pins, plan_with, examiner))
     return _suggestion(studied, machine, proof)
-
-
-def _with_work(studied: Studied) -> Studied:
-    """The same with what each block reads and computes."""
-    work = measure_work(studied.skeleton, studied.profile.sites, studied.workload)
-    return replace(studied, profile=replace(studied.profile, work=work))
 
 
 def _as_run(proof: Proof, machine: Machine, workload: Workload) -> Plan | Infeasible:
@@ -238,6 +237,7 @@ def _suggestion(studied: Studied, machine: Machine, proof: Proof) -> Suggestion:
         result=result,
         check=proof.check,
         errors=proof.errors,
+        cures=proof.cures,
         map_file=map_file_of(
             result,
             machine,

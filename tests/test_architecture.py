@@ -55,6 +55,7 @@ CHAIN = (
     "loader",
     "lessons",
     "proving",
+    "cures",
     "module_graph",
     "precisions",
     "known",

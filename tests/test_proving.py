@@ -154,6 +154,20 @@ def test_code_that_no_plan_repairs_is_named(tmp_path):
     assert found.errors
     assert found.map_file.verification.status == "findings"
     assert "modeling_flaubert.py:" in found.map_file.verification.detail
+    (said,) = found.cures
+    assert said.startswith("nothing that fits on one card") and "fits on none" in said
+
+
+def test_what_lets_a_broken_model_run_is_tried_and_offered(tmp_path, monkeypatch):
+    gpus = "2GiB,450MiB"
+    monkeypatch.setattr("devplan.proving.MOST_ROUNDS", 1)  # as if nothing could be learnt
+    found = suggested(tmp_path, flaubert(8), gpus, context=64)
+    assert found.errors
+    (offer,) = found.cures
+    typed, _, _ = offer.partition(": ")
+    pins = dict(word.split("=") for word in typed.split() if "=" in word)
+    cured = suggested(tmp_path, flaubert(8), gpus, context=64, pins=pins)
+    assert cured.map_file.verification.status == "clean" and not cured.errors
 
 
 @pytest.mark.parametrize("batch", [1, 4])

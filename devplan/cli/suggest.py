@@ -249,8 +249,10 @@ def _show_broken(suggestion: Suggestion, asked: Asked, json: bool) -> int:
     terminal = report.terminal_of(sys.stdout)
     found = [suggestion.check]
     print(check_report(found, "json", terminal) if json else check_report(found, "text", terminal))
-    advice = report.does_not_run(suggestion.errors, suggestion.map_file.constraints)
-    print("\n".join(terminal.paragraph(advice, first="")), file=sys.stderr if json else sys.stdout)
+    constraints = suggestion.map_file.constraints
+    for advice in report.does_not_run(suggestion.errors, constraints, suggestion.cures):
+        lines = terminal.paragraph(advice, first="")
+        print("\n".join(lines), file=sys.stderr if json else sys.stdout)
     _print_notes(asked.notes)
     return DOES_NOT_RUN
 

@@ -97,6 +97,7 @@ def diff(
         _request(workload, known),
         machines,
         trust_remote_code=trust_remote_code,
+        of_tokens="diff",
         progress=progress,
     )
     built = built_of(studied)

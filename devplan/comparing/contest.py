@@ -102,6 +102,7 @@ def compare(
         packed=packed,
         trust_remote_code=trust_remote_code,
         revision=revision,
+        of_tokens="compare",
         progress=progress,
     )
     suggestion = suggest_studied(

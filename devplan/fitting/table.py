@@ -87,6 +87,7 @@ def fit(
         packed=packed,
         trust_remote_code=trust_remote_code,
         revision=revision,
+        of_tokens="fit",
         progress=progress,
     )
     progress(f"planning for {len(offered)} machines")

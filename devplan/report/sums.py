@@ -108,8 +108,10 @@ def _activations_in_words(
     return f"most in {most.name}{' while it is loaded' if is_loading else ''}"
 
 
-def does_not_run(errors: Sequence[Diagnostic], constraints: Sequence[Constraint]) -> str:
-    """What to do when no plan was found that runs."""
+def does_not_run(
+    errors: Sequence[Diagnostic], constraints: Sequence[Constraint], cures: Sequence[str] = ()
+) -> list[str]:
+    """What to do when no plan was found that runs, in paragraphs."""
     first = errors[0]
     place = f" at {first.source}" if first.source else ""
     learnt = (
@@ -117,8 +119,9 @@ def does_not_run(errors: Sequence[Diagnostic], constraints: Sequence[Constraint]
         if constraints
         else ""
     )
-    return (
+    stops = (
         f"No map was written: {first.code}{place} stops every plan that was tried{learnt}. Repair "
         "that line, or use one card that holds the whole model, or --no-verify to write the map "
         "all the same."
     )
+    return [stops, *(f"Tried virtually: {cure}." for cure in cures)]

@@ -80,3 +80,18 @@ def test_two_experts_of_one_entry_are_two_models():
     assert first is not second
     assert next(first.parameters()) is not next(second.parameters())
     assert skeleton.max_tokens == 512
+
+
+@pytest.mark.parametrize("command", ["fit", "compare"])
+def test_commands_about_tokens_refuse_a_pipeline_before_anything_is_built(command):
+    from devplan.comparing import compare
+    from devplan.fitting import fit
+    from devplan.machine import parse_gpus
+
+    name = "black-forest-labs/FLUX.1-dev"
+    ask = {
+        "fit": lambda: fit(name, ("2x24GiB",)),
+        "compare": lambda: compare(name, parse_gpus("2x24GiB")),
+    }[command]
+    with pytest.raises(InputError, match=f"devplan {command} asks about models that generate"):
+        ask()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from devplan.planning.problem import Problem, Slot
 from devplan.types import (
+    ActivationGrowth,
     Block,
     BlockGraph,
     CacheGrowth,
@@ -106,6 +109,21 @@ def vision_graph(layers: list[Block], towers: list[int], *, merger: int = 2) -> 
     )
 
 
+def encoder_decoder_graph(encoder: list[Block], decoder: list[Block], *, shared: int = 5):
+    """Two stacks with a norm after each, and an embedding that the head is tied to."""
+    blocks = (
+        block("shared", shared),
+        *(replace(each, name=f"encoder.{i}", stack="encoder") for i, each in enumerate(encoder)),
+        block("encoder.norm", 1),
+        *(replace(each, name=f"decoder.{i}", stack="decoder") for i, each in enumerate(decoder)),
+        block("decoder.norm", 1),
+        block("lm_head", 0),
+    )
+    return BlockGraph(
+        blocks=blocks, tied=(("shared", "lm_head"),), embedding="shared", head="lm_head"
+    )
+
+
 def machine(*budgets: int, reserve: int = 0, main: int = 0, tiers=()) -> Machine:
     """Cards of these budgets; capacity is the budget and the reserve."""
     cards = tuple(
@@ -135,19 +153,44 @@ CACHES = st.sampled_from(
 )
 
 
+GROWTHS = st.sampled_from(
+    [
+        None,
+        None,
+        ActivationGrowth(samples=((1, 1), (8, 4))),
+        ActivationGrowth(samples=((1, 1), (2, 2), (8, 20))),
+    ]
+)
+"""Nothing, what grows slowly, and what grows with the square of the tokens."""
+
+
+@st.composite
+def graphs(draw, *, max_layers: int = 5):
+    """A chain, a chain with a tower, or an encoder and a decoder."""
+    num_layers = draw(st.integers(1, max_layers))
+    layers = [
+        replace(layer(i, draw(SIZES), draw(CACHES)), activation=draw(GROWTHS))
+        for i in range(num_layers)
+    ]
+    kind = draw(st.sampled_from(["text", "vision", "encoder and decoder"]))
+    if kind == "text":
+        graph = text_graph(layers, embed=draw(SIZES), head=draw(SIZES), tied=draw(st.booleans()))
+    elif kind == "vision":
+        graph = vision_graph(layers, draw(st.lists(SIZES, min_size=1, max_size=3)))
+    else:
+        half = num_layers // 2
+        graph = encoder_decoder_graph(layers[:half], layers[half:], shared=draw(SIZES))
+    return replace(graph, between=draw(GROWTHS))
+
+
 @st.composite
 def cases(draw, *, max_layers: int = 5):
     """(graph, machine, workload, objective, pins, default_pins) of any kind."""
-    num_layers = draw(st.integers(1, max_layers))
-    layers = [layer(i, draw(SIZES), draw(CACHES)) for i in range(num_layers)]
-    if draw(st.booleans()):
-        graph = text_graph(layers, embed=draw(SIZES), head=draw(SIZES), tied=draw(st.booleans()))
-    else:
-        graph = vision_graph(layers, draw(st.lists(SIZES, min_size=1, max_size=3)))
+    graph = draw(graphs(max_layers=max_layers))
     budgets = draw(st.lists(st.sampled_from([10, 20, 20, 33, 60]), min_size=1, max_size=4))
     tiers = draw(st.sampled_from([(), (), (cpu(),), (cpu(12),)]))
     main = draw(st.integers(0, len(budgets) - 1))
-    pinned = st.sampled_from(["model.layers.0", "model.norm", "model.embed_tokens"])
+    pinned = st.sampled_from([each.name for each in graph.blocks])
     pins = draw(st.dictionaries(pinned, st.integers(0, len(budgets) - 1).map(str), max_size=1))
     return (
         graph,

@@ -12,7 +12,7 @@ from devplan.planning import plan, verify
 from devplan.planning.pins import EMBEDDING, REASONS
 from devplan.planning.planner import pose_case
 from devplan.planning.pose import Pose
-from devplan.planning.problem import share_of
+from devplan.planning.problem import is_contiguous, share_of
 from devplan.planning.search import loosest
 from devplan.planning.solvers import chain, exhaustive, packing, sequential
 from devplan.types import CacheGrowth, Infeasible, OffloadTier, Plan, Workload
@@ -45,8 +45,16 @@ def check_case(case) -> None:
             check_nothing_fits(posed)
         return
     verify(answer, graph, cards, workload, pins, default_pins=default_pins)
+    check_against_sequential(answer, problem, objective)
     if len(cards.cards) ** len(problem.loads_bytes) <= 3_000:
         check_best_of_its_class(answer, problem, objective)
+
+
+def check_against_sequential(answer: Plan, problem, objective: str) -> None:
+    """Where filling card after card gives stages that fit, balanced stages are as even."""
+    naive = sequential.solve(problem)
+    if objective == "balance" and share_of(problem, naive) <= 1 and is_contiguous(naive):
+        assert answer.certificate.bottleneck <= float(share_of(problem, naive))
 
 
 def check_nothing_fits(posed) -> None:
@@ -119,6 +127,13 @@ def check_given_up_for_tokens(posed, relaxed, answer: Plan, most: int) -> None:
 @settings(max_examples=80, deadline=None)
 @given(case=cases(max_layers=4))
 def test_context_holds_the_most_tokens(case):
+    check_context(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None)
+@given(case=cases(max_layers=4))
+def test_context_holds_the_most_tokens_in_ten_thousand_cases(case):
     check_context(case)
 
 
