@@ -143,14 +143,26 @@ def build(
 ) -> Built:
     """The skeleton and structure of a model in any of its forms; names are built once."""
     if isinstance(model, str):
-        return _build_named(model, workload, trust_remote_code)
+        return _build_named(model, _state_of(model), workload, trust_remote_code)
     source = source_of_model(model) if isinstance(model, nn.Module) else source_of_config(model)
     return _built(source, workload)
 
 
+def _state_of(model: str) -> tuple[str, ...]:
+    """Which folder a name means now, and when its files changed last; nothing for other names."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return ()
+    changed = sorted(f"{file.name} {file.stat().st_mtime_ns}" for file in folder.iterdir())
+    return (str(folder.resolve()), *changed)
+
+
 @lru_cache(maxsize=_KEPT_MODELS)
 def _build_named(
-    model: str, workload: Workload | WorkloadRequest, trust_remote_code: bool
+    model: str,
+    state: tuple[str, ...],
+    workload: Workload | WorkloadRequest,
+    trust_remote_code: bool,
 ) -> Built:
     return _built(resolve(model, trust_remote_code=trust_remote_code), workload)
 

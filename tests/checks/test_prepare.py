@@ -37,6 +37,18 @@ def test_name_config_and_live_model_agree():
     assert {result.class_name for result in results} == {"LlamaForCausalLM"}
 
 
+def test_a_folder_is_what_it_is_now(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    layers = []
+    for num_layers in (2, 3):
+        small = config()
+        small.num_hidden_layers = num_layers
+        small.save_pretrained("model")
+        prepared = prepare("./model", {"": 0}, machine=CARDS)
+        layers.append(prepared.built.skeleton.config.num_hidden_layers)
+    assert layers == [2, 3]
+
+
 def test_config_without_architectures():
     bare = config()
     bare.architectures = None
