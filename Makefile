@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
+# Tests are independent of each other; a process of them takes up to 2 GiB.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist worksteal
+
 DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
 .PHONY: demo maps maps-check test test-all properties lint format bench corpus sweep clean
@@ -22,10 +25,10 @@ maps-check: $(STAMP)
 	$(BIN)/python -m pytest tests/gallery
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not gpu"
 
 test-all: lint
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not gpu"
 
 # Solvers and planner against looking at every assignment: 10,000 random chains, graphs and machines
 # for each property, about an hour on one core; `make test` has a few hundred.
