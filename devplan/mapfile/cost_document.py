@@ -153,7 +153,7 @@ def check_costs(document: dict[str, Any], known: list[str], refuse: Refuse) -> N
 
 def _check_traffic(section: dict[str, Any] | None, refuse: Refuse) -> None:
     traffic = traffic_of(section)
-    steps = (*STEPS, WHOLE_RUN) if traffic and section["run"] else STEPS
+    steps = (*STEPS, WHOLE_RUN) if traffic and section.get("run") else STEPS
     for step in steps if traffic else ():
         counted = {"num_copies": traffic.num_copies(step), "bytes": traffic.num_bytes(step)}
         for key, total in counted.items():

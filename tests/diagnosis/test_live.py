@@ -134,7 +134,8 @@ def test_lack_of_memory_for_real():
 
 
 def test_lack_of_memory_on_a_card_beside_what_the_map_predicted():
-    source = next((Path(__file__).parents[2] / "maps").glob("*.yaml"))
+    maps = Path(__file__).parents[2] / "maps"
+    source = next(maps.glob("qwen2.5-vl-7b-instruct__24+12gib__*.yaml"))
     words = (
         "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has a total capacity of 11.90 GiB"
     )
