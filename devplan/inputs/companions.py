@@ -15,19 +15,23 @@ def companions(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
         made["pixel_attention_mask"] = torch.ones(without_channels, dtype=torch.int64)
     if "pixel_mask" in facts.accepted:
         made["pixel_mask"] = torch.ones(without_channels, dtype=torch.int64)
-    if "image_attention_mask" in facts.accepted and _masks_patches(facts):
-        patch = pair(facts.setting("patch_size", side="vision", default=14))
-        grid = (shape[-2] // patch[0], shape[-1] // patch[1])
-        made["image_attention_mask"] = torch.ones(*shape[:-3], *grid, dtype=torch.int64)
     for name, part in _OTHER_PICTURES.items():
         if name in facts.accepted:
             made[name] = facts.floats(*shape[:-2], *_size_in(facts, part))
     return made
 
 
-def _masks_patches(facts: Facts) -> bool:
-    """Whether ``image_attention_mask`` is of patches; in layers that attend to images, of text."""
-    return facts.setting("cross_layer_interval") is None
+def patch_masks(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """A mask of patches for pixels of `shape`, where ``forward`` may want one.
+
+    In layers that attend to images the same name is a mask of the text.
+    """
+    name = "image_attention_mask"
+    if name not in facts.accepted or facts.setting("cross_layer_interval") is not None:
+        return {}
+    patch = pair(facts.setting("patch_size", side="vision", default=14))
+    grid = (shape[-2] // patch[0], shape[-1] // patch[1])
+    return {name: torch.ones(*shape[:-3], *grid, dtype=torch.int64)}
 
 
 _OTHER_PICTURES = {"high_res_pixel_values": "high_res", "codebook_pixel_values": "codebook"}

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from devplan.inputs.companions import companions
+from devplan.inputs.companions import companions, patch_masks
 from devplan.inputs.facts import Facts, pair
 from devplan.inputs.media import Candidate
 
@@ -252,12 +252,16 @@ def _pixels(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
         likely = orders if size == sizes[0] else orders[:2]
         for shape in dict.fromkeys(likely):
             arguments = {name: facts.floats(*shape), **companions(facts, shape)}
+            sized = [arguments]
             if "image_sizes" in facts.accepted:
                 whole = [size[0], 2 * size[1]] if shape == (total, 3, *picture) else list(size)
                 sizes_of = torch.tensor([whole] * total, dtype=torch.int64)
-                with_sizes = {**arguments, "image_sizes": sizes_of}
-                yield Candidate(kind="image", items=items, arguments=with_sizes)
-            yield Candidate(kind="image", items=items, arguments=arguments)
+                sized.insert(0, {**arguments, "image_sizes": sizes_of})
+            masks = patch_masks(facts, shape)
+            for form in sized:
+                # [mask last] where it may be left out, the model's own code makes it
+                for extra in ({}, masks) if masks else ({},):
+                    yield Candidate(kind="image", items=items, arguments={**form, **extra})
 
 
 def _has_fixed_positions(facts: Facts, size: tuple[int, int]) -> bool:
