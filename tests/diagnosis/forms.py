@@ -123,10 +123,15 @@ def _ipython_7(code, line: int) -> str:
 @functools.cache
 def rich(error: BaseException) -> str:
     """As rich prints it, 100 columns wide."""
+    return rich_of_width(error, 100)
+
+
+def rich_of_width(error: BaseException, width: int) -> str:
+    """As rich prints it on a terminal of so many columns."""
     from rich.console import Console
     from rich.traceback import Traceback
 
-    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    console = Console(file=io.StringIO(), width=width, force_terminal=True)
     console.print(Traceback.from_exception(type(error), error, error.__traceback__, max_frames=0))
     return console.file.getvalue()
 

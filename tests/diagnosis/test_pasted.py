@@ -10,7 +10,7 @@ from devplan.diagnosis.explaining import explain_text
 from devplan.diagnosis.lines import source_line
 from devplan.diagnosis.pasted import read_pasted
 from devplan.diagnosis.sites import sites_of
-from tests.diagnosis.forms import FORMS, python, without_head
+from tests.diagnosis.forms import FORMS, python, rich_of_width, without_head
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
 
 MESSAGE = (
@@ -43,6 +43,21 @@ def test_every_form_gives_the_same_frames(form, error):
     assert frames[1:] == expected[1:]  # [0] the test itself lies elsewhere on Windows
     assert (found.type, " ".join(found.message.split())) == ("RuntimeError", MESSAGE)
     assert found.frames[-1].text == sites_of(error)[-1].line.text
+
+
+def test_no_width_of_a_terminal_hides_a_frame(tmp_path):
+    """A box that is too narrow ends its line within a path or at a blank, wherever that falls."""
+    file = tmp_path / "modeling_wide.py"
+    file.write_text("def in_forward():\n    raise RuntimeError('two devices')\n")
+    names: dict = {}
+    exec(compile(file.read_text(), str(file), "exec"), names)
+    with pytest.raises(RuntimeError) as caught:
+        names["in_forward"]()
+    for width in range(40, len(str(file)) + 40):
+        (stream,) = read_pasted(rich_of_width(caught.value, width))
+        (found,) = stream.errors
+        assert (found.frames[-1].file, found.frames[-1].line) == (str(file), 2), width
+        assert found.frames[-1].function == "in_forward", width
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -28,8 +28,9 @@ _FORMS = tuple(
     )
 )
 _BOXED = re.compile(
-    r"^(?P<file>(?:~|/|[A-Za-z]:[\\/]).*?\.\w+):(?P<line>\d+) in (?P<function>\S+)$"
+    r"^(?P<file>(?:~|/|[A-Za-z]:[\\/]).*?\.\w+):(?P<line>\d+)\s*in\s*(?P<function>\S+)$"
 )
+"""Where the box was too narrow, a line ended at one of the blanks, which is gone."""
 _ARROW = re.compile(r"^\s*(?:-+>|❱)\s*(?P<line>\d+)\s?(?:│\s*)*(?P<text>.*?)\s*$")
 _UNDERLINE = re.compile(r"^\s*[~^]+\s*$")
 _MEMBER = re.compile(r"^(?:.*<locals>\.)?(?:(?P<class>\w+)\.)?(?P<name><?\w[\w ]*>?)")

@@ -109,12 +109,12 @@ class _Reader:
     def _boxed(self, content: str) -> None:
         """A line of rich: the head of a frame may take several of them."""
         joined = f"{self.box}{content.strip()}" if self.box else content.strip()
-        frame = boxed_frame(joined) or boxed_frame(joined.replace(" in", " in ", 1))
+        frame = boxed_frame(joined)
         if frame is not None:
             self.frames.append(frame)
             self.box = ""
         elif re.match(r"^(?:~|/|[A-Za-z]:[\\/])", joined) and not content.startswith(" "):
-            self.box = f"{joined} " if joined.endswith(" in") else joined
+            self.box = joined
         else:
             self.box = ""
             if self.frames and "❱" in content:
