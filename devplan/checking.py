@@ -29,6 +29,7 @@ from devplan.inputs import (
     user_inputs,
 )
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
+from devplan.inputs.running import run_as_asked, run_as_usual
 from devplan.surroundings import Environment
 from devplan.types import OFFLOAD_DEVICES, Machine, Workload
 from devplan.virtual.calls import (
@@ -43,7 +44,7 @@ from devplan.virtual.calls import (
 )
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.split import SplitModel
 from devplan.workload import WorkloadRequest
 
 if TYPE_CHECKING:
@@ -173,10 +174,12 @@ def run_prepared(
         cards=_cards(prepared),
     )
 
+    run = run_as_usual if options.run == RUNS[0] else run_as_asked
+
     def execute(inputs: ExampleInputs, limit_ops: float, tokens: int) -> RunRecord:
-        record = run_split(
+        record = run(
             split,
-            {**call.takes(skeleton.model, inputs.kwargs), **_decided_by_user(inputs)},
+            inputs,
             described=_described(inputs),
             call=call,
             # [user] what a function of the user's calls has no phases that tell calls apart.
@@ -184,7 +187,7 @@ def run_prepared(
             limit_ops=limit_ops,
         )
         prompt_tokens = tokens if options.inputs is None else None
-        notes = (*inputs.notes, *record.notes)
+        notes = (*inputs.notes, *filter(None, [record.entered]), *record.notes)
         return replace(record, notes=notes, prompt_tokens=prompt_tokens)
 
     with time_limit(options.timeout_s):
@@ -265,12 +268,6 @@ def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:
 def _folder(source: Any) -> Path | None:
     """The model's folder, where its processor may be."""
     return Path(source.location) if source.origin == "folder" and source.location else None
-
-
-def _decided_by_user(inputs: ExampleInputs) -> dict[str, Any]:
-    """First tokens of the decoder, which ``generate`` makes itself where the user gives none."""
-    names = ("decoder_input_ids", "decoder_attention_mask") if inputs.source == "user" else ()
-    return {name: inputs.kwargs[name] for name in names if name in inputs.kwargs}
 
 
 def _described(inputs: ExampleInputs) -> str:

@@ -24,6 +24,7 @@ from devplan.findings import RunRecord
 from devplan.inputs import ExampleInputs, InputRequest, example_inputs, user_inputs
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.request import LEAST_TEXT
+from devplan.inputs.running import run_as_usual
 from devplan.profile.model import ActivationProfile
 from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
@@ -32,7 +33,7 @@ from devplan.virtual.activations import BETWEEN
 from devplan.virtual.calls import DECODE_STEPS, usual_call
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.split import SplitModel
 
 CARD = "cuda:0"
 MOST_OPS = 150_000
@@ -91,7 +92,8 @@ def _records(
         return {tokens: record, 1: record}, ()
     asked = contexts(workload.context_tokens)
     try:  # the largest first: where it takes too long, the others need not be tried
-        return {n: _run(skeleton, sites, workload, n, MOST_OPS) for n in asked[::-1]}, ()
+        records = {n: _run(skeleton, sites, workload, n, MOST_OPS) for n in asked[::-1]}
+        return records, tuple(dict.fromkeys(r.entered for r in records.values() if r.entered))
     except TooManyOps as reason:
         few = {n: _run(skeleton, sites, workload, n, math.inf) for n in FEW_TOKENS}
         note = f"activations are foretold from runs of up to {FEW_TOKENS[-1]} tokens ({reason})"
@@ -115,7 +117,6 @@ def _run(
         example = user_inputs(skeleton.own_inputs, model, skeleton.config)
     else:
         example = example_inputs(model, skeleton.config, request)
-    kwargs = example.kwargs
     if workload.images and context == workload.context_tokens:
         _refuse_images(example, workload, request)
     split = SplitModel(
@@ -126,9 +127,9 @@ def _run(
         main_device=CARD,
         cards=(VirtualCard(),),
     )
-    record = run_split(
+    record = run_as_usual(
         split,
-        call.takes(model, kwargs),
+        example,
         described="",
         call=call,
         limit_ops=limit_ops,

@@ -41,6 +41,11 @@ _HUNYUAN = {
     },
 }
 _QFORMER = {"model_type": "blip_2_qformer"}
+_OMNI_TOKENS = {
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "audio_start_token_id": 151647,
+}
 _MODERNVBERT = {"vision_config": {"image_size": 512, "patch_size": 16}}
 
 USABLE: dict[str, dict] = {
@@ -148,11 +153,16 @@ USABLE: dict[str, dict] = {
         "text_config": {"hidden_size": 2560},
         "vision_config": {"image_size": 896, "patch_size": 14, "hidden_size": 1152},
     },
-    "qwen2_5_omni_thinker": {
-        "vision_start_token_id": 151652,
-        "vision_end_token_id": 151653,
-        "audio_start_token_id": 151647,
+    "qwen2_5_omni": {
+        "thinker_config": _OMNI_TOKENS,
+        "talker_config": {
+            "hidden_size": 896,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 12,
+            "head_dim": 128,
+        },
     },
+    "qwen2_5_omni_thinker": _OMNI_TOKENS,
     "qwen3_omni_moe_thinker": {
         "vision_start_token_id": 151652,
         "vision_end_token_id": 151653,
