@@ -8,9 +8,9 @@ no entry governs, a device that does not exist.  What needs no run is found all 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from devplan.inputs import (
     user_inputs,
 )
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
-from devplan.inputs.running import run_as_asked, run_as_usual
+from devplan.inputs.running import MOST_OPS, run_as_asked, run_as_usual, run_few_tokens
 from devplan.surroundings import Environment
 from devplan.types import OFFLOAD_DEVICES, Machine, Workload
 from devplan.virtual.calls import (
@@ -53,10 +53,6 @@ if TYPE_CHECKING:
 RUNS = ("auto", "generate", "forward")
 FEW_TOKENS = 64
 """Text tokens of the run where the model's code loops over tokens: enough to see every device."""
-
-MOST_OPS = 150_000
-"""Ops that a run at the asked context may take, about ten seconds: beyond, the code loops over
-tokens (the slow path of state-space layers) and is run with `FEW_TOKENS` instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +170,7 @@ def run_prepared(
         cards=_cards(prepared),
     )
 
-    run = run_as_usual if options.run == RUNS[0] else run_as_asked
-
-    def execute(inputs: ExampleInputs, limit_ops: float, tokens: int) -> RunRecord:
+    def execute(run: Callable[..., RunRecord], inputs: ExampleInputs, tokens: int) -> RunRecord:
         record = run(
             split,
             inputs,
@@ -184,7 +178,6 @@ def run_prepared(
             call=call,
             # [user] what a function of the user's calls has no phases that tell calls apart.
             fold=not (options.full or isinstance(call, UserCall)),
-            limit_ops=limit_ops,
         )
         prompt_tokens = tokens if options.inputs is None else None
         notes = (*inputs.notes, *filter(None, [record.entered]), *record.notes)
@@ -192,14 +185,21 @@ def run_prepared(
 
     with time_limit(options.timeout_s):
         request = _request(prepared, options)
-        if request.tokens <= FEW_TOKENS or isinstance(call, PipelineCall):
-            return execute(inputs, math.inf, request.tokens), ""
+        run, few = (
+            (run_as_usual, run_few_tokens)
+            if options.run == RUNS[0]
+            else (run_as_asked, run_as_asked)
+        )
+        if isinstance(call, PipelineCall):
+            return execute(run, inputs, request.tokens), ""
+        if request.tokens <= FEW_TOKENS:
+            return execute(few, inputs, request.tokens), ""
         try:
-            return execute(inputs, MOST_OPS, request.tokens), ""
+            return execute(partial(run, limit_ops=MOST_OPS), inputs, request.tokens), ""
         except TooManyOps as reason:
             request = replace(request, tokens=FEW_TOKENS)
             shorter = _inputs(prepared, replace(options, request=request))
-            record = execute(shorter, math.inf, request.tokens)
+            record = execute(few, shorter, request.tokens)
             note = f"{reason}, so the run had {FEW_TOKENS} tokens and its peak is that of these"
             notes = (*record.notes, note)
             return replace(record, notes=notes, cut_to_tokens=FEW_TOKENS), ""

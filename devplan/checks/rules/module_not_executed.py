@@ -14,7 +14,8 @@ Use instead:
     inputs that reach the module: --images 1, or --inputs file.py:function.
 
 Limits:
-    A module counts as reached when any module inside it ran, on any way through its code.
+    A module counts as reached when any module inside it ran, on any way through its code, or when
+    one of its class did that shares its tensors (the shared embedding of an encoder-decoder).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         return
     graph = subject.structure.graph
     reached = {module for name in executed for module in prefixes(name)}
+    reached |= _twins(reached, subject)
     # [bare tensors] have no forward; nothing can say whether they were used.
     missed = [
         block.name
@@ -57,3 +59,13 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         remedy="give inputs that reach it, with --images or --inputs",
         count=len(missed),
     )
+
+
+def _twins(reached: set[str], subject: Subject) -> set[str]:
+    """Blocks of the class of one that ran and with tensors of its: the same thing, named twice."""
+    graph = subject.structure.graph
+    found = set()
+    for names in graph.tied:
+        ran = {graph.block(name).class_name for name in names if name in reached}
+        found |= {name for name in names if graph.block(name).class_name in ran}
+    return found
