@@ -15,7 +15,7 @@ Use instead:
 
 Limits:
     A module counts as reached when any module inside it ran, on any way through its code, or when
-    one of its class did that shares its tensors (the shared embedding of an encoder-decoder).
+    all its tensors are also those of modules that did (the embedding of encoder and decoder).
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         return
     graph = subject.structure.graph
     reached = {module for name in executed for module in prefixes(name)}
-    reached |= _twins(reached, subject)
+    ran = executed & set(graph.names)
+    seen = set().union(*_held(subject, ran).values())
     # [bare tensors] have no forward; nothing can say whether they were used.
     missed = [
         block.name
@@ -46,9 +47,13 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         and block.static_bytes
         and block.name not in reached
     ]
+    # [shared] all that it holds ran under another name.
+    held = _held(subject, set(missed))
+    missed = [name for name in missed if not held[name] or held[name] - seen]
     if not missed:
         return
-    modules = covering_modules(missed, graph.names)
+    # [empty] blocks that hold nothing of their own stand in no module's way.
+    modules = covering_modules(missed, [name for name in graph.names if name in {*ran, *missed}])
     yield Diagnostic(
         code="DP902",
         severity=SEVERITY,
@@ -61,11 +66,11 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     )
 
 
-def _twins(reached: set[str], subject: Subject) -> set[str]:
-    """Blocks of the class of one that ran and with tensors of its: the same thing, named twice."""
-    graph = subject.structure.graph
-    found = set()
-    for names in graph.tied:
-        ran = {graph.block(name).class_name for name in names if name in reached}
-        found |= {name for name in names if graph.block(name).class_name in ran}
-    return found
+def _held(subject: Subject, blocks: set[str]) -> dict[str, set[str]]:
+    """Block -> its tensors, each by the first of the names that it has in the model."""
+    held: dict[str, set[str]] = {name: set() for name in blocks}
+    for tensor in subject.structure.tensors.values():
+        for module in prefixes(tensor.name):
+            if module in held:
+                held[module].add(tensor.first_name)
+    return held
