@@ -214,6 +214,8 @@ def _load(
 def _dispatched(
     target: Target, found: Loadable, place: str, arguments: dict[str, Any], on_difference: str
 ) -> tuple[nn.Module, Any]:
+    if _has_own_way(found.model_class):
+        arguments = {name: value for name, value in arguments.items() if name != _INFO}
     loaded = found.model_class.from_pretrained(place, **arguments)
     model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
     missing = sorted(info.get("missing_keys", ()))
@@ -227,3 +229,15 @@ def _dispatched(
     settle(model, target, offload_buffers=bool(arguments.get("offload_buffers")))
     answer(audit_target(model, target), on_difference)
     return model, info
+
+
+_INFO = "output_loading_info"
+
+
+def _has_own_way(model_class: type) -> bool:
+    """Whether a class of transformers loads more than weights (the voices of Qwen2.5-Omni).
+
+    Its code works on what the library's ``from_pretrained`` gives, and does not expect a pair.
+    """
+    defined_in = next(c for c in model_class.__mro__ if "from_pretrained" in vars(c))
+    return defined_in.__module__.startswith("transformers.models.")

@@ -181,10 +181,11 @@ class Execution(TorchDispatchMode):
         leaves it, ``[batch, tokens, heads, width]`` in memory.
         """
         query, value, leading = attended(*args, **kwargs)
-        if not _is_abstract_under_modes(query):
+        abstract = next(filter(_is_abstract_under_modes, (query, value)), None)
+        if abstract is None:
             return func(*args, **kwargs)
         *batch, heads = leading
-        result = query.new_empty((*batch, query.shape[-2], heads, value.shape[-1]))
+        result = abstract.new_empty((*batch, query.shape[-2], heads, value.shape[-1]))
         return result.transpose(-3, -2)
 
     def _computed(self, func, args: tuple, kwargs: dict) -> Any:

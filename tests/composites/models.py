@@ -65,7 +65,7 @@ COMPOSITES = (
     Composite(model_type="bart", in_time=True),
     Composite(model_type="mbart"),
     Composite(model_type="pegasus"),
-    Composite(model_type="led", in_time=True),
+    Composite(model_type="led"),
     Composite(model_type="umt5", settings=_LARGE_T5),
     Composite(model_type="switch_transformers"),
     Composite(model_type="nllb-moe"),
