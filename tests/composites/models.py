@@ -87,16 +87,23 @@ COMPOSITES = (
         not_run=("t2u_model", "vocoder"),
         in_time=True,
     ),
-    Composite(model_type="qwen2_audio"),
-    Composite(model_type="voxtral"),
+    # Its weights are read without its forward.
+    Composite(model_type="qwen2_audio", not_run=("model.audio_tower.embed_positions",)),
+    Composite(model_type="voxtral", not_run=("model.audio_tower.embed_positions",)),
     Composite(
         model_type="bark",
         ran="semantic prefill",
         not_run=("coarse_acoustics", "fine_acoustics"),
         in_time=True,
     ),
-    Composite(model_type="musicgen", ran="prefill, decode 1, decode 2, decode 3"),
-    Composite(model_type="csm", ran="prefill"),
+    Composite(
+        model_type="musicgen",
+        ran="prefill, decode 1, decode 2, decode 3",
+        not_run=("audio_encoder.encoder", "audio_encoder.quantizer"),
+    ),
+    Composite(
+        model_type="csm", ran="prefill", not_run=("codec_model.decoder", "codec_model.quantizer")
+    ),
     Composite(model_type="dia"),
     # pictures
     Composite(model_type="florence2", in_time=True),
@@ -107,8 +114,8 @@ COMPOSITES = (
     Composite(model_type="instructblip", ran="generate"),
     Composite(model_type="idefics3"),
     Composite(model_type="janus", not_run=("model.vqmodel",)),
-    Composite(model_type="emu3", not_run=("model.vqmodel",)),
-    Composite(model_type="chameleon", not_run=("model.vqmodel",)),
+    Composite(model_type="emu3", not_run=("model.vqmodel.decoder",)),
+    Composite(model_type="chameleon", not_run=("model.vqmodel.post_quant_conv",)),
     Composite(model_type="colqwen2", ran="forward"),
     Composite(model_type="mllama"),
     # all of these at a time
