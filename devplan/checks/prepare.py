@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def build(
     model: str | nn.Module | Any, workload: Workload | WorkloadRequest, *, trust_remote_code: bool
 ) -> Built:
     """The skeleton and structure of a model in any of its forms; names are built once."""
-    if isinstance(model, str):
+    if isinstance(model, str | PathLike):
+        model = fspath(model)
         return _build_named(model, _state_of(model), workload, trust_remote_code)
     source = source_of_model(model) if isinstance(model, nn.Module) else source_of_config(model)
     return _built(source, workload)

@@ -10,7 +10,7 @@ import torch
 import devplan
 from devplan.mapfile import read_map, write_map
 from devplan.planning.components import Components
-from devplan.suggest import suggest_studied
+from devplan.suggesting import suggest_studied
 from devplan.types import OffloadTier
 from tests.pipelines.tiny import NAMES, SIZES
 
