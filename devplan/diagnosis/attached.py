@@ -1,9 +1,10 @@
 """Diagnosis that stays with a model: what ``devplan.load(..., diagnose=True)`` puts on it.
 
-Only the entries of the whole model are wrapped, ``forward`` and ``generate``, as attributes of this
-one object: its class, its modules and their ``forward`` are as they were.  A wrapper is one Python
-call with one ``try`` for each call of the whole model.  It survives ``copy.deepcopy`` and pickling,
-and then belongs to the copy.
+Only the entries of the whole model are wrapped, ``forward`` and ``generate``, and of autoencoders,
+which pipelines call so, ``encode`` and ``decode``; as attributes of this one object: its class, its
+modules and their ``forward`` are as they were.  A wrapper is one Python call with one ``try`` for
+each call of the whole model.  It survives ``copy.deepcopy`` and pickling, and then belongs to the
+copy.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from devplan.diagnosis.watching import Diagnosis
 
-ENTRIES = ("forward", "generate")
+ENTRIES = ("forward", "generate", "encode", "decode")
 
 
 class Entry:

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.checks.given import GivenMap
 from devplan.checks.mismatches import odd_operands
 from devplan.checks.remedies import entries_that_meet, entry_behind, is_embedding_away
 from devplan.checks.subject import Subject
 from devplan.diagnosis.cards import card_memory
+from devplan.diagnosis.components import in_pipeline
 from devplan.diagnosis.expressions import failing_node
 from devplan.diagnosis.logs import log_story
 from devplan.diagnosis.messages import Recognised, recognise
@@ -85,7 +87,9 @@ def story_of_exception(error: BaseException, recognised: Recognised, model: Any,
         notes=tuple(text for text in (of_object, note) if text),
     )
     story = _with_map(story, subject) if subject else story
-    return _with_remedies(_with_cards(story, subject, file), recognised, root, map, subject, file)
+    story = _with_cards(story, subject, file)
+    story = _with_remedies(story, recognised, root, map, subject, file)
+    return in_pipeline(story, subject.given.component) if subject else story
 
 
 def _root(model: Any, sites: tuple[Site, ...]) -> tuple[nn.Module | None, str]:
@@ -155,6 +159,13 @@ def _with_cards(story: Story, subject: Subject | None, file: DeviceMapFile | Non
     return replace(story, cards=card_memory(devices, loads_of(file)))
 
 
+def _file_of(map: Any) -> str | None:
+    """Where the map stands; None for one of Python's."""
+    if isinstance(map, GivenMap):
+        return map.file
+    return str(map) if isinstance(map, str) or hasattr(map, "__fspath__") else None
+
+
 def _with_remedies(
     story: Story,
     recognised: Recognised,
@@ -165,7 +176,7 @@ def _with_remedies(
 ) -> Story:
     known = Known(
         model=file.model.id if file else model_id(root),
-        map=str(map) if isinstance(map, str) or hasattr(map, "__fspath__") else None,
+        map=_file_of(map),
         machine=subject.machine if subject else None,
         num_cards=torch.cuda.device_count(),
         main_device=subject.main_device if subject else None,

@@ -12,9 +12,14 @@ from pathlib import Path
 
 from torch import nn
 
+from devplan.checks.given import part_of_given
+from devplan.checks.read_given import as_given
 from devplan.errors import InputError
 from devplan.loader.hooks import is_dispatched
+from devplan.loader.loaded import Loaded
+from devplan.loader.parts import Part
 from devplan.loader.target import Target
+from devplan.names import is_inside, relative
 from devplan.types import DeviceMapFile
 
 log = logging.getLogger("devplan")
@@ -23,7 +28,7 @@ CLEAN = "clean"
 
 
 def patch_if_needed(
-    model: nn.Module,
+    loaded: Loaded,
     target: Target,
     versions: Mapping[str, str],
     trust_remote_code: bool = False,
@@ -44,7 +49,7 @@ def patch_if_needed(
     from devplan.live import needed_patch, patch_embeddings
 
     try:
-        advice = needed_patch(model, content, trust_remote_code=trust_remote_code)
+        advice = needed_patch(loaded.checked_as, content, trust_remote_code=trust_remote_code)
     except InputError as error:
         log.warning("whether %s needs its embeddings patched was not found: %s", target.name, error)
         return
@@ -52,7 +57,10 @@ def patch_if_needed(
         log.info("%s was run virtually: no embedding needs a patch", target.name)
         return
     device = None if advice.device is None else target.here(advice.device)
-    patch_embeddings(model, advice.names, device)
+    for part in loaded.parts:
+        names = [relative(name, part.name) for name in advice.names if is_inside(name, part.name)]
+        if names:
+            patch_embeddings(part.model, names, device)
     log.warning(
         "%s stops at %d errors without a patch, %d with it: %s patched; moving the entry is the "
         "better repair: devplan check %s",
@@ -66,8 +74,11 @@ def patch_if_needed(
 
 def _is_proven(content: DeviceMapFile, versions: Mapping[str, str]) -> bool:
     library = "diffusers" if "diffusers" in content.versions else "transformers"
+    ran = {library, "accelerate"}
+    if content.model.components:  # the text encoders of a pipeline
+        ran.add("transformers")
     here = {name: version.partition("+")[0] for name, version in versions.items()}
-    same = all(content.versions.get(name) == here.get(name) for name in (library, "accelerate"))
+    same = all(content.versions.get(name) == here.get(name) for name in ran)
     return content.verification.status == CLEAN and same
 
 
@@ -91,8 +102,8 @@ def explained_loading(map: str | Path | DeviceMapFile) -> Iterator[None]:
         raise
 
 
-def attach_diagnosis(model: nn.Module, map: str | Path | DeviceMapFile) -> None:
-    """Let the model explain its own failures."""
+def attach_diagnosis(part: Part, map: str | Path | DeviceMapFile) -> None:
+    """Let a model explain its own failures; one of a pipeline by its part of the map."""
     from devplan.diagnosis import attach
 
-    attach(model, map)
+    attach(part.model, part_of_given(as_given(map), part.name) if part.name else map)
