@@ -83,8 +83,8 @@ class Pipeline:
         assert target.content is not None
         files = []
         for name, kind in self._classes(target).items():
-            library, arguments = library_of(kind), self._arguments(name, kind)
-            found = checkpoint_files(str(self.folder / name), library, arguments)
+            arguments = {**self._arguments(name, kind), "subfolder": name}
+            found = checkpoint_files(str(self.folder), library_of(kind), arguments)
             if found is not None:
                 files.append((found, part_of_content(target.content, name)))
         return Stored(folder=self.folder, files=tuple(files))
