@@ -7,9 +7,30 @@ modules and entries are looked for; the user reads and changes the file of the w
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from torch import nn
+
+from devplan.checks.given import part_of_given
+from devplan.checks.read_given import as_given
 from devplan.diagnosis.story import Remedy, Story
 from devplan.findings import MapEntry, OperandFact
+from devplan.names import is_inside
+
+
+def models_of(holder: Any) -> dict[str, nn.Module]:
+    """Attribute -> model, of an object that holds models."""
+    return {name: held for name, held in vars(holder).items() if isinstance(held, nn.Module)}
+
+
+def part_for(map: Any, component: str) -> Any:
+    """The map of one component; as it is where it has no entry of that component's."""
+    if map is None or not component:
+        return map
+    given = as_given(map)
+    if any(not entry.key or is_inside(entry.key, component) for entry in given.entries):
+        return part_of_given(given, component)
+    return given
 
 
 def in_pipeline(story: Story, component: str) -> Story:

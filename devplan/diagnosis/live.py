@@ -18,7 +18,7 @@ from devplan.checks.mismatches import odd_operands
 from devplan.checks.remedies import entries_that_meet, entry_behind, is_embedding_away
 from devplan.checks.subject import Subject
 from devplan.diagnosis.cards import card_memory
-from devplan.diagnosis.components import in_pipeline
+from devplan.diagnosis.components import in_pipeline, models_of, part_for
 from devplan.diagnosis.expressions import failing_node
 from devplan.diagnosis.logs import log_story
 from devplan.diagnosis.messages import Recognised, recognise
@@ -61,12 +61,12 @@ def _tell(error: BaseException, recognised: Recognised, model: Any, map: Any) ->
 def story_of_exception(error: BaseException, recognised: Recognised, model: Any, map: Any) -> Story:
     """Everything that frames, model and map say about an exception."""
     sites = sites_of(error)
-    root, of_object = _root(model, sites)
+    root, held_as = _root(model, sites)
     names = module_names(root)
     place = innermost_named(sites, names)
     operands = failing_operands(sites, recognised, names, root)
     lines = model_lines(sites)
-    subject, note = _subject(root, map)
+    subject, note = _subject(root, map, held_as)
     file = map_file(map)
     story = Story(
         id=recognised.message.id,
@@ -84,7 +84,7 @@ def story_of_exception(error: BaseException, recognised: Recognised, model: Any,
         devices=recognised.devices,
         requested_bytes=recognised.size("requested"),
         workload=seen_workload(sites, names),
-        notes=tuple(text for text in (of_object, note) if text),
+        notes=tuple(text for text in (_of_object(model, root, held_as), note) if text),
     )
     story = _with_map(story, subject) if subject else story
     story = _with_cards(story, subject, file)
@@ -93,22 +93,26 @@ def story_of_exception(error: BaseException, recognised: Recognised, model: Any,
 
 
 def _root(model: Any, sites: tuple[Site, ...]) -> tuple[nn.Module | None, str]:
-    """The model itself; of an object's models the one that failed, and which that is in words."""
-    if model is None:
-        return None, "the model was being loaded, and nothing had run"
-    if isinstance(model, nn.Module):
+    """The model itself; of an object's models the one that failed, and what it is called there."""
+    if model is None or isinstance(model, nn.Module):
         return model, ""
-    for attribute, held in vars(model).items():
-        if isinstance(held, nn.Module) and innermost_named(sites, module_names(held)):
-            return held, f"the model is {attribute} of {type(model).__name__}"
+    for attribute, held in models_of(model).items():
+        if innermost_named(sites, module_names(held)):
+            return held, attribute
     return None, ""
 
 
-def _subject(root: nn.Module | None, map: Any) -> tuple[Subject | None, str]:
+def _of_object(model: Any, root: nn.Module | None, held_as: str) -> str:
+    if model is None:
+        return "the model was being loaded, and nothing had run"
+    return f"the model is {held_as} of {type(model).__name__}" if root and held_as else ""
+
+
+def _subject(root: nn.Module | None, map: Any, held_as: str) -> tuple[Subject | None, str]:
     if root is None:
         return None, ""
     try:
-        return placed_subject(root, map), ""
+        return placed_subject(root, part_for(map, held_as)), ""
     except InputError as error:
         return None, str(error)
 

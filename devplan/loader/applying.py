@@ -88,8 +88,7 @@ def apply(
         _dispatch_all(parts, None, offload_buffers)
         answer(audit_parts(parts, target), on_difference)
     if cache_transfers:
-        for part in parts:
-            cache_copies(part.model)
+        cache_copies(parts)
     return model
 
 

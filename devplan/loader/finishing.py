@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from torch import nn
-
-from devplan.checks.given import part_of_given
-from devplan.checks.read_given import as_given
 from devplan.errors import InputError
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.loaded import Loaded
@@ -82,12 +78,13 @@ def _is_proven(content: DeviceMapFile, versions: Mapping[str, str]) -> bool:
     return content.verification.status == CLEAN and same
 
 
-def cache_copies(model: nn.Module) -> None:
+def cache_copies(parts: Iterable[Part]) -> None:
     """Move each tensor to a device once in a forward, where accelerate's hooks move any."""
     from devplan.live import cache_transfers
 
-    if is_dispatched(model):
-        cache_transfers(model)
+    for part in parts:
+        if is_dispatched(part.model):
+            cache_transfers(part.model)
 
 
 @contextlib.contextmanager
@@ -102,8 +99,10 @@ def explained_loading(map: str | Path | DeviceMapFile) -> Iterator[None]:
         raise
 
 
-def attach_diagnosis(part: Part, map: str | Path | DeviceMapFile) -> None:
-    """Let a model explain its own failures; one of a pipeline by its part of the map."""
+def attach_diagnosis(loaded: Loaded, map: str | Path | DeviceMapFile) -> None:
+    """Let each model explain its own failures; one of a pipeline by its part of the map."""
     from devplan.diagnosis import attach
+    from devplan.diagnosis.components import part_for
 
-    attach(part.model, part_of_given(as_given(map), part.name) if part.name else map)
+    for part in loaded.parts:
+        attach(part.model, part_for(map, part.name))

@@ -129,11 +129,9 @@ def load(
     if patch_embeddings:
         patch_if_needed(loaded, target, environment.versions, trust_remote_code)
     if cache_transfers:
-        for part in loaded.parts:
-            cache_copies(part.model)
+        cache_copies(loaded.parts)
     if diagnose:
-        for part in loaded.parts:
-            attach_diagnosis(part, said)
+        attach_diagnosis(loaded, said)
     return loaded.result
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import devplan
-from devplan.diagnosis import story_of
+from devplan.diagnosis import attach, detach, story_of
 from devplan.diagnosis.attached import Entry
 from devplan.errors import DeviceMapError, InputError
 from devplan.live.caching import transfer_cache_of
@@ -78,6 +78,25 @@ def test_every_model_explains_its_own_failures(split_flux, component, module):
     assert story.entry.key in read_map(split_flux).device_map
     told = "\n".join(failed.value.__notes__)
     assert f"{split_flux.as_posix()}:{story.entry.line}: {story.entry.key}" in told
+
+
+def test_a_pipeline_may_be_watched_and_attached_to_as_it_is(split_flux):
+    pipeline = devplan.load(split_flux, devices=STAND_INS)
+    without_values(pipeline.transformer.transformer_blocks[2].attn.norm_q)
+    with pytest.raises(RuntimeError) as failed, devplan.diagnose(pipeline, split_flux):
+        made(pipeline, "flux")
+    watched = story_of(failed.value)
+    assert "the model is transformer of FluxPipeline" in watched.notes
+    attach(pipeline, split_flux)
+    with pytest.raises(RuntimeError) as failed:
+        made(pipeline, "flux")
+    for story in (watched, story_of(failed.value)):
+        assert story.module == "transformer.transformer_blocks.2.attn.norm_q"
+        assert story.entry.key in read_map(split_flux).device_map
+    detach(pipeline)
+    assert "decode" not in vars(pipeline.vae)
+    with pytest.raises(InputError, match="is no model and holds none"):
+        attach(object.__new__(type("Empty", (), {})))
 
 
 def test_diagnosis_changes_nothing_and_is_there_where_it_is_asked_for(split_flux, saved):
