@@ -49,7 +49,6 @@ from devplan.workload import WorkloadRequest
 if TYPE_CHECKING:
     from torch import nn
 
-RUNS = ("auto", "generate", "forward")
 FEW_TOKENS = 64
 """Text tokens of the run where the model's code loops over tokens: enough to see every device."""
 
@@ -92,6 +91,7 @@ def check(
     machine: Machine | None = None,
     main_device: str | None = None,
     workload: Workload | WorkloadRequest | None = None,
+    packed: bool = False,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
     environment: Environment | None = None,
@@ -108,6 +108,8 @@ def check(
         or the name of a strategy of accelerate's (``auto``; needs `machine`).
     machine, main_device, workload
         None: as the map says; a bare map says nothing.
+    packed
+        Whether quantized weights count as they are stored; a map that was made so says so itself.
     options
         How the model is run.
     trust_remote_code
@@ -141,6 +143,7 @@ def check(
         machine=machine,
         main_device=main_device,
         workload=workload,
+        packed=packed,
         trust_remote_code=trust_remote_code,
     )
     if environment is not None:

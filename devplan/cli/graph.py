@@ -19,6 +19,7 @@ from devplan.cli.shared_options import (
     MapGpus,
     MapMemory,
     MapModel,
+    MapPacked,
     TrustRemoteCode,
 )
 
@@ -44,6 +45,7 @@ def graph_command(
     context: MapContext = None,
     images: Images = None,
     image_size: ImageSize = None,
+    packed: MapPacked = False,
     inputs: Inputs = None,
     device_map: DeviceMapStrategy = None,
     output: Annotated[
@@ -85,6 +87,7 @@ def graph_command(
         context=context,
         images=images,
         image_size=image_size,
+        packed=packed,
         inputs=inputs,
         device_map=device_map,
         timeout_s=timeout_s,
@@ -124,6 +127,7 @@ def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:
             machine=machine_of(typed, given, settings),
             main_device=main_device_of(typed),
             workload=workload_of(typed, given, settings),
+            packed=asked.packed,
             trust_remote_code=asked.trust_remote_code,
         )
         options = RunOptions(
