@@ -3,8 +3,8 @@
 Two things are tried on the machine that was asked for, each by a virtual run, and what ran is
 offered with the words to type:
 
-* *the embedding patch*: where an input embedding lies away from the main device, the same map with
-  its output delivered where its token ids were (`devplan.patch_embeddings`);
+* *the embedding patch*: the same map with what an embedding gives delivered where the ids were, or
+  on the main device (`devplan.live.advice`);
 * *co-location*: blocks pinned to one card, the fewest bytes first: those that met on different
   devices; these and all that is no layer; the stacks that they belong to; the whole model.
 
@@ -19,9 +19,8 @@ from dataclasses import dataclass
 
 from devplan.errors import InputError
 from devplan.lessons import met_in
-from devplan.live.patching import input_embedding_names, patch_embeddings, unpatch_embeddings
+from devplan.live.advice import advise
 from devplan.mapfile.entries import covering_modules
-from devplan.names import is_inside
 from devplan.proving import Examined, Examiner, PlanWith, Proof
 from devplan.types import BlockGraph, Machine, Plan
 from devplan.units import format_bytes
@@ -32,8 +31,8 @@ MOST_CARDS = 3
 """Cards on which a co-location is tried: the main one, then the largest."""
 
 PATCH = (
-    "devplan.patch_embeddings(model) after loading, with this map: what {names} gives is then "
-    "delivered where its token ids are"
+    "devplan.patch_embeddings({arguments}) after loading with this map, which devplan.load does by "
+    "itself: what {names} gives is then delivered {where}"
 )
 TOGETHER = "{pins}: {blocks} together, {size}"
 NO_CARD = (
@@ -77,23 +76,17 @@ def cures(
 
 
 def _patched(stopped: _Stopped, examine: Examiner) -> str:
-    """The same plan with the embeddings patched, if that helps."""
-    model, main = examine.skeleton.model, examine.machine.main_device
-    placed = stopped.plan.placement
-    away = [
-        name
-        for name in input_embedding_names(model)
-        for block, device in placed.items()
-        if device != main and (is_inside(name, block) or is_inside(block, name))
-    ]
-    if not away:
+    """The same plan with embeddings patched, if that helps."""
+    examined = stopped.examined
+    advice = advise(examined.prepared, examine.options, examined.check)
+    if not advice.cures:
         return ""
-    patch_embeddings(model, away)
-    try:
-        found = examine(stopped.plan, stopped.graph)
-    finally:
-        unpatch_embeddings(model, away)
-    return PATCH.format(names=" and ".join(away)) if _runs(found) else ""
+    given = f"model, {list(advice.names)}"
+    return PATCH.format(
+        arguments=f'{given}, "{advice.device}"' if advice.device else given,
+        names=" and ".join(advice.names),
+        where=f"on {advice.device}" if advice.device else "where its token ids are",
+    )
 
 
 def _together(stopped: _Stopped, plan_with: PlanWith, examine: Examiner, until: float) -> str:

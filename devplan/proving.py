@@ -57,7 +57,10 @@ Examine = Callable[[Plan, BlockGraph], "Examined"]
 class Examined:
     """A plan that was run virtually."""
 
+    prepared: Prepared
+    """The map and the model, as they were run."""
     subject: Subject
+    """The same with what the run showed."""
     record: RunRecord | None
     """None: it could not be run."""
     check: CheckResult
@@ -266,10 +269,13 @@ class Examiner:
             structure=structure,
             workload=subject.workload,
         )
-        record, reason = run_prepared(Prepared(subject=subject, built=built), self.options)
+        prepared = Prepared(subject=subject, built=built)
+        record, reason = run_prepared(prepared, self.options)
         runs = (record,) if record is not None else ()
         subject = replace(subject, runs=runs, not_run=reason)
         check = result_of(subject)
         forgiven = MODEL_RAISED if self.raises_whole else ""
         errors = tuple(error for error in check.errors if error.code != forgiven)
-        return Examined(subject=subject, record=record, check=check, errors=errors)
+        return Examined(
+            prepared=prepared, subject=subject, record=record, check=check, errors=errors
+        )

@@ -170,6 +170,23 @@ def test_what_lets_a_broken_model_run_is_tried_and_offered(tmp_path, monkeypatch
     assert cured.map_file.verification.status == "clean" and not cured.errors
 
 
+def test_the_embedding_patch_is_tried_and_offered(tmp_path):
+    (tmp_path / "inputs.py").write_text(
+        "import torch\n\ndef inputs(model, config):\n"
+        "    return {'input_ids': torch.arange(10).view(2, 5)}\n"
+    )
+    pins = {"embed_tokens": "cuda:1", "layers": "cuda:0", "scale": "cuda:0"}
+    found = suggest(
+        "tests.live.test_patch_virtual:carries_ids",
+        parse_gpus("2x1GiB", reserve="0"),
+        WorkloadRequest(),
+        pins=pins,
+        inputs=f"{tmp_path / 'inputs.py'}:inputs",
+    )
+    assert found.errors
+    assert found.cures[0].startswith("devplan.patch_embeddings(model, ['embed_tokens'], ")
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 @given(
     constant=st.integers(0, 10**6),

@@ -88,8 +88,8 @@ def _blocks_named(name: str, graph: BlockGraph) -> list[str]:
 def _refuse_contradiction(block: str, new: tuple[str, str], old: tuple[str, str] | None) -> None:
     if old is not None and old[1] != new[1]:
         raise InputError(
-            f"contradictory pins: {old[0]}={old[1]} and {new[0]}={new[1]} both hold {block}; "
-            "drop one of them"
+            f"contradictory pins: {old[0]}={old[1]} and {new[0]}={new[1]} both hold "
+            f"{block or 'the model, which is one block'}; drop one of them"
         )
 
 

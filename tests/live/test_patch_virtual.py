@@ -146,7 +146,7 @@ class CarriesIds(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(50, 8)
-        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(3))
         self.scale = nn.Linear(8, 8)
 
     def get_input_embeddings(self) -> nn.Module:
