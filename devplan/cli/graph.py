@@ -143,12 +143,13 @@ def _counted(graph: networkx.DiGraph) -> str:
     """Blocks, devices and crossings of the whole graph, however it is drawn."""
     nodes = [node for _, node in graph.nodes(data=True) if node["kind"] in ("block", "tensor")]
     crossing = [edge for *_, edge in graph.edges(data=True) if edge["crosses"]]
-    copies = sum(edge["copies"] for edge in crossing)
+    around = [each for each in graph.graph["other_transfers"] if each["asked_by"] == "hook"]
+    copies = sum(edge["copies"] for edge in crossing) + sum(each["count"] for each in around)
     devices = {node["runs_on"] for node in nodes}
     return (
         f"{_number(len(nodes), 'block')} on {_number(len(devices), 'device')}, "
         f"{_number(len(crossing), 'crossing edge')}, "
-        f"{_number(copies, 'copy', 'copies')} a forward"
+        f"{_number(copies, 'copy', 'copies')} by hooks in a {graph.graph['of']}"
     )
 
 
