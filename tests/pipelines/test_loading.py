@@ -12,7 +12,8 @@ from devplan.mapfile import read_map, write_map
 from devplan.planning.components import Components
 from devplan.suggest import suggest_studied
 from devplan.types import OffloadTier
-from tests.pipelines.tiny import NAMES, SIZES
+from tests.pipelines.making import made, whole
+from tests.pipelines.tiny import NAMES
 
 STAND_INS = {"cuda:0": "cpu", "cuda:1": "cpu"}
 
@@ -35,26 +36,6 @@ def needs(studied) -> Components:
         pins={},
         default_pins=True,
     )
-
-
-def made(pipeline, name: str) -> torch.Tensor:
-    pipeline.set_progress_bar_config(disable=True)
-    arguments = {"negative_prompt": "dull"} if name != "flux" else {}
-    output = pipeline(
-        prompt='A sign that says "here"',
-        num_inference_steps=2,
-        output_type="pt",
-        generator=torch.Generator().manual_seed(7),
-        **SIZES[name],
-        **arguments,
-    )
-    return next(iter(output.values()))
-
-
-def whole(folder, name: str) -> torch.Tensor:
-    from diffusers import DiffusionPipeline
-
-    return made(DiffusionPipeline.from_pretrained(folder), name)
 
 
 def written(suggestion, folder):
