@@ -90,6 +90,8 @@ def story_of_exception(error: BaseException, recognised: Recognised, model: Any,
 
 def _root(model: Any, sites: tuple[Site, ...]) -> tuple[nn.Module | None, str]:
     """The model itself; of an object's models the one that failed, and which that is in words."""
+    if model is None:
+        return None, "the model was being loaded, and nothing had run"
     if isinstance(model, nn.Module):
         return model, ""
     for attribute, held in vars(model).items():

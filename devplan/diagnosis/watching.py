@@ -71,7 +71,8 @@ def diagnose(model: Any, map: Any = None) -> Diagnosis:
     Parameters
     ----------
     model
-        A loaded model, or an object that holds models as attributes (a pipeline).
+        A loaded model, or an object that holds models as attributes (a pipeline); None: there is
+        none yet, it is being loaded.
     map
         The map that it was loaded with: a file, a mapping or a `DeviceMapFile`; a file's lines are
         named in the story, and its predictions compared.  None: the model's ``hf_device_map``.

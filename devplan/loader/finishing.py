@@ -1,9 +1,13 @@
-"""What is put on a model once it lies where its map says: patch, transfer cache, diagnosis."""
+"""What is put on a model once it lies where its map says: patch, transfer cache, diagnosis.
+
+And the diagnosis of the loading itself, which may run out of memory before there is a model.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import nn
@@ -73,6 +77,18 @@ def cache_copies(model: nn.Module) -> None:
 
     if is_dispatched(model):
         cache_transfers(model)
+
+
+@contextlib.contextmanager
+def explained_loading(map: str | Path | DeviceMapFile) -> Iterator[None]:
+    """Failures of memory and devices while there is no model yet gain their story."""
+    try:
+        yield
+    except Exception as error:
+        from devplan.diagnosis import diagnose
+
+        diagnose(None, map).tell(error)
+        raise
 
 
 def attach_diagnosis(model: nn.Module, map: str | Path | DeviceMapFile) -> None:

@@ -15,7 +15,12 @@ from devplan.loader.auditing import audit_target, refuse_differences
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.differences import Audit
 from devplan.loader.dispatching import settle
-from devplan.loader.finishing import attach_diagnosis, cache_copies, patch_if_needed
+from devplan.loader.finishing import (
+    attach_diagnosis,
+    cache_copies,
+    explained_loading,
+    patch_if_needed,
+)
 from devplan.loader.here import (
     answer_differences,
     cards_and_releases,
@@ -81,7 +86,8 @@ def load(
         Whether a tensor is moved to a device once in a forward, not once for every layer that uses
         it (`devplan.cache_transfers`).
     diagnose
-        Whether the model explains its own failures (`devplan.diagnose`).
+        Whether the model explains its own failures (`devplan.diagnose`); a failure of the loading
+        itself is always explained.
     trust_remote_code
         Whether code that comes with the model may run.
     **from_pretrained
@@ -123,19 +129,21 @@ def load(
         arguments["trust_remote_code"] = True
     place, _ = location(target, given)
     _refuse_absent(target, place)
-    files = checkpoint_files(place, found.library, arguments)
-    if files is not None:
-        other = model_at_hand(target, environment, files.folder)
-        answer_differences(target, other, on_difference)
-        quantizes = from_pretrained.get("quantization_config") is not None
-        check_integrity(files, target.content, quantizes=quantizes)
-    loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
+    said = target.content if remap else map
+    with explained_loading(said):
+        files = checkpoint_files(place, found.library, arguments)
+        if files is not None:
+            other = model_at_hand(target, environment, files.folder)
+            answer_differences(target, other, on_difference)
+            quantizes = from_pretrained.get("quantization_config") is not None
+            check_integrity(files, target.content, quantizes=quantizes)
+        loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
     if patch_embeddings:
         patch_if_needed(loaded, target, environment.versions, trust_remote_code)
     if cache_transfers:
         cache_copies(loaded)
     if diagnose:
-        attach_diagnosis(loaded, target.content if remap else map)
+        attach_diagnosis(loaded, said)
     return (loaded, info) if from_pretrained.get("output_loading_info") else loaded
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from devplan.findings import CheckResult, Diagnostic
+from devplan.findings import CheckResult, Diagnostic, RunRecord
 from devplan.machine.reserve import reserve_parts
 from devplan.mapfile.header import gib_cell
 from devplan.report.names import layers_in_words
@@ -53,6 +53,9 @@ def sums_text(
                     first=f"  {gib_cell(num_bytes):>8}  ",
                     rest=" " * 14,
                 )
+            if name == "activations" and check and check.runs:
+                for line in _phases(check.runs[-1], graph, load.device):
+                    lines += terminal.paragraph(line, first=" " * 14, rest=" " * 16)
         peak, most = fullest.get(load.device), map_file.verification.peak_bytes.get(load.device)
         if peak is not None and most is not None:
             where = f"in {peak.module}" if peak.module else "between the blocks"
@@ -106,6 +109,28 @@ def _activations_in_words(
         return "of the code between the blocks"
     is_loading = most.activation_bytes(tokens, batch) == most.loading_bytes
     return f"most in {most.name}{' while it is loaded' if is_loading else ''}"
+
+
+def _phases(run: RunRecord, graph: BlockGraph, device: str) -> list[str]:
+    """What needed most on a card in each phase of the run as split: ``decode: lm_head 0.01``."""
+    phases: dict[str, dict[str, int]] = {}
+    for item in run.activations:
+        if item.device == device:
+            needed = phases.setdefault(item.phase.split(" ")[0], {})  # the decode steps are one
+            kind = _kind(item.block, graph)
+            needed[kind] = max(needed.get(kind, 0), item.num_bytes)
+    lines = []
+    for phase, needed in phases.items():
+        largest = sorted(needed, key=lambda kind: -needed[kind])[:_LARGEST]
+        lines.append(f"{phase}: {', '.join(f'{k} {gib_cell(needed[k])}' for k in largest)}")
+    return lines
+
+
+def _kind(block: str, graph: BlockGraph) -> str:
+    if not block:
+        return "between the blocks"
+    stack = graph.block(block).stack if block in graph.names else None
+    return f"a layer of {stack}" if stack else block
 
 
 def does_not_run(

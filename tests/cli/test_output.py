@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -214,3 +215,18 @@ def test_code_that_comes_with_a_model_is_reached_through_its_auto_class(devplan)
     assert "from transformers import AutoModel\n" in answer.out
     assert "trust_remote_code=True" in answer.out
     assert "not run: the model's own code is not here" in " ".join(answer.out.split())
+
+
+def test_the_sum_of_a_card_is_explained_part_by_part(devplan, checkpoint):
+    answer = devplan("suggest", checkpoint, *CARDS, "--explain")
+    _, _, shown = answer.out.partition("What each card holds (GiB)\n")
+    for part in shown.split("  cuda:")[1:]:
+        lines = re.findall(r"^ +(<?[\d.]+)  ([a-zA-Z ,]+)", part, re.MULTILINE)
+        names = [name for _, name in lines]
+        for name in ("weights", "activations", "reserve, CUDA context", "headroom"):
+            assert name in names
+        assert names[-1].startswith("at the fullest moment")
+        total = sum(float(size) for size, _ in lines[:-1] if not size.startswith("<"))
+        capacity = {"0": 1.0, "1": 0.5}[part[0]]
+        assert abs(total - capacity) < 0.01 * len(lines)
+        assert "prefill: " in part and "decode: " in part

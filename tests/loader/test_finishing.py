@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -77,6 +79,41 @@ def test_diagnosis_is_attached_where_it_is_asked_for(tied):
     assert "model.norm" in told
     plain = devplan.load(tied.map, tied.folder, devices=ALL_CPU)
     assert not isinstance(vars(plain)["forward"], Entry)
+
+
+SHORT_OF_MEMORY = """
+import resource
+import sys
+import torch
+import devplan
+from transformers import LlamaConfig, LlamaForCausalLM
+from devplan.machine import parse_gpus
+from devplan.suggest import suggest
+from devplan.workload import WorkloadRequest
+
+folder = sys.argv[1]
+sizes = dict(hidden_size=512, intermediate_size=1024, num_hidden_layers=1, num_attention_heads=4)
+LlamaForCausalLM(LlamaConfig(vocab_size=50_000, **sizes)).save_pretrained(folder)
+work = WorkloadRequest(context_tokens=64)
+map_file = suggest(folder, parse_gpus("2x1GiB"), work, verify=False).map_file
+devices = {"cuda:0": "cpu", "cuda:1": "cpu"}
+devplan.load(map_file, folder, devices=devices)
+with open("/proc/self/statm") as statm:
+    held = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + 20 * 2**20,) * 2)
+devplan.load(map_file, folder, devices=devices)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_load_that_runs_out_of_memory_is_explained(tmp_path):
+    """A real one: the process may not have the memory that the checkpoint takes."""
+    ran = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, str(tmp_path)], capture_output=True, text=True
+    )
+    assert ran.returncode == 1
+    assert "devplan: out of memory" in ran.stderr
+    assert "note: the model was being loaded, and nothing had run" in ran.stderr
 
 
 def test_tensors_are_moved_once_unless_told_otherwise(tied):
