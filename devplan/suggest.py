@@ -255,9 +255,8 @@ def _suggestion(studied: Studied, machine: Machine, proof: Proof) -> Suggestion:
 
 
 def _alternatives(studied: Studied) -> dict[str, Callable[[], BlockGraph]]:
-    """Lighter forms, tried when nothing fits: 8 and 4 bit weights, a pipeline's tiles."""
+    """Lighter forms, tried when nothing fits: 8 and 4 bit weights, a pipeline's tiles, run once."""
     if studied.graph.components and not studied.workload.tiling:
-        # [once] every way to divide the components that fails asks for it, and it is another run.
         return {"--tiling": cache(lambda: build_graph(tiled(studied).profile))}
     if not can_be_quantized(studied.profile, studied.source):
         return {}
