@@ -257,6 +257,8 @@ class BlockGraph:
     """Of a pipeline: the modules that it runs one after the other, in that order."""
     home: str | None = None
     """The component on whose device a pipeline makes its latents."""
+    entered: str | None = None
+    """Of a model without a ``forward``: the part that its ``generate`` begins with."""
 
     def block(self, name: str) -> Block:
         return self._by_name[name]

@@ -20,6 +20,7 @@ from devplan.profile.weights import measure_blocks
 from devplan.skeleton.model import Skeleton
 from devplan.sources.source import ModelSource, StoredTensor
 from devplan.types import Workload
+from devplan.virtual.entries import entered_part
 
 __all__ = [
     "Profile",
@@ -64,16 +65,19 @@ def profile_skeleton(
     sites = partition(skeleton.model, skeleton.no_split)
     weights = _weights(skeleton, source, sites, least_capability, packed)
     kv_dtype = parse_dtype(workload.kv_dtype) if workload.kv_dtype else None
+    entered = entered_part(skeleton.model)
+    name, entry = entered or (None, skeleton.model)
     return Profile(
         sites=sites,
         weights=weights,
         run=measure_run(
             skeleton, sites, workload, kv_element_bytes=kv_dtype.itemsize if kv_dtype else None
         ),
-        embedding=block_of(sites, _embeddings(skeleton.model, "get_input_embeddings")),
-        head=block_of(sites, _embeddings(skeleton.model, "get_output_embeddings")),
+        embedding=block_of(sites, _embeddings(entry, "get_input_embeddings")),
+        head=block_of(sites, _embeddings(entry, "get_output_embeddings")),
         components=tuple(skeleton.components),
         home=getattr(skeleton.model, "home", None) if skeleton.components else None,
+        entered=name,
     )
 
 

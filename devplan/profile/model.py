@@ -126,6 +126,8 @@ class Profile:
     """Of a pipeline: its models."""
     home: str | None = None
     """Of a pipeline: the model on whose device it makes its latents."""
+    entered: str | None = None
+    """Of a model without a ``forward``: the part that its ``generate`` begins with."""
 
     @property
     def notes(self) -> tuple[str, ...]:
