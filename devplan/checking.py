@@ -50,6 +50,7 @@ from devplan.workload import WorkloadRequest
 if TYPE_CHECKING:
     from torch import nn
 
+RUNS = ("auto", "generate", "forward")
 FEW_TOKENS = 64
 """Text tokens of the run where the model's code loops over tokens: enough to see every device."""
 
