@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from devplan.dtypes import dtype_name
 from devplan.errors import InputError
 from devplan.graph import build_graph
-from devplan.machine import least_capability
+from devplan.machine import least_of_all
 from devplan.profile import Profile, profile_skeleton
 from devplan.profile.activations import measure_activations
 from devplan.profile.joined import joined_activations
@@ -87,6 +87,7 @@ class Studied:
             num_parameters=weights.num_parameters,
             components=tuple(skeleton.components),
             repository=_repository(source),
+            packed=weights.packed,
         )
 
 
@@ -250,14 +251,12 @@ def _profile(
     machines: Iterable[Machine],
     packed: bool,
 ) -> Profile:
-    cards = tuple(card for machine in machines for card in machine.cards)
-    every = Machine(cards=cards, main_device=cards[0].device) if cards else None
     try:
         return profile_skeleton(
             skeleton,
             source,
             workload,
-            least_capability=least_capability(every) if every else None,
+            least_capability=least_of_all(machines),
             packed=packed,
         )
     except InputError as error:  # of its quantization config, which does not know whose it is

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 from devplan.checking import RunOptions
 from devplan.cures import cures
@@ -255,9 +255,9 @@ def _suggestion(studied: Studied, machine: Machine, proof: Proof) -> Suggestion:
 
 
 def _alternatives(studied: Studied) -> dict[str, Callable[[], BlockGraph]]:
-    """Lighter forms, tried when nothing fits: 8 and 4 bit weights, a pipeline's tiles."""
+    """Lighter forms, tried when nothing fits: 8 and 4 bit weights, a pipeline's tiles, run once."""
     if studied.graph.components and not studied.workload.tiling:
-        return {"--tiling": lambda: build_graph(tiled(studied).profile)}
+        return {"--tiling": cache(lambda: build_graph(tiled(studied).profile))}
     if not can_be_quantized(studied.profile, studied.source):
         return {}
 

@@ -45,6 +45,8 @@ class GivenMap:
     """Its class."""
     machine: Machine | None = None
     workload: Workload | None = None
+    packed: bool = False
+    """Whether it counts quantized weights as they are stored."""
     versions: Mapping[str, str] = field(default_factory=dict)
     content: DeviceMapFile | None = None
     """All of it, where it is a map of devplan's own."""

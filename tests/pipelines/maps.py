@@ -1,17 +1,14 @@
-"""Maps of tiny pipelines for made-up cards, and what a pipeline makes."""
+"""Maps of tiny pipelines for made-up cards."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from devplan.mapfile import read_map, write_map
 from devplan.planning.components import Components
 from devplan.suggest import suggest_studied
 from devplan.types import OffloadTier
-from tests.pipelines.tiny import SIZES
 
 STAND_INS = {"cuda:0": "cpu", "cuda:1": "cpu"}
 
@@ -63,26 +60,8 @@ def offloaded_map(studied, tier: str, folder: Path) -> Path:
     return written(suggest_studied(studied, machine, pins={}), folder)
 
 
-def made(pipeline, name: str) -> torch.Tensor:
-    pipeline.set_progress_bar_config(disable=True)
-    arguments = {"negative_prompt": "dull"} if name != "flux" else {}
-    output = pipeline(
-        prompt='A sign that says "here"',
-        num_inference_steps=2,
-        output_type="pt",
-        generator=torch.Generator().manual_seed(7),
-        **SIZES[name],
-        **arguments,
-    )
-    return next(iter(output.values()))
-
-
 def plain(folder: Path):
     """The pipeline as diffusers loads it."""
     from diffusers import DiffusionPipeline
 
     return DiffusionPipeline.from_pretrained(folder)
-
-
-def whole(folder: Path, name: str) -> torch.Tensor:
-    return made(plain(folder), name)

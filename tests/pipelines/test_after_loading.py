@@ -20,7 +20,8 @@ from devplan.loader.hooks import is_dispatched
 from devplan.loader.offloading import DRAFT_PREFIX
 from devplan.mapfile import read_map
 from devplan.types import Verification
-from tests.pipelines.maps import STAND_INS, made, plain, whole
+from tests.pipelines.making import made, whole
+from tests.pipelines.maps import STAND_INS, plain
 from tests.pipelines.tiny import tiny_pipeline
 
 MODELS = ("text_encoder", "text_encoder_2", "transformer", "vae")

@@ -20,7 +20,8 @@ from devplan.sources import catalogue, resolve
 from devplan.sources.components import whole_config
 from devplan.surroundings import ModelFacts
 from tests.environment.machines import card, machine
-from tests.pipelines.maps import STAND_INS, made, whole
+from tests.pipelines.making import made, whole
+from tests.pipelines.maps import STAND_INS
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import torch
 import devplan
 from devplan.errors import InputError
 from devplan.mapfile import read_map
-from tests.pipelines.maps import STAND_INS, made, whole
+from tests.pipelines.making import made, whole
+from tests.pipelines.maps import STAND_INS
 from tests.sources.hub_server import COMMIT, Hub, Repository, start
 
 

@@ -10,14 +10,13 @@ import torch
 import devplan
 from devplan.mapfile import read_map
 from devplan.suggest import suggest_studied
+from tests.pipelines.making import made, whole
 from tests.pipelines.maps import (
     STAND_INS,
     cards,
-    made,
     needs,
     offloaded_map,
     split_map,
-    whole,
     written,
 )
 from tests.pipelines.tiny import NAMES
