@@ -8,9 +8,9 @@ no entry governs, a device that does not exist.  What needs no run is found all 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from devplan.inputs import (
     user_inputs,
 )
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
+from devplan.inputs.running import MOST_OPS, run_as_asked, run_as_usual, run_few_tokens
 from devplan.surroundings import Environment
 from devplan.types import OFFLOAD_DEVICES, Machine, Workload
 from devplan.virtual.calls import (
@@ -43,7 +44,7 @@ from devplan.virtual.calls import (
 )
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.split import SplitModel
 from devplan.workload import WorkloadRequest
 
 if TYPE_CHECKING:
@@ -52,10 +53,6 @@ if TYPE_CHECKING:
 RUNS = ("auto", "generate", "forward")
 FEW_TOKENS = 64
 """Text tokens of the run where the model's code loops over tokens: enough to see every device."""
-
-MOST_OPS = 150_000
-"""Ops that a run at the asked context may take, about ten seconds: beyond, the code loops over
-tokens (the slow path of state-space layers) and is run with `FEW_TOKENS` instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +89,7 @@ def check(
     machine: Machine | None = None,
     main_device: str | None = None,
     workload: Workload | WorkloadRequest | None = None,
+    packed: bool = False,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
     environment: Environment | None = None,
@@ -108,6 +106,8 @@ def check(
         or the name of a strategy of accelerate's (``auto``; needs `machine`).
     machine, main_device, workload
         None: as the map says; a bare map says nothing.
+    packed
+        Whether quantized weights count as they are stored; a map that was made so says so itself.
     options
         How the model is run.
     trust_remote_code
@@ -141,6 +141,7 @@ def check(
         machine=machine,
         main_device=main_device,
         workload=workload,
+        packed=packed,
         trust_remote_code=trust_remote_code,
     )
     if environment is not None:
@@ -173,30 +174,36 @@ def run_prepared(
         cards=_cards(prepared),
     )
 
-    def execute(inputs: ExampleInputs, limit_ops: float, tokens: int) -> RunRecord:
-        record = run_split(
+    def execute(run: Callable[..., RunRecord], inputs: ExampleInputs, tokens: int) -> RunRecord:
+        record = run(
             split,
-            {**call.takes(skeleton.model, inputs.kwargs), **_decided_by_user(inputs)},
+            inputs,
             described=_described(inputs),
             call=call,
             # [user] what a function of the user's calls has no phases that tell calls apart.
             fold=not (options.full or isinstance(call, UserCall)),
-            limit_ops=limit_ops,
         )
         prompt_tokens = tokens if options.inputs is None else None
-        notes = (*inputs.notes, *record.notes)
+        notes = (*inputs.notes, *filter(None, [record.entered]), *record.notes)
         return replace(record, notes=notes, prompt_tokens=prompt_tokens)
 
     with time_limit(options.timeout_s):
         request = _request(prepared, options)
-        if request.tokens <= FEW_TOKENS or isinstance(call, PipelineCall):
-            return execute(inputs, math.inf, request.tokens), ""
+        run, few = (
+            (run_as_usual, run_few_tokens)
+            if options.run == RUNS[0]
+            else (run_as_asked, run_as_asked)
+        )
+        if isinstance(call, PipelineCall):
+            return execute(run, inputs, request.tokens), ""
+        if request.tokens <= FEW_TOKENS:
+            return execute(few, inputs, request.tokens), ""
         try:
-            return execute(inputs, MOST_OPS, request.tokens), ""
+            return execute(partial(run, limit_ops=MOST_OPS), inputs, request.tokens), ""
         except TooManyOps as reason:
             request = replace(request, tokens=FEW_TOKENS)
             shorter = _inputs(prepared, replace(options, request=request))
-            record = execute(shorter, math.inf, request.tokens)
+            record = execute(few, shorter, request.tokens)
             note = f"{reason}, so the run had {FEW_TOKENS} tokens and its peak is that of these"
             notes = (*record.notes, note)
             return replace(record, notes=notes, cut_to_tokens=FEW_TOKENS), ""
@@ -265,12 +272,6 @@ def _inputs(prepared: Prepared, options: RunOptions) -> ExampleInputs:
 def _folder(source: Any) -> Path | None:
     """The model's folder, where its processor may be."""
     return Path(source.location) if source.origin == "folder" and source.location else None
-
-
-def _decided_by_user(inputs: ExampleInputs) -> dict[str, Any]:
-    """First tokens of the decoder, which ``generate`` makes itself where the user gives none."""
-    names = ("decoder_input_ids", "decoder_attention_mask") if inputs.source == "user" else ()
-    return {name: inputs.kwargs[name] for name in names if name in inputs.kwargs}
 
 
 def _described(inputs: ExampleInputs) -> str:

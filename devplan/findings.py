@@ -162,6 +162,8 @@ class RunRecord:
     num_ops: int = 0
     cut_to_tokens: int | None = None
     """Text tokens that ran, where the model's code loops over tokens and fewer than asked did."""
+    entered: str = ""
+    """Which other way in was run, where the model's code refused the usual one; empty: none."""
     notes: tuple[str, ...] = ()
 
 

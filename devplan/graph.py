@@ -61,6 +61,7 @@ def build_graph(profile: Profile) -> BlockGraph:
         towers=tuple(stack for stack in stacks if stack not in main_stacks),
         components=_running_order(profile),
         home=profile.home,
+        entered=profile.entered,
         between=profile.activations.between,
         between_work=_work_of(profile, BETWEEN),
         unexecuted=tuple(name for name in order if name not in set(run.order)),
@@ -179,6 +180,7 @@ def contract(graph: BlockGraph, groups: Iterable[Iterable[str]]) -> BlockGraph:
         head=leader.get(graph.head) if graph.head else None,
         towers=graph.towers,
         unexecuted=tuple(name for name in graph.unexecuted if leader[name] == name),
+        entered=graph.entered,
     )
 
 

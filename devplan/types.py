@@ -257,6 +257,8 @@ class BlockGraph:
     """Of a pipeline: the modules that it runs one after the other, in that order."""
     home: str | None = None
     """The component on whose device a pipeline makes its latents."""
+    entered: str | None = None
+    """Of a model without a ``forward``: the part that its ``generate`` begins with."""
 
     def block(self, name: str) -> Block:
         return self._by_name[name]
@@ -465,6 +467,8 @@ class ModelIdentity:
     """Of a pipeline: its models; `devplan.load` loads each by its part of the map."""
     repository: str | None = None
     """Where the files of a pipeline are, if not under its id."""
+    packed: bool = False
+    """Whether quantized weights count as they are stored, where transformers would unpack them."""
 
 
 @dataclass(frozen=True, kw_only=True)

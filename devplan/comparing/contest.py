@@ -113,7 +113,7 @@ def compare(
         default_pins=default_pins,
         progress=progress,
     )
-    built, found = built_of(studied), suggestion.result
+    built, found = built_of(studied, (machine,)), suggestion.result
     if isinstance(found, Plan):
         entries = suggestion.map_file.device_map
         own = Contender(name=DEVPLAN, judged=judge(DEVPLAN, built, given_map(entries), machine))

@@ -16,6 +16,7 @@ from devplan.inputs.pipelines import pipeline_inputs
 from devplan.inputs.processor import NoProcessor, inputs_from_folder
 from devplan.inputs.request import ExampleInputs, InputRequest
 from devplan.skeleton.pipeline import PipelineModule
+from devplan.virtual.entries import entered_part
 from devplan.virtual.inputs import NoExampleInputs
 
 
@@ -43,7 +44,7 @@ def example_inputs(
     if isinstance(model, PipelineModule):
         return pipeline_inputs(model, request)
     notes: tuple[str, ...] = ()
-    if (entered := _entered_part(model)) is not None:
+    if (entered := entered_part(model)) is not None:
         name, model = entered
         config = model.config
         notes = (f"the model has no forward: inputs are those of its part {name!r}",)
@@ -59,21 +60,6 @@ def example_inputs(
     if facts.required - made.kwargs.keys() and (dummy := _dummy_inputs(facts)) is not None:
         made = replace(dummy, notes=made.notes)
     return _complete(facts, made)
-
-
-def has_forward(model: nn.Module) -> bool:
-    """Whether the class has a ``forward`` of its own: some only ``generate`` (Qwen2.5-Omni)."""
-    return type(model).forward is not nn.Module.forward
-
-
-def _entered_part(model: nn.Module) -> tuple[str, nn.Module] | None:
-    """For a model without ``forward``: its first part with one, which ``generate`` begins with."""
-    if has_forward(model):
-        return None
-    for name, part in model.named_children():
-        if has_forward(part) and hasattr(part, "config"):
-            return name, part
-    return None
 
 
 def _dummy_inputs(facts: Facts) -> ExampleInputs | None:

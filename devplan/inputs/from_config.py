@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
 
 from devplan.inputs.facts import Facts
 from devplan.inputs.images import image_candidates
 from devplan.inputs.latents import latent_candidates
 from devplan.inputs.media import Candidate
 from devplan.inputs.probe import Probed, probe
-from devplan.inputs.request import ExampleInputs
+from devplan.inputs.request import ExampleInputs, InputRequest
 from devplan.inputs.sounds import sound_candidates
 from devplan.inputs.textual import decoder_arguments, text_arguments
 from devplan.inputs.tokens import KINDS, Placeholders, compose, find_token
@@ -53,13 +57,7 @@ class Chosen:
 
 def inputs_from_config(facts: Facts) -> ExampleInputs:
     """Keyword arguments made from what the model says about itself."""
-    notes: list[str] = []
-    chosen: list[Chosen] = []
-    for kind, maker in _MAKERS.items():
-        items = _wanted(facts, kind, [one.candidate.kind for one in chosen])
-        if items:
-            found = _first_accepted(facts, maker(facts, items), notes, has_main=bool(chosen))
-            chosen += [found] if found else []
+    chosen, notes = _chosen(facts)
     kwargs = _assemble(facts, chosen)
     notes += _missing(facts, kwargs)
     return ExampleInputs(
@@ -68,6 +66,32 @@ def inputs_from_config(facts: Facts) -> ExampleInputs:
         source="configuration",
         notes=tuple(notes),
     )
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, dict[InputRequest, tuple[list[Chosen], list[str]]]] = (
+    WeakKeyDictionary()
+)
+"""Model -> what was asked for, but for the length of the text -> the forms that it takes.  Asking
+once is enough: of a model with large towers the probes take longer than the runs."""
+
+
+def _chosen(facts: Facts) -> tuple[list[Chosen], list[str]]:
+    """A form for each kind that the model takes, and notes on those that it does not."""
+    asked = replace(facts.request, tokens=InputRequest().tokens)
+    known = _KNOWN.setdefault(facts.model, {})
+    if asked not in known:
+        notes: list[str] = []
+        chosen: list[Chosen] = []
+        for kind, maker in _MAKERS.items():
+            items = _wanted(facts, kind, [one.candidate.kind for one in chosen])
+            if items:
+                found = _first_accepted(facts, maker(facts, items), notes, has_main=bool(chosen))
+                chosen += [found] if found else []
+        if any(one.candidate.kind == "latents" for one in chosen):
+            return chosen, notes  # made for as many tokens as were asked for
+        known[asked] = chosen, notes
+    chosen, notes = known[asked]
+    return list(chosen), list(notes)
 
 
 def _wanted(facts: Facts, kind: str, present: list[str]) -> int:
@@ -159,9 +183,14 @@ def _assemble(facts: Facts, chosen: list[Chosen]) -> dict[str, Any]:
         items = {one.candidate.kind: one.candidate.items for one in chosen}
         kwargs.update(text_arguments(facts, compose(facts, placeholders), items))
     for one in chosen:
-        kwargs.update(one.candidate.arguments)
+        kwargs.update({name: _copied(value) for name, value in one.candidate.arguments.items()})
     kwargs.update(decoder_arguments(facts))
     return kwargs
+
+
+def _copied(value: Any) -> Any:
+    """Nobody's run writes into the inputs of another."""
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def _missing(facts: Facts, kwargs: dict[str, Any]) -> list[str]:

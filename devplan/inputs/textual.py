@@ -37,13 +37,28 @@ def text_arguments(facts: Facts, sequences: Sequences, items: dict[str, int]) ->
 
 
 def decoder_arguments(facts: Facts) -> dict[str, torch.Tensor]:
-    """Ids of the decoder's side, where the model is an encoder-decoder."""
-    takes = "decoder_input_ids" in facts.accepted
-    if not takes or not (facts.is_encoder_decoder or "input_ids" not in facts.accepted):
-        return {}
+    """What the decoder's side begins with, where the model is an encoder-decoder: ids, or frames of
+    sound in the voice of a speaker."""
     tokens = num_tokens(facts, facts.request.decoder_tokens)
     shape: tuple[int, ...] = (facts.request.batch, tokens)
-    return {"decoder_input_ids": torch.full(shape, plain_id(facts.config), dtype=torch.int64)}
+    made: dict[str, torch.Tensor] = {}
+    if "decoder_input_ids" in facts.accepted and (
+        facts.is_encoder_decoder or "input_ids" not in facts.accepted
+    ):
+        made["decoder_input_ids"] = torch.full(shape, plain_id(facts.config), dtype=torch.int64)
+    for name, sizes in _OF_SOUND.items():
+        width = facts.setting(*sizes) if name in facts.accepted else None
+        if width:
+            frames = (tokens,) if name.startswith("decoder") else ()
+            made[name] = facts.floats(facts.request.batch, *frames, width)
+    return made
+
+
+_OF_SOUND = {
+    "decoder_input_values": ("num_mel_bins",),
+    "speaker_embeddings": ("speaker_embedding_dim", "speaker_embedding_size"),
+}
+"""What a decoder of sound is given -> settings with the width of it."""
 
 
 def _type_ids(facts: Facts, sequences: Sequences, items: dict[str, int]) -> torch.Tensor | None:

@@ -8,9 +8,10 @@ enter: the embedding, because ids and masks meet there; the head, because the lo
 there; towers and projectors, because their output is merged into the embeddings; and small things
 (rotary embeddings, norms, bare tensors), because elsewhere they only cost transfers.
 
-Default pins give way when nothing fits otherwise, in the order of `ladder`: towers, then norm and
-head, then what runs before the layers, then what no run reached, the embedding last.  A pipeline
-has one: the component on whose device it makes its latents, which is mostly the autoencoder.
+Default pins give way when nothing fits otherwise, in the order of `ladder`: parts that run on their
+own after the one that is entered (a talker, a vocoder), towers, then norm and head, then what runs
+before the layers, then what no run reached, the embedding last.  A pipeline has one: the component
+on whose device it makes its latents, which is mostly the autoencoder.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from devplan.planning.walks import BARE_TENSORS, tower_modules
 from devplan.types import BlockGraph, Machine
 
 TOWER, AFTER, BEFORE, ASIDE, EMBEDDING = "tower", "after", "before", "aside", "embedding"
-HOME = "home"
-LADDER = (TOWER, AFTER, BEFORE, ASIDE, EMBEDDING, HOME)
+PART, HOME = "part", "home"
+LADDER = (PART, TOWER, AFTER, BEFORE, ASIDE, EMBEDDING, HOME)
 """Roles in the order in which their default pins give way."""
 
 REASONS = {
+    PART: "it runs on its own after the part that is entered, on what that gave",
     TOWER: "its output is merged into the embeddings",
     AFTER: "it runs after the layers; the logits are wanted where the inputs enter",
     BEFORE: "it runs before the layers, beside the embedding",
@@ -113,6 +115,8 @@ def roles(graph: BlockGraph) -> dict[str, str | None]:
             role = None
         elif graph.home and is_inside(block.name, graph.home):
             role = HOME
+        elif graph.entered and not is_inside(block.name, graph.entered):
+            role = PART
         elif block.name == graph.embedding:
             role = EMBEDDING
         elif any(is_inside(block.name, tower) for tower in towers):

@@ -22,11 +22,18 @@ def tower_modules(graph: BlockGraph) -> tuple[str, ...]:
     """The modules that hold towers with all that belongs to them.
 
     For the stack ``model.visual.blocks`` that is ``model.visual``: the outermost module around it
-    that holds no layer of the main run, no embedding and no head.
+    that holds no layer of the main run, no embedding and no head.  A declared class that is no
+    element of a list (``model.audio_tower``) is a stack of its own, named after what is around it,
+    and a tower by itself.
     """
     text = [block.name for block in graph.blocks if block.stage_bound]
     text += [name for name in (graph.embedding, graph.head) if name]
-    return tuple(dict.fromkeys(_outermost_without(stack, text) for stack in graph.towers))
+    found = []
+    for stack in graph.towers:
+        is_around = any(is_inside(name, stack) for name in text)
+        alone = [block.name for block in graph.blocks if block.stack == stack]
+        found += alone if is_around else [_outermost_without(stack, text)]
+    return tuple(dict.fromkeys(found))
 
 
 def _outermost_without(module: str, names: Sequence[str]) -> str:

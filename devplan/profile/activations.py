@@ -11,9 +11,9 @@ what it needs at the workload is foretold from these runs; a note says so.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from devplan.findings import RunRecord
 from devplan.inputs import ExampleInputs, InputRequest, example_inputs, user_inputs
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.request import LEAST_TEXT
+from devplan.inputs.running import MOST_OPS, run_as_usual, run_few_tokens
 from devplan.profile.model import ActivationProfile
 from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
@@ -32,12 +33,9 @@ from devplan.virtual.activations import BETWEEN
 from devplan.virtual.calls import DECODE_STEPS, usual_call
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.split import SplitModel
 
 CARD = "cuda:0"
-MOST_OPS = 150_000
-"""Ops that a run at the workload may take, about ten seconds: beyond, the code loops over tokens
-(the slow path of state-space layers)."""
 FEW_TOKENS = (32, 64, 128)
 """Tokens of the runs of code that loops."""
 
@@ -87,15 +85,22 @@ def _records(
     """Context -> what the run showed; the shape of what a pipeline made is put into `shown`."""
     if skeleton.components or skeleton.own_inputs:  # what it needs does not grow with tokens
         tokens = workload.context_tokens
-        record = _run(skeleton, sites, workload, tokens, math.inf, shown)
+        record = _run(skeleton, sites, workload, tokens, run_as_usual, shown)
         return {tokens: record, 1: record}, ()
     asked = contexts(workload.context_tokens)
     try:  # the largest first: where it takes too long, the others need not be tried
-        return {n: _run(skeleton, sites, workload, n, MOST_OPS) for n in asked[::-1]}, ()
+        limited = partial(run_as_usual, limit_ops=MOST_OPS)
+        records = {n: _run(skeleton, sites, workload, n, limited) for n in asked[::-1]}
+        return records, _ways_in(records.values())
     except TooManyOps as reason:
-        few = {n: _run(skeleton, sites, workload, n, math.inf) for n in FEW_TOKENS}
+        few = {n: _run(skeleton, sites, workload, n, run_few_tokens) for n in FEW_TOKENS}
         note = f"activations are foretold from runs of up to {FEW_TOKENS[-1]} tokens ({reason})"
-        return few, (note,)
+        return few, (note, *_ways_in(few.values()))
+
+
+def _ways_in(records: Iterable[RunRecord]) -> tuple[str, ...]:
+    """Which other ways in were run, in words."""
+    return tuple(dict.fromkeys(record.entered for record in records if record.entered))
 
 
 def _run(
@@ -103,7 +108,7 @@ def _run(
     sites: tuple[BlockSite, ...],
     workload: Workload,
     context: int,
-    limit_ops: float,
+    run: Callable[..., RunRecord],
     shown: list[tuple[int, ...]] | None = None,
 ) -> RunRecord:
     model = skeleton.model
@@ -115,7 +120,6 @@ def _run(
         example = user_inputs(skeleton.own_inputs, model, skeleton.config)
     else:
         example = example_inputs(model, skeleton.config, request)
-    kwargs = example.kwargs
     if workload.images and context == workload.context_tokens:
         _refuse_images(example, workload, request)
     split = SplitModel(
@@ -126,12 +130,11 @@ def _run(
         main_device=CARD,
         cards=(VirtualCard(),),
     )
-    record = run_split(
+    record = run(
         split,
-        call.takes(model, kwargs),
+        example,
         described="",
         call=call,
-        limit_ops=limit_ops,
         on_output=lambda output: None if shown is None else shown.extend(made_shapes(output)),
     )
     if record.error is not None and not record.activations:

@@ -31,6 +31,8 @@ class WeightProfile:
     """Blocks that share a parameter or buffer."""
     num_parameters: int
     quantization: str | None
+    packed: bool = False
+    """Whether quantized weights count as they are stored where transformers would unpack them."""
     notes: tuple[str, ...] = ()
 
 
@@ -124,6 +126,8 @@ class Profile:
     """Of a pipeline: its models."""
     home: str | None = None
     """Of a pipeline: the model on whose device it makes its latents."""
+    entered: str | None = None
+    """Of a model without a ``forward``: the part that its ``generate`` begins with."""
 
     @property
     def notes(self) -> tuple[str, ...]:

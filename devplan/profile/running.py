@@ -6,9 +6,11 @@ from collections import Counter
 
 from devplan.blocks import BlockSite
 from devplan.errors import InputError, UserCodeError
+from devplan.inputs import user_inputs
 from devplan.profile.model import RunProfile
 from devplan.profile.runs import (
     MEDIUM_TOKENS,
+    MOST_SMALL_OPS,
     SMALL_TOKENS,
     Runs,
     growths,
@@ -18,6 +20,10 @@ from devplan.profile.runs import (
 )
 from devplan.skeleton.model import Skeleton
 from devplan.types import SharedInput, Workload
+from devplan.virtual.calls import GenerateCall
+from devplan.virtual.entries import entered_part
+from devplan.virtual.quiet import quiet
+from devplan.virtual.tracing import Limits, run_traced
 
 
 def measure_run(
@@ -61,14 +67,40 @@ def measure_run(
     cache = growths(runs, large, kv_element_bytes)
     # [pipeline] nothing of it grows with the tokens alone: its runs say what is copied.
     carried, shared = _input_bytes(runs) if not skeleton.components else ({}, {})
+    order = dict.fromkeys((*runs.medium.order, *_order_of_whole(runs)))
     return RunProfile(
-        order=tuple(runs.medium.order),
+        order=tuple(order),
         cache=cache,
         input_bytes_per_token=carried,
         shared_inputs=shared,
         made_up=tuple(sorted(runs.small.made_up | runs.medium.made_up)),
         notes=notes,
     )
+
+
+def _order_of_whole(runs: Runs) -> tuple[str, ...]:
+    """Blocks that ``generate`` of a model without a ``forward`` reaches with the user's inputs.
+
+    What it raises is found again in the split run, and told there.
+    """
+    skeleton = runs.skeleton
+    if skeleton.own_inputs is None or entered_part(skeleton.model) is None:
+        return ()
+    call, model = GenerateCall(), skeleton.model
+    given = user_inputs(skeleton.own_inputs, model, skeleton.config).kwargs
+    try:
+        with quiet():
+            trace = run_traced(
+                model,
+                runs.sites,
+                call.takes(model, given),
+                kinds=runs.kinds,
+                limits=Limits(run_ops=MOST_SMALL_OPS),
+                entry=lambda **inputs: call.run(model, inputs),
+            )
+    except Exception:  # the model's own code: anything can happen
+        return ()
+    return tuple(trace.order)
 
 
 def _nothing(note: str) -> RunProfile:

@@ -26,6 +26,7 @@ from devplan.inputs import example_inputs as inputs_of_any_kind
 from devplan.profile.cache import block_growths
 from devplan.skeleton.model import Skeleton
 from devplan.types import CacheGrowth, Workload
+from devplan.virtual.entries import entered_part
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.folding import Outcome, extrapolate, layer_kinds
 from devplan.virtual.inputs import NoExampleInputs, example_inputs
@@ -86,7 +87,14 @@ class Runs:
                 kinds=self.kinds,
                 preset=preset or {},
                 limits=limits or Limits(run_ops=MOST_SMALL_OPS),
+                entry=entry_of(self.skeleton),
             )
+
+
+def entry_of(skeleton: Skeleton) -> nn.Module:
+    """The model, or the part of it by which it is entered where it has no ``forward``."""
+    part = entered_part(skeleton.model)
+    return part[1] if part is not None else skeleton.model
 
 
 def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> Runs:
@@ -97,14 +105,16 @@ def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> 
     Exception
         What the model said to the first kind of inputs, when it accepts none.
     """
-    if skeleton.own_inputs is not None:
+    entry = entry_of(skeleton)
+    if skeleton.own_inputs is not None and entry is skeleton.model:
         return _both(Runs(skeleton=skeleton, sites=sites, inputs=_OwnInputs(skeleton)), fold)
+    config = skeleton.config if entry is skeleton.model else entry.config
     try:
-        kinds: list[MakesInputs] = list(example_inputs(skeleton.model, skeleton.config))
+        kinds: list[MakesInputs] = list(example_inputs(entry, config))
         reason: Exception | None = None
     except NoExampleInputs as error:
         kinds, reason = [], error
-    kinds.append(_AnyInputs(model=skeleton.model, config=skeleton.config))
+    kinds.append(_AnyInputs(model=entry, config=config))
     for inputs in kinds:
         try:
             return _both(Runs(skeleton=skeleton, sites=sites, inputs=inputs), fold)

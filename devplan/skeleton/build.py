@@ -190,12 +190,21 @@ def _first_float_dtype(model: nn.Module) -> torch.dtype:
     return next(floats, torch.float32)
 
 
+_POSITIONS = (
+    "max_position_embeddings",
+    "max_target_positions",
+    "max_text_positions",
+    "n_positions",
+    "max_seq_len",
+)
+
+
 def _max_tokens(config: Any) -> int | None:
     """Positions that the text part of a configuration promises, by its usual names."""
     if config is None:
         return None
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
-    for name in ("max_position_embeddings", "max_target_positions", "n_positions", "max_seq_len"):
+    for name in _POSITIONS:
         value = getattr(text, name, None)
         if isinstance(value, int) and value > 0:
             return value

@@ -2,9 +2,10 @@
 
 A phase is what a run is divided into for its findings.  Each call of the whole model's ``forward``
 is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward`` otherwise.
-A pipeline's phases are its components.  Code that only calls parts of the model (a codec's
-``decode``, a speech model whose ``generate`` runs one part after the other) has a single phase,
-named after the call.
+A pipeline's phases are its components.  A model without a ``forward`` of its own, whose
+``generate`` runs one part after the other, has those of its parts (``devplan.virtual.entries``).
+Code that only calls methods of the model (a codec's ``decode``) has a single phase, named after the
+call.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 from torch import nn
 
 from devplan.skeleton.pipeline import PipelineModule
+from devplan.virtual.entries import has_forward
+from devplan.virtual.shortening import parts_stop_after
 
 DECODE_STEPS = 2
 """Steps with the cache after the prefill: the first grows what prefill made, the second what a
@@ -54,7 +57,11 @@ class ForwardCall:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateCall:
-    """``generate`` with the cache, greedily unless asked otherwise."""
+    """``generate`` with the cache, greedily unless asked otherwise.
+
+    Parts that the model's code lets generate by themselves stop as early as the model would.  One
+    that only has such parts is told nothing beside: it hands arguments on to all of them.
+    """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``generate``."""
@@ -64,12 +71,35 @@ class GenerateCall:
         return for_generate(model, inputs)
 
     def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
-        return model.generate(**inputs, **{**GREEDY, **_no_early_end(model), **self.arguments})
+        usual = {**GREEDY, **_no_early_end(model)} if has_forward(model) else {}
+        with parts_stop_after(model, GREEDY["max_new_tokens"]):
+            return model.generate(**inputs, **{**usual, **self.arguments})
 
     def phases(self) -> Iterator[str]:
         yield "prefill"
         for number in count(1):
             yield f"decode {number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCall:
+    """A part of the model is run alone, as it would be used by itself."""
+
+    part: str
+    call: ForwardCall | GenerateCall
+
+    @property
+    def name(self) -> str:
+        return f"{self.part} {self.call.name}"
+
+    def takes(self, model: nn.Module, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self.call.takes(model.get_submodule(self.part), inputs)
+
+    def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+        return self.call.run(model.get_submodule(self.part), inputs)
+
+    def phases(self) -> Iterator[str]:
+        return self.call.phases()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +159,7 @@ def _no_early_end(model: nn.Module) -> dict[str, int]:
     return {"min_new_tokens": DECODE_STEPS + 1} if MADE_UP_TOKEN in flat else {}
 
 
-ModelCall = ForwardCall | GenerateCall | PipelineCall | UserCall
+ModelCall = ForwardCall | GenerateCall | PartCall | PipelineCall | UserCall
 
 
 def usual_call(model: nn.Module, generation: Mapping[str, Any] | None = None) -> ModelCall:

@@ -11,6 +11,7 @@ features are next.  Nor does a call of a single block that gave integers: anothe
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,18 @@ from devplan.virtual.folding import Outcome, layer_kinds
 Lists = list[tuple[list, tuple[int, ...]]]
 
 _AGAIN = "again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanCall:
+    """What a representative's call did, to be done again for the layers it stands for."""
+
+    outcome: Outcome
+    events: list[tuple[str, Any]]
+    kept_bytes: Mapping[torch.device, int]
+    """Bytes that lived on after the call, its result aside."""
+    peak_bytes: Mapping[torch.device, int]
+    """Bytes at the fullest moment of the call beyond those before it."""
 
 
 def kinds_with_repeats(sites: Iterable[BlockSite], config: Any) -> dict[str, Hashable]:

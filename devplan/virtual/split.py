@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,14 @@ from torch.utils._pytree import tree_leaves
 from devplan.blocks import BlockSite
 from devplan.errors import DevplanError
 from devplan.findings import DevicePeak, ModelError, RunRecord
+from devplan.names import is_inside
 from devplan.virtual import folding, repeating, source_lines
 from devplan.virtual.activations import ActivationMeter, beyond, given_bytes
 from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.caches import cache_bytes
 from devplan.virtual.calls import ModelCall, PipelineCall
 from devplan.virtual.cuda import VirtualCard, answering
+from devplan.virtual.entries import entered_part
 from devplan.virtual.judging import SplitExecution
 from devplan.virtual.labels import label_of, mark
 from devplan.virtual.layer_state import StateCopy, lists_ending_at
@@ -43,6 +46,7 @@ from devplan.virtual.phases import follow_calls, follow_components
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
 from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
+from devplan.virtual.repeating import RanCall
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,18 +128,6 @@ def run_split(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Call:
-    """What a representative's call did, to be done again for the layers it stands for."""
-
-    outcome: folding.Outcome
-    events: list[tuple[str, Any]]
-    kept_bytes: Mapping[torch.device, int]
-    """Bytes that lived on after the call, its result aside."""
-    peak_bytes: Mapping[torch.device, int]
-    """Bytes at the fullest moment of the call beyond those before it."""
-
-
 class _Run:
     """One run: wraps blocks, follows phases, folds."""
 
@@ -149,11 +141,13 @@ class _Run:
         self.phases: list[str] = []
         self.executed: set[str] = set()
         self.weights: dict[torch.device, int] = {}
-        self.cache: dict[torch.device, int] = {}
-        self.known: dict[Any, _Call] = {}
+        self.caches: dict[str, dict[torch.device, int]] = {}
+        """Of each part that keeps one; of a model with a ``forward``, its own."""
+        self.known: dict[Any, RanCall] = {}
         self.output: Any = None
         self.numbers = {s.name: 0 for s in split.sites} | folding.layer_numbers(split.sites)
         self.stands_for: dict[str | None, set[str]] = {}
+        self.entered = (entered_part(split.model) or ("",))[0]
         self.keeps_cache = True
         """Whether what blocks leave behind is a cache; in a pipeline it is part of a phase."""
         self.grown: set[int] = set()
@@ -219,9 +213,10 @@ class _Run:
     def _begin(self, phase: str) -> None:
         self.recorder.phase = phase
 
-    def _end(self, result: Any) -> None:
-        self.phases.append(self.recorder.phase)
-        self.cache = cache_bytes(result, self.stands_for)
+    def _end(self, part: str, result: Any) -> None:
+        if self.recorder.phase not in self.phases:
+            self.phases.append(self.recorder.phase)
+        self.caches[part] = cache_bytes(result, self.stands_for)
 
     def _begin_component(self, phase: str) -> None:
         self.activations.turn(self.recorder.phase)
@@ -271,11 +266,11 @@ class _Run:
         finally:
             execution.block = outer
             highest = meter.end_peaks(peaks)
-            self.activations.leave(site.name, phase, highest, self._cached(kept))
+            self.activations.leave(site.name, phase, highest, self._cached(site.name, kept))
         stands = key is not None and repeating.are_as_before(lists)
         outcome = folding.remember(result, args, kwargs, site.name) if stands else None
         if key is not None and repeating.may_stand(outcome, key[0]):
-            self.known[key] = _Call(
+            self.known[key] = RanCall(
                 outcome=outcome,
                 events=self.recorder.events_since(events),
                 kept_bytes=beyond(before, meter.now(), folding.result_bytes(outcome)),
@@ -283,7 +278,7 @@ class _Run:
             )
         return result
 
-    def _may_fail(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> bool:
+    def _may_fail(self, call: RanCall, site: BlockSite, args: tuple, kwargs: dict) -> bool:
         """Whether the layer comes to the end of a list, as its cache, that was not seen to grow."""
         source, target = self.numbers[call.outcome.maker], self.numbers[site.name]
         ended = lists_ending_at(target, source, (*args, *kwargs.values()))
@@ -291,7 +286,7 @@ class _Run:
         self.grown |= ended
         return bool(unseen)
 
-    def _repeat(self, call: _Call, site: BlockSite, args: tuple, kwargs: dict) -> Any:
+    def _repeat(self, call: RanCall, site: BlockSite, args: tuple, kwargs: dict) -> Any:
         self.stands_for.setdefault(call.outcome.maker, set()).add(site.name)
         self.recorder.repeat(call.events, call.outcome.maker, site.name)
         place = (site.name, self.recorder.phase)
@@ -311,13 +306,13 @@ class _Run:
         self.execution.block = outer
         for device in given_bytes(result, site.name):
             self.recorder.gave(site.name, device)
-        kept = self._cached(call.kept_bytes)
+        kept = self._cached(site.name, call.kept_bytes)
         self.activations.leave(site.name, self.recorder.phase, highest, kept)
         return result
 
-    def _cached(self, kept: Mapping[torch.device, int]) -> Mapping[torch.device, int]:
+    def _cached(self, block: str, kept: Mapping[torch.device, int]) -> Mapping[torch.device, int]:
         """What a block left behind, where that is a cache which is counted as one."""
-        return kept if self.keeps_cache else {}
+        return kept if self.keeps_cache and is_inside(block, self.entered) else {}
 
     def _fill_state(self, ran: str, name: str, args: tuple, kwargs: dict) -> dict:
         """Put into the cache what a folded layer would have; give the bytes that this added."""
@@ -332,4 +327,5 @@ class _Run:
     # ---------------------------------------------------------------------------- results
 
     def peaks(self) -> tuple[DevicePeak, ...]:
-        return device_peaks(self.meter, self.weights, self.cache)
+        cache = sum(map(Counter, self.caches.values()), Counter())
+        return device_peaks(self.meter, self.weights, cache)

@@ -87,6 +87,7 @@ def run_traced(
     kinds: Mapping[str, Hashable] = MappingProxyType({}),
     preset: Mapping[str, folding.Outcome] = MappingProxyType({}),
     limits: Limits = UNLIMITED,
+    entry: Callable[..., Any] | None = None,
 ) -> Trace:
     """Run ``model(**inputs)`` virtually and say what happened.
 
@@ -105,6 +106,8 @@ def run_traced(
         Blocks that are not run, with what they give.
     limits
         Ops that the run, and a call of each block, may take.
+    entry
+        What is called with the inputs instead of the model: a part of it, or its ``generate``.
 
     Raises
     ------
@@ -130,7 +133,7 @@ def run_traced(
             for name, value in inputs.items()
         }
         with Answers(execution, home=MAIN), execution:
-            trace.output = model(**placed_inputs)
+            trace.output = (entry or model)(**placed_inputs)
         trace.attributes = _made_attributes(model, loan)
     trace.num_ops = execution.num_ops
     trace.made_up = frozenset(execution.made_up)

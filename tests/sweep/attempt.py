@@ -16,9 +16,9 @@ from devplan.checks.run import result_of
 from devplan.errors import InputError
 from devplan.findings import CheckResult, Diagnostic, RunRecord
 from devplan.inputs import InputRequest
-from devplan.inputs.example import has_forward
 from devplan.inputs.probe import describe
 from devplan.types import Machine
+from devplan.virtual.entries import has_forward
 from devplan.workload import WorkloadRequest
 from tests.sweep.maps import machine_for, maps_of
 from tests.sweep.row import Finding, MapRow, Row, Stage

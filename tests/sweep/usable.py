@@ -41,6 +41,22 @@ _HUNYUAN = {
     },
 }
 _QFORMER = {"model_type": "blip_2_qformer"}
+_OMNI_TOKENS = {
+    "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653,
+    "audio_start_token_id": 151647,
+}
+_OMNI_MOE = {
+    **_OMNI_TOKENS,
+    "vision_config": {"out_hidden_size": 2048},
+    "audio_config": {"output_dim": 2048},
+    "text_config": {
+        "num_hidden_layers": 48,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+    },
+}
 _MODERNVBERT = {"vision_config": {"image_size": 512, "patch_size": 16}}
 
 USABLE: dict[str, dict] = {
@@ -148,16 +164,23 @@ USABLE: dict[str, dict] = {
         "text_config": {"hidden_size": 2560},
         "vision_config": {"image_size": 896, "patch_size": 14, "hidden_size": 1152},
     },
-    "qwen2_5_omni_thinker": {
-        "vision_start_token_id": 151652,
-        "vision_end_token_id": 151653,
-        "audio_start_token_id": 151647,
+    "qwen2_5_omni": {
+        "thinker_config": _OMNI_TOKENS,
+        "talker_config": {
+            "hidden_size": 896,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 12,
+            "head_dim": 128,
+        },
     },
-    "qwen3_omni_moe_thinker": {
-        "vision_start_token_id": 151652,
-        "vision_end_token_id": 151653,
-        "vision_config": {"out_hidden_size": 2048},
-        "audio_config": {"output_dim": 2048},
+    "qwen2_5_omni_thinker": _OMNI_TOKENS,
+    "qwen3_omni_moe_thinker": _OMNI_MOE,
+    "qwen3_omni_moe": {
+        "thinker_config": _OMNI_MOE,
+        "talker_config": {
+            "spatial_merge_size": 2,
+            "text_config": {"shared_expert_intermediate_size": 768},
+        },
     },
     "nemotron_h_omni": {"image_token_id": 18, "video_token_id": 19},
     "ovis2": {"hidden_size": 4096},

@@ -14,7 +14,8 @@ Use instead:
     inputs that reach the module: --images 1, or --inputs file.py:function.
 
 Limits:
-    A module counts as reached when any module inside it ran, on any way through its code.
+    A module counts as reached when any module inside it ran, on any way through its code, or when
+    all its tensors are also those of modules that did (the embedding of encoder and decoder).
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         return
     graph = subject.structure.graph
     reached = {module for name in executed for module in prefixes(name)}
+    ran = executed & set(graph.names)
+    seen = set().union(*_held(subject, ran).values())
     # [bare tensors] have no forward; nothing can say whether they were used.
     missed = [
         block.name
@@ -44,9 +47,13 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         and block.static_bytes
         and block.name not in reached
     ]
+    # [shared] all that it holds ran under another name.
+    held = _held(subject, set(missed))
+    missed = [name for name in missed if not held[name] or held[name] - seen]
     if not missed:
         return
-    modules = covering_modules(missed, graph.names)
+    # [empty] blocks that hold nothing of their own stand in no module's way.
+    modules = covering_modules(missed, [name for name in graph.names if name in {*ran, *missed}])
     yield Diagnostic(
         code="DP902",
         severity=SEVERITY,
@@ -57,3 +64,13 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         remedy="give inputs that reach it, with --images or --inputs",
         count=len(missed),
     )
+
+
+def _held(subject: Subject, blocks: set[str]) -> dict[str, set[str]]:
+    """Block -> its tensors, each by the first of the names that it has in the model."""
+    held: dict[str, set[str]] = {name: set() for name in blocks}
+    for tensor in subject.structure.tensors.values():
+        for module in prefixes(tensor.name):
+            if module in held:
+                held[module].add(tensor.first_name)
+    return held

@@ -1,0 +1,74 @@
+"""The split run of example inputs: as the user asks for it, or by the first way in that works."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from devplan.findings import RunRecord
+from devplan.inputs.request import ExampleInputs
+from devplan.virtual.calls import ModelCall
+from devplan.virtual.entering import other_ways_in, run_entering
+from devplan.virtual.execution import TooManyOps
+from devplan.virtual.split import SplitModel, run_split
+
+MOST_OPS = 150_000
+"""Ops that a run may take, about ten seconds: beyond, the code loops over tokens (the slow path of
+state-space layers) or waits for a value that never comes."""
+MOST_OPS_OF_FEW = 40_000
+"""The same with few tokens, for a ``generate`` whose ``forward`` does not loop."""
+
+
+def run_as_usual(
+    split: SplitModel, example: ExampleInputs, *, call: ModelCall, **options: Any
+) -> RunRecord:
+    """On inputs that devplan made; what the user made is run as it is."""
+    if example.source == "user":
+        return run_as_asked(split, example, call=call, **options)
+    return run_entering(split, example.kwargs, call=call, **options)
+
+
+def run_few_tokens(
+    split: SplitModel, example: ExampleInputs, *, call: ModelCall, **options: Any
+) -> RunRecord:
+    """The same of code that loops over tokens, with few of them.
+
+    A ``generate`` that loops even then waits for a value that is made up (the probability that
+    speech ends), and may wait for ever: then the next way in is run.
+    """
+    limited = {**options, "limit_ops": MOST_OPS_OF_FEW}
+    try:
+        return run_as_usual(split, example, call=call, **limited)
+    except TooManyOps:
+        others = () if example.source == "user" else other_ways_in(split.model, call)
+    for other in others:
+        with contextlib.suppress(TooManyOps):  # it is not generate that loops
+            inputs = other.takes(split.model, example.kwargs)
+            record = run_split(split, inputs, call=other, **limited)
+            if record.executed and record.error is None:
+                return replace(record, entered=_not_ended(split.model, call, other))
+    return run_as_usual(split, example, call=call, **options)
+
+
+def _not_ended(model: nn.Module, call: ModelCall, other: ModelCall) -> str:
+    return (
+        f"{call.name} of {type(model).__name__} does not end on values that are made up; "
+        f"{other.name} was run instead, and what it does not reach is unverified"
+    )
+
+
+def run_as_asked(
+    split: SplitModel, example: ExampleInputs, *, call: ModelCall, **options: Any
+) -> RunRecord:
+    """By this call and no other."""
+    inputs = {**call.takes(split.model, example.kwargs), **_decided_by_user(example)}
+    return run_split(split, inputs, call=call, **options)
+
+
+def _decided_by_user(inputs: ExampleInputs) -> dict[str, Any]:
+    """First tokens of the decoder, which ``generate`` makes itself where the user gives none."""
+    names = ("decoder_input_ids", "decoder_attention_mask") if inputs.source == "user" else ()
+    return {name: inputs.kwargs[name] for name in names if name in inputs.kwargs}
