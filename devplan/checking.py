@@ -89,6 +89,7 @@ def check(
     machine: Machine | None = None,
     main_device: str | None = None,
     workload: Workload | WorkloadRequest | None = None,
+    packed: bool = False,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
     environment: Environment | None = None,
@@ -105,6 +106,8 @@ def check(
         or the name of a strategy of accelerate's (``auto``; needs `machine`).
     machine, main_device, workload
         None: as the map says; a bare map says nothing.
+    packed
+        Whether quantized weights count as they are stored; a map that was made so says so itself.
     options
         How the model is run.
     trust_remote_code
@@ -138,6 +141,7 @@ def check(
         machine=machine,
         main_device=main_device,
         workload=workload,
+        packed=packed,
         trust_remote_code=trust_remote_code,
     )
     if environment is not None:

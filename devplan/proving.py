@@ -26,6 +26,7 @@ from devplan.checks.subject import Subject
 from devplan.errors import InputError
 from devplan.findings import CheckResult, Diagnostic, RunRecord
 from devplan.lessons import Learnt, learn
+from devplan.machine import least_capability
 from devplan.mapfile import contract_entries
 from devplan.mapfile.versions import installed_versions
 from devplan.skeleton import Skeleton
@@ -245,7 +246,13 @@ class Examiner:
 
     def __call__(self, plan: Plan, graph: BlockGraph) -> Examined:
         """Run a plan and judge it as ``devplan check`` would."""
-        structure = structure_of(self.skeleton, self.source, graph, packed=self.packed)
+        structure = structure_of(
+            self.skeleton,
+            self.source,
+            graph,
+            least_capability=least_capability(self.machine),
+            packed=self.packed,
+        )
         subject = Subject(
             model=self.source.id,
             structure=structure,

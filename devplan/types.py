@@ -467,6 +467,8 @@ class ModelIdentity:
     """Of a pipeline: its models; `devplan.load` loads each by its part of the map."""
     repository: str | None = None
     """Where the files of a pipeline are, if not under its id."""
+    packed: bool = False
+    """Whether quantized weights count as they are stored, where transformers would unpack them."""
 
 
 @dataclass(frozen=True, kw_only=True)

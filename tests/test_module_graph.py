@@ -249,7 +249,8 @@ def test_command(here, capsys):
     assert draw() == 0
     assert capsys.readouterr().out.startswith("flowchart TD\n")
     assert draw("-o", "graph.dot") == 0
-    said = "wrote graph.dot: 10 blocks on 2 devices, 8 crossing edges, 11 copies a forward\n"
+    copies = "11 copies by hooks in a forward"
+    said = f"wrote graph.dot: 10 blocks on 2 devices, 8 crossing edges, {copies}\n"
     assert capsys.readouterr().out == said
     assert "model.layers.0-2" in (here / "graph.dot").read_text()
     assert draw("--blocks", "-o", "graph.json") == 0

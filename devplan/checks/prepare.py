@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from devplan.dtypes import dtype_name
 from devplan.environment import differences, obstacles
 from devplan.environment.model_facts import facts_of_skeleton
 from devplan.errors import InputError
+from devplan.machine import least_capability
 from devplan.main_device import chosen_by_accelerate
 from devplan.mapfile.hf import from_hf_device
 from devplan.mapfile.versions import installed_versions
@@ -71,6 +73,7 @@ def prepare(
     machine: Machine | None = None,
     main_device: str | None = None,
     workload: Workload | WorkloadRequest | None = None,
+    packed: bool = False,
     trust_remote_code: bool = False,
 ) -> Prepared:
     """Everything that the rules look at, but the runs.
@@ -83,6 +86,8 @@ def prepare(
         A file, a mapping, one of `STRATEGIES`, or what `read_given` or `read_map` gave.
     machine, main_device, workload
         None: as the map says; a bare map says nothing.  A request leaves the rest to the model.
+    packed
+        Whether quantized weights count as they are stored; a map may say so itself.
 
     Raises
     ------
@@ -91,7 +96,14 @@ def prepare(
     """
     given = None if _is_strategy(device_map) else as_given(device_map)
     workload = workload or (given.workload if given else None) or WorkloadRequest()
-    built = build(model, workload, trust_remote_code=trust_remote_code)
+    cards = machine or (given.machine if given else None)
+    built = build(
+        model,
+        workload,
+        trust_remote_code=trust_remote_code,
+        least_capability=least_capability(cards) if cards else None,
+        packed=packed or bool(given and given.packed),
+    )
     if given is None:
         given = inferred_map(str(device_map), built.skeleton, machine)
     refuse_other_model(given, built)
@@ -139,13 +151,20 @@ def _is_strategy(device_map: Any) -> bool:
 
 
 def build(
-    model: str | nn.Module | Any, workload: Workload | WorkloadRequest, *, trust_remote_code: bool
+    model: str | nn.Module | Any,
+    workload: Workload | WorkloadRequest,
+    *,
+    trust_remote_code: bool,
+    least_capability: tuple[int, int] | None = None,
+    packed: bool = False,
 ) -> Built:
     """The skeleton and structure of a model in any of its forms; names are built once."""
-    if isinstance(model, str):
-        return _build_named(model, _state_of(model), workload, trust_remote_code)
+    if isinstance(model, str | PathLike):
+        model = fspath(model)
+        state = _state_of(model)
+        return _build_named(model, state, workload, trust_remote_code, least_capability, packed)
     source = source_of_model(model) if isinstance(model, nn.Module) else source_of_config(model)
-    return _built(source, workload)
+    return _built(source, workload, least_capability, packed)
 
 
 def _state_of(model: str) -> tuple[str, ...]:
@@ -163,17 +182,27 @@ def _build_named(
     state: tuple[str, ...],
     workload: Workload | WorkloadRequest,
     trust_remote_code: bool,
+    least_capability: tuple[int, int] | None,
+    packed: bool,
 ) -> Built:
-    return _built(resolve(model, trust_remote_code=trust_remote_code), workload)
+    source = resolve(model, trust_remote_code=trust_remote_code)
+    return _built(source, workload, least_capability, packed)
 
 
-def _built(source: ModelSource, workload: Workload | WorkloadRequest) -> Built:
+def _built(
+    source: ModelSource,
+    workload: Workload | WorkloadRequest,
+    least_capability: tuple[int, int] | None,
+    packed: bool,
+) -> Built:
     skeleton = build_skeleton(source, workload.dtype)
     if isinstance(workload, WorkloadRequest):
         workload, _ = resolve_workload(
             workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
         )
-    structure = build_structure(skeleton, source, workload)
+    structure = build_structure(
+        skeleton, source, workload, least_capability=least_capability, packed=packed
+    )
     return Built(source=source, skeleton=skeleton, structure=structure, workload=workload)
 
 

@@ -42,6 +42,7 @@ def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFi
             class_name=device_map.model.class_name,
             machine=device_map.machine,
             workload=device_map.workload,
+            packed=device_map.model.packed,
             versions=device_map.versions,
             content=device_map,
         )
@@ -106,6 +107,7 @@ def _devplan_map(node: yaml.Node, name: str, entries: yaml.Node) -> GivenMap:
         class_name=content.model.class_name,
         machine=content.machine,
         workload=content.workload,
+        packed=content.model.packed,
         versions=content.versions,
         content=content,
     )

@@ -15,15 +15,20 @@ from torch import nn
 
 from devplan.checks.subject import Structure, TensorFact
 from devplan.graph import build_graph
-from devplan.profile import profile_skeleton
-from devplan.profile.components import component_sizes
-from devplan.profile.parameters import parameter_bytes
+from devplan.profile import profile_skeleton, sizes_in_memory
 from devplan.skeleton import Skeleton
 from devplan.sources import ModelSource
 from devplan.types import BlockGraph, Workload
 
 
-def build_structure(skeleton: Skeleton, source: ModelSource, workload: Workload) -> Structure:
+def build_structure(
+    skeleton: Skeleton,
+    source: ModelSource,
+    workload: Workload,
+    *,
+    least_capability: tuple[int, int] | None = None,
+    packed: bool = False,
+) -> Structure:
     """Everything that the rules ask of a model's structure.
 
     Parameters
@@ -34,10 +39,14 @@ def build_structure(skeleton: Skeleton, source: ModelSource, workload: Workload)
         Says how the checkpoint is quantized.
     workload
         Its context and cache dtype decide what the cache is measured at.
+    least_capability, packed
+        How quantized weights lie in memory, as for ``profile_skeleton``.
     """
-    profile = profile_skeleton(skeleton, source, workload)
+    lie = {"least_capability": least_capability, "packed": packed}
+    profile = profile_skeleton(skeleton, source, workload, **lie)
     notes = (*source.notes, *skeleton.notes, *profile.notes)
-    return structure_of(skeleton, source, build_graph(profile), notes)
+    structure = structure_of(skeleton, source, build_graph(profile), notes, **lie)
+    return replace(structure, packed=profile.weights.packed)
 
 
 def structure_of(
@@ -46,10 +55,11 @@ def structure_of(
     graph: BlockGraph,
     notes: tuple[str, ...] = (),
     *,
+    least_capability: tuple[int, int] | None = None,
     packed: bool = False,
 ) -> Structure:
-    """The same, where the blocks are known already; `packed` as for ``profile_skeleton``."""
-    lie_as = _exceptions(skeleton, source, packed)
+    """The same, where the blocks are known already."""
+    lie_as = sizes_in_memory(skeleton, source, least_capability, packed=packed)
     structure = structure_as_it_lies(skeleton.model, graph, skeleton.no_split, lie_as)
     return replace(
         structure,
@@ -76,19 +86,6 @@ def structure_as_it_lies(
         no_split=no_split,
         graph=graph,
     )
-
-
-def _exceptions(skeleton: Skeleton, source: ModelSource, packed: bool) -> Mapping[str, int]:
-    """Bytes of the parameters that do not take elements times dtype."""
-    if skeleton.components:
-        return component_sizes(skeleton, packed=packed).exceptions
-    sizes = parameter_bytes(
-        skeleton.model,
-        dtype=skeleton.dtype,
-        quantization_config=(source.config or {}).get("quantization_config"),
-        stored=source.stored,
-    )
-    return {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
 
 
 def _named_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:

@@ -52,6 +52,8 @@ class Structure:
     notes: tuple[str, ...] = ()
     by_tensors_only: bool = False
     """Whether the model's code is not here, so that modules without stored tensors are unknown."""
+    packed: bool = False
+    """Whether quantized weights count as they are stored where transformers would unpack them."""
 
     @cached_property
     def whole_modules(self) -> tuple[str, ...]:

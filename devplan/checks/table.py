@@ -47,6 +47,7 @@ from devplan.checks.rules import (
     unknown_device,
     unknown_module,
     versions_differ,
+    weights_unpacked,
 )
 
 _MODULES: Mapping[str, ModuleType] = {
@@ -83,6 +84,7 @@ _MODULES: Mapping[str, ModuleType] = {
     "DP511": cards_hidden,
     "DP512": setting_in_the_way,
     "DP513": release_too_old,
+    "DP514": weights_unpacked,
     "DP901": not_run,
     "DP902": module_not_executed,
     "DP903": made_up_value,

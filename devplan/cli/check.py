@@ -21,6 +21,7 @@ from devplan.cli.shared_options import (
     MapGpus,
     MapMemory,
     MapModel,
+    MapPacked,
     Tiling,
     TrustRemoteCode,
 )
@@ -77,6 +78,7 @@ def check_command(
     image_size: ImageSize = None,
     frames: Frames = None,
     tiling: Tiling = None,
+    packed: MapPacked = False,
     inputs: Inputs = None,
     device_map: DeviceMapStrategy = None,
     form: Annotated[
@@ -140,6 +142,7 @@ def check_command(
         image_size=image_size,
         frames=frames,
         tiling=bool(tiling),
+        packed=packed,
         inputs=inputs,
         device_map=device_map,
         ignore=ignore or (),
@@ -210,6 +213,7 @@ def _check_one(
         machine=machine_of(typed, given, settings),
         main_device=main_device_of(typed),
         workload=workload_of(typed, given, settings),
+        packed=asked.packed,
         options=RunOptions(
             run=asked.run,
             generation=asked.generation,

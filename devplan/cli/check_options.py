@@ -52,6 +52,7 @@ class CheckTyped:
     image_size: str | None = None
     frames: int | None = None
     tiling: bool = False
+    packed: bool = False
     inputs: str | None = None
     device_map: str | None = None
     ignore: Sequence[str] = ()
@@ -74,6 +75,8 @@ class AskedCheck:
     """Height and width in pixels."""
     frames: int | None
     tiling: bool
+    packed: bool
+    """Whether quantized weights count as they are stored, whatever the map says."""
     inputs: str | None
     """``file.py:function`` that makes the inputs."""
     timeout_s: float | None
@@ -107,6 +110,7 @@ def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
         image_size=read_image_size(typed.image_size) if typed.image_size else None,
         frames=number_of_frames(typed.frames),
         tiling=typed.tiling,
+        packed=typed.packed,
         inputs=typed.inputs,
         timeout_s=typed.timeout_s,
         full=typed.full,

@@ -18,6 +18,7 @@ from devplan.cli.shared_options import (
     MapGpus,
     MapMemory,
     MapModel,
+    MapPacked,
     Reserve,
     TableFormat,
     TableOutput,
@@ -53,6 +54,7 @@ def diff_command(
     context: MapContext = None,
     images: Images = None,
     image_size: ImageSize = None,
+    packed: MapPacked = False,
     inputs: Inputs = None,
     timeout_s: Annotated[
         float | None, typer.Option("--timeout", metavar="SECONDS", help="For the run of each map.")
@@ -85,6 +87,7 @@ def diff_command(
         context=context,
         images=images,
         image_size=image_size,
+        packed=packed,
         inputs=inputs,
         timeout_s=timeout_s,
         trust_remote_code=trust_remote_code,
@@ -122,6 +125,7 @@ def _diff(typed: CheckTyped) -> MapDiff:
             machine=machine_of(typed, None, settings) if typed.gpus or not says_cards else None,
             main_device=main_device_of(typed),
             workload=workload_of(typed, sized, settings),
+            packed=asked.packed,
             options=RunOptions(
                 images=asked.images,
                 image_size=asked.image_size,

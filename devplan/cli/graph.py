@@ -19,6 +19,7 @@ from devplan.cli.shared_options import (
     MapGpus,
     MapMemory,
     MapModel,
+    MapPacked,
     TrustRemoteCode,
 )
 
@@ -44,6 +45,7 @@ def graph_command(
     context: MapContext = None,
     images: Images = None,
     image_size: ImageSize = None,
+    packed: MapPacked = False,
     inputs: Inputs = None,
     device_map: DeviceMapStrategy = None,
     output: Annotated[
@@ -85,6 +87,7 @@ def graph_command(
         context=context,
         images=images,
         image_size=image_size,
+        packed=packed,
         inputs=inputs,
         device_map=device_map,
         timeout_s=timeout_s,
@@ -124,6 +127,7 @@ def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:
             machine=machine_of(typed, given, settings),
             main_device=main_device_of(typed),
             workload=workload_of(typed, given, settings),
+            packed=asked.packed,
             trust_remote_code=asked.trust_remote_code,
         )
         options = RunOptions(
@@ -139,12 +143,13 @@ def _counted(graph: networkx.DiGraph) -> str:
     """Blocks, devices and crossings of the whole graph, however it is drawn."""
     nodes = [node for _, node in graph.nodes(data=True) if node["kind"] in ("block", "tensor")]
     crossing = [edge for *_, edge in graph.edges(data=True) if edge["crosses"]]
-    copies = sum(edge["copies"] for edge in crossing)
+    around = [each for each in graph.graph["other_transfers"] if each["asked_by"] == "hook"]
+    copies = sum(edge["copies"] for edge in crossing) + sum(each["count"] for each in around)
     devices = {node["runs_on"] for node in nodes}
     return (
         f"{_number(len(nodes), 'block')} on {_number(len(devices), 'device')}, "
         f"{_number(len(crossing), 'crossing edge')}, "
-        f"{_number(copies, 'copy', 'copies')} a forward"
+        f"{_number(copies, 'copy', 'copies')} by hooks in a {graph.graph['of']}"
     )
 
 

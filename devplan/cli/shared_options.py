@@ -60,6 +60,14 @@ DeviceMapStrategy: TypeAlias = Annotated[
 TrustRemoteCode: TypeAlias = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let code that comes with the model run.")
 ]
+MapPacked: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--packed",
+        help="Count quantized weights as stored, also where transformers unpacks them. Default: as "
+        "the map says.",
+    ),
+]
 ModelArgument: TypeAlias = Annotated[
     str | None,
     typer.Argument(

@@ -22,7 +22,7 @@ from devplan.cli.shared_options import (
 
 if TYPE_CHECKING:
     from devplan.cli.options import Asked
-    from devplan.suggest import Suggestion
+    from devplan.suggesting import Suggestion
     from devplan.types import Workload
 
 DOES_NOT_FIT = 1
@@ -204,7 +204,7 @@ def suggest_command(
     )
     asked = read_options(typed, load_settings(Path.cwd()))
     with progress_on_stderr() as progress:
-        from devplan.suggest import suggest
+        from devplan.suggesting import suggest
 
         progress("starting")
         suggestion = suggest(
@@ -266,7 +266,8 @@ def _write_and_show(
 
     map_file = suggestion.map_file
     named = _named_workload(suggestion, asked)
-    default = default_path(map_file.model.id, machine_label(asked.machine), named)
+    label, is_packed = machine_label(asked.machine), map_file.model.packed
+    default = default_path(map_file.model.id, label, named, packed=is_packed)
     to_stdout = asked.output == STDOUT
     path = default if to_stdout or asked.output is None else asked.output
     outcome = None if to_stdout else write_map(map_file, path, force=force)

@@ -64,6 +64,7 @@ def diff(
     machine: Machine | None = None,
     main_device: str | None = None,
     workload: Workload | WorkloadRequest | None = None,
+    packed: bool = False,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
     progress: Progress = silent,
@@ -81,6 +82,8 @@ def diff(
         Cards of both; None: each map its own, and one that says none that of the other.
     main_device, workload
         None: as the maps say, the first before the second.
+    packed
+        Whether quantized weights count as they are stored; a map that was made so says so itself.
     options
         How both are run.
 
@@ -96,11 +99,12 @@ def diff(
         name,
         _request(workload, known),
         machines,
+        packed=packed or any(given.packed for given in known),
         trust_remote_code=trust_remote_code,
         of_tokens="diff",
         progress=progress,
     )
-    built = built_of(studied)
+    built = built_of(studied, machines)
     judged = []
     for asked, given, cards in zip((before, after), (first, second), machines, strict=True):
         given = given or inferred_map(str(asked), studied.skeleton, cards)

@@ -14,6 +14,7 @@ from devplan.checks.structure import structure_of
 from devplan.checks.subject import Subject
 from devplan.comparing.reach import active_bytes, most_tokens
 from devplan.findings import CheckResult, RunRecord, TransferEvent
+from devplan.machine import least_of_all
 from devplan.studying import Studied
 from devplan.types import OFFLOAD_DEVICES, CardLoad, Machine
 
@@ -81,18 +82,20 @@ def peak_share(load: CardLoad) -> float:
     return (load.load_bytes + load.activation_bytes) / load.capacity_bytes
 
 
-def built_of(studied: Studied) -> Built:
-    """The model as the checks want it, with activations."""
+def built_of(studied: Studied, machines: Iterable[Machine] = ()) -> Built:
+    """The model as the checks want it, with activations, and weights as on these machines."""
+    structure = structure_of(
+        studied.skeleton,
+        studied.source,
+        studied.graph,
+        studied.notes,
+        least_capability=least_of_all(machines),
+        packed=studied.packed,
+    )
     return Built(
         source=studied.source,
         skeleton=studied.skeleton,
-        structure=structure_of(
-            studied.skeleton,
-            studied.source,
-            studied.graph,
-            studied.notes,
-            packed=studied.packed,
-        ),
+        structure=replace(structure, packed=studied.profile.weights.packed),
         workload=studied.workload,
     )
 

@@ -50,6 +50,8 @@ def _arguments(map_file: DeviceMapFile, environment: Environment) -> Iterator[st
     for tier in map_file.machine.tiers:
         size = "" if tier.capacity_bytes is None else f"={_size(tier.capacity_bytes)}"
         yield from ("--offload", f"{tier.device}{size}")
+    if map_file.model.packed:
+        yield "--packed"
     if map_file.model.auto_class:
         yield "--trust-remote-code"
 
@@ -138,6 +140,10 @@ def _workload_arguments(map_file: DeviceMapFile) -> Iterator[str]:
         yield from ("--images", str(workload.images))
     if workload.image_size:
         yield from ("--image-size", "{}x{}".format(*workload.image_size))
+    if workload.frames is not None:
+        yield from ("--frames", str(workload.frames))
+    if workload.tiling:
+        yield "--tiling"
 
 
 def user_pins(map_file: DeviceMapFile) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from devplan.environment.compare_cards import compare_cards
 from devplan.environment.compare_cuda import compare_cuda
 from devplan.environment.compare_model import compare_model
 from devplan.environment.compare_offload import compare_offload
+from devplan.environment.compare_packing import compare_packing
 from devplan.environment.releases import compare_releases, too_old
 from devplan.environment.settings import settings_in_the_way, visibility_differences
 from devplan.findings import Severity
@@ -51,6 +52,7 @@ def differences(
         *compare_cards(map_file, environment),
         *(compare_model(map_file, model, remake) if model is not None else ()),
         *compare_releases(map_file, environment, remake),
+        *compare_packing(map_file, environment),
         *compare_offload(map_file, environment, remake),
         *obstacles(environment),
     ]

@@ -79,7 +79,10 @@ def _refuse_other_quantization(
 
 
 def _method(config: Any) -> str:
-    method = config.get("quant_method") if isinstance(config, Mapping) else config.quant_method
+    if isinstance(config, Mapping):
+        method = config.get("quant_method")
+    else:  # [pipelines] their configuration holds one for each model, and has no method of its own
+        method = getattr(config, "quant_method", type(config).__name__)
     return str(getattr(method, "value", method))
 
 
@@ -116,19 +119,22 @@ def from_pretrained_arguments(
     if found.needs_trust:
         arguments["trust_remote_code"] = True
     if found.library == "transformers":
-        arguments |= {"weights_only": True, "output_loading_info": True}
+        arguments["weights_only"] = True
+        if not _has_own_way(found.model_class):
+            arguments["output_loading_info"] = True
     arguments |= {
         name: value for name, value in given.items() if name not in ("dtype", "torch_dtype")
     }
-    return arguments | _dtype_argument(target.content, found, given)
+    return arguments | dtype_argument(target.content, found.library, given)
 
 
-def _dtype_argument(
-    content: DeviceMapFile, found: Loadable, given: Mapping[str, Any]
+def dtype_argument(
+    content: DeviceMapFile, library: str, given: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """The dtype of the map as the keyword of a library; the caller's where the map leaves it."""
     wanted = load_dtype(content)
     stated = next((given[n] for n in _DTYPES if given.get(n) is not None), None)
-    if found.library == "diffusers":
+    if library == "diffusers":
         import torch
 
         if wanted == "auto":
@@ -138,3 +144,12 @@ def _dtype_argument(
 
     value = stated if wanted == "auto" and stated is not None else wanted
     return {dtype_keyword(transformers.__version__): value}
+
+
+def _has_own_way(model_class: type) -> bool:
+    """Whether a class of transformers loads more than weights (the voices of Qwen2.5-Omni).
+
+    Its code works on what the library's ``from_pretrained`` gives, and does not expect a pair.
+    """
+    defined_in = next(c for c in model_class.__mro__ if "from_pretrained" in vars(c))
+    return defined_in.__module__.startswith("transformers.models.")

@@ -6,8 +6,8 @@ line, ``cards`` gives the cards their numbers and capacities, ``reserve`` what i
 plan, ``offload`` the memory outside the GPUs, ``label`` a short name for files.
 """
 
-from devplan.machine.capability import capability_of, least_capability
+from devplan.machine.capability import capability_of, least_capability, least_of_all
 from devplan.machine.label import machine_label
 from devplan.machine.parse import parse_gpus
 
-__all__ = ["capability_of", "least_capability", "machine_label", "parse_gpus"]
+__all__ = ["capability_of", "least_capability", "least_of_all", "machine_label", "parse_gpus"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from devplan.catalog import gpus
 from devplan.errors import InputError
 from devplan.types import Card, Machine
@@ -21,4 +23,10 @@ def capability_of(card: Card) -> tuple[int, int] | None:
 def least_capability(machine: Machine) -> tuple[int, int] | None:
     """The smallest that is known among the cards; None where none is."""
     known = [found for card in machine.cards if (found := capability_of(card)) is not None]
+    return min(known, default=None)
+
+
+def least_of_all(machines: Iterable[Machine]) -> tuple[int, int] | None:
+    """The smallest that is known among the cards of several machines; None where none is."""
+    known = [found for each in machines if (found := least_capability(each)) is not None]
     return min(known, default=None)

@@ -7,6 +7,7 @@ A map file is YAML with everything that a map was made for around the map itself
     composing -> nodes -> consistency what is read, with line numbers
     hf                                the only border between "cuda:0" and 0
     entries                           placement of blocks <-> entries of a map
+    of_plan                           a plan -> DeviceMapFile
     document                          DeviceMapFile <-> plain dicts and lists
     write, read, splice               the files, and one section of them
     default_name, header, load_code   what a person sees of it
@@ -21,7 +22,7 @@ from __future__ import annotations
 from devplan.mapfile.default_name import default_path
 from devplan.mapfile.entries import contract_entries, covering_modules, expand_entries
 from devplan.mapfile.hf import from_hf_device_map, to_hf_device_map
-from devplan.mapfile.load_code import import_lines, load_code, load_line
+from devplan.mapfile.load_code import import_lines, load_code, load_heading, load_line
 from devplan.mapfile.read import loads_map, read_map
 from devplan.mapfile.write import WriteOutcome, dump_map, write_map
 
@@ -35,6 +36,7 @@ __all__ = [
     "from_hf_device_map",
     "import_lines",
     "load_code",
+    "load_heading",
     "load_line",
     "loads_map",
     "read_map",

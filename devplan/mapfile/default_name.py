@@ -20,15 +20,18 @@ FOLDER = "maps"
 _LONGEST_PART = 80
 
 
-def default_path(model_id: str, machine_label: str, workload: Workload) -> Path:
-    """Where a map goes that was given no path.
+def default_path(
+    model_id: str, machine_label: str, workload: Workload, *, packed: bool = False
+) -> Path:
+    """Where a map goes that was given no path; `packed`: of a model that is kept as stored.
 
     Examples
     --------
     >>> default_path("Qwen/Qwen2.5-VL-7B-Instruct", "24+12gib", Workload()).as_posix()
     'maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c4096.yaml'
     """
-    parts = (model_label(model_id), machine_label, workload_label(workload))
+    label = f"{model_label(model_id)}-packed" if packed else model_label(model_id)
+    parts = (label, machine_label, workload_label(workload))
     return Path(FOLDER) / f"{'__'.join(_file_safe(part) for part in parts)}.yaml"
 
 

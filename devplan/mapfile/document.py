@@ -20,7 +20,7 @@ from devplan.mapfile.cost_document import (
 )
 from devplan.mapfile.environment_document import lock_document, lock_of
 from devplan.mapfile.hf import from_hf_device_map, order_entries, to_hf_device_map
-from devplan.mapfile.keys import SCHEMA_VERSION, TILED
+from devplan.mapfile.keys import PACKED, SCHEMA_VERSION, TILED
 from devplan.types import (
     Card,
     CardLoad,
@@ -111,6 +111,7 @@ def model_document(model: ModelIdentity) -> dict[str, Any]:
         "num_parameters": model.num_parameters,
         **({"components": list(model.components)} if model.components else {}),
         **({"repository": model.repository} if model.repository else {}),
+        **({"weights": PACKED} if model.packed else {}),
     }
 
 
@@ -221,7 +222,9 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
 def _model(section: dict[str, Any]) -> ModelIdentity:
     fields = dict(section)
     components = tuple(fields.pop("components") or ())
-    return ModelIdentity(class_name=fields.pop("class"), components=components, **fields)
+    packed = fields.pop("weights") == PACKED
+    class_name = fields.pop("class")
+    return ModelIdentity(class_name=class_name, components=components, packed=packed, **fields)
 
 
 def _workload(section: dict[str, Any]) -> Workload:

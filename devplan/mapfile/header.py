@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from tabulate import tabulate
 
-from devplan.mapfile.load_code import load_code
+from devplan.mapfile.load_code import load_code, load_heading
 from devplan.types import CardLoad, DeviceMapFile
 from devplan.units import format_gib
 from devplan.version import VERSION
@@ -22,7 +22,7 @@ def header_lines(map_file: DeviceMapFile, shown_path: str | PurePath) -> list[st
         f"batch {workload.batch}, {workload.context_tokens} tokens of context "
         f"(devplan {VERSION}, {map_file.verification.status}).",
         "",
-        "Load the model with it:",
+        f"{load_heading(map_file)}:",
         "",
         *(f"    {line}" for line in load_code(map_file, shown_path)),
         "",

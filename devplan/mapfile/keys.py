@@ -17,6 +17,7 @@ from devplan.mapfile.values import BYTES, DEVICE, HF_DEVICE, MODULE, record
 
 SCHEMA_VERSION = 1
 TILED = "vae"
+PACKED = "packed"
 IMAGE_SIZE_PATTERN = r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"
 
 MODEL = record(
@@ -37,6 +38,12 @@ MODEL = record(
         "repository",
         "Where the files of a pipeline are, absent: under its id.",
         Optional(inner=Text()),
+    ),
+    (
+        "weights",
+        "packed: quantized weights count as they are stored, which transformers would unpack on "
+        "these cards (--packed); absent: as transformers has them in memory.",
+        Optional(inner=Text(expected=PACKED, choices=(PACKED,))),
     ),
 )
 

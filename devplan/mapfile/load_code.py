@@ -33,6 +33,13 @@ def _factory(model_id: str) -> re.Match[str] | None:
     return _FACTORY.fullmatch(model_id) if is_python else None
 
 
+def load_heading(map_file: DeviceMapFile) -> str:
+    """What stands above the lines: when they do what the map says."""
+    if map_file.model.packed:
+        return "Load the model with it, where its weights stay packed (DP514)"
+    return "Load the model with it"
+
+
 def load_line(map_file: DeviceMapFile, map_path: str | PurePath) -> str:
     """The statement that loads the model, in one line; its imports are `import_lines`."""
     if map_file.model.components:

@@ -78,7 +78,8 @@ def dump_map(map_file: DeviceMapFile, shown_path: str | PurePath | None = None) 
     """
     if shown_path is None:
         label = machine_label(map_file.machine)
-        shown_path = default_path(map_file.model.id, label, map_file.workload)
+        is_packed = map_file.model.packed
+        shown_path = default_path(map_file.model.id, label, map_file.workload, packed=is_packed)
     document = to_document(map_file)
     for section in ("pins", "relaxed"):
         for item in document[section]:

@@ -24,6 +24,7 @@ from devplan.checks.prepare import Prepared
 from devplan.checks.subject import Subject
 from devplan.errors import InputError
 from devplan.findings import RunRecord, TransferEvent
+from devplan.inputs.pipelines import NUM_STEPS
 from devplan.module_graph.watching import INPUTS, OUTPUTS, Ends, Passage, Passages, ends_of
 from devplan.types import Block
 
@@ -38,14 +39,15 @@ def module_graph(prepared: Prepared, options: RunOptions | None = None) -> netwo
     prepared
         Of ``devplan.checks.prepare.prepare``.
     options
-        Images and inputs of the run; what is run is always ``forward``.
+        Images and inputs of the run; what is run is always ``forward``, or a pipeline's own code.
 
     Returns
     -------
     networkx.DiGraph
         Nodes have ``kind`` (``block``, ``tensor``, ``inputs``, ``outputs``), ``class_name``,
         ``device`` (where it lies), ``runs_on``, ``bytes``, ``stack`` and ``ran``; edges have
-        ``bytes``, ``tensors``, ``arguments``, ``crosses`` and ``copies``, all of one forward.
+        ``bytes``, ``tensors``, ``arguments``, ``crosses`` and ``copies``, all of one run: the
+        graph's attribute ``of`` says of what.
 
     Raises
     ------
@@ -70,7 +72,9 @@ def module_graph(prepared: Prepared, options: RunOptions | None = None) -> netwo
 def build_module_graph(subject: Subject, record: RunRecord, passages: Passages) -> networkx.DiGraph:
     """The graph of a run that was watched."""
     ends = passages.ends
-    drawn = networkx.DiGraph(model=subject.model, map=subject.given.name, inputs=record.inputs)
+    drawn = networkx.DiGraph(
+        model=subject.model, map=subject.given.name, inputs=record.inputs, of=_ran(subject)
+    )
     drawn.add_node(ends.inputs, **_end(subject, "inputs"))
     for block in subject.structure.graph.blocks:
         drawn.add_node(block.name, **_facts(subject, block, record))
@@ -79,6 +83,12 @@ def build_module_graph(subject: Subject, record: RunRecord, passages: Passages) 
         _add_passage(drawn, subject, passage, ends)
     drawn.graph["other_transfers"] = [_plain(event) for event in _other_transfers(subject, record)]
     return drawn
+
+
+def _ran(subject: Subject) -> str:
+    """What was run, of which all numbers are."""
+    is_pipeline = bool(subject.structure.graph.components)
+    return f"run of {NUM_STEPS} denoising steps" if is_pipeline else "forward"
 
 
 def _end(subject: Subject, kind: str) -> dict[str, Any]:

@@ -22,12 +22,19 @@ from devplan.sources.source import ModelSource, StoredTensor
 from devplan.types import Workload
 from devplan.virtual.entries import entered_part
 
-__all__ = ["Profile", "RunProfile", "WeightProfile", "measure_weights", "profile_skeleton"]
+__all__ = [
+    "Profile",
+    "RunProfile",
+    "WeightProfile",
+    "measure_weights",
+    "profile_skeleton",
+    "sizes_in_memory",
+]
 
 
 PACKED_NOTE = (
-    "quantized weights are counted as they are stored (--packed); that transformers keeps them so "
-    "on these cards is not checked"
+    "quantized weights are counted as they are stored (--packed), and the installed transformers "
+    "unpacks them on these cards: load them with an engine that keeps them packed"
 )
 
 
@@ -84,13 +91,41 @@ def _weights(
     if skeleton.components:
         return _measure_components(skeleton, sites, least_capability, packed)
     stored_as = (source.config or {}).get("quantization_config")
-    runs_as = config_on_cards(stored_as, None if packed else least_capability)
+    runs_as = config_on_cards(stored_as, least_capability)
+    is_unpacked = runs_as is not stored_as
     weights = measure_weights(
-        skeleton, sites, quantization_config=runs_as, stored=source.stored, packed=packed
+        skeleton,
+        sites,
+        quantization_config=stored_as if packed else runs_as,
+        stored=source.stored,
+        packed=packed,
     )
-    if runs_as is not stored_as:
-        weights = replace(weights, notes=(unpacked_note(stored_as, least_capability),))
+    if is_unpacked and packed:
+        return replace(weights, packed=True, notes=(PACKED_NOTE,))
+    if is_unpacked:
+        return replace(weights, notes=(unpacked_note(stored_as, least_capability),))
     return weights
+
+
+def sizes_in_memory(
+    skeleton: Skeleton,
+    source: ModelSource,
+    least_capability: tuple[int, int] | None = None,
+    *,
+    packed: bool = False,
+) -> Mapping[str, int]:
+    """Parameter -> bytes, of those that do not take elements times dtype."""
+    if skeleton.components:
+        found = component_sizes(skeleton, least_capability=least_capability, packed=packed)
+        return found.exceptions
+    stored_as = (source.config or {}).get("quantization_config")
+    sizes = parameter_bytes(
+        skeleton.model,
+        dtype=skeleton.dtype,
+        quantization_config=stored_as if packed else config_on_cards(stored_as, least_capability),
+        stored=source.stored,
+    )
+    return {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
 
 
 def _measure_components(
@@ -107,7 +142,8 @@ def _measure_components(
         tied=measured.tied,
         num_parameters=measured.num_parameters,
         quantization=sizes.quantization,
-        notes=(PACKED_NOTE,) if packed and sizes.packed else tuple(sizes.notes),
+        packed=packed and sizes.is_unpacked,
+        notes=(PACKED_NOTE,) if packed and sizes.is_unpacked else tuple(sizes.notes),
     )
 
 
@@ -136,12 +172,14 @@ def measure_weights(
         skeleton.model, sizes=exceptions, packed=sizes.packed, stored=stored or ()
     )
     measured = measure_blocks(sites, exceptions, loading)
+    is_packed = packed and not sizes.stays_packed
     return WeightProfile(
         blocks=measured.blocks,
         tied=measured.tied,
         num_parameters=measured.num_parameters,
         quantization=sizes.quantization,
-        notes=(PACKED_NOTE,) if packed and sizes.packed else sizes.notes,
+        packed=is_packed,
+        notes=(PACKED_NOTE,) if is_packed else sizes.notes,
     )
 
 

@@ -25,6 +25,8 @@ class ComponentSizes:
     """Parameter -> bytes as stored, of all that is quantized."""
     loading: dict[str, int] = field(default_factory=dict)
     """Parameter -> bytes beside it while it is loaded."""
+    is_unpacked: bool = False
+    """Whether something of it would not lie in memory as it is stored."""
     methods: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -56,7 +58,7 @@ def component_sizes(
     found = ComponentSizes()
     for name, component in skeleton.components.items():
         try:
-            _add(found, name, component, None if packed else least_capability, packed)
+            _add(found, name, component, least_capability, packed)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     return found
@@ -71,10 +73,12 @@ def _add(
 ) -> None:
     skeleton, source = component.skeleton, component.source
     stored_as = (source.config or {}).get("quantization_config")
-    runs_as = config_on_cards(stored_as, least_capability)
+    on_cards = config_on_cards(stored_as, least_capability)
+    runs_as = stored_as if packed else on_cards
     sizes = parameter_bytes(
         skeleton.model, dtype=skeleton.dtype, quantization_config=runs_as, stored=source.stored
     )
+    found.is_unpacked |= on_cards is not stored_as or not sizes.stays_packed
     exceptions = {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
     loading = loading_bytes(
         skeleton.model, sizes=exceptions, packed=sizes.packed, stored=source.stored or ()

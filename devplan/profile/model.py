@@ -31,6 +31,8 @@ class WeightProfile:
     """Blocks that share a parameter or buffer."""
     num_parameters: int
     quantization: str | None
+    packed: bool = False
+    """Whether quantized weights count as they are stored where transformers would unpack them."""
     notes: tuple[str, ...] = ()
 
 

@@ -43,6 +43,11 @@ class ParameterSizes:
     """The method, as ``QuantizedSizes.method``."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def stays_packed(self) -> bool:
+        """Whether all that is packed in the checkpoint lies so in memory."""
+        return all(self.exceptions.get(name) == size for name, size in self.packed.items())
+
 
 def parameter_bytes(
     model: nn.Module,

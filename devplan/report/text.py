@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from devplan.mapfile import load_code
+from devplan.mapfile import load_code, load_heading
 from devplan.report.cards import card_lines
 from devplan.report.costs import timing_lines, traffic_lines
 from devplan.report.heading import heading_lines
@@ -73,7 +73,7 @@ def plan_text(
         ),
         ("Map", [f"  {map_path}{f' ({outcome})' if outcome else ''}"]),
         (
-            "Load the model with it",
+            load_heading(map_file),
             [f"  {line}" for line in load_code(map_file, map_path)],
         ),
     ]

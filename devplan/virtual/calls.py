@@ -73,7 +73,7 @@ class GenerateCall:
     def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
         usual = {**GREEDY, **_no_early_end(model)} if has_forward(model) else {}
         with parts_stop_after(model, GREEDY["max_new_tokens"]):
-            return model.generate(**inputs, **{**usual, **self.arguments})
+            return model.generate(**{**usual, **inputs, **self.arguments})
 
     def phases(self) -> Iterator[str]:
         yield "prefill"

@@ -6,7 +6,7 @@ import pytest
 
 from devplan.checks.static import check_structure
 from devplan.machine import parse_gpus
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.workload import WorkloadRequest
 from tests.checks.case import HERE, model_name
 
@@ -16,7 +16,7 @@ MODELS = sorted(folder.name for folder in (HERE / "models").iterdir())
 @pytest.mark.parametrize("objective", ["balance", "fewest"])
 @pytest.mark.parametrize("model", MODELS)
 def test_suggested_map_is_clean(model, objective):
-    machine = parse_gpus("512MiB,256MiB", reserve="64MiB")
+    machine = parse_gpus("640MiB,512MiB", reserve="64MiB")
     suggestion = suggest(model_name(model), machine, WorkloadRequest(), objective=objective)
     result = check_structure(suggestion.source.id, suggestion.map_file)
     assert [(d.code, d.message) for d in (*result.errors, *result.warnings)] == []

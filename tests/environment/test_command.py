@@ -58,7 +58,7 @@ def rich_map():
     links = tuple(replace(link, basis="given") for link in given.machine.links)
     return replace(
         given,
-        model=replace(given.model, revision="abc", auto_class="AutoModelForCausalLM"),
+        model=replace(given.model, revision="abc", auto_class="AutoModelForCausalLM", packed=True),
         machine=replace(
             given.machine,
             cards=cards,
@@ -76,6 +76,8 @@ def rich_map():
             kv_dtype="float16",
             images=2,
             image_size=(448, 672),
+            frames=81,
+            tiling=True,
         ),
         certificate=replace(given.certificate, objective="fewest"),
         pins=(
@@ -98,12 +100,14 @@ def test_everything_that_was_asked_for_is_asked_for_again():
     assert (request.batch, request.context_tokens) == (3, 2048)
     assert (request.dtype, request.kv_dtype) == ("bfloat16", "float16")
     assert (request.images, request.image_size) == (2, (448, 672))
+    assert (request.frames, request.tiling) == (81, True)
     assert again.objective == "fewest"
     assert again.pins == {"model.language_model.layers.27": "cuda:1"}
     assert again.default_pins
     options = options_of(command)
     assert options["revision"] == "abc"
     assert options["trust_remote_code"] is True
+    assert options["packed"] is True
 
 
 def test_numbers_of_cards_are_kept():

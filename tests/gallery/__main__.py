@@ -14,8 +14,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 
 from devplan.checking import check
-from devplan.mapfile import default_path
-from devplan.types import Workload
 from tests.gallery.index import FOLDER, INDEX, ROOT, gallery_maps, index_text
 from tests.gallery.making import Made, make_row, write_if_new
 from tests.gallery.refused import PAGE, broken_maps, page_text
@@ -42,18 +40,20 @@ def main(arguments: list[str]) -> int:
         print(problem)
     worked = resource.getrusage(resource.RUSAGE_CHILDREN)
     took = f"{time.monotonic() - start:.0f} s, {worked.ru_utime + worked.ru_stime:.0f} s of CPU"
-    print(f"{len(rows)} models, {len(found)} problems, {took}", file=sys.stderr)
+    load = f"load of the machine {os.getloadavg()[1]:.1f}"
+    print(f"{len(rows)} rows, {len(found)} problems, {took}, {load}", file=sys.stderr)
     return 1 if found else 0
 
 
 def run(work: Callable[[Row], list[str]], rows: list[Row]) -> list[str]:
-    """The problems of all rows."""
+    """The problems of all rows; pipelines, which take longest, go first."""
     problems = []
+    rows = sorted(rows, key=lambda row: not row.is_pipeline)
     with ProcessPoolExecutor(NUM_PROCESSES, initializer=_one_thread) as pool:
         waiting = {pool.submit(work, row): row for row in rows}
         for done in as_completed(waiting):
             problems += done.result()
-            print(f"{waiting[done].model}: {done.result() or 'done'}", file=sys.stderr)
+            print(f"{waiting[done].label}: {done.result() or 'done'}", file=sys.stderr)
     return sorted(problems)
 
 
@@ -96,7 +96,7 @@ def _problems(row: Row, made: list[Made]) -> list[str]:
         if each.status in ("does not run", "findings")
     ]
     if not any(each.path for each in made):
-        problems.append(f"{row.model}: no machine holds it")
+        problems.append(f"{row.label}: no machine holds it")
     return problems
 
 
@@ -115,18 +115,16 @@ def _check_findings(made: Made) -> list[str]:
 
 
 def _files_of(row: Row) -> list[str]:
-    """Maps of a model, by the name that its maps have."""
-    start = default_path(row.model, "", Workload()).name.split("__")[0]
-    return [path.relative_to(ROOT).as_posix() for path in sorted(FOLDER.glob(f"{start}__*.yaml"))]
+    """Maps of a row, by the name that its maps have."""
+    paths = sorted(FOLDER.glob(f"{row.start}__*.yaml"))
+    return [path.relative_to(ROOT).as_posix() for path in paths]
 
 
 def stale_files(gallery: Gallery) -> list[str]:
     """What is wrong with the gallery as a whole."""
     maps = gallery_maps()
-    models = {row.model for row in gallery.rows}
-    problems = [
-        f"maps/{m.name}: its model is in no row" for m in maps if m.content.model.id not in models
-    ]
+    labels = {row.label for row in gallery.rows}
+    problems = [f"maps/{m.name}: its model is in no row" for m in maps if m.label not in labels]
     if INDEX.read_text(encoding="utf-8") != index_text(gallery, maps):
         problems.append("maps/README.md: is stale; `make maps` writes it anew")
     return problems

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from devplan.costs import DECODE
+from devplan.costs import DECODE, WHOLE_RUN
 from devplan.mapfile import read_map
 from devplan.types import DeviceMapFile
 from tests.gallery.rows import Gallery
@@ -30,7 +30,8 @@ Take the map of your cards, or make your own: `devplan suggest MODEL --gpus CARD
 ## Share of the fullest card
 
 Load as a share of capacity less reserve and activations; `-`: the machine does not hold the model
-at that context (`devplan fit MODEL --gpus CARDS` says what is missing).
+at that context (`devplan fit MODEL --gpus CARDS` says what is missing). *Packed*: for an engine
+that keeps the weights as they are stored ([DP514](../docs/rules/DP514.md)).
 
 """
 TABLE = """
@@ -46,6 +47,25 @@ here (DP901).
 """
 
 
+HEADS = ("model", "machine", "workload", "share", "most tokens", "transfers", "verified")
+
+PIPELINES = """
+## Pipelines: share of the fullest card
+
+Of all models of a pipeline together, each with its activations while it runs.
+
+"""
+PIPELINE_TABLE = """
+## Every map of a pipeline
+
+*Makes*: frames x height x width. *Fullest*: the phase in which a card is fullest, and how much of
+its capacity less reserve is in use then. *Copies*: between devices in a run of three denoising
+steps. *Verified*: the pipeline's own code was run virtually at that size, prompt to decoding.
+
+"""
+PIPELINE_HEADS = ("pipeline", "machine", "makes", "dtype", "share", "fullest", "copies", "verified")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shown:
     """One map of the gallery."""
@@ -57,6 +77,20 @@ class Shown:
     def machine(self) -> str:
         return self.name.split("__")[1]
 
+    @property
+    def label(self) -> str:
+        """Of its row."""
+        model = self.content.model
+        return f"{model.id} (packed)" if model.packed else model.id
+
+    @property
+    def is_pipeline(self) -> bool:
+        return bool(self.content.model.components)
+
+    @property
+    def share(self) -> float:
+        return self.content.certificate.bottleneck
+
 
 def gallery_maps() -> list[Shown]:
     """Every map in the folder, by name of the file."""
@@ -66,12 +100,35 @@ def gallery_maps() -> list[Shown]:
 
 def index_text(gallery: Gallery, maps: list[Shown]) -> str:
     """The whole page."""
-    order = {row.model: place for place, row in enumerate(gallery.rows)}
+    of_tokens = [each for each in maps if not each.is_pipeline]
+    pipelines = [each for each in maps if each.is_pipeline]
+    rows = (_row, pipeline_row)
+    parts = ((HEAD, TABLE, HEADS), (PIPELINES, PIPELINE_TABLE, PIPELINE_HEADS))
+    return "".join(
+        _section(gallery, shown, row, *texts)
+        for shown, row, texts in zip((of_tokens, pipelines), rows, parts, strict=True)
+    )
+
+
+def _section(
+    gallery: Gallery,
+    maps: list[Shown],
+    row: Callable[[Shown], list[str]],
+    above_grid: str,
+    above_table: str,
+    heads: tuple[str, ...],
+) -> str:
+    """A grid of shares and a table of all its maps, in the order of the rows and machines."""
+    order = {each.label: place for place, each in enumerate(gallery.rows)}
     by_model: dict[str, list[Shown]] = {}
-    for shown in sorted(maps, key=lambda each: order.get(each.content.model.id, len(order))):
-        by_model.setdefault(shown.content.model.id, []).append(shown)
+    for shown in sorted(maps, key=lambda each: order.get(each.label, len(order))):
+        by_model.setdefault(shown.label, []).append(shown)
     columns = _machines(maps)
-    return HEAD + _grid(by_model, columns) + TABLE + _table(by_model, columns)
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    for shown in by_model.values():
+        in_order = sorted(shown, key=lambda m: columns.index(m.machine))
+        lines += [_line([m.label, link(m.machine, m.name), *row(m)]) for m in in_order]
+    return above_grid + _grid(by_model, columns) + above_table + "".join(lines)
 
 
 def _machines(maps: list[Shown]) -> list[str]:
@@ -86,37 +143,28 @@ def _machines(maps: list[Shown]) -> list[str]:
 def _grid(by_model: Mapping[str, list[Shown]], columns: list[str]) -> str:
     lines = [_line(["model", *columns]), _line(["---"] * (len(columns) + 1))]
     for model, maps in by_model.items():
-        cells = {each.machine: _link(f"{_share(each):.0%}", each.name) for each in maps}
+        asked = max(each.content.workload.context_tokens for each in maps)
+        cells = {each.machine: link(_cell(each, asked), each.name) for each in maps}
         lines.append(_line([model, *(cells.get(column, "-") for column in columns)]))
     return "".join(lines)
 
 
-def _table(by_model: Mapping[str, list[Shown]], columns: list[str]) -> str:
-    heads = ("model", "machine", "workload", "share", "most tokens", "transfers", "verified")
-    lines = [_line(heads), _line(["---"] * len(heads))]
-    for maps in by_model.values():
-        lines += [_row(each) for each in sorted(maps, key=lambda m: columns.index(m.machine))]
-    return "".join(lines)
+def _cell(shown: Shown, asked_tokens: int) -> str:
+    """The share, and what the machine holds it with where that is less than was asked."""
+    workload = shown.content.workload
+    fewer = "" if workload.context_tokens == asked_tokens else f" at {workload.context_tokens:,}"
+    return f"{shown.share:.0%}{fewer}"
 
 
-def _row(shown: Shown) -> str:
+def _row(shown: Shown) -> list[str]:
     content = shown.content
-    workload = f"{content.workload.batch} x {content.workload.context_tokens:,}"
-    return _line(
-        [
-            content.model.id,
-            _link(shown.machine, shown.name),
-            workload,
-            f"{_share(shown):.1%}",
-            _most_tokens(content),
-            _transfers(content),
-            _verified(content),
-        ]
-    )
-
-
-def _share(shown: Shown) -> float:
-    return shown.content.certificate.bottleneck
+    return [
+        f"{content.workload.batch} x {content.workload.context_tokens:,}",
+        f"{shown.share:.1%}",
+        _most_tokens(content),
+        _transfers(content),
+        verified(content),
+    ]
 
 
 def _most_tokens(content: DeviceMapFile) -> str:
@@ -131,15 +179,44 @@ def _transfers(content: DeviceMapFile) -> str:
     return f"{crossings}, {content.traffic.num_copies(DECODE)} copies"
 
 
-def _verified(content: DeviceMapFile) -> str:
+def verified(content: DeviceMapFile) -> str:
     names = ("transformers", "accelerate", "torch")
     versions = ", ".join(f"{name} {content.versions[name]}" for name in names)
     return f"{content.verification.status}: {versions}"
 
 
-def _link(text: str, target: str) -> str:
+def link(text: str, target: str) -> str:
     return f"[{text}]({target})"
 
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |\n"
+
+
+def pipeline_row(shown: Shown) -> list[str]:
+    """What stands in the table of pipelines."""
+    content, workload = shown.content, shown.content.workload
+    height, width = workload.image_size
+    frames = f"{workload.frames} x " if workload.frames else ""
+    tiles = ", in tiles" if workload.tiling else ""
+    copies = "?" if content.traffic is None else f"{content.traffic.num_copies(WHOLE_RUN)}"
+    return [
+        f"{frames}{height} x {width}{tiles}",
+        content.model.dtype,
+        f"{shown.share:.1%}",
+        _fullest(content),
+        copies,
+        verified(content),
+    ]
+
+
+def _fullest(content: DeviceMapFile) -> str:
+    """``transformer, 98% of cuda:1``."""
+    rooms = {card.device: card.budget_bytes for card in content.machine.cards}
+    shares = {
+        (phase, device): num_bytes / rooms[device]
+        for phase, peaks in content.verification.phase_bytes.items()
+        for device, num_bytes in peaks.items()
+    }
+    phase, device = max(shares, key=shares.__getitem__)
+    return f"{phase}, {shares[phase, device]:.0%} of {device}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 from devplan.machine import machine_label, parse_gpus
 from devplan.mapfile import default_path, dump_map
 from devplan.studying import Studied, on_machine, study
-from devplan.suggest import suggest_studied
+from devplan.suggesting import suggest_studied
 from devplan.types import Machine
 from devplan.workload import WorkloadRequest
 from tests.gallery.rows import Gallery, Row
@@ -29,44 +30,46 @@ class Made:
 
 def make_row(gallery: Gallery, row: Row) -> list[Made]:
     """Every map of a model: on each machine that holds it, or on the first larger one."""
-    known = None
-    made = []
-    for gpus in gallery.machines:
-        known = known or _study(row, gpus)
-        made.append(make_cell(known, gpus))
+    known = cache(partial(_study, row))
+    made = [make_cell(row, known, gpus) for gpus in (*gallery.machines, *row.machines)]
     if not any(each.path for each in made):
-        made += _until_one_fits(known, gallery.larger)
+        made += _until_one_fits(row, known, gallery.larger)
     return made
 
 
-def _study(row: Row, gpus: str) -> Studied:
-    request = WorkloadRequest(context_tokens=row.context_tokens)
-    return study(row.model, request, (parse_gpus(gpus),))
+Known = Callable[[WorkloadRequest], Studied]
 
 
-def _until_one_fits(known: Studied, larger: tuple[str, ...]) -> Iterator[Made]:
+def _study(row: Row, request: WorkloadRequest) -> Studied:
+    """What is known of a model before there is a machine; `on_machine` adds what cards decide."""
+    return study(row.model, request, (), packed=row.packed)
+
+
+def _until_one_fits(row: Row, known: Known, larger: tuple[str, ...]) -> Iterator[Made]:
     for gpus in larger:
-        made = make_cell(known, gpus)
+        made = make_cell(row, known, gpus)
         yield made
         if made.path:
             return
 
 
-def make_cell(known: Studied, gpus: str) -> Made:
+def make_cell(row: Row, known: Known, gpus: str) -> Made:
     """The map of a model on one machine, as ``devplan suggest`` would write it."""
-    machine, model = parse_gpus(gpus), known.source.id
-    if _is_beyond(known, machine):
-        return Made(model=model, gpus=gpus)
-    suggestion = suggest_studied(on_machine(known, machine), machine, pins={})
+    machine, request = parse_gpus(gpus), row.request_on(gpus)
+    studied = known(request)
+    if _is_beyond(studied, machine):
+        return Made(model=row.model, gpus=gpus)
+    suggestion = suggest_studied(on_machine(studied, machine), machine, pins={})
     map_file = suggestion.map_file
     if map_file is None or suggestion.errors:
         status = "does not run" if suggestion.errors else "does not fit"
-        return Made(model=model, gpus=gpus, status=status)
-    named = replace(suggestion.workload, dtype=None, kv_dtype=None)
-    path = default_path(map_file.model.id, machine_label(machine), named)
+        return Made(model=row.model, gpus=gpus, status=status)
+    named = replace(suggestion.workload, dtype=request.dtype, kv_dtype=request.kv_dtype)
+    label, is_packed = machine_label(machine), map_file.model.packed
+    path = default_path(map_file.model.id, label, named, packed=is_packed)
     text = dump_map(map_file, path)
     status = map_file.verification.status
-    return Made(model=model, gpus=gpus, path=path.as_posix(), text=text, status=status)
+    return Made(model=row.model, gpus=gpus, path=path.as_posix(), text=text, status=status)
 
 
 def _is_beyond(known: Studied, machine: Machine) -> bool:

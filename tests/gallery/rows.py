@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+from devplan.mapfile import default_path
+from devplan.types import Workload
+from devplan.workload import WorkloadRequest
 
 ROWS = Path(__file__).parent / "rows.yaml"
 CONTEXT_TOKENS = 8192
@@ -14,10 +20,30 @@ CONTEXT_TOKENS = 8192
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One model."""
+    """One model, with the options that ``devplan suggest`` is given."""
 
     model: str
-    context_tokens: int
+    request: WorkloadRequest
+    """The workload."""
+    elsewhere: Mapping[str, WorkloadRequest] = field(default_factory=dict)
+    """Machine -> what is asked of it instead: less, where it does not hold the model with all."""
+    machines: tuple[str, ...] = ()
+    """Beside those of the gallery."""
+    packed: bool = False
+    is_pipeline: bool = False
+
+    def request_on(self, gpus: str) -> WorkloadRequest:
+        """The workload on a machine."""
+        return self.elsewhere.get(gpus, self.request)
+
+    @property
+    def label(self) -> str:
+        return f"{self.model} (packed)" if self.packed else self.model
+
+    @property
+    def start(self) -> str:
+        """What the names of its maps begin with."""
+        return default_path(self.model, "", Workload(), packed=self.packed).name.split("__")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +62,31 @@ class Gallery:
 def read_gallery() -> Gallery:
     """The content of `ROWS`."""
     raw = yaml.safe_load(ROWS.read_text(encoding="utf-8"))
-    contexts = raw["context"]
+    pipelines = [_pipeline(model, options) for model, options in raw["pipelines"].items()]
     return Gallery(
-        rows=tuple(
-            Row(model=model, context_tokens=contexts.get(model, CONTEXT_TOKENS))
-            for model in raw["models"]
-        ),
+        rows=(*(row for model in raw["models"] for row in _of_tokens(model, raw)), *pipelines),
         machines=tuple(raw["machines"]),
         larger=tuple(raw["larger"]),
         left_out=raw["left_out"],
     )
+
+
+def _of_tokens(model: str, raw: Mapping[str, Any]) -> Iterator[Row]:
+    """The row of a model, and one of its packed weights where that is asked for."""
+    tokens = raw["context"].get(model, CONTEXT_TOKENS)
+    row = Row(model=model, request=WorkloadRequest(context_tokens=tokens))
+    yield row
+    packed = raw["packed"].get(model)
+    if packed is not None:
+        fewer = packed["context"]
+        elsewhere = {gpus: WorkloadRequest(context_tokens=fewer[gpus]) for gpus in fewer}
+        machines = tuple(packed["machines"])
+        yield replace(row, elsewhere=elsewhere, machines=machines, packed=True)
+
+
+def _pipeline(model: str, options: Mapping[str, Any]) -> Row:
+    options = dict(options)
+    size = options.pop("image_size", None)
+    image_size = tuple(map(int, size.split("x"))) if size else None
+    request = WorkloadRequest(image_size=image_size, **options)
+    return Row(model=model, request=request, is_pipeline=True)

@@ -154,3 +154,21 @@ def _share(inside: list[tuple[int, int]], size: int) -> float:
     room = size - max((act for _, act in inside), default=0)
     load = sum(load for load, _ in inside)
     return load / room if room > 0 else (float("inf") if inside else 0.0)
+
+
+def test_tiles_are_run_once_however_many_ways_to_divide_fail(studied, monkeypatch):
+    """Each way asked for the remedy `--tiling`: the autoencoder was run for each of them."""
+    from devplan import suggest
+    from devplan.studying import tiled
+
+    runs = []
+
+    def counted(known):
+        runs.append(known)
+        return tiled(known)
+
+    monkeypatch.setattr(suggest, "tiled", counted)
+    nothing = machine_of(2**17, 2**17)
+    found = suggest.suggest_studied(studied("flux"), nothing, pins={})
+    assert isinstance(found.result, Infeasible)
+    assert len(runs) == 1

@@ -113,3 +113,22 @@ def test_modules_that_a_pipeline_keeps_in_float32_are_counted_so():
     dtypes = {name: p.dtype for name, p in model.named_parameters()}
     assert dtypes["blocks.0.scale_shift_table"] == torch.float32
     assert dtypes["blocks.0.attn1.to_q.weight"] == torch.bfloat16
+
+
+def test_the_graph_of_a_map_shows_what_passes_between_components(saved, tmp_path, capsys):
+    import json
+
+    from devplan.cli import main
+
+    entries = tmp_path / "map.yaml"
+    entries.write_text("transformer: 1\ntext_encoder: 0\ntext_encoder_2: 0\nvae: 0\n")
+    drawn = tmp_path / "graph.json"
+    options = ("--model", str(saved("flux")), "--gpus", "2x1GiB", "--context", "32")
+    assert main(["graph", str(entries), *options, "--blocks", "-o", str(drawn)]) == 0
+    said = capsys.readouterr().out
+    # [21] seven arguments of the transformer in each of three steps
+    assert "21 copies by hooks in a run of 3 denoising steps" in said
+    graph = json.loads(drawn.read_text(encoding="utf-8"))
+    crossing = {(each["source"], each["target"]) for each in graph["edges"] if each["crosses"]}
+    assert ("text_encoder.final_layer_norm", "transformer.time_text_embed") in crossing
+    assert any(s.startswith("transformer.") and t.startswith("vae.") for s, t in crossing)

@@ -148,7 +148,7 @@ def _hunyuan() -> Any:
     )
 
 
-def _wan() -> Any:
+def _wan(experts: int = 2, **further: Any) -> Any:
     from diffusers import (
         AutoencoderKLWan,
         UniPCMultistepScheduler,
@@ -186,9 +186,18 @@ def _wan() -> Any:
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
         transformer=expert(),
-        transformer_2=expert(),
-        boundary_ratio=0.875,
+        transformer_2=expert() if experts > 1 else None,
+        **further,
     )
+
+
+def _wan_of_experts() -> Any:
+    return _wan(boundary_ratio=0.875)
+
+
+def _wan_alone() -> Any:
+    """As Wan 2.2 TI2V: one transformer, which takes a timestep for each patch."""
+    return _wan(experts=1, expand_timesteps=True)
 
 
 def _qwen_image() -> Any:
@@ -246,13 +255,20 @@ def _qwen_image() -> Any:
     )
 
 
-_BUILDERS = {"flux": _flux, "hunyuan": _hunyuan, "wan": _wan, "qwen-image": _qwen_image}
+_BUILDERS = {
+    "flux": _flux,
+    "hunyuan": _hunyuan,
+    "wan": _wan_of_experts,
+    "wan-alone": _wan_alone,
+    "qwen-image": _qwen_image,
+}
 NAMES = tuple(_BUILDERS)
 
 SIZES = {
     "flux": {"height": 16, "width": 16},
     "hunyuan": {"height": 16, "width": 32, "num_frames": 5},
     "wan": {"height": 16, "width": 32, "num_frames": 9},
+    "wan-alone": {"height": 16, "width": 32, "num_frames": 9},
     "qwen-image": {"height": 32, "width": 32},
 }
 """What each is asked to make."""

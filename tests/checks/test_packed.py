@@ -1,0 +1,111 @@
+"""Weights counted packed: a map says so, and whoever reads it follows."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import transformers
+import yaml
+
+import devplan
+from devplan.checking import check
+from devplan.comparing.changes import diff
+from devplan.errors import DeviceMapError
+from devplan.findings import Severity
+from devplan.machine import parse_gpus
+from devplan.mapfile import default_path, dump_map, read_map
+from devplan.mapfile.read import loads_map
+from devplan.suggesting import suggest
+from devplan.types import Workload
+from devplan.workload import WorkloadRequest
+from tests.checks.case import HERE
+
+MODEL = str(HERE / "models" / "tiny_llama_int4")
+MAP = HERE / "maps" / "tiny_llama_int4.yaml"
+CARDS = parse_gpus("2x256MiB")
+FEW = WorkloadRequest(context_tokens=256)
+pytestmark = pytest.mark.skipif(
+    int(transformers.__version__.split(".")[0]) < 5, reason="transformers 4 keeps them packed"
+)
+
+
+def codes(result) -> list[str]:
+    return [each.code for each in result.errors]
+
+
+def test_a_map_of_packed_weights_says_so_and_is_checked_so():
+    suggestion = suggest(MODEL, CARDS, FEW, packed=True)
+    assert suggestion.map_file.model.packed
+    assert "\n  weights: packed\n" in dump_map(suggestion.map_file)
+    found = check(MODEL, suggestion.map_file)
+    assert found.is_clean()
+    note = next(each for each in found.diagnostics if each.code == "DP514")
+    assert note.severity is Severity.NOTE
+    # Counted as transformers has them, the same cards are too small.
+    assert suggest(MODEL, CARDS, FEW).map_file is None
+
+
+def test_it_is_read_back_and_says_when_its_lines_hold():
+    text = MAP.read_text(encoding="utf-8")
+    assert read_map(MAP).model.packed
+    assert "where its weights stay packed (DP514):" in text
+    assert not loads_map(text.replace("  weights: packed\n", ""), "map.yaml").model.packed
+
+
+def test_a_bare_map_counts_them_packed_where_it_is_told_to():
+    entries = yaml.safe_load(MAP.read_text(encoding="utf-8"))["device_map"]
+    asked = {"machine": CARDS, "workload": FEW}
+    assert codes(check(MODEL, entries, **asked)) == ["DP101", "DP101"]
+    assert check(MODEL, entries, packed=True, **asked).is_clean()
+
+
+def test_the_command_line_takes_both(capsys, monkeypatch, tmp_path):
+    from devplan.cli import main
+
+    monkeypatch.chdir(HERE / "models")
+    assert main(["check", str(MAP)]) == 0
+    bare = tmp_path / "bare.yaml"
+    entries = yaml.safe_load(MAP.read_text(encoding="utf-8"))["device_map"]
+    bare.write_text(yaml.safe_dump(entries), encoding="utf-8")
+    command = ["check", str(bare), "--model", MODEL, "--gpus", "2x256MiB", "--context", "256"]
+    assert main(command) == 1
+    assert main([*command, "--packed"]) == 0
+
+
+def test_a_diff_counts_both_maps_as_the_one_that_says_it():
+    found = diff(MAP, "sequential", model=MODEL)
+    assert found.before.is_clean
+    assert found.identity.packed
+
+
+def test_loading_by_it_is_refused_or_warned_of(monkeypatch, caplog):
+    monkeypatch.chdir(HERE / "models")
+    stand_ins = {"cuda:0": "cpu", "cuda:1": "cpu"}
+    with pytest.raises(DeviceMapError, match=r"DP514.*unpacks them"):
+        devplan.load(MAP, devices=stand_ins)
+    with caplog.at_level(logging.WARNING, logger="devplan"), pytest.raises(Exception):  # noqa: B017
+        # There are no weights beside the configuration: it is the warning that counts.
+        devplan.load(MAP, devices=stand_ins, on_difference="warn")
+    assert "DP514" in caplog.text
+
+
+def test_packed_makes_no_difference_where_weights_stay_packed_anyway():
+    packed = suggest("openai/gpt-oss-20b", parse_gpus("2x80GiB"), FEW, packed=True, verify=False)
+    assert not packed.map_file.model.packed
+    assert not any("--packed" in note for note in packed.notes)
+
+
+def test_what_cards_unpack_is_counted_unpacked_by_the_check_too():
+    """FP8 is unpacked on cards without FP8: check counted it as stored, and missed DP101."""
+    old = parse_gpus("8xa100-80gb")
+    suggestion = suggest("MiniMaxAI/MiniMax-M2", old, FEW, verify=False)
+    assert suggestion.map_file is not None
+    small = parse_gpus("8xa100-40gb")
+    refused = check("MiniMaxAI/MiniMax-M2", suggestion.map_file.device_map, machine=small)
+    assert "DP101" in codes(refused)
+
+
+def test_the_name_of_the_file_tells_them_apart():
+    names = [default_path("o/m", "8x80gib", Workload(), packed=packed) for packed in (False, True)]
+    assert [path.name.split("__")[0] for path in names] == ["m", "m-packed"]
