@@ -7,7 +7,7 @@ from pathlib import Path
 
 from devplan.mapfile import read_map, write_map
 from devplan.planning.components import Components
-from devplan.suggest import suggest_studied
+from devplan.suggesting import suggest_studied
 from devplan.types import OffloadTier
 
 STAND_INS = {"cuda:0": "cpu", "cuda:1": "cpu"}

@@ -9,7 +9,7 @@ import torch
 
 import devplan
 from devplan.mapfile import read_map
-from devplan.suggest import suggest_studied
+from devplan.suggesting import suggest_studied
 from tests.pipelines.making import made, whole
 from tests.pipelines.maps import (
     STAND_INS,
