@@ -15,7 +15,7 @@ import time
 from devplan.machine import parse_gpus
 from devplan.skeleton import build_skeleton
 from devplan.sources import resolve
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.workload import WorkloadRequest
 
 

@@ -19,7 +19,7 @@ from benchmarks.peers import AUTO
 from devplan.machine import parse_gpus
 from devplan.skeleton import build_skeleton
 from devplan.sources import resolve
-from devplan.suggest import Suggestion, suggest
+from devplan.suggesting import Suggestion, suggest
 from devplan.types import Plan
 from devplan.workload import WorkloadRequest
 

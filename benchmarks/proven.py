@@ -17,7 +17,7 @@ from devplan.comparing.judged import Judged, built_of, judge, peak_share
 from devplan.machine import parse_gpus
 from devplan.planning.most import plan_most_tokens
 from devplan.studying import Studied, study
-from devplan.suggest import suggest_studied
+from devplan.suggesting import suggest_studied
 from devplan.types import Infeasible, Machine, Plan
 from devplan.workload import WorkloadRequest
 

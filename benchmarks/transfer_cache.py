@@ -24,7 +24,7 @@ from devplan.findings import RunRecord
 from devplan.live.foretold import CachedRun, run_cached
 from devplan.machine import parse_gpus
 from devplan.studying import study
-from devplan.suggest import suggest_studied
+from devplan.suggesting import suggest_studied
 from devplan.units import GIB, MIB
 from devplan.workload import WorkloadRequest
 

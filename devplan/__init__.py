@@ -15,6 +15,7 @@ _HOME = {
     "DeviceMapError": "devplan.errors",
     "InputError": "devplan.errors",
     "RunOptions": "devplan.checking",
+    "WorkloadRequest": "devplan.workload",
     "apply": "devplan.loader.applying",
     "audit": "devplan.loader.auditing",
     "cache_transfers": "devplan.live",
@@ -26,9 +27,13 @@ _HOME = {
     "fit": "devplan.fitting",
     "load": "devplan.loader.loading",
     "needed_patch": "devplan.live",
+    "parse_gpus": "devplan.machine",
     "patch_embeddings": "devplan.live",
+    "read_map": "devplan.mapfile",
+    "suggest": "devplan.suggesting",
     "to_main": "devplan.loader.inputs",
     "unpatch_embeddings": "devplan.live",
+    "write_map": "devplan.mapfile",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -17,6 +17,11 @@ def is_inside(name: str, module: str) -> bool:
     return not module or name == module or name.startswith(module + ".")
 
 
+def relative(name: str, module: str) -> str:
+    """A name inside a module as the module itself has it; the module's own is the empty name."""
+    return name[len(module) :].removeprefix(".") if module else name
+
+
 def parent(name: str) -> str:
     """The name one level up; the parent of a top-level name is the empty name."""
     return name.rpartition(".")[0]

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 from devplan.dtypes import dtype_name
 from devplan.errors import InputError
 from devplan.graph import build_graph
 from devplan.machine import least_of_all
+from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
 from devplan.profile import Profile, profile_skeleton
 from devplan.profile.activations import measure_activations
 from devplan.profile.joined import joined_activations
@@ -120,7 +122,7 @@ def study(
     machines
         What is planned for: their least compute capability decides how quantized weights lie.
     packed, trust_remote_code, revision, inputs, progress
-        As for `devplan.suggest.suggest`.
+        As for `devplan.suggest`.
     of_tokens
         The command that asks, where its questions are about tokens and a pipeline is refused.
 
@@ -228,6 +230,19 @@ def with_work(studied: Studied) -> Studied:
     """The same with what each block reads and computes."""
     work = measure_work(studied.skeleton, studied.profile.sites, studied.workload)
     return replace(studied, profile=replace(studied.profile, work=work))
+
+
+def lighter_forms(studied: Studied) -> dict[str, Callable[[], BlockGraph]]:
+    """What is tried when nothing fits: 8 and 4 bit weights, a pipeline's tiles (run once)."""
+    if studied.graph.components and not studied.workload.tiling:
+        return {"--tiling": cache(lambda: build_graph(tiled(studied).profile))}
+    if not can_be_quantized(studied.profile, studied.source):
+        return {}
+
+    def in_bits(bits: int) -> BlockGraph:
+        return build_graph(quantized_profile(studied.profile, studied.skeleton, bits))
+
+    return {f"load in {bits} bit ({how_to_load(bits)})": partial(in_bits, bits) for bits in BITS}
 
 
 def padded_activations(studied: Studied) -> ActivationProfile:

@@ -60,7 +60,7 @@ CHAIN = (
     "precisions",
     "known",
     "studying",
-    "suggest",
+    "suggesting",
     "fitting",
     "comparing",
     "report",

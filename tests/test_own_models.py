@@ -12,7 +12,7 @@ from devplan.checking import RunOptions
 from devplan.errors import InputError, UserCodeError
 from devplan.machine import parse_gpus
 from devplan.mapfile import write_map
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.workload import WorkloadRequest
 
 MODEL = """

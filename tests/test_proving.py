@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING
 
 from devplan.errors import InputError
 from devplan.machine import parse_gpus
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.types import ActivationGrowth
 from devplan.workload import WorkloadRequest
 

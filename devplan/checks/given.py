@@ -7,12 +7,13 @@ stop: a map with one bad line still deserves to hear about the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from devplan.errors import InputError
 from devplan.findings import MapEntry
 from devplan.mapfile.hf import from_hf_device
+from devplan.names import part_of_map
 from devplan.types import DeviceMapFile, Machine, Workload
 
 
@@ -49,6 +50,8 @@ class GivenMap:
     versions: Mapping[str, str] = field(default_factory=dict)
     content: DeviceMapFile | None = None
     """All of it, where it is a map of devplan's own."""
+    component: str = ""
+    """Of whose part of it the entries are; empty: they are all of it."""
 
     def map_entry(self, entry: GivenEntry) -> MapEntry:
         """An entry as findings show it."""
@@ -56,6 +59,14 @@ class GivenMap:
         return MapEntry(
             key=entry.key, device=device, written=entry.written, file=self.file, line=entry.line
         )
+
+
+def part_of_given(given: GivenMap, component: str) -> GivenMap:
+    """The map of one component of a pipeline, in names of the component's own."""
+    by_name = {entry.key: entry for entry in given.entries}
+    part = part_of_map(by_name, component)
+    entries = tuple(replace(entry, key=key) for key, entry in part.items())
+    return replace(given, entries=entries, component=component)
 
 
 def given_entry(key: str, value: Any, line: int | None = None) -> GivenEntry:

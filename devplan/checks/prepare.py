@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ def build(
     packed: bool = False,
 ) -> Built:
     """The skeleton and structure of a model in any of its forms; names are built once."""
-    if isinstance(model, str):
+    if isinstance(model, str | PathLike):
+        model = fspath(model)
         state = _state_of(model)
         return _build_named(model, state, workload, trust_remote_code, least_capability, packed)
     source = source_of_model(model) if isinstance(model, nn.Module) else source_of_config(model)

@@ -22,7 +22,7 @@ from devplan.cli.shared_options import (
 
 if TYPE_CHECKING:
     from devplan.cli.options import Asked
-    from devplan.suggest import Suggestion
+    from devplan.suggesting import Suggestion
     from devplan.types import Workload
 
 DOES_NOT_FIT = 1
@@ -204,7 +204,7 @@ def suggest_command(
     )
     asked = read_options(typed, load_settings(Path.cwd()))
     with progress_on_stderr() as progress:
-        from devplan.suggest import suggest
+        from devplan.suggesting import suggest
 
         progress("starting")
         suggestion = suggest(

@@ -12,7 +12,7 @@ from devplan.comparing.judged import Judged, built_of, judge
 from devplan.machine import parse_gpus
 from devplan.peers import CPU_TOO, accelerate_by_hand, from_pretrained_strategy
 from devplan.studying import Progress, Studied, silent, study
-from devplan.suggest import suggest_studied
+from devplan.suggesting import suggest_studied
 from devplan.types import Machine, ModelIdentity, Plan, Workload
 from devplan.workload import WorkloadRequest
 
@@ -85,7 +85,7 @@ def compare(
     request
         The workload at which all maps are judged.
     objective, pins, default_pins
-        Of devplan's plan, as for `devplan.suggest.suggest`; the others take none.
+        Of devplan's plan, as for `devplan.suggest`; the others take none.
     packed, trust_remote_code, revision, progress
         As there.
 

@@ -1,9 +1,10 @@
 """Diagnosis that stays with a model: what ``devplan.load(..., diagnose=True)`` puts on it.
 
-Only the entries of the whole model are wrapped, ``forward`` and ``generate``, as attributes of this
-one object: its class, its modules and their ``forward`` are as they were.  A wrapper is one Python
-call with one ``try`` for each call of the whole model.  It survives ``copy.deepcopy`` and pickling,
-and then belongs to the copy.
+Only the entries of the whole model are wrapped, ``forward`` and ``generate``, and of autoencoders,
+which pipelines call so, ``encode`` and ``decode``; as attributes of this one object: its class, its
+modules and their ``forward`` are as they were.  A wrapper is one Python call with one ``try`` for
+each call of the whole model.  It survives ``copy.deepcopy`` and pickling, and then belongs to the
+copy.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from devplan.diagnosis.watching import Diagnosis
+from torch import nn
 
-ENTRIES = ("forward", "generate")
+from devplan.diagnosis.components import models_of, part_for
+from devplan.diagnosis.watching import Diagnosis
+from devplan.errors import InputError
+
+ENTRIES = ("forward", "generate", "encode", "decode")
 
 
 class Entry:
@@ -71,17 +76,28 @@ def attach(model: Any, map: Any = None) -> None:
     Parameters
     ----------
     model
-        A loaded model, with its hooks if it has any.
+        A loaded model, with its hooks if it has any, or an object that holds models as attributes
+        (a pipeline): each of them is wrapped.
     map
         As in `diagnose`; lines of a file are named in the story.
 
     Raises
     ------
     InputError
-        When the map is a path and there is no such file.
+        When the map is a path and there is no such file, or the object holds no model.
     """
     Diagnosis(model, map)
-    detach(model)
+    held = _models(model)
+    if not held:
+        raise InputError(
+            f"{type(model).__name__} is no model and holds none; give the model that is called"
+        )
+    for component, each in held.items():
+        _attach(each, part_for(map, component))
+
+
+def _attach(model: nn.Module, map: Any) -> None:
+    _detach(model)
     for name in ENTRIES:
         if callable(getattr(type(model), name, None)):
             setattr(model, name, Entry(model, name, map))
@@ -89,6 +105,15 @@ def attach(model: Any, map: Any = None) -> None:
 
 def detach(model: Any) -> None:
     """Take it off again; nothing happens where it is not on."""
+    for each in _models(model).values():
+        _detach(each)
+
+
+def _models(model: Any) -> dict[str, nn.Module]:
+    return {"": model} if isinstance(model, nn.Module) else models_of(model)
+
+
+def _detach(model: nn.Module) -> None:
     for name in ENTRIES:
         entry = vars(model).get(name)
         if not isinstance(entry, Entry):

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.checks.given import GivenMap
 from devplan.checks.mismatches import odd_operands
 from devplan.checks.remedies import entries_that_meet, entry_behind, is_embedding_away
 from devplan.checks.subject import Subject
 from devplan.diagnosis.cards import card_memory
+from devplan.diagnosis.components import in_pipeline, models_of, part_for
 from devplan.diagnosis.expressions import failing_node
 from devplan.diagnosis.logs import log_story
 from devplan.diagnosis.messages import Recognised, recognise
@@ -59,12 +61,12 @@ def _tell(error: BaseException, recognised: Recognised, model: Any, map: Any) ->
 def story_of_exception(error: BaseException, recognised: Recognised, model: Any, map: Any) -> Story:
     """Everything that frames, model and map say about an exception."""
     sites = sites_of(error)
-    root, of_object = _root(model, sites)
+    root, held_as = _root(model, sites)
     names = module_names(root)
     place = innermost_named(sites, names)
     operands = failing_operands(sites, recognised, names, root)
     lines = model_lines(sites)
-    subject, note = _subject(root, map)
+    subject, note = _subject(root, map, held_as)
     file = map_file(map)
     story = Story(
         id=recognised.message.id,
@@ -82,29 +84,35 @@ def story_of_exception(error: BaseException, recognised: Recognised, model: Any,
         devices=recognised.devices,
         requested_bytes=recognised.size("requested"),
         workload=seen_workload(sites, names),
-        notes=tuple(text for text in (of_object, note) if text),
+        notes=tuple(text for text in (_of_object(model, root, held_as), note) if text),
     )
     story = _with_map(story, subject) if subject else story
-    return _with_remedies(_with_cards(story, subject, file), recognised, root, map, subject, file)
+    story = _with_cards(story, subject, file)
+    story = _with_remedies(story, recognised, root, map, subject, file)
+    return in_pipeline(story, subject.given.component) if subject else story
 
 
 def _root(model: Any, sites: tuple[Site, ...]) -> tuple[nn.Module | None, str]:
-    """The model itself; of an object's models the one that failed, and which that is in words."""
-    if model is None:
-        return None, "the model was being loaded, and nothing had run"
-    if isinstance(model, nn.Module):
+    """The model itself; of an object's models the one that failed, and what it is called there."""
+    if model is None or isinstance(model, nn.Module):
         return model, ""
-    for attribute, held in vars(model).items():
-        if isinstance(held, nn.Module) and innermost_named(sites, module_names(held)):
-            return held, f"the model is {attribute} of {type(model).__name__}"
+    for attribute, held in models_of(model).items():
+        if innermost_named(sites, module_names(held)):
+            return held, attribute
     return None, ""
 
 
-def _subject(root: nn.Module | None, map: Any) -> tuple[Subject | None, str]:
+def _of_object(model: Any, root: nn.Module | None, held_as: str) -> str:
+    if model is None:
+        return "the model was being loaded, and nothing had run"
+    return f"the model is {held_as} of {type(model).__name__}" if root and held_as else ""
+
+
+def _subject(root: nn.Module | None, map: Any, held_as: str) -> tuple[Subject | None, str]:
     if root is None:
         return None, ""
     try:
-        return placed_subject(root, map), ""
+        return placed_subject(root, part_for(map, held_as)), ""
     except InputError as error:
         return None, str(error)
 
@@ -155,6 +163,13 @@ def _with_cards(story: Story, subject: Subject | None, file: DeviceMapFile | Non
     return replace(story, cards=card_memory(devices, loads_of(file)))
 
 
+def _file_of(map: Any) -> str | None:
+    """Where the map stands; None for one of Python's."""
+    if isinstance(map, GivenMap):
+        return map.file
+    return str(map) if isinstance(map, str) or hasattr(map, "__fspath__") else None
+
+
 def _with_remedies(
     story: Story,
     recognised: Recognised,
@@ -165,7 +180,7 @@ def _with_remedies(
 ) -> Story:
     known = Known(
         model=file.model.id if file else model_id(root),
-        map=str(map) if isinstance(map, str) or hasattr(map, "__fspath__") else None,
+        map=_file_of(map),
         machine=subject.machine if subject else None,
         num_cards=torch.cuda.device_count(),
         main_device=subject.main_device if subject else None,

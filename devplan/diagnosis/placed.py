@@ -77,6 +77,8 @@ def map_file(map: Any) -> DeviceMapFile | None:
     """A map with everything that devplan wrote beside it; None for a bare one."""
     if isinstance(map, DeviceMapFile):
         return map
+    if isinstance(map, GivenMap):
+        return map.content
     if not isinstance(map, str | Path):
         return None
     try:

@@ -15,6 +15,7 @@ from typing import Any
 
 from devplan.findings import Severity
 from devplan.sources import catalogue
+from devplan.sources.components import whole_config
 from devplan.sources.config import VOLATILE_KEYS, config_hash
 from devplan.surroundings import Difference, ModelFacts
 from devplan.types import DeviceMapFile
@@ -123,9 +124,12 @@ def _expected(map_file: DeviceMapFile) -> Mapping[str, Any] | None:
 
 
 def _of_catalogue(id: str, hash: str | None) -> Mapping[str, Any] | None:
-    """The catalogue's configuration, where the map was planned with it."""
+    """The catalogue's configuration, where the map was planned with it; of a pipeline, all."""
     entry = catalogue.find(id)
-    return entry.config if entry is not None and config_hash(entry.config) == hash else None
+    if entry is None:
+        return None
+    config = whole_config(catalogue.resolve_catalogue(entry)) if entry.components else entry.config
+    return config if config_hash(config) == hash else None
 
 
 def changed_values(

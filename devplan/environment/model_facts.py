@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from devplan.environment.compare_model import is_configured_otherwise
 from devplan.errors import InputError
 from devplan.sources import ModelSource, catalogue, resolve
-from devplan.sources.folder import is_path
+from devplan.sources.components import whole_config
+from devplan.sources.folder import described_pipeline, is_path
 from devplan.surroundings import ModelFacts
 from devplan.types import DeviceMapFile
 
@@ -51,7 +52,8 @@ def facts_of(source: ModelSource) -> ModelFacts:
     from devplan.skeleton import build_skeleton
     from devplan.sources.native import native_class, remote_class_reference
 
-    if source.library in ("transformers", "diffusers") and source.origin != "factory":
+    is_one = source.library in ("transformers", "diffusers") and not source.components
+    if is_one and source.origin != "factory":
         try:
             is_installed = native_class(source) is not None
         except InputError:
@@ -90,12 +92,24 @@ def facts_of_skeleton(source: ModelSource, skeleton: Skeleton) -> ModelFacts:
     )
 
 
+def facts_of_pipeline(folder: Path, id: str) -> ModelFacts:
+    """The same of a pipeline by its configurations alone; nothing is built.
+
+    Raises
+    ------
+    InputError
+        When its index or a configuration is broken.
+    """
+    source = described_pipeline(str(folder), folder)
+    return replace(_of_source(source), id=id, class_name=source.class_name)
+
+
 def _of_source(source: ModelSource) -> ModelFacts:
     return ModelFacts(
         id=source.id,
         revision=source.revision,
         config_hash=source.config_hash,
-        config=source.config,
+        config=whole_config(source),
         library=source.library,
     )
 

@@ -11,7 +11,7 @@ from devplan.fitting.rows import FORETOLD, Answer, Offer, Row
 from devplan.graph import build_graph
 from devplan.proving import Proof, prove
 from devplan.studying import Progress, run_at
-from devplan.suggest import examiner_of
+from devplan.suggesting import examiner_of
 from devplan.types import BlockGraph, Infeasible, Machine, Plan
 
 Planner = Callable[[BlockGraph, Machine, Mapping[str, str]], Plan | Infeasible]

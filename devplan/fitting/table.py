@@ -51,7 +51,7 @@ def fit(
     reserve
         Kept free on each card of `cards` and of machines given as text.
     packed, trust_remote_code, revision, progress
-        As for `devplan.suggest.suggest`.
+        As for `devplan.suggest`.
     verify
         Whether the best precision of every offer is run virtually.
 

@@ -10,12 +10,13 @@ from typing import Any
 from torch import nn
 
 from devplan.errors import InputError
-from devplan.loader.auditing import audit_target
-from devplan.loader.dispatching import bring_home, dispatch
+from devplan.loader.auditing import audit_parts
+from devplan.loader.dispatching import bring_home, dispatch, refuse_uncovered
 from devplan.loader.finishing import cache_copies
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.loading import ON_DIFFERENCE, answer
 from devplan.loader.offloading import offload_folder as writing_to
+from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.types import DISK, OFFLOAD_DEVICES, DeviceMapFile
 
@@ -23,7 +24,7 @@ log = logging.getLogger("devplan")
 
 
 def apply(
-    model: nn.Module,
+    model: Any,
     map: str | Path | Mapping[str, Any] | DeviceMapFile,
     *,
     devices: Mapping[str, Any] | None = None,
@@ -31,16 +32,17 @@ def apply(
     offload_folder: str | Path | None = None,
     offload_buffers: bool = False,
     cache_transfers: bool = True,
-) -> nn.Module:
+) -> Any:
     """Spread a model that has its weights over the devices of a map, with accelerate's hooks.
 
     Ties are kept.  A model that is dispatched already is taken apart first: its offloaded weights
-    come back to the CPU, which must hold them.
+    come back to the CPU, which must hold them.  Of a diffusers pipeline each model is spread by its
+    part of the map.
 
     Parameters
     ----------
     model
-        On the CPU, or dispatched.
+        A model or a diffusers pipeline, on the CPU or dispatched.
     map
         A map file, a mapping as ``from_pretrained`` takes it, or what ``read_map`` gave.
     devices, on_difference, offload_folder, cache_transfers
@@ -50,8 +52,7 @@ def apply(
 
     Returns
     -------
-    torch.nn.Module
-        The same model.
+    The same model, or the same pipeline.
 
     Raises
     ------
@@ -69,28 +70,37 @@ def apply(
         raise InputError(f"on_difference={on_difference!r}; give {' or '.join(ON_DIFFERENCE)}")
     target = target_of(map, devices)
     refuse_inside_offloaded(target)
-    _refuse_strangers(model, target)
-    if is_dispatched(model):
-        bring_home(model, OFFLOAD_DEVICES)
-    _refuse_without_weights(model)
-    _place_bare_tensors(model, target)
+    parts = parts_of(model, target)
+    for part in parts:
+        _refuse_strangers(part.model, part.target)
+        refuse_uncovered(part.model, part.target)
+    for part in parts:
+        if is_dispatched(part.model):
+            bring_home(part.model, OFFLOAD_DEVICES)
+        _refuse_without_weights(part.model)
     if DISK in target.devices:
         with writing_to(offload_folder) as draft:
-            dispatch(
-                model,
-                target,
-                offload_folder=str(draft.draft),
-                offload_buffers=offload_buffers,
-            )
-            answer(audit_target(model, target), on_difference)
-            kept = draft.keep(model)
+            _dispatch_all(parts, draft.draft, offload_buffers)
+            answer(audit_parts(parts, target), on_difference)
+            kept = draft.keep(*(part.model for part in parts))
         log.info("weights on disk are in %s", kept)
     else:
-        dispatch(model, target, offload_buffers=offload_buffers)
-        answer(audit_target(model, target), on_difference)
+        _dispatch_all(parts, None, offload_buffers)
+        answer(audit_parts(parts, target), on_difference)
     if cache_transfers:
-        cache_copies(model)
+        cache_copies(parts)
     return model
+
+
+def _dispatch_all(parts: tuple[Part, ...], folder: Path | None, offload_buffers: bool) -> None:
+    """Each with a folder of its own below the one for weights on disk."""
+    for part in parts:
+        dispatch(
+            part.model,
+            part.target,
+            offload_folder=str(folder / part.name) if folder is not None else None,
+            offload_buffers=offload_buffers,
+        )
 
 
 def _refuse_strangers(model: nn.Module, target: Target) -> None:
@@ -115,13 +125,3 @@ def _refuse_without_weights(model: nn.Module) -> None:
             f"{len(empty)} tensors of {type(model).__name__} are on the meta device, without "
             f"values, {empty[0]} among them; load the model: devplan.load(map, CHECKPOINT)"
         )
-
-
-def _place_bare_tensors(model: nn.Module, target: Target) -> None:
-    """Tensors that have an entry of their own: accelerate's hooks place modules only."""
-    from accelerate.utils import set_module_tensor_to_device
-
-    modules = {name for name, _ in model.named_modules(remove_duplicate=False)}
-    for key, device in target.hf_device_map.items():
-        if key not in modules and not target.is_offloaded(target.device_map[key]):
-            set_module_tensor_to_device(model, key, device)

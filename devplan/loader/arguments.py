@@ -79,7 +79,10 @@ def _refuse_other_quantization(
 
 
 def _method(config: Any) -> str:
-    method = config.get("quant_method") if isinstance(config, Mapping) else config.quant_method
+    if isinstance(config, Mapping):
+        method = config.get("quant_method")
+    else:  # [pipelines] their configuration holds one for each model, and has no method of its own
+        method = getattr(config, "quant_method", type(config).__name__)
     return str(getattr(method, "value", method))
 
 
@@ -120,15 +123,16 @@ def from_pretrained_arguments(
     arguments |= {
         name: value for name, value in given.items() if name not in ("dtype", "torch_dtype")
     }
-    return arguments | _dtype_argument(target.content, found, given)
+    return arguments | dtype_argument(target.content, found.library, given)
 
 
-def _dtype_argument(
-    content: DeviceMapFile, found: Loadable, given: Mapping[str, Any]
+def dtype_argument(
+    content: DeviceMapFile, library: str, given: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """The dtype of the map as the keyword of a library; the caller's where the map leaves it."""
     wanted = load_dtype(content)
     stated = next((given[n] for n in _DTYPES if given.get(n) is not None), None)
-    if found.library == "diffusers":
+    if library == "diffusers":
         import torch
 
         if wanted == "auto":

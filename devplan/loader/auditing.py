@@ -14,7 +14,9 @@ Exceptions that are right:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,16 @@ from devplan.errors import DeviceMapError
 from devplan.live.hooks import align_hooks
 from devplan.loader.differences import Audit, AuditDifference
 from devplan.loader.hooks import device_text, execution_device, offloaded_weights
+from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, target_of
 from devplan.loader.ties import broken_ties
-from devplan.loader.uses import memory_differences, uses_of
+from devplan.loader.uses import memory_differences, placed_bytes, uses_of
 from devplan.loader.waiting import Waiting
 from devplan.types import DeviceMapFile
 
 
 def audit(
-    model: nn.Module,
+    model: Any,
     map: str | Path | Mapping[str, Any] | DeviceMapFile,
     *,
     devices: Mapping[str, Any] | None = None,
@@ -43,7 +46,7 @@ def audit(
     Parameters
     ----------
     model
-        However it was loaded; it is not touched.
+        A model or a diffusers pipeline, however it was loaded; it is not touched.
     map
         A map file, a mapping as ``from_pretrained`` takes it, or what ``read_map`` gave.
     devices
@@ -57,27 +60,45 @@ def audit(
     Raises
     ------
     InputError
-        When the map cannot be read.
+        When the map cannot be read, or is of another pipeline.
 
     Examples
     --------
     >>> assert devplan.audit(model, "maps/x.yaml").is_clean
     """
-    return audit_target(model, target_of(map, devices))
+    target = target_of(map, devices)
+    return audit_parts(parts_of(model, target), target)
 
 
-def audit_target(model: nn.Module, target: Target) -> Audit:
-    """The audit for a map that is read already."""
-    waiting = Waiting(offloaded_weights(model))
-    tensors = tuple(_tensors(model))
-    uses = uses_of(tensors, waiting, target)
-    differences = (
-        *_misplaced(tensors, waiting, target),
-        *_hook_differences(model, target),
-        *broken_ties(model, waiting, target),
-        *memory_differences(uses),
+def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
+    """The audit of all models of a map that is read already, each by its part of it."""
+    placed: Counter[str] = Counter()
+    differences: list[AuditDifference] = []
+    num_tensors = 0
+    for part in parts:
+        waiting = Waiting(offloaded_weights(part.model))
+        tensors = tuple(_tensors(part.model))
+        num_tensors += len(tensors)
+        placed.update(placed_bytes(tensors, waiting))
+        found = (
+            *_misplaced(tensors, waiting, part.target),
+            *_hook_differences(part.model, part.target),
+            *broken_ties(part.model, waiting, part.target),
+        )
+        differences += [_of_component(each, part.name) for each in found]
+    uses = uses_of(placed, target)
+    differences += memory_differences(uses)
+    return Audit(
+        map_name=target.name, differences=tuple(differences), uses=uses, num_tensors=num_tensors
     )
-    return Audit(map_name=target.name, differences=differences, uses=uses, num_tensors=len(tensors))
+
+
+def _of_component(difference: AuditDifference, component: str) -> AuditDifference:
+    """A difference that says which model of a pipeline it is of."""
+    if not component:
+        return difference
+    name = f"{component}.{difference.name}" if difference.name else component
+    return replace(difference, name=name, text=f"{component}: {difference.text}")
 
 
 def refuse_differences(found: Audit) -> None:

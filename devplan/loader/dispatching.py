@@ -24,7 +24,7 @@ from devplan.loader.hooks import (
 from devplan.loader.target import Target
 from devplan.loader.waiting import Waiting
 from devplan.types import CPU
-from devplan.virtual.placing import skipped_keys
+from devplan.virtual.placing import skipped_keys, spelled_out
 
 
 def settle(model: nn.Module, target: Target, *, offload_buffers: bool = False) -> None:
@@ -57,10 +57,11 @@ def dispatch(
     """
     import accelerate
 
-    _refuse_uncovered(model, target)
+    refuse_uncovered(model, target)
+    _place_bare_tensors(model, target)
     accelerate.dispatch_model(
         model,
-        device_map=target.hf_device_map,
+        device_map=dict(spelled_out(model, target.hf_device_map)),
         main_device=target.hf_main_device,
         offload_index=offload_index,
         offload_dir=offload_folder,
@@ -70,13 +71,31 @@ def dispatch(
     )
 
 
-def _refuse_uncovered(model: nn.Module, target: Target) -> None:
+def refuse_uncovered(model: nn.Module, target: Target) -> None:
+    """Refuse a map that does not say of every tensor where it lies.
+
+    Raises
+    ------
+    InputError
+        With the first tensor that is in no entry.
+    """
     names = [name for name in model.state_dict(keep_vars=True) if target.device_of(name) is None]
     if names:
         raise InputError(
             f"{target.name}: {len(names)} tensors of {type(model).__name__} are in no entry of the "
             f"map, such as {names[0]}; add an entry for it, or plan again: devplan suggest"
         )
+
+
+def _place_bare_tensors(model: nn.Module, target: Target) -> None:
+    """Tensors that have an entry of their own: accelerate's hooks place modules only."""
+    from accelerate.utils import set_module_tensor_to_device
+
+    tensors = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    tensors |= {name for name, _ in model.named_buffers(remove_duplicate=False)}
+    for key, device in spelled_out(model, target.hf_device_map).items():
+        if key in tensors and not target.is_offloaded(target.device_of(key)):
+            set_module_tensor_to_device(model, key, device)
 
 
 def index_on_disk(model: nn.Module) -> dict[str, Any] | None:

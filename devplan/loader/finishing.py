@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-
-from torch import nn
 
 from devplan.errors import InputError
 from devplan.loader.hooks import is_dispatched
+from devplan.loader.loaded import Loaded
+from devplan.loader.parts import Part
 from devplan.loader.target import Target
+from devplan.names import is_inside, relative
 from devplan.types import DeviceMapFile
 
 log = logging.getLogger("devplan")
@@ -23,7 +24,7 @@ CLEAN = "clean"
 
 
 def patch_if_needed(
-    model: nn.Module,
+    loaded: Loaded,
     target: Target,
     versions: Mapping[str, str],
     trust_remote_code: bool = False,
@@ -44,7 +45,7 @@ def patch_if_needed(
     from devplan.live import needed_patch, patch_embeddings
 
     try:
-        advice = needed_patch(model, content, trust_remote_code=trust_remote_code)
+        advice = needed_patch(loaded.checked_as, content, trust_remote_code=trust_remote_code)
     except InputError as error:
         log.warning("whether %s needs its embeddings patched was not found: %s", target.name, error)
         return
@@ -52,7 +53,10 @@ def patch_if_needed(
         log.info("%s was run virtually: no embedding needs a patch", target.name)
         return
     device = None if advice.device is None else target.here(advice.device)
-    patch_embeddings(model, advice.names, device)
+    for part in loaded.parts:
+        names = [relative(name, part.name) for name in advice.names if is_inside(name, part.name)]
+        if names:
+            patch_embeddings(part.model, names, device)
     log.warning(
         "%s stops at %d errors without a patch, %d with it: %s patched; moving the entry is the "
         "better repair: devplan check %s",
@@ -66,17 +70,21 @@ def patch_if_needed(
 
 def _is_proven(content: DeviceMapFile, versions: Mapping[str, str]) -> bool:
     library = "diffusers" if "diffusers" in content.versions else "transformers"
+    ran = {library, "accelerate"}
+    if content.model.components:  # the text encoders of a pipeline
+        ran.add("transformers")
     here = {name: version.partition("+")[0] for name, version in versions.items()}
-    same = all(content.versions.get(name) == here.get(name) for name in (library, "accelerate"))
+    same = all(content.versions.get(name) == here.get(name) for name in ran)
     return content.verification.status == CLEAN and same
 
 
-def cache_copies(model: nn.Module) -> None:
+def cache_copies(parts: Iterable[Part]) -> None:
     """Move each tensor to a device once in a forward, where accelerate's hooks move any."""
     from devplan.live import cache_transfers
 
-    if is_dispatched(model):
-        cache_transfers(model)
+    for part in parts:
+        if is_dispatched(part.model):
+            cache_transfers(part.model)
 
 
 @contextlib.contextmanager
@@ -91,8 +99,10 @@ def explained_loading(map: str | Path | DeviceMapFile) -> Iterator[None]:
         raise
 
 
-def attach_diagnosis(model: nn.Module, map: str | Path | DeviceMapFile) -> None:
-    """Let the model explain its own failures."""
+def attach_diagnosis(loaded: Loaded, map: str | Path | DeviceMapFile) -> None:
+    """Let each model explain its own failures; one of a pipeline by its part of the map."""
     from devplan.diagnosis import attach
+    from devplan.diagnosis.components import part_for
 
-    attach(model, map)
+    for part in loaded.parts:
+        attach(part.model, part_for(map, part.name))

@@ -24,6 +24,7 @@ from devplan.environment.compare_cards import IN_USE, MISSING, MOVED, OTHER_KIND
 from devplan.environment.compare_cuda import UNUSABLE
 from devplan.environment.compare_model import compare_model
 from devplan.environment.compare_offload import TOO_LITTLE
+from devplan.environment.model_facts import facts_of_pipeline
 from devplan.environment.settings import HIDDEN
 from devplan.errors import DeviceMapError, InputError
 from devplan.findings import Severity
@@ -108,19 +109,26 @@ def model_at_hand(target: Target, environment: Environment, folder: Path) -> tup
 
 
 def _facts(folder: Path, content: DeviceMapFile) -> ModelFacts | None:
-    path = folder / CONFIG_FILE
-    if not path.is_file():
+    if content.model.components:
+        facts = facts_of_pipeline(folder, content.model.id)
+    elif (folder / CONFIG_FILE).is_file():
+        facts = _facts_of_model(folder / CONFIG_FILE, content)
+    else:
         return None
+    if _COMMIT.fullmatch(content.model.revision or ""):
+        facts = replace(facts, revision=_commit(folder))
+    return with_sizes(content, facts, folder)
+
+
+def _facts_of_model(path: Path, content: DeviceMapFile) -> ModelFacts:
     config = parse_object(read_text(path), str(path))
-    facts = ModelFacts(
+    return ModelFacts(
         id=content.model.id,
-        revision=_commit(folder) if _COMMIT.fullmatch(content.model.revision or "") else None,
         config_hash=config_hash(config),
         config=config,
         class_name=library_and_class(config, str(path))[1],
         library="diffusers" if "diffusers" in content.versions else "transformers",
     )
-    return with_sizes(content, facts, folder)
 
 
 def _commit(folder: Path) -> str | None:

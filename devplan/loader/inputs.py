@@ -6,18 +6,20 @@ from typing import Any
 
 from torch import nn
 
-from devplan.loader.hooks import main_device
+from devplan.loader.hooks import device_text, main_device
+from devplan.loader.parts import is_pipeline
 from devplan.mapfile.hf import to_hf_device
 
 
-def to_main(model: nn.Module, inputs: Any) -> Any:
+def to_main(model: nn.Module | Any, inputs: Any) -> Any:
     """Move nested inputs to the device where they enter a model.
 
     Parameters
     ----------
     model
         A model that `load` or `apply` gave, or any model with accelerate's hooks; of a model
-        without hooks, the device of its first parameter.
+        without hooks, the device of its first parameter.  Of a diffusers pipeline the device where
+        it makes its latents, to which its own code moves what it is given.
     inputs
         Tensors in lists, tuples and mappings, however nested, or what a tokenizer or processor
         gave.  All else stays as it is; dtypes are not touched.
@@ -33,4 +35,5 @@ def to_main(model: nn.Module, inputs: Any) -> Any:
     """
     from accelerate.utils import send_to_device
 
-    return send_to_device(inputs, to_hf_device(main_device(model)))
+    device = device_text(model._execution_device) if is_pipeline(model) else main_device(model)
+    return send_to_device(inputs, to_hf_device(device))

@@ -7,14 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from devplan.errors import InputError
-from devplan.loader.arguments import from_pretrained_arguments, location, refuse_clashes
-from devplan.loader.auditing import audit_target, refuse_differences
-from devplan.loader.checkpoint_files import checkpoint_files
+from devplan.loader.auditing import audit_parts, refuse_differences
 from devplan.loader.differences import Audit
-from devplan.loader.dispatching import settle
 from devplan.loader.finishing import (
     attach_diagnosis,
     cache_copies,
@@ -29,9 +24,10 @@ from devplan.loader.here import (
     read_here,
 )
 from devplan.loader.integrity import check_integrity
-from devplan.loader.model_class import Loadable, loadable
+from devplan.loader.loaded import Kind, Loaded
 from devplan.loader.offloading import offload_folder as writing_to
-from devplan.loader.pipelines import load_pipeline
+from devplan.loader.one_model import one_model
+from devplan.loader.pipelines import pipeline
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.sources.folder import is_path
 from devplan.types import DISK, DeviceMapFile
@@ -55,7 +51,7 @@ def load(
     trust_remote_code: bool = False,
     **from_pretrained: Any,
 ) -> Any:
-    """Load a model by a map, and make sure that it lies where the map says.
+    """Load a model, or a diffusers pipeline, by a map; make sure that it lies where the map says.
 
     Class, dtype and revision are those of the map.  Before anything is loaded this machine is
     compared with the map's, and the checkpoint's headers are looked at; afterwards the model is
@@ -91,7 +87,8 @@ def load(
     trust_remote_code
         Whether code that comes with the model may run.
     **from_pretrained
-        Further arguments of ``from_pretrained``: ``attn_implementation="sdpa"``.
+        Further arguments of ``from_pretrained``: ``attn_implementation="sdpa"``; of a pipeline
+        those that are its own.
 
     Returns
     -------
@@ -114,60 +111,42 @@ def load(
     if on_difference not in ON_DIFFERENCE:
         raise InputError(f"on_difference={on_difference!r}; give {' or '.join(ON_DIFFERENCE)}")
     target = target_of(map, devices)
-    if target.content is not None and target.content.model.components:
-        return _load_pipeline(target, model, offload_folder, on_difference, from_pretrained)
-    found = loadable(target, trust_remote_code=trust_remote_code)
-    refuse_clashes(target, from_pretrained)
+    kind = kind_of(target, model, from_pretrained, trust_remote_code)
     refuse_inside_offloaded(target)
     environment = read_here(offload_folder)
     if remap:
         target = on_these_cards(target, environment)
     answer_differences(target, cards_and_releases(target, environment), on_difference)
-    given = None if model is None else str(model)
-    arguments = from_pretrained_arguments(target, found, given, from_pretrained)
-    if trust_remote_code:
-        arguments["trust_remote_code"] = True
-    place, _ = location(target, given)
-    _refuse_absent(target, place)
+    _refuse_absent(target, kind.place)
     said = target.content if remap else map
     with explained_loading(said):
-        files = checkpoint_files(place, found.library, arguments)
-        if files is not None:
-            other = model_at_hand(target, environment, files.folder)
+        stored = kind.stored(target)
+        if stored is not None:
+            other = model_at_hand(target, environment, stored.folder)
             answer_differences(target, other, on_difference)
-            quantizes = from_pretrained.get("quantization_config") is not None
-            check_integrity(files, target.content, quantizes=quantizes)
-        loaded, info = _load(target, found, place, arguments, offload_folder, on_difference)
+            for files, content in stored.files:
+                check_integrity(files, content, quantizes=stored.quantizes)
+        loaded = _load(kind, target, offload_folder, on_difference)
     if patch_embeddings:
         patch_if_needed(loaded, target, environment.versions, trust_remote_code)
     if cache_transfers:
-        cache_copies(loaded)
+        cache_copies(loaded.parts)
     if diagnose:
         attach_diagnosis(loaded, said)
-    return (loaded, info) if from_pretrained.get("output_loading_info") else loaded
+    return loaded.result
 
 
-def _load_pipeline(
+def kind_of(
     target: Target,
     model: str | Path | None,
-    offload_folder: str | Path | None,
-    on_difference: str,
-    further: Mapping[str, Any],
-) -> Any:
-    """A diffusers pipeline, each of its models by its part of the map."""
-    refuse_clashes(target, further)
-    place, _ = location(target, None if model is None else str(model))
-    _refuse_absent(target, place)
-    pipeline, audits = load_pipeline(
-        target,
-        place,
-        revision=target.content.model.revision if model is None else None,
-        offload_folder=offload_folder,
-        further=further,
-    )
-    for found in audits:
-        answer(found, on_difference)
-    return pipeline
+    given: Mapping[str, Any],
+    trust_remote_code: bool,
+) -> Kind:
+    """How the model or pipeline of a map is loaded; classes and arguments are looked at here."""
+    place = None if model is None else str(model)
+    is_of_pipeline = target.content is not None and target.content.model.components
+    make = pipeline if is_of_pipeline else one_model
+    return make(target, place, given, trust_remote_code=trust_remote_code)
 
 
 def answer(found: Audit, on_difference: str) -> None:
@@ -190,40 +169,19 @@ def _refuse_absent(target: Target, place: str) -> None:
         )
 
 
-def _load(
-    target: Target,
-    found: Loadable,
-    place: str,
-    arguments: dict[str, Any],
-    folder: str | Path | None,
-    on_difference: str,
-) -> tuple[nn.Module, Any]:
-    """The model, dispatched and audited; the offload folder is kept only if all went well."""
-    log.info("loading %s from %s by %s", found.model_class.__name__, place, target.name)
+def _load(kind: Kind, target: Target, folder: str | Path | None, on_difference: str) -> Loaded:
+    """All of it, dispatched and audited; the offload folder is kept only if all went well."""
+    log.info("loading %s from %s by %s", kind.class_name, kind.place, target.name)
     if DISK not in target.devices:
-        return _dispatched(target, found, place, arguments, on_difference)
+        return _audited(kind.loaded(target, None), target, on_difference)
     with writing_to(folder) as draft:
-        arguments = {**arguments, "offload_folder": str(draft.draft)}
-        model, info = _dispatched(target, found, place, arguments, on_difference)
-        kept = draft.keep(model)
+        loaded = _audited(kind.loaded(target, draft.draft), target, on_difference)
+        kept = draft.keep(*(part.model for part in loaded.parts))
     if kept is not None:
         log.info("weights on disk are in %s", kept)
-    return model, info
+    return loaded
 
 
-def _dispatched(
-    target: Target, found: Loadable, place: str, arguments: dict[str, Any], on_difference: str
-) -> tuple[nn.Module, Any]:
-    loaded = found.model_class.from_pretrained(place, **arguments)
-    model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
-    missing = sorted(info.get("missing_keys", ()))
-    if missing:
-        log.warning(
-            "%d tensors are not in %s and have made-up values, %s among them",
-            len(missing),
-            place,
-            missing[0],
-        )
-    settle(model, target, offload_buffers=bool(arguments.get("offload_buffers")))
-    answer(audit_target(model, target), on_difference)
-    return model, info
+def _audited(loaded: Loaded, target: Target, on_difference: str) -> Loaded:
+    answer(audit_parts(loaded.parts, target), on_difference)
+    return loaded

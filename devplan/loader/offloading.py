@@ -2,12 +2,13 @@
 
 Weights are written into a folder beside the one that was asked for, and that is renamed when the
 model is complete; a load that fails removes it.  A load that is killed leaves a hidden folder
-``.devplan-offload-*`` whose lock nobody holds; the next load in that place removes it.
+``.devplan-offload-*`` whose lock nobody holds; the next load in that place removes it.  The models
+of a pipeline share one folder, each with a folder of its name in it.
 
 The model reads its weights from the folder in every forward, and holds the folder's lock as long
-as it lives.  A folder that devplan wrote is replaced once nobody holds its lock; another folder
-with something in it is refused.  Without a folder, one in the temporary place of the system is
-made, which goes with the model.
+as it lives, or any model of the pipeline.  A folder that devplan wrote is replaced once nobody
+holds its lock; another folder with something in it is refused.  Without a folder, one in the
+temporary place of the system is made, which goes with the model.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ class OffloadFolder:
     lock: int
     kept: bool = field(default=False)
 
-    def keep(self, model: nn.Module) -> Path | None:
-        """Make it the model's; gives where the weights are, None where nothing was written."""
+    def keep(self, *models: nn.Module) -> Path | None:
+        """Make it the models'; gives where the weights are, None where nothing was written."""
         written = [entry for entry in self.draft.iterdir() if entry.name != LOCK]
         if not written:
             return None
@@ -58,10 +59,11 @@ class OffloadFolder:
         if self.final is not None:
             _replace(self.draft, self.final)
             place = self.final
-            _rename_in(offloaded_weights(model), self.draft, place)
-            weakref.finalize(model, os.close, self.lock)
+            for model in models:
+                _rename_in(offloaded_weights(model), self.draft, place)
+            _when_all_are_gone(models, os.close, self.lock)
         else:
-            weakref.finalize(model, _remove, place, self.lock)
+            _when_all_are_gone(models, _remove, place, self.lock)
         self.kept = True
         return place
 
@@ -142,12 +144,35 @@ def _rename_in(weights: Any, before: Path, after: Path) -> None:
     """Tell accelerate that the files have moved."""
     if weights is None:
         return
-    if weights.save_folder is not None and Path(os.path.abspath(weights.save_folder)) == before:
-        weights.save_folder = str(after)
+    if weights.save_folder is not None:
+        weights.save_folder = _moved(weights.save_folder, before, after)
     for name, place in weights.index.items():
         file = place.get("safetensors_file")
-        if file is not None and Path(os.path.abspath(file)).parent == before:
-            weights.index[name] = {**place, "safetensors_file": str(after / Path(file).name)}
+        if file is not None:
+            weights.index[name] = {**place, "safetensors_file": _moved(file, before, after)}
+
+
+def _moved(path: str | os.PathLike, before: Path, after: Path) -> str:
+    """A path below a folder that has moved, or any other path as it is."""
+    whole = Path(os.path.abspath(path))
+    return str(after / whole.relative_to(before)) if whole.is_relative_to(before) else str(path)
+
+
+class _Held:
+    """Lives as long as any of the models whose finalizers hold it."""
+
+
+def _when_all_are_gone(
+    models: Iterable[nn.Module], end: Callable[..., Any], *arguments: Any
+) -> None:
+    held = _Held()
+    weakref.finalize(held, end, *arguments)
+    for model in models:
+        weakref.finalize(model, _let_go, held)
+
+
+def _let_go(held: _Held) -> None:
+    """The finalizer that calls this is dropped afterwards, and what it held with it."""
 
 
 # ------------------------------------------------------------------------------------- locks

@@ -6,174 +6,184 @@ class with its part of the map, and is given the hooks that diffusers itself wou
 (``load_sub_model``): also where it lies whole on one card, since its inputs come from another.
 The pipeline is then made of these models, and diffusers loads the rest, tokenizers and scheduler.
 
-A model of which something is offloaded runs at the map's main device, the others at the lowest of
-their cards: as in the virtual run that proved the map.
+All files are on this machine first: what is looked at is what is loaded.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from devplan.errors import InputError
-from devplan.findings import MapEntry
-from devplan.loader.auditing import audit_target
-from devplan.loader.differences import Audit
-from devplan.loader.dispatching import bring_home
+from devplan.loader.arguments import dtype_argument, location, refuse_clashes
+from devplan.loader.checkpoint_files import checkpoint_files
+from devplan.loader.dispatching import bring_home, dispatch
 from devplan.loader.hooks import is_dispatched
+from devplan.loader.loaded import Loaded, Stored, model_of
+from devplan.loader.parts import Part, models_of, part_of_content, part_of_target, warn_of_others
+from devplan.loader.pipeline_arguments import (
+    component_arguments,
+    hub_arguments,
+    own_arguments,
+    refuse_unknown,
+)
 from devplan.loader.target import Target
-from devplan.mapfile.load_code import dtype_keyword, load_dtype
-from devplan.names import component_main, part_of_map
 from devplan.skeleton.pipeline import component_class, quiet_diffusers
-from devplan.sources.components import named_components
-from devplan.sources.folder import is_path
+from devplan.sources.components import PIPELINE_FILE, named_components, parse_index
+from devplan.sources.config import read_text
 from devplan.types import CPU, DISK
-from devplan.virtual.placing import skipped_keys, spelled_out
 
 log = logging.getLogger("devplan")
 
 
-def load_pipeline(
-    target: Target,
-    place: str,
-    *,
-    revision: str | None = None,
-    offload_folder: str | Path | None = None,
-    further: Mapping[str, Any] | None = None,
-) -> tuple[Any, list[Audit]]:
-    """The pipeline of a map, its models where the map says, and the audit of each of them.
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A `devplan.loader.loaded.Kind`."""
 
-    Parameters
-    ----------
-    target
-        The map, as it is to be applied here.
-    place
-        Folder or id of the pipeline.
-    revision
-        Branch, tag or commit on the hub.
-    offload_folder
-        Where weights on ``disk`` are written.
-    further
-        Arguments for the pipeline's own ``from_pretrained``: ``safety_checker=None``.
+    pipeline_class: type
+    place: str
+    revision: str | None
+    """Branch, tag or commit on the hub."""
+    given: Mapping[str, Any]
+    """Further arguments of ``from_pretrained``."""
+    trust_remote_code: bool
+
+    @property
+    def class_name(self) -> str:
+        return self.pipeline_class.__name__
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where all of it is on this machine; fetched from the hub where it is not."""
+        folder = Path(self.place).expanduser()
+        if not folder.is_dir():
+            folder = Path(
+                self.pipeline_class.download(
+                    self.place,
+                    **hub_arguments(self.given),
+                    **own_arguments(self.given),
+                    revision=self.revision,
+                    trust_remote_code=self.trust_remote_code,
+                )
+            )
+        if not (folder / PIPELINE_FILE).is_file():
+            raise InputError(
+                f"{folder} is no pipeline, as it has no {PIPELINE_FILE}; give the folder that holds"
+                " it, or the id of the pipeline"
+            )
+        return folder
+
+    def stored(self, target: Target) -> Stored:
+        assert target.content is not None
+        files = []
+        for name, kind in self._classes(target).items():
+            arguments = {**self._arguments(name, kind), "subfolder": name}
+            found = checkpoint_files(str(self.folder), library_of(kind), arguments)
+            if found is not None:
+                files.append((found, part_of_content(target.content, name)))
+        return Stored(folder=self.folder, files=tuple(files))
+
+    def loaded(self, target: Target, offload_folder: Path | None) -> Loaded:
+        parts = []
+        for name, kind in self._classes(target).items():
+            log.info("loading %s of %s", name, self.place)
+            part = part_of_target(target, name)
+            arguments = self._arguments(name, kind) | dtype_argument(
+                part.content, library_of(kind), self.given
+            )
+            model = _read(kind, self.folder / name, part, arguments)
+            below = str(offload_folder / name) if offload_folder is not None else None
+            dispatch(model, part, offload_folder=below)
+            parts.append(Part(name=name, model=model, target=part))
+        models = {part.name: part.model for part in parts}
+        pipeline = self._assembled(target, models)
+        warn_of_others(set(models_of(pipeline)) - set(models), target)
+        return Loaded(result=pipeline, parts=tuple(parts), checked_as=str(self.folder))
+
+    def _assembled(self, target: Target, models: Mapping[str, nn.Module]) -> Any:
+        pipeline = self.pipeline_class.from_pretrained(
+            str(self.folder),
+            **dtype_argument(target.content, "diffusers", self.given),
+            **own_arguments(self.given),
+            **models,
+            trust_remote_code=self.trust_remote_code,
+        )
+        # Where it is from, and not where its files happen to lie.
+        pipeline.register_to_config(_name_or_path=self.place)
+        return pipeline
+
+    def _classes(self, target: Target) -> dict[str, type]:
+        """Component of the map -> class."""
+        path = self.folder / PIPELINE_FILE
+        known = {
+            name: (library, kind)
+            for name, library, kind in named_components(parse_index(read_text(path), str(path)))
+        }
+        names = target.content.model.components
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"{target.name} places {name!r}, which the pipeline in {self.place} does not "
+                    f"have; it has {', '.join(known)}"
+                )
+        return {name: component_class(f"{self.place}/{name}", *known[name]) for name in names}
+
+    def _arguments(self, name: str, kind: type) -> dict[str, Any]:
+        return component_arguments(self.given, self.folder / name, library_of(kind))
+
+
+def pipeline(
+    target: Target, place: str | None, given: Mapping[str, Any], *, trust_remote_code: bool
+) -> Pipeline:
+    """The pipeline of a map.
 
     Raises
     ------
     InputError
-        When the installed diffusers lacks the class, or a component of the map is not there.
+        When the installed diffusers lacks the class, or an argument is none of a pipeline's or
+        contradicts the map.
     """
     assert target.content is not None
+    refuse_clashes(target, given)
+    identity = target.content.model
     with quiet_diffusers():
         import diffusers
 
-        pipeline_class = getattr(diffusers, target.content.model.class_name, None)
-    if pipeline_class is None:
+        found = getattr(diffusers, identity.class_name, None)
+    if found is None:
         raise InputError(
-            f"{target.name}: diffusers {diffusers.__version__} has no "
-            f"{target.content.model.class_name}; upgrade diffusers"
+            f"{target.name}: diffusers {diffusers.__version__} has no {identity.class_name}; "
+            "upgrade diffusers"
         )
-    index = pipeline_class.load_config(place, revision=revision)
-    classes = {name: (library, kind) for name, library, kind in named_components(index)}
-    models: dict[str, nn.Module] = {}
-    audits = []
-    for name in target.content.model.components:
-        if name not in classes:
-            raise InputError(
-                f"{target.name} places {name!r}, which the pipeline in {place} does not have; it "
-                f"has {', '.join(classes)}"
-            )
-        part = part_of_target(target, name)
-        kind = component_class(f"{place}/{name}", *classes[name])
-        arguments = _arguments(part, name, place, revision)
-        arguments |= _dtype(target, kind.__module__.partition(".")[0])
-        log.info("loading %s of %s", name, place)
-        model = kind.from_pretrained(**arguments)
-        models[name] = _dispatched(model.eval(), part, _folder(part, name, offload_folder))
-        audits.append(audit_target(models[name], part))
-    pipeline = pipeline_class.from_pretrained(
-        place, revision=revision, **_dtype(target, "diffusers"), **models, **(further or {})
-    )
-    return pipeline, audits
-
-
-def part_of_target(target: Target, component: str) -> Target:
-    """What a map asks for of one component, in names of the component's own."""
-    entries: dict[str, MapEntry] = part_of_map(target.entries, component)
-    devices = {name: entry.device for name, entry in entries.items()}
-    assert target.content is not None
-    main = component_main(devices, target.content.machine.main_device)
-    return replace(
-        target,
-        name=f"{target.name} ({component})",
-        entries=entries,
-        main_device=target.here(main),
-        always_hooked=True,
+    refuse_unknown(given, found, identity.components)
+    return Pipeline(
+        pipeline_class=found,
+        place=location(target, place)[0],
+        revision=given.get("revision", identity.revision if place is None else None),
+        given=given,
+        trust_remote_code=trust_remote_code,
     )
 
 
-def _arguments(
-    part: Target,
-    name: str,
-    place: str,
-    revision: str | None,
-) -> dict[str, Any]:
-    """Of the ``from_pretrained`` of a component; one that goes to disk, or is offloaded whole, is
-    read on the CPU first."""
-    in_folder = is_path(place)
-    found: dict[str, Any] = {
-        "pretrained_model_name_or_path": str(Path(place) / name) if in_folder else place,
-        "device_map": part.hf_device_map,
-    }
-    if not in_folder:
-        found |= {"subfolder": name, "revision": revision}
-    if DISK in part.devices or part.devices <= {CPU}:
-        found["device_map"] = {"": CPU}
-    return found
+def library_of(kind: type) -> str:
+    """``transformers`` or ``diffusers``, whose class it is."""
+    return kind.__module__.partition(".")[0]
 
 
-def _folder(part: Target, name: str, asked: str | Path | None) -> str | None:
-    """Where the weights of a component on disk are written; None where none are."""
-    if DISK not in part.devices:
-        return None
-    if asked is None:
-        raise InputError(
-            f"{part.name}: weights on disk need a folder; give devplan.load(..., "
-            "offload_folder=FOLDER)"
-        )
-    return str(Path(asked) / name)
-
-
-def _dtype(target: Target, library: str) -> dict[str, Any]:
-    """The dtype of the map as the keyword of a library."""
-    import torch
-
-    assert target.content is not None
-    wanted = load_dtype(target.content)
-    if wanted == "auto":
-        return {}
-    if library == "diffusers":
-        return {"torch_dtype": getattr(torch, wanted)}
-    import transformers
-
-    return {dtype_keyword(transformers.__version__): getattr(torch, wanted)}
-
-
-def _dispatched(model: nn.Module, part: Target, folder: str | None) -> nn.Module:
-    """The model with hooks that move its inputs to it, and what it gives back again."""
-    import accelerate
-
+def _read(kind: type, folder: Path, part: Target, arguments: Mapping[str, Any]) -> nn.Module:
+    """A model as ``from_pretrained`` of its class gives it, its weights where the map says; one
+    that goes to disk, or is offloaded whole, is read on the CPU first."""
+    on_cpu_first = DISK in part.devices or part.devices <= {CPU}
+    device_map = {"": CPU} if on_cpu_first else part.hf_device_map
+    model, _ = model_of(
+        kind.from_pretrained(str(folder), device_map=device_map, **arguments), str(folder)
+    )
     if is_dispatched(model):
         bring_home(model, (CPU,))
-    accelerate.dispatch_model(
-        model,
-        device_map=dict(spelled_out(model, part.hf_device_map)),
-        main_device=part.hf_main_device,
-        offload_dir=folder,
-        force_hooks=True,
-        skip_keys=skipped_keys(model),
-    )
-    return model
+    return model.eval()

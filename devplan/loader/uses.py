@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
@@ -17,10 +17,8 @@ from devplan.units import format_bytes
 MOST_ABOVE = 0.01
 
 
-def uses_of(
-    tensors: Iterable[tuple[str, torch.Tensor]], waiting: Waiting, target: Target
-) -> tuple[DeviceUse, ...]:
-    """Bytes by device, each storage once."""
+def placed_bytes(tensors: Iterable[tuple[str, torch.Tensor]], waiting: Waiting) -> dict[str, int]:
+    """Bytes of a model by device, each storage once."""
     placed: dict[str, int] = {}
     seen = set()
     for name, tensor in tensors:
@@ -31,6 +29,11 @@ def uses_of(
             continue
         seen.add((device, identity))
         placed[device] = placed.get(device, 0) + _num_bytes(tensor)
+    return placed
+
+
+def uses_of(placed: Mapping[str, int], target: Target) -> tuple[DeviceUse, ...]:
+    """What was placed on each device, beside what the map foretells."""
     predicted = target.static_bytes()
     return tuple(
         DeviceUse(

@@ -7,6 +7,7 @@ A map file is YAML with everything that a map was made for around the map itself
     composing -> nodes -> consistency what is read, with line numbers
     hf                                the only border between "cuda:0" and 0
     entries                           placement of blocks <-> entries of a map
+    of_plan                           a plan -> DeviceMapFile
     document                          DeviceMapFile <-> plain dicts and lists
     write, read, splice               the files, and one section of them
     default_name, header, load_code   what a person sees of it

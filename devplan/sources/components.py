@@ -106,11 +106,17 @@ def _small_config(name: str, read: ReadText) -> dict[str, Any]:
 
 def pipeline_source(source: ModelSource, components: Mapping[str, ModelSource]) -> ModelSource:
     """The source of a pipeline with its components; its hash is of all their configurations."""
-    hashed = {name: dict(part.config or {}) for name, part in components.items()}
+    whole = replace(source, components=dict(components))
     notes = [f"{name}: {note}" for name, part in components.items() for note in part.notes]
     return replace(
-        source,
-        components=dict(components),
-        config_hash=config_hash({**(source.config or {}), "components": hashed}),
-        notes=(*source.notes, *notes),
+        whole, config_hash=config_hash(whole_config(whole)), notes=(*source.notes, *notes)
     )
+
+
+def whole_config(source: ModelSource) -> dict[str, Any]:
+    """What the hash of a source is of: its configuration, and those of all its components."""
+    own = dict(source.config or {})
+    if not source.components:
+        return own
+    parts = {name: dict(part.config or {}) for name, part in source.components.items()}
+    return {**own, "components": parts}

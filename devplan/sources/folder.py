@@ -45,7 +45,7 @@ def resolve_folder(model: str, *, trust_remote_code: bool) -> ModelSource:
     _require_folder(model, folder)
     path = folder / CONFIG_FILE
     if not path.exists() and (folder / PIPELINE_FILE).exists():
-        return _pipeline(model, folder)
+        return _with_weights(described_pipeline(model, folder), folder)
     if not path.exists():
         raise without_config(model, _file_names(folder), lambda name: read_text(folder / name))
     config = parse_object(read_text(path), str(path))
@@ -69,8 +69,14 @@ def resolve_folder(model: str, *, trust_remote_code: bool) -> ModelSource:
     )
 
 
-def _pipeline(model: str, folder: Path) -> ModelSource:
-    """A diffusers pipeline, its components in folders below."""
+def described_pipeline(model: str, folder: Path) -> ModelSource:
+    """A diffusers pipeline by its configurations; what its weights are is not looked at.
+
+    Raises
+    ------
+    InputError
+        When its index or a configuration is broken.
+    """
     index = parse_index(read_text(folder / PIPELINE_FILE), str(folder / PIPELINE_FILE))
     whole = ModelSource(
         id=model,
@@ -84,9 +90,17 @@ def _pipeline(model: str, folder: Path) -> ModelSource:
     def read(name: str) -> str | None:
         return read_text(folder / name) if (folder / name).is_file() else None
 
+    components = {
+        name: component_source(name, library, class_name, read, of=whole)
+        for name, library, class_name in named_components(index)
+    }
+    return pipeline_source(whole, components)
+
+
+def _with_weights(pipeline: ModelSource, folder: Path) -> ModelSource:
+    """The same with the headers of the safetensors files in the folders below."""
     components = {}
-    for name, library, class_name in named_components(index):
-        part = component_source(name, library, class_name, read, of=whole)
+    for name, part in pipeline.components.items():
         if (folder / name / CONFIG_FILE).is_file():
             weights = read_folder_weights(folder / name)
             part = replace(
@@ -96,7 +110,7 @@ def _pipeline(model: str, folder: Path) -> ModelSource:
                 notes=weights.notes,
             )
         components[name] = part
-    return pipeline_source(whole, components)
+    return pipeline_source(pipeline, components)
 
 
 def _require_folder(model: str, folder: Path) -> None:

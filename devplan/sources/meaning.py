@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike, fspath
 from typing import Any
 
 from devplan.errors import InputError
@@ -15,13 +16,13 @@ from devplan.sources.source import ModelSource
 
 
 def resolve(
-    model: str, *, trust_remote_code: bool = False, revision: str | None = None
+    model: str | PathLike[str], *, trust_remote_code: bool = False, revision: str | None = None
 ) -> ModelSource:
     """What MODEL means.
 
     Parameters
     ----------
-    model : str
+    model : str or path
         Folder, ``package.module:callable``, name of the catalogue, or hub id.
     trust_remote_code : bool
         Whether code that comes with the model may be fetched and run.
@@ -35,6 +36,7 @@ def resolve(
     UserCodeError
         When the module of a factory cannot be imported.
     """
+    model = fspath(model)
     if is_path(model):
         _require_no_revision(model, "a folder", revision)
         return resolve_folder(model, trust_remote_code=trust_remote_code)

@@ -6,7 +6,7 @@ import pytest
 
 from devplan.checks.static import check_structure
 from devplan.machine import parse_gpus
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.workload import WorkloadRequest
 from tests.checks.case import HERE, model_name
 

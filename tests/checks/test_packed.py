@@ -16,7 +16,7 @@ from devplan.findings import Severity
 from devplan.machine import parse_gpus
 from devplan.mapfile import default_path, dump_map, read_map
 from devplan.mapfile.read import loads_map
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.types import Workload
 from devplan.workload import WorkloadRequest
 from tests.checks.case import HERE

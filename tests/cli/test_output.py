@@ -230,3 +230,12 @@ def test_the_sum_of_a_card_is_explained_part_by_part(devplan, checkpoint):
         capacity = {"0": 1.0, "1": 0.5}[part[0]]
         assert abs(total - capacity) < 0.01 * len(lines)
         assert "prefill: " in part and "decode: " in part
+
+
+def test_python_writes_the_map_that_the_command_writes(devplan, here, checkpoint):
+    import devplan as library
+
+    devplan("suggest", checkpoint, *CARDS)
+    found = library.suggest(checkpoint, CARDS[1])
+    library.write_map(found.map_file, DEFAULT_PATH)  # which refuses to replace another
+    assert library.read_map(DEFAULT_PATH) == found.map_file

@@ -8,7 +8,7 @@ import pytest
 
 from devplan.machine import parse_gpus
 from devplan.mapfile.hf import to_hf_device_map
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.workload import WorkloadRequest
 
 CARDS = "1GiB,512MiB"

@@ -8,7 +8,7 @@ import devplan
 from devplan.comparing.judged import peak_share
 from devplan.errors import InputError
 from devplan.machine import parse_gpus
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.types import CardLoad
 from devplan.workload import WorkloadRequest
 from tests.small_models import small_llama

@@ -9,7 +9,7 @@ from devplan.machine import parse_gpus
 from devplan.mapfile import write_map
 from devplan.skeleton import build_skeleton
 from devplan.sources import resolve
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.types import Plan
 from devplan.workload import WorkloadRequest
 from tests.composites.models import COMPOSITES, Composite, save_config

@@ -7,7 +7,7 @@ import pytest
 import devplan
 from devplan.errors import InputError
 from devplan.machine import parse_gpus
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.types import Infeasible, Plan
 from devplan.workload import WorkloadRequest
 from tests.small_models import small_llama

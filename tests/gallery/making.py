@@ -10,7 +10,7 @@ from pathlib import Path
 from devplan.machine import machine_label, parse_gpus
 from devplan.mapfile import default_path, dump_map
 from devplan.studying import Studied, on_machine, study
-from devplan.suggest import suggest_studied
+from devplan.suggesting import suggest_studied
 from devplan.types import Machine
 from devplan.workload import WorkloadRequest
 from tests.gallery.rows import Gallery, Row

@@ -88,7 +88,7 @@ import torch
 import devplan
 from transformers import LlamaConfig, LlamaForCausalLM
 from devplan.machine import parse_gpus
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.workload import WorkloadRequest
 
 folder = sys.argv[1]

@@ -49,3 +49,19 @@ def request_of(name: str):
         image_size=(size["height"], size["width"]),
         frames=size.get("num_frames"),
     )
+
+
+@pytest.fixture(scope="session")
+def split_flux(studied, tmp_path_factory) -> Path:
+    """Map of a Flux whose transformer lies on both cards."""
+    from tests.pipelines.maps import split_map
+
+    return split_map(studied("flux"), tmp_path_factory.mktemp("split"))
+
+
+@pytest.fixture(scope="session")
+def on_disk(studied, tmp_path_factory) -> Path:
+    """Map of a Qwen-Image of which something is on disk."""
+    from tests.pipelines.maps import offloaded_map
+
+    return offloaded_map(studied("qwen-image"), "disk", tmp_path_factory.mktemp("on_disk"))

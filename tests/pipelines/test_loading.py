@@ -8,44 +8,18 @@ import pytest
 import torch
 
 import devplan
-from devplan.mapfile import read_map, write_map
-from devplan.planning.components import Components
-from devplan.suggest import suggest_studied
-from devplan.types import OffloadTier
+from devplan.mapfile import read_map
+from devplan.suggesting import suggest_studied
 from tests.pipelines.making import made, whole
+from tests.pipelines.maps import (
+    STAND_INS,
+    cards,
+    needs,
+    offloaded_map,
+    split_map,
+    written,
+)
 from tests.pipelines.tiny import NAMES
-
-STAND_INS = {"cuda:0": "cpu", "cuda:1": "cpu"}
-
-
-def cards(*sizes: int, tiers: tuple[OffloadTier, ...] = ()):
-    from devplan.machine import parse_gpus
-
-    machine = parse_gpus(f"{len(sizes)}x1GiB", reserve="0")
-    own = tuple(
-        replace(card, capacity_bytes=size) for card, size in zip(machine.cards, sizes, strict=True)
-    )
-    return replace(machine, cards=own, tiers=tiers)
-
-
-def needs(studied) -> Components:
-    return Components(
-        graph=studied.graph,
-        machine=cards(2**40),
-        workload=studied.workload,
-        pins={},
-        default_pins=True,
-    )
-
-
-def written(suggestion, folder):
-    assert suggestion.map_file is not None, suggestion.result
-    assert suggestion.map_file.verification.status == "clean"
-    path = folder / "map.yaml"
-    write_map(suggestion.map_file, path, force=True)
-    assert read_map(path) == suggestion.map_file
-    return path
-
 
 SLOW = {"hunyuan"}
 """Its text encoder reads 1,108 tokens whatever is asked for: a minute of a busy core."""
@@ -73,28 +47,16 @@ def test_a_map_over_two_cards_is_clean_and_loads_the_pipeline(studied, saved, tm
 
 
 def test_a_transformer_that_no_card_holds_is_split_and_computes_the_same(studied, saved, tmp_path):
-    known = studied("flux")
-    needed = needs(known)
-    active = max(needed.active_bytes.values())
-    transformer = needed.load_bytes["transformer"]
-    rest = sum(needed.load_bytes.values()) - transformer
-    size = active + max(rest, transformer * 3 // 4)
-    suggestion = suggest_studied(known, cards(size, size), pins={})
-    path = written(suggestion, tmp_path)
-    assert any(entry.startswith("transformer.") for entry in suggestion.map_file.device_map)
+    path = split_map(studied("flux"), tmp_path)
+    assert any(entry.startswith("transformer.") for entry in read_map(path).device_map)
     pipeline = devplan.load(path, devices=STAND_INS)
-    torch.testing.assert_close(made(pipeline, "flux"), whole(saved("flux"), "flux"))
+    assert torch.equal(made(pipeline, "flux"), whole(saved("flux"), "flux"))
 
 
 @pytest.mark.parametrize("tier", ["cpu", "disk"])
 def test_what_is_offloaded_computes_the_same(studied, saved, tmp_path, tier):
-    known = studied("qwen-image")
-    needed = needs(known)
-    size = max(needed.active_bytes.values()) + sum(needed.load_bytes.values()) * 4 // 5
-    machine = cards(size, tiers=(OffloadTier(device=tier, capacity_bytes=None),))
-    suggestion = suggest_studied(known, machine, pins={})
-    path = written(suggestion, tmp_path)
-    assert suggestion.map_file.offload_bytes[tier]
+    path = offloaded_map(studied("qwen-image"), tier, tmp_path)
+    assert read_map(path).offload_bytes[tier]
     folder = tmp_path / "offload" if tier == "disk" else None
     pipeline = devplan.load(path, devices={"cuda:0": "cpu"}, offload_folder=folder)
     torch.testing.assert_close(

@@ -8,7 +8,7 @@ from devplan.costs import DECODE, PREFILL, Traffic
 from devplan.findings import RunRecord, TransferEvent
 from devplan.machine import parse_gpus
 from devplan.planning.recorded import recorded_traffic
-from devplan.suggest import suggest
+from devplan.suggesting import suggest
 from devplan.workload import WorkloadRequest
 from tests.small_models import config_folder, small_llama
 

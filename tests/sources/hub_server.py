@@ -1,6 +1,7 @@
 """A hub on 127.0.0.1: the endpoints that huggingface_hub asks for one model, and no more.
 
 * ``GET /api/models/{repo}`` and ``.../revision/{revision}``: commit and list of files;
+* ``GET /api/models/{repo}/tree/{revision}``: files with their sizes;
 * ``HEAD`` and ``GET /{repo}/resolve/{revision}/{file}``: with commit and ETag, and byte ranges.
 
 What the real hub says of a missing repository, revision or file, and of a gated repository, stands
@@ -84,6 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
         api = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", self.path)
         if api:
             return self._info(api[1], api[2] or "main")
+        tree = re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/?]+)(?:\?.*)?", self.path)
+        if tree:
+            return self._tree(tree[1], tree[2])
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
         if file:
             return self._file(file[1], file[2], file[3])
@@ -108,6 +112,22 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": p.relative_to(repository.folder).as_posix()} for p in files]
         info = {"id": name, "sha": COMMIT, "siblings": siblings}
         self._answer(200, {"Content-Type": "application/json"}, json.dumps(info).encode())
+
+    def _tree(self, name: str, revision: str) -> None:
+        repository = self._repository(name, revision)
+        if repository is None:
+            return
+        files = sorted(p for p in repository.folder.rglob("*") if p.is_file())
+        listed = [
+            {
+                "type": "file",
+                "path": p.relative_to(repository.folder).as_posix(),
+                "size": p.stat().st_size,
+                "oid": hashlib.sha1(p.read_bytes()).hexdigest(),
+            }
+            for p in files
+        ]
+        self._answer(200, {"Content-Type": "application/json"}, json.dumps(listed).encode())
 
     def _file(self, name: str, revision: str, path: str) -> None:
         repository = self._repository(name, revision)

@@ -9,40 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 
 from devplan.checking import RunOptions
 from devplan.cures import cures
 from devplan.findings import CheckResult, Diagnostic
-from devplan.graph import build_graph
+from devplan.machine import parse_gpus
 from devplan.machine.speeds import speeds_of
-from devplan.main_device import main_device_notes
-from devplan.mapfile import contract_entries
-from devplan.mapfile.versions import installed_versions
+from devplan.mapfile.of_plan import UNVERIFIED, map_file_of
 from devplan.planning import plan as plan_placement
 from devplan.planning.most import plan_most_tokens
 from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic
-from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
 from devplan.proving import Examiner, Proof, prove
 from devplan.sources import ModelSource
-from devplan.studying import Progress, Studied, run_as_long_as_fits, silent, study, tiled, with_work
+from devplan.studying import (
+    Progress,
+    Studied,
+    lighter_forms,
+    run_as_long_as_fits,
+    silent,
+    study,
+    with_work,
+)
 from devplan.types import (
     BlockGraph,
-    Constraint,
     DeviceMapFile,
     Infeasible,
     Machine,
     ModelIdentity,
     Plan,
-    Verification,
     Workload,
 )
 from devplan.workload import WorkloadRequest
 
-UNVERIFIED = Verification(
-    status="unverified", detail="planned from sizes and virtual runs on one card; not run as split"
-)
 LATENCY = "latency"
 """The objective for which the work of the blocks is counted."""
 
@@ -72,8 +72,8 @@ class Suggestion:
 
 def suggest(
     model: str,
-    machine: Machine,
-    request: WorkloadRequest,
+    machine: Machine | str,
+    request: WorkloadRequest | None = None,
     *,
     objective: str = "balance",
     pins: Mapping[str, str] | None = None,
@@ -92,7 +92,8 @@ def suggest(
     model
         Catalogue name, folder, hub id or ``package.module:factory``.
     machine
-        Cards, main device and offload tiers; `devplan.machine.parse_gpus` makes one.
+        Cards, main device and offload tiers, as `devplan.parse_gpus` makes them; or text as
+        ``--gpus`` takes it: ``"24GiB,12GiB"``.
     request
         Batch, context and dtypes; what is None is left to the model.
     objective
@@ -115,14 +116,27 @@ def suggest(
     progress
         Called with a few words before each long step.
 
+    Returns
+    -------
+    Suggestion
+        ``map_file`` is the map, which `devplan.write_map` writes and `devplan.load` takes; None
+        where nothing fits, and ``result`` says what is missing.
+
     Raises
     ------
     InputError
         When the model cannot be found or built, or the pins cannot be kept.
+
+    Examples
+    --------
+    >>> work = devplan.WorkloadRequest(context_tokens=32768)
+    >>> found = devplan.suggest("Qwen/Qwen2.5-VL-7B-Instruct", "24GiB,12GiB", work)
+    >>> devplan.write_map(found.map_file, "maps/qwen.yaml")
     """
+    machine = parse_gpus(machine) if isinstance(machine, str) else machine
     studied = study(
         model,
-        request,
+        request or WorkloadRequest(),
         (machine,),
         packed=packed,
         trust_remote_code=trust_remote_code,
@@ -201,7 +215,7 @@ def _plan(
         studied.workload,
         pins=pins,
         default_pins=default_pins,
-        alternatives=_alternatives(studied),
+        alternatives=lighter_forms(studied),
     )
 
 
@@ -251,50 +265,4 @@ def _suggestion(studied: Studied, machine: Machine, proof: Proof) -> Suggestion:
         if is_plan
         else None,
         notes=studied.notes,
-    )
-
-
-def _alternatives(studied: Studied) -> dict[str, Callable[[], BlockGraph]]:
-    """Lighter forms, tried when nothing fits: 8 and 4 bit weights, a pipeline's tiles, run once."""
-    if studied.graph.components and not studied.workload.tiling:
-        return {"--tiling": cache(lambda: build_graph(tiled(studied).profile))}
-    if not can_be_quantized(studied.profile, studied.source):
-        return {}
-
-    def in_bits(bits: int) -> BlockGraph:
-        return build_graph(quantized_profile(studied.profile, studied.skeleton, bits))
-
-    return {f"load in {bits} bit ({how_to_load(bits)})": partial(in_bits, bits) for bits in BITS}
-
-
-def map_file_of(
-    plan: Plan,
-    machine: Machine,
-    workload: Workload,
-    identity: ModelIdentity,
-    *,
-    verification: Verification = UNVERIFIED,
-    constraints: tuple[Constraint, ...] = (),
-    library: str = "transformers",
-    notes: tuple[str, ...] = (),
-) -> DeviceMapFile:
-    """A plan with everything that it was made for."""
-    return DeviceMapFile(
-        device_map=contract_entries(plan.placement),
-        model=identity,
-        machine=machine,
-        workload=workload,
-        loads=plan.loads,
-        offload_bytes=plan.offload_bytes,
-        certificate=plan.certificate,
-        pins=plan.pins,
-        relaxed=plan.relaxed,
-        transfers=plan.transfers,
-        shared_copies=plan.shared_copies,
-        traffic=plan.traffic,
-        timing=plan.timing,
-        constraints=constraints,
-        verification=verification,
-        versions=installed_versions(library),
-        notes=(*plan.notes, *main_device_notes(plan.placement.values(), machine), *notes),
     )
