@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.errors import InputError
 from devplan.live.counts import TransferCounts
 from devplan.live.forwards import ThreadState, running_modules
 from devplan.live.hooks import align_hooks
@@ -49,6 +50,11 @@ def cache_transfers(model: nn.Module) -> TransferCache:
     TransferCache
         With the counters; ``.remove()`` takes it off again.  A model that has a cache keeps it.
 
+    Raises
+    ------
+    InputError
+        When it is no model; of a pipeline give each model.
+
     Examples
     --------
     >>> cache = devplan.cache_transfers(model)
@@ -57,6 +63,11 @@ def cache_transfers(model: nn.Module) -> TransferCache:
     12 copies (1.20 MiB) instead of 273 (11.40 MiB) in 3 forwards
     >>> cache.remove()
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"{type(model).__name__} is no torch module; give each of its models: "
+            "devplan.cache_transfers(pipeline.transformer)"
+        )
     cache = transfer_cache_of(model) or TransferCache()
     cache.attach(model)
     return cache

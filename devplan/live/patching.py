@@ -68,6 +68,11 @@ def patch_embeddings(
     >>> model.model.embed_tokens
     Embedding(152064, 3584, output where the ids are (devplan))
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"{type(model).__name__} is no torch module; give the model that has the embedding: "
+            "devplan.patch_embeddings(pipeline.text_encoder)"
+        )
     target = None if device is None else from_hf_device(device)
     modules = input_embeddings(model) if names is None else _named(model, names)
     for name, module in modules.items():

@@ -93,8 +93,8 @@ def _place_bare_tensors(model: nn.Module, target: Target) -> None:
 
     tensors = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     tensors |= {name for name, _ in model.named_buffers(remove_duplicate=False)}
-    for key, device in target.hf_device_map.items():
-        if key in tensors and not target.is_offloaded(target.device_map[key]):
+    for key, device in spelled_out(model, target.hf_device_map).items():
+        if key in tensors and not target.is_offloaded(target.device_of(key)):
             set_module_tensor_to_device(model, key, device)
 
 

@@ -51,7 +51,7 @@ def load(
     trust_remote_code: bool = False,
     **from_pretrained: Any,
 ) -> Any:
-    """Load a model by a map, and make sure that it lies where the map says.
+    """Load a model, or a diffusers pipeline, by a map; make sure that it lies where the map says.
 
     Class, dtype and revision are those of the map.  Before anything is loaded this machine is
     compared with the map's, and the checkpoint's headers are looked at; afterwards the model is
@@ -87,7 +87,8 @@ def load(
     trust_remote_code
         Whether code that comes with the model may run.
     **from_pretrained
-        Further arguments of ``from_pretrained``: ``attn_implementation="sdpa"``.
+        Further arguments of ``from_pretrained``: ``attn_implementation="sdpa"``; of a pipeline
+        those that are its own.
 
     Returns
     -------

@@ -125,6 +125,7 @@ def _next_lines(result: FitResult, terminal: Terminal) -> list[str]:
         "--image-size": "{}x{}".format(*asked.image_size) if asked.image_size else None,
     }
     told = [f"{name} {value}" for name, value in options.items() if value is not None]
+    told += ["--packed"] if result.identity.packed else []
     return terminal.paragraph(" ".join([command, *told]), rest="      ")
 
 

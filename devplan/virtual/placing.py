@@ -112,15 +112,17 @@ def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: s
 
 
 def spelled_out(model: nn.Module, device_map: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A map that offloads a whole model, by the model's parts.
+    """A map with an entry for the whole model, by the model's parts, where accelerate needs that.
 
-    ``dispatch_model`` finds no weights under the empty name (``extract_submodules_state_dict`` of
-    accelerate 1.15), and the first forward then misses them.
+    Of a model that is offloaded whole ``dispatch_model`` finds no weights under the empty name
+    (``extract_submodules_state_dict`` of accelerate 1.15), and the first forward then misses them.
+    Beside other entries it takes the empty name for the main device, and moves everything there.
     """
-    if list(device_map) != [""] or device_map[""] not in OFFLOAD_DEVICES:
+    whole = device_map.get("")
+    if whole is None or (len(device_map) == 1 and whole not in OFFLOAD_DEVICES):
         return device_map
     own = (*model._modules, *model._parameters, *model._buffers)
-    return dict.fromkeys(own, device_map[""])
+    return dict.fromkeys(own, whole) | {name: d for name, d in device_map.items() if name}
 
 
 def skipped_keys(model: nn.Module) -> Any:

@@ -73,6 +73,15 @@ def test_the_command_line_takes_both(capsys, monkeypatch, tmp_path):
     assert main([*command, "--packed"]) == 0
 
 
+def test_the_command_of_fit_plans_what_fit_counted(capsys):
+    from devplan.cli import main
+
+    command = ["fit", MODEL, "--gpus", "2x256MiB", "--context", "256", "--packed", "--no-verify"]
+    assert main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"devplan suggest {MODEL} --gpus 2x256MiB --context 256 --packed" in said
+
+
 def test_a_diff_counts_both_maps_as_the_one_that_says_it():
     found = diff(MAP, "sequential", model=MODEL)
     assert found.before.is_clean

@@ -12,10 +12,14 @@ import torch
 from torch import nn
 
 import devplan
+from devplan import live
 from devplan.diagnosis import attach, detach, story_of
 from devplan.diagnosis.attached import Entry
 from devplan.errors import DeviceMapError, InputError
+from devplan.findings import CheckResult
+from devplan.live.advice import PatchAdvice
 from devplan.live.caching import transfer_cache_of
+from devplan.live.patching import patched_embeddings
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.offloading import DRAFT_PREFIX
 from devplan.mapfile import read_map
@@ -50,6 +54,25 @@ def test_a_map_that_was_not_proven_is_run_to_see_whether_it_needs_the_patch(spli
     with caplog.at_level(logging.INFO, logger="devplan"):
         devplan.load(map_file, devices=STAND_INS, patch_embeddings=False)
     assert not any("needs a patch" in r.getMessage() for r in caplog.records)
+
+
+def test_the_patch_goes_to_the_model_that_has_the_embedding(split_flux, monkeypatch):
+    found = CheckResult(map_name="", model="", class_name="", diagnostics=())
+    advice = PatchAdvice(names=("text_encoder_2.shared",), device="cuda:0", before=found)
+    monkeypatch.setattr(live, "needed_patch", lambda *_, **__: advice)
+    verification = Verification(status="unverified", detail="written by hand")
+    map_file = replace(read_map(split_flux), verification=verification)
+    pipeline = devplan.load(map_file, devices=STAND_INS)
+    (patched,) = patched_embeddings(pipeline.text_encoder_2)
+    assert (patched.name, patched.device) == ("shared", "cpu")
+    assert not patched_embeddings(pipeline.text_encoder)
+
+
+def test_what_is_of_one_model_says_so(split_flux, saved):
+    pipeline = plain(saved("flux"))
+    for call in (devplan.cache_transfers, devplan.patch_embeddings):
+        with pytest.raises(InputError, match="FluxPipeline is no torch module; give"):
+            call(pipeline)
 
 
 def without_values(module: nn.Module) -> None:
@@ -214,7 +237,7 @@ def test_apply_writes_one_folder_and_takes_a_pipeline_apart_again(on_disk, saved
 def test_a_bare_map_of_a_pipeline(saved):
     pipeline = plain(saved("flux"))
     before = made(pipeline, "flux")
-    bare = {"": "cpu", "transformer": "disk"}
+    bare = {"": "cpu", "transformer": "disk", "text_encoder_2.encoder.block": "disk"}
     devplan.apply(pipeline, bare)
     assert all(p.is_meta for p in pipeline.transformer.parameters())
     assert devplan.audit(pipeline, bare).is_clean

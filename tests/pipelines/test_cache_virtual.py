@@ -83,3 +83,17 @@ def parts_of_transformer(transformer):
 def copies(record) -> int:
     """Of arguments, by accelerate's hooks."""
     return sum(event.count for event in record.transfers if event.asked_by == "hook")
+
+
+def test_exceptions_to_an_entry_of_a_whole_model_are_kept():
+    """accelerate would take the entry of the whole for the main device, and move all there."""
+    module = module_of(tiny_pipeline("flux"))
+    device_map = {
+        "": "cuda:0",
+        "transformer": "cuda:1",
+        "transformer.transformer_blocks.1": "cuda:0",
+    }
+    record, given = run(module, device_map, PipelineCall())
+    _, expected = run(module, {"": "cuda:0"}, PipelineCall())
+    assert given and all(map(torch.equal, given, expected))
+    assert copies(record) > 0

@@ -158,17 +158,16 @@ def _share(inside: list[tuple[int, int]], size: int) -> float:
 
 def test_tiles_are_run_once_however_many_ways_to_divide_fail(studied, monkeypatch):
     """Each way asked for the remedy `--tiling`: the autoencoder was run for each of them."""
-    from devplan import suggest
-    from devplan.studying import tiled
+    from devplan import studying, suggesting
 
-    runs = []
+    tiled, runs = studying.tiled, []
 
     def counted(known):
         runs.append(known)
         return tiled(known)
 
-    monkeypatch.setattr(suggest, "tiled", counted)
+    monkeypatch.setattr(studying, "tiled", counted)
     nothing = machine_of(2**17, 2**17)
-    found = suggest.suggest_studied(studied("flux"), nothing, pins={})
+    found = suggesting.suggest_studied(studied("flux"), nothing, pins={})
     assert isinstance(found.result, Infeasible)
     assert len(runs) == 1

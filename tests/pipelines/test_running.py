@@ -17,6 +17,7 @@ PHASES = {
     "flux": ("text_encoder", "text_encoder_2", "transformer", "vae"),
     "hunyuan": ("text_encoder", "text_encoder_2", "transformer", "vae"),
     "wan": ("text_encoder", "transformer", "transformer_2", "vae"),
+    "wan-alone": ("text_encoder", "transformer", "vae"),
     "qwen-image": ("text_encoder", "transformer", "vae"),
 }
 
