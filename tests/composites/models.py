@@ -64,7 +64,7 @@ COMPOSITES = (
     # text to text
     Composite(model_type="bart", in_time=True),
     Composite(model_type="mbart"),
-    Composite(model_type="pegasus"),
+    Composite(model_type="pegasus", in_time=True),
     Composite(model_type="led"),
     Composite(model_type="umt5", settings=_LARGE_T5),
     Composite(model_type="switch_transformers"),
@@ -85,7 +85,6 @@ COMPOSITES = (
         class_name="SeamlessM4Tv2Model",
         ran="forward",
         not_run=("t2u_model", "vocoder"),
-        in_time=True,
     ),
     # Its weights are read without its forward.
     Composite(model_type="qwen2_audio", not_run=("model.audio_tower.embed_positions",)),
@@ -108,7 +107,7 @@ COMPOSITES = (
     # pictures
     Composite(model_type="florence2", in_time=True),
     Composite(model_type="vision-encoder-decoder"),
-    Composite(model_type="trocr"),
+    Composite(model_type="trocr", in_time=True),
     Composite(model_type="kosmos-2", ran="generate"),
     Composite(model_type="blip-2", ran="generate", in_time=True),
     Composite(model_type="instructblip", ran="generate"),
