@@ -42,6 +42,7 @@ from devplan.types import Workload
 from devplan.virtual.activations import BETWEEN
 from devplan.virtual.calls import DECODE_STEPS, ModelCall, PipelineCall, usual_call
 from devplan.virtual.cuda import VirtualCard
+from devplan.virtual.entries import entered_part
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.folding import layer_kinds
 from devplan.virtual.labels import maker_of
@@ -88,6 +89,8 @@ def _counted(
     inner = usual_call(model)
     if isinstance(inner, PipelineCall):
         raise NotImplementedError("the steps of a pipeline are not counted")
+    if entered_part(model) is not None:
+        raise NotImplementedError("the steps of a model without a forward are not counted")
     kwargs = example_inputs(model, skeleton.config, request_for(workload, prompt)).kwargs
     call = _CountingCall(inner=inner, counter=Counter(model, sites))
     record = run_split(

@@ -9,11 +9,14 @@ from torch import nn
 from devplan.blocks import partition
 from devplan.inputs.request import ExampleInputs
 from devplan.inputs.running import run_as_usual, run_few_tokens
+from devplan.profile.work import measure_work
+from devplan.skeleton import Skeleton
 from devplan.virtual.calls import GREEDY, GenerateCall
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.entries import entered_part
 from devplan.virtual.shortening import parts_stop_after
 from devplan.virtual.split import SplitModel
+from devplan.workload import WorkloadRequest, resolve_workload
 
 MANY = 500
 
@@ -127,3 +130,19 @@ def test_a_part_is_asked_for_no_more_than_a_run_needs(asked, given):
 def test_a_model_with_a_forward_is_entered_by_it():
     assert entered_part(Waiting()) is None
     assert entered_part(Whole())[0] == "thinker"
+
+
+def test_its_steps_are_not_taken_for_those_of_one_model():
+    skeleton = Skeleton(
+        model=Whole("Ada"),
+        config=None,
+        class_name="Whole",
+        dtype=torch.float32,
+        no_split=frozenset(),
+        max_tokens=None,
+    )
+    workload, _ = resolve_workload(
+        WorkloadRequest(context_tokens=64), dtype="float32", max_tokens=None
+    )
+    counted = measure_work(skeleton, partition(skeleton.model), workload)
+    assert not counted.steps and "without a forward are not counted" in counted.notes[0]
