@@ -14,7 +14,7 @@ import torch
 from accelerate import cpu_offload, dispatch_model
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module, remove_hook_from_module
 from accelerate.utils import send_to_device
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
@@ -454,7 +454,7 @@ def described(data: Any) -> Any:
     return data
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None)
 @given(DATA, st.sampled_from([None, "a", ["a", "b"]]), st.sampled_from(["meta", "cpu"]))
 def test_containers_come_out_as_from_accelerate(data, skip_keys, device):
     data = with_tensors(data)

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.live.copies import Copies
@@ -164,7 +164,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None)
 @given(STEPS)
 def test_any_sequence_of_reads_and_writes(steps):
     """Against the truth: a fresh copy at every read."""

@@ -9,7 +9,7 @@ import torch
 import transformers
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module, remove_hook_from_module
 from accelerate.utils import set_module_tensor_to_device
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -167,7 +167,7 @@ LAYERS = 3
 WIDTH = 8
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(["cuda:0", "cuda:1", "cuda:2"]), min_size=LAYERS, max_size=LAYERS))
 def test_every_map_that_is_applied_is_clean_and_no_other(devices):
     """Over cpu and disk: the model is what its own map says, and not what another says."""
