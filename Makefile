@@ -34,7 +34,7 @@ test-all: lint
 # Solvers and planner against looking at every assignment: 10,000 random chains, graphs and machines
 # for each property, about an hour of CPU; `make test` has a few hundred.
 properties: $(STAMP)
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/planning -m slow
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --hypothesis-profile explore tests/planning -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

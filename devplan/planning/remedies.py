@@ -4,7 +4,7 @@ Every remedy that is named was tried: the case with that change was searched and
 "Smallest" is by bisection over a quantity in which fitting is monotone (less context, fewer
 sequences, less reserve, larger cards fit whenever more does); the search behind each trial is the
 planner's own, with a smaller limit on packings, so that all remedies together take well under a
-second.
+second.  Where only a packing fits, a longer search may find one at a little more context or batch.
 
 Default pins are no remedy: they give way by themselves.
 """

@@ -113,7 +113,9 @@ def test_context_and_batch_remedies_work_and_are_the_largest(case):
         else:
             continue
         assert isinstance(plan(graph, cards, less, **asked), Plan)
-        assert isinstance(plan(graph, cards, more, **asked), Infeasible)
+        larger = plan(graph, cards, more, **asked)
+        # [packing] a remedy's search for one is short; a longer one may find what it did not.
+        assert isinstance(larger, Infeasible) or not larger.contiguous
 
 
 @pytest.mark.parametrize("tiers", [(), (cpu(3),)])
