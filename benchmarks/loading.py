@@ -37,8 +37,9 @@ the other.
 Each load is a process of its own, both ways in turns, {NUM_ROUNDS} rounds after one that is thrown
 away and fills the file cache.  plain is `yaml.safe_load` of the map and
 `from_pretrained(device_map=...)` with the same dict; devplan is `devplan.load`, which compares the
-machine, looks at the headers, loads by the same `from_pretrained`, audits every tensor and hook,
-and, where the CPU stands in for all cards, puts accelerate's hooks on, which plain does not.
+machine, looks at the headers, loads by the same `from_pretrained`, and audits every tensor and
+hook.  On cards `from_pretrained` puts accelerate's hooks on by `dispatch_model`; where the CPU
+stands in for all of them it does not, devplan does, and plain is given the same call.
 The ratio is of the best processor times, as the files are in memory and nothing waits; the wall
 clock shows what else the machine did.  Imports are not in the times of either way; what
 `import devplan` takes beside torch and transformers is in a column of its own.
