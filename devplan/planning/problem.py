@@ -89,10 +89,12 @@ def share_to_hold(load_bytes: int, room_bytes: int) -> Fraction:
     """Load over room.
 
     Where no room is left that is no number: then it is one that is above 1, and larger the more is
-    missing, so that what overflows least is still the best.
+    missing, so that what overflows least is still the best.  Nothing in no room is no overflow.
     """
     if room_bytes > 0:
         return Fraction(load_bytes, room_bytes)
+    if load_bytes == room_bytes == 0:
+        return Fraction(0)
     return Fraction(load_bytes - room_bytes + 2)
 
 
@@ -100,7 +102,8 @@ def most_held(share: Fraction, room_bytes: int) -> int:
     """The largest load with at most this share of the room; negative where there is none."""
     if room_bytes > 0:
         return share.numerator * room_bytes // share.denominator
-    return share.numerator // share.denominator + room_bytes - 2
+    held = share.numerator // share.denominator + room_bytes - 2
+    return max(held, 0) if room_bytes == 0 else held
 
 
 def share_of(problem: Problem, assignment: Sequence[int]) -> Fraction:

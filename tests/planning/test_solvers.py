@@ -11,10 +11,12 @@ from devplan.planning.problem import (
     Problem,
     Slot,
     is_contiguous,
+    most_held,
     num_new_slots,
     num_transfers,
     respects_pins,
     share_of,
+    share_to_hold,
 )
 from devplan.planning.solvers import SOLVERS, chain, exhaustive, packing, sequential
 from tests.planning.strategies import problems
@@ -107,6 +109,12 @@ CHECKS = (check_chain, check_packing, check_fewest, check_sequential)
 @given(problem=problems())
 def test_solvers_agree_with_the_oracle(check, problem):
     check(problem)
+
+
+def test_an_empty_card_whose_activations_fill_it_is_not_too_full():
+    """Found by 10,000 cases: such a card made the search miss the last token."""
+    assert share_to_hold(0, 0) == 0 and share_to_hold(1, 0) > 1 and share_to_hold(0, -1) > 1
+    assert [most_held(Fraction(1), room) >= 0 for room in (1, 0, -1)] == [True, True, False]
 
 
 @pytest.mark.slow
