@@ -19,8 +19,9 @@ from torch import nn
 from devplan.diagnosis.components import models_of, part_for
 from devplan.diagnosis.watching import Diagnosis
 from devplan.errors import InputError
+from devplan.virtual import phases
 
-ENTRIES = ("forward", "generate", "encode", "decode")
+ENTRIES = (*phases.ENTRIES, "generate")
 
 
 class Entry:

@@ -1,13 +1,9 @@
-"""What is put on a model once it lies where its map says: patch, transfer cache, diagnosis.
-
-And the diagnosis of the loading itself, which may run out of memory before there is a model.
-"""
+"""What is put on a model once it lies where its map says: patch, transfer cache, diagnosis."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from devplan.errors import InputError
@@ -85,18 +81,6 @@ def cache_copies(parts: Iterable[Part]) -> None:
     for part in parts:
         if is_dispatched(part.model):
             cache_transfers(part.model)
-
-
-@contextlib.contextmanager
-def explained_loading(map: str | Path | DeviceMapFile) -> Iterator[None]:
-    """Failures of memory and devices while there is no model yet gain their story."""
-    try:
-        yield
-    except Exception as error:
-        from devplan.diagnosis import diagnose
-
-        diagnose(None, map).tell(error)
-        raise
 
 
 def attach_diagnosis(loaded: Loaded, map: str | Path | DeviceMapFile) -> None:

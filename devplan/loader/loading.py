@@ -7,15 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from devplan.diagnosis.watching import Diagnosis
 from devplan.errors import InputError
 from devplan.loader.auditing import audit_parts, refuse_differences
 from devplan.loader.differences import Audit
-from devplan.loader.finishing import (
-    attach_diagnosis,
-    cache_copies,
-    explained_loading,
-    patch_if_needed,
-)
+from devplan.loader.finishing import attach_diagnosis, cache_copies, patch_if_needed
 from devplan.loader.here import (
     answer_differences,
     cards_and_releases,
@@ -119,7 +115,7 @@ def load(
     answer_differences(target, cards_and_releases(target, environment), on_difference)
     _refuse_absent(target, kind.place)
     said = target.content if remap else map
-    with explained_loading(said):
+    with Diagnosis(None, said):  # memory may run out before there is a model
         stored = kind.stored(target)
         if stored is not None:
             other = model_at_hand(target, environment, stored.folder)
