@@ -27,6 +27,8 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from devplan.names import joined
+
 LARGEST_LAYER_SHARE = 0.3
 """An element of a stack that holds more of the model than this is taken apart where it declares
 classes inside: a plan over two cards needs pieces well below a half.  Measured on the stages of
@@ -78,7 +80,7 @@ class _Partition:
         yield from _bare_tensors(module, name)
         for child_name, child in module._modules.items():
             if child is not None:
-                path = f"{name}.{child_name}" if name else child_name
+                path = joined(name, child_name)
                 yield from self._visit_child(module, name, child, path)
 
     def _visit_child(
@@ -164,5 +166,5 @@ def _bare_tensors(module: nn.Module, name: str) -> Iterator[BlockSite]:
     for class_name, tensors in kinds:
         for tensor_name, tensor in tensors.items():
             if tensor is not None:
-                path = f"{name}.{tensor_name}" if name else tensor_name
+                path = joined(name, tensor_name)
                 yield BlockSite(name=path, class_name=class_name, stack=None, tensor=tensor)

@@ -22,6 +22,11 @@ def relative(name: str, module: str) -> str:
     return name[len(module) :].removeprefix(".") if module else name
 
 
+def joined(module: str, name: str) -> str:
+    """The inverse of `relative`: a name of the module's own as the whole model has it."""
+    return f"{module}.{name}" if module and name else module or name
+
+
 def parent(name: str) -> str:
     """The name one level up; the parent of a top-level name is the empty name."""
     return name.rpartition(".")[0]

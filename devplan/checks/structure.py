@@ -15,6 +15,7 @@ from torch import nn
 
 from devplan.checks.subject import Structure, TensorFact
 from devplan.graph import build_graph
+from devplan.names import joined
 from devplan.profile import profile_skeleton, sizes_in_memory
 from devplan.skeleton import Skeleton
 from devplan.sources import ModelSource
@@ -93,7 +94,7 @@ def _named_modules(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Modul
     yield name, module
     for child_name, child in module._modules.items():
         if child is not None:
-            yield from _named_modules(child, f"{name}.{child_name}" if name else child_name)
+            yield from _named_modules(child, joined(name, child_name))
 
 
 def _tensors(
@@ -104,7 +105,7 @@ def _tensors(
     holders: dict[int, dict[int, str]] = {}
     for owner, module in modules.items():
         for short_name, tensor, is_parameter in _own_tensors(module):
-            name = f"{owner}.{short_name}" if owner else short_name
+            name = joined(owner, short_name)
             first = first_names.setdefault(id(tensor), name)
             holders.setdefault(id(tensor), {}).setdefault(id(module), name)
             facts[name] = TensorFact(

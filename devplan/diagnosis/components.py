@@ -15,7 +15,7 @@ from devplan.checks.given import part_of_given
 from devplan.checks.read_given import as_given
 from devplan.diagnosis.story import Remedy, Story
 from devplan.findings import MapEntry, OperandFact
-from devplan.names import is_inside
+from devplan.names import is_inside, joined
 
 
 def models_of(holder: Any) -> dict[str, nn.Module]:
@@ -39,8 +39,8 @@ def in_pipeline(story: Story, component: str) -> Story:
         return story
     return replace(
         story,
-        module=None if story.module is None else _whole(component, story.module),
-        modules=tuple(_whole(component, name) for name in story.modules),
+        module=None if story.module is None else joined(component, story.module),
+        modules=tuple(joined(component, name) for name in story.modules),
         tensors=tuple(_tensor(component, fact) for fact in story.tensors),
         entry=None if story.entry is None else _entry(component, story.entry),
         map_entries=tuple(_entry(component, entry) for entry in story.map_entries),
@@ -48,18 +48,14 @@ def in_pipeline(story: Story, component: str) -> Story:
     )
 
 
-def _whole(component: str, name: str) -> str:
-    return f"{component}.{name}" if name else component
-
-
 def _tensor(component: str, fact: OperandFact) -> OperandFact:
-    return replace(fact, name=_whole(component, fact.name)) if fact.name else fact
+    return replace(fact, name=joined(component, fact.name)) if fact.name else fact
 
 
 def _entry(component: str, entry: MapEntry) -> MapEntry:
-    return replace(entry, key=_whole(component, entry.key))
+    return replace(entry, key=joined(component, entry.key))
 
 
 def _remedy(component: str, remedy: Remedy) -> Remedy:
-    changed = {_whole(component, name): device for name, device in remedy.changed_entries.items()}
+    changed = {joined(component, name): device for name, device in remedy.changed_entries.items()}
     return replace(remedy, changed_entries=changed)

@@ -13,6 +13,7 @@ from devplan.diagnosis.messages import Recognised
 from devplan.diagnosis.sites import Site
 from devplan.diagnosis.story import Kind
 from devplan.findings import OperandFact
+from devplan.names import joined
 from devplan.virtual.attributes import plain_tensors
 
 
@@ -84,7 +85,7 @@ def _named_tensors(
     prefix = names.get(id(site.owner))
     if site.owner is not None and prefix is not None:
         for path, tensor in plain_tensors(site.owner):
-            yield id(tensor), f"{prefix}.{path}" if prefix else path
+            yield id(tensor), joined(prefix, path)
     if root is None:
         return
     for module in root.modules():
@@ -92,4 +93,4 @@ def _named_tensors(
             for name, tensor in held.items():
                 if tensor is not None:
                     owner = names.get(id(module), "")
-                    yield id(tensor), f"{owner}.{name}" if owner else name
+                    yield id(tensor), joined(owner, name)

@@ -32,6 +32,7 @@ from devplan.loader.target import Target, target_of
 from devplan.loader.ties import broken_ties
 from devplan.loader.uses import memory_differences, placed_bytes, uses_of
 from devplan.loader.waiting import Waiting
+from devplan.names import joined
 from devplan.types import DeviceMapFile
 
 
@@ -97,7 +98,7 @@ def _of_component(difference: AuditDifference, component: str) -> AuditDifferenc
     """A difference that says which model of a pipeline it is of."""
     if not component:
         return difference
-    name = f"{component}.{difference.name}" if difference.name else component
+    name = joined(component, difference.name)
     return replace(difference, name=name, text=f"{component}: {difference.text}")
 
 

@@ -23,6 +23,7 @@ from devplan.loader.hooks import (
 )
 from devplan.loader.target import Target
 from devplan.loader.waiting import Waiting
+from devplan.names import joined
 from devplan.types import CPU
 from devplan.virtual.placing import skipped_keys, spelled_out
 
@@ -119,7 +120,7 @@ def bring_home(model: nn.Module, tiers: Collection[str]) -> None:
         if weights is None:
             continue
         for name, tensor in (*_own_parameters(module), *_own_buffers(module)):
-            full_name = f"{module_name}.{name}" if module_name else name
+            full_name = joined(module_name, name)
             if tensor.is_meta and waiting.tier(full_name) in tiers:
                 set_module_tensor_to_device(module, name, "cpu", value=weights[name])
     for module in model.modules():

@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 from torch import nn
 
+from devplan.names import joined
+
 NamedModules: TypeAlias = list[tuple[str, nn.Module]]
 
 
@@ -56,4 +58,4 @@ def named_parameters(
             if parameter is None or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            yield (f"{module_name}.{own_name}" if module_name else own_name), parameter
+            yield joined(module_name, own_name), parameter

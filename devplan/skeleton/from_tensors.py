@@ -25,6 +25,7 @@ from torch import nn
 
 from devplan.catalog.tensors import TensorSummary
 from devplan.dtypes import parse_dtype
+from devplan.names import joined
 from devplan.skeleton.model import Skeleton
 from devplan.sources.source import DTYPE_BITS, ModelSource, StoredTensor
 
@@ -139,7 +140,7 @@ def _grow(
         if isinstance(inner, _Leaf):
             _register(module, part, inner)
         else:
-            path = f"{name}.{part}" if name else part
+            path = joined(name, part)
             child = _module(inner, layer_class(path), classes)
             module.add_module(part, child)
             _grow(child, inner, path, layer_class, classes)

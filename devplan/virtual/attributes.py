@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.names import joined
+
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Parameters, buffers, parts and hooks; a path to these would be no plain attribute's."""
 
@@ -42,7 +44,7 @@ def attribute_path(
             for path, held in plain_tensors(module):
                 if held is tensor or held.untyped_storage()._cdata == storage:
                     name = names.get(id(module))
-                    return f"{name}.{path}" if name else path
+                    return joined(name, path)
     return None
 
 

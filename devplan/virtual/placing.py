@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from devplan.names import component_main, find_entry, part_of_map
+from devplan.names import component_main, find_entry, joined, part_of_map
 from devplan.skeleton.integers import value_of
 from devplan.skeleton.pipeline import PipelineModule
 from devplan.types import CPU, DISK, OFFLOAD_DEVICES
@@ -41,7 +41,7 @@ def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, 
             for name, tensor in tensors.items():
                 if tensor is None:
                     continue
-                full_name = f"{module_name}.{name}" if module_name else name
+                full_name = joined(module_name, name)
                 entry = find_entry(device_map, full_name)
                 if entry is None:
                     uncovered.append(full_name)
