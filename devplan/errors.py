@@ -2,7 +2,7 @@
 
 ``InputError`` is the user's: one line with the numbers and the remedy, exit status 2.
 ``UserCodeError`` is the user's too, but of their code: it carries the traceback that they need.
-An ``AssertionError`` anywhere in devplan is a bug of devplan's and may show its traceback.
+Any other exception is a bug of devplan's: exit status 70, and a request to report it.
 An infeasible plan is neither: it is a result (``devplan.types.Infeasible``).
 """
 

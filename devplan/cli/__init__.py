@@ -3,7 +3,8 @@
 Every command is a file here.  Nothing heavy is imported before a command runs: ``devplan --help``
 must not wait for torch.
 
-Exit status: 0 done, 1 nothing fits (or findings), 2 could not run: bad input, in one line.
+Exit status: 0 done, 1 nothing fits (or findings), 2 could not run: bad input, in one line; 70 an
+error that nobody foresaw, in one line too.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from devplan.cli.graph import graph_command
 from devplan.cli.lock import lock_command
 from devplan.cli.models import models_command
 from devplan.cli.suggest import suggest_command
+from devplan.cli.unforeseen import INTERNAL_ERROR, report_line, traceback_text
 from devplan.errors import DevplanError, UserCodeError
 from devplan.version import VERSION
 
@@ -27,6 +28,10 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
 INTERRUPTED_LINE = "devplan: interrupted"
+
+TRACEBACK = "--traceback"
+SWITCHES = frozenset({TRACEBACK})
+"""Options that may stand anywhere: before the command, after it, or between its arguments."""
 
 app = typer.Typer(
     name="devplan",
@@ -59,13 +64,21 @@ def devplan(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
+    traceback: Annotated[
+        bool,
+        typer.Option(TRACEBACK, help="Show the traceback of an error. May stand anywhere."),
+    ] = False,
 ) -> None:
     """Device maps for Hugging Face models that are split over several GPUs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and give its exit status; bad input becomes one line on stderr."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command and give its exit status; bad input becomes one line on stderr.
+
+    What nobody foresaw is one line too, with a status of its own: 1 means findings.
+    """
+    arguments, switches = taken_switches(sys.argv[1:] if arguments is None else arguments)
+    show_traceback = TRACEBACK in switches
     try:
         status = app(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
         sys.stdout.flush()
@@ -74,20 +87,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserCodeError as error:
         return _fail(f"{error.traceback_text.rstrip()}\ndevplan: {error}")
     except DevplanError as error:
-        return _fail(f"devplan: {' '.join(str(error).split())}")
+        details = traceback_text(error) if show_traceback else ""
+        return _fail(f"{details}devplan: {' '.join(str(error).split())}")
     except BrokenPipeError:  # the reader of a pipe went away; nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COULD_NOT_RUN
     except (KeyboardInterrupt, typer.Abort):
         return _fail(INTERRUPTED_LINE, INTERRUPTED)
-    except Exception as error:
-        # [usage errors] typer brings its own copy of click, or uses the one that is installed;
-        # both know how to say what is wrong with the command line.
-        if not hasattr(error, "format_message"):
-            raise
+    # [BaseException] what a library written in Rust raises when it panics is no Exception, and a
+    # library that exits may not choose devplan's status.
+    except BaseException as error:
+        if not _is_usage_error(error):
+            details = traceback_text(error) if show_traceback else ""
+            return _fail(f"{details}{report_line(error, show_traceback)}", INTERNAL_ERROR)
         command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
         said = _sentence(error.format_message())
         return _fail(f"devplan: {said}{' ' if said.endswith('?') else '; '}see {command} --help")
+
+
+def taken_switches(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+    """The arguments without the switches that may stand anywhere, and which of these were there."""
+    arguments = list(arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    found = frozenset(arguments[:end]) & SWITCHES
+    rest = [argument for argument in arguments[:end] if argument not in SWITCHES]
+    return [*rest, *arguments[end:]], found
+
+
+def _is_usage_error(error: BaseException) -> bool:
+    """Whether the parser of the command line raised it, and so knows how to say what is wrong.
+
+    [usage errors] typer brings its own copy of click, or uses the one that is installed.
+    """
+    package = type(error).__module__.partition(".")[0]
+    return hasattr(error, "format_message") and package in ("click", "typer")
 
 
 def _sentence(text: str) -> str:
