@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 FINDINGS = 1
 COULD_NOT_RUN = 2
+OLD_BASELINE = (
+    "was written by an earlier devplan and cannot tell all findings apart; write it again with "
+    "--write-baseline"
+)
 
 
 def check_command(
@@ -118,7 +122,7 @@ def check_command(
     devplan check maps/qwen2.5-vl-7b__24+12gib.yaml
     devplan check hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
-    from devplan.checks.baseline import apply_baseline, read_baseline
+    from devplan.checks.baseline import Baseline, apply_baseline, read_baseline
     from devplan.checks.ignoring import ignore_codes
     from devplan.checks.run import strictly
     from devplan.cli.check_options import CheckTyped, read_check_options
@@ -154,7 +158,7 @@ def check_command(
     known_format(form)
     if write_baseline and baseline is None:
         raise InputError("--write-baseline needs the file: --baseline FILE")
-    known = read_baseline(baseline) if baseline and not write_baseline else frozenset()
+    known = read_baseline(baseline) if baseline and not write_baseline else Baseline()
     settings = load_settings(Path.cwd())
     asked = read_check_options(typed, settings)
     results, refused = _check_all(typed, asked, settings)
@@ -163,7 +167,9 @@ def check_command(
         _write_baseline(results, Path(baseline))
         return COULD_NOT_RUN if refused else 0
     if baseline:
-        results = [apply_baseline(result, known, Path(baseline).parent) for result in results]
+        results = apply_baseline(results, known, Path(baseline).parent)
+        if known.is_old:
+            print(f"note: {baseline} {OLD_BASELINE}", file=sys.stderr)
     if strict:
         results = [strictly(result) for result in results]
     _show(results, form, output)

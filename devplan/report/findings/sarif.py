@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from devplan.checks.baseline import VERSION as VERSION_OF_FINGERPRINTS
 from devplan.checks.baseline import fingerprint
 from devplan.checks.rule import Rule
 from devplan.checks.table import RULES
@@ -77,7 +78,7 @@ def _result(finding: Diagnostic, result: CheckResult) -> dict[str, Any]:
         "level": _LEVELS[finding.severity],
         "message": {"text": _message(finding, result)},
         "locations": _locations(finding, result),
-        "partialFingerprints": {"devplan/v1": fingerprint(finding)},
+        "partialFingerprints": {f"devplan/v{VERSION_OF_FINGERPRINTS}": fingerprint(finding)},
     }
     if finding.source:
         document["relatedLocations"] = [_related(finding)]
