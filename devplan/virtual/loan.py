@@ -63,17 +63,38 @@ class Loan:
         self._undo.enter_context(mock.patch.object(nn.Module, "__setattr__", keep_and_set))
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._undo.close()
+    def give_back(self) -> None:
+        """Put every module that was kept back as it was."""
         forget_results(map(type, self.kept))
         for module, (attributes, inner) in self.kept.items():
             _refill(vars(module), attributes)
             for name, content in inner.items():
                 _refill(attributes[name], content)
+
+    def __exit__(self, *exception: object) -> None:
+        self._undo.close()
+        self.give_back()
+        for _, inner in self.kept.values():
             for name in ("_parameters", "_buffers"):
                 for tensor in inner.get(name, {}).values():
                     if tensor is not None:
                         unmark(tensor)
+
+
+class Snapshot:
+    """The attributes of a model's modules at one moment, to which they can be put back.
+
+    Labels of tensors stay: it is taken, and put back, in the middle of a run.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._loan = Loan()
+        for module in model.modules():
+            self._loan.keep(module)
+
+    def restore(self) -> None:
+        """Put every module back."""
+        self._loan.give_back()
 
 
 def _refill(mapping: dict, content: dict) -> None:

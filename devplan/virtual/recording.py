@@ -7,6 +7,7 @@ another, the events of that other layer are counted for it too.
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,9 @@ class Recorder:
             for named in (model.named_parameters, model.named_buffers)
             for name, tensor in named(remove_duplicate=False)
         }
+        self._clear()
+
+    def _clear(self) -> None:
         self.mismatches: dict[Any, MismatchEvent] = {}
         self.transfers: dict[Any, TransferEvent] = {}
         self.made_up: Counter[tuple[str, Any]] = Counter()
@@ -52,6 +56,13 @@ class Recorder:
         """Device -> the block that last gave a result there."""
         self._log: list[tuple[str, Any]] = []
         """Kind and key of every event, in order; what a folded layer repeats is a slice of it."""
+
+    def anew(self) -> Recorder:
+        """One that knows the same names, and has recorded nothing."""
+        other = copy.copy(self)
+        other.phase = ""
+        other._clear()
+        return other
 
     # ------------------------------------------------------------------------------ recording
 
@@ -109,13 +120,6 @@ class Recorder:
     def made_up_value(self, op: str) -> None:
         """An integer that had no value."""
         self._count_made_up((op, source_lines.current_source()))
-
-    def forget(self) -> None:
-        """Drop what was recorded: loading is no part of the run."""
-        self.mismatches.clear()
-        self.transfers.clear()
-        self.made_up.clear()
-        self._log.clear()
 
     def _count(self, kind: str, key: Any) -> None:
         events = getattr(self, kind)
