@@ -3,6 +3,8 @@
 ``InputError`` is the user's: one line with the numbers and the remedy, exit status 2.
 ``UserCodeError`` is the user's too, but of their code: it carries the traceback that they need.
 Any other exception is a bug of devplan's: exit status 70, and a request to report it.
+``InternalError`` is a bug of devplan's, and no ``DevplanError``: a promise was not kept.  `ensure`
+raises it where an ``assert`` would be lost under ``python -O``.
 An infeasible plan is neither: it is a result (``devplan.types.Infeasible``).
 """
 
@@ -48,6 +50,20 @@ class DeviceMapError(DevplanError):
     def __init__(self, message: str, *, differences: tuple = ()) -> None:
         super().__init__(message)
         self.differences = differences
+
+
+class InternalError(RuntimeError):
+    """Something that devplan promises itself does not hold: a bug, whatever the user gave."""
+
+
+class VerificationError(InternalError):
+    """A plan that the planner made is wrong; the message says in what."""
+
+
+def ensure(holds: object, message: str, error: type[InternalError] = InternalError) -> None:
+    """Raise `error` unless something holds, also under ``python -O``."""
+    if not holds:
+        raise error(message)
 
 
 def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from devplan.environment.compare_cards import MISSING
 from devplan.environment.differences import differences, errors
 from devplan.environment.needs import needs_of
-from devplan.errors import InputError
+from devplan.errors import InputError, ensure
 from devplan.mapfile import WriteOutcome, loads_map, read_map
 from devplan.mapfile.splice import spliced
 from devplan.mapfile.write import LOCK, lock_text, write_map_text
@@ -58,7 +58,7 @@ def lock_file(
     map_file = locked(read_map(path), environment, model)
     text = Path(path).read_bytes().decode("utf-8-sig")
     text = spliced(text, LOCK, lock_text(map_file))
-    assert loads_map(text, str(path)) == map_file
+    ensure(loads_map(text, str(path)) == map_file, f"{path} with its lock reads otherwise")
     return map_file, write_map_text(text, path, force=True)
 
 

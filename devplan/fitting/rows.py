@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from devplan.errors import ensure
 from devplan.findings import Diagnostic
 from devplan.planning.most import LARGEST_BATCH
 from devplan.types import Infeasible, Machine, ModelIdentity, Plan, Verification, Workload
@@ -32,7 +33,7 @@ class Answer:
 
     @property
     def workload(self) -> Workload:
-        assert self.plan.workload is not None, "plans of the planner say what they are for"
+        ensure(self.plan.workload is not None, "plans of the planner say what they are for")
         return self.plan.workload
 
     @property

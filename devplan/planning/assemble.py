@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from devplan.costs import Timing, Traffic
+from devplan.errors import ensure
 from devplan.planning import tokens as search
 from devplan.planning.bounds import exceeds, lower_bound
 from devplan.planning.latency import request_bound
@@ -239,7 +240,7 @@ def most_tokens(case: Case, pose: Pose, devices: list[str]) -> tuple[int | None,
     most = search.largest(
         lambda tokens: bool((left(tokens) >= 0).all()), low=case.workload.context_tokens
     )
-    assert most is not None, "a plan that does not fit its own workload"
+    ensure(most is not None, "a plan that does not fit its own workload")
     if most >= search.MAX_TOKENS:
         return None, None
     return most, case.machine.devices[int(left(most + 1).argmin())]

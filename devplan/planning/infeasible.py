@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
+from devplan.errors import ensure
 from devplan.planning.bounds import lower_bound
 from devplan.planning.pose import Case, Pose
 from devplan.planning.problem import Assignment, Problem, slot_loads, slot_rooms
@@ -43,7 +44,7 @@ def _best_overflowing(case: Case) -> tuple[Problem, Assignment]:
     shares = [chain.smallest_share(problem) for problem in problems]
     share, index = min((s, i) for i, s in enumerate(shares) if s is not None)
     assignment = chain.arrange(problems[index], share)
-    assert assignment is not None, "the share was attained"
+    ensure(assignment is not None, "the share was attained")
     return problems[index], assignment
 
 

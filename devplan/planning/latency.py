@@ -16,6 +16,7 @@ from fractions import Fraction
 import numpy as np
 
 from devplan.costs import STEPS
+from devplan.errors import ensure
 from devplan.machine.links import link_between
 from devplan.planning.pose import Case, Pose
 from devplan.planning.problem import Assignment, share_of
@@ -54,7 +55,7 @@ def latency(pose: Pose) -> Assignment | None:
 def costs_of(pose: Pose) -> Costs:
     """Seconds of the request: of every unit of the chain on every card, and of every crossing."""
     case = pose.case
-    assert case.speeds is not None, "the planner looks up the speeds for this objective"
+    ensure(case.speeds is not None, "the planner looks up the speeds for this objective")
     seconds = unit_seconds(case)[list(pose.chain)]
     shared = [
         [_shared_seconds(pose, case.units.blocks[unit], device) for device in case.machine.devices]

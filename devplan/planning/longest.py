@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from devplan.errors import ensure
 from devplan.planning.objectives import OBJECTIVES, Objective
 from devplan.planning.pose import Case, Pose
 from devplan.planning.search import (
@@ -51,7 +52,7 @@ def find_longest(case: Case) -> Found | None:
     at_most = _at(case, most)
     # [stops growing] where nothing ever fills a card, tokens do not tell placements apart.
     found = find(at_most, BALANCE if most >= MAX_TOKENS else CONTEXT, max_steps=MAX_STEPS)
-    assert found is not None, "the same search found something at as many tokens"
+    ensure(found is not None, "the same search found something at as many tokens")
     if most < MAX_TOKENS:
         found = _with_claim(found, case, most, most if stages == most else None)
         reasons = _reasons(case, found, most)
@@ -130,9 +131,9 @@ def _longest_beside(found: Found) -> Found:
     """The most tokens in contiguous stages with the same layers offloaded."""
     pose = found.pose
     most = _largest_of([pose], pose.case.workload.context_tokens)
-    assert most is not None, "the offload was chosen so that the rest fits"
+    ensure(most is not None, "the offload was chosen so that the rest fits")
     at_most = replace(pose, case=_at(pose.case, most))
     objective: Objective = BALANCE if most >= MAX_TOKENS else CONTEXT
     assignment = objective.contiguous(at_most)
-    assert assignment is not None, "as many tokens were found to fit"
+    ensure(assignment is not None, "as many tokens were found to fit")
     return found_contiguous(pose, assignment, CONTEXT)

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
+from devplan.errors import ensure
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
@@ -54,10 +56,10 @@ class Problem:
     """Seconds of a transfer from slot to slot; None: all are alike, and their number counts."""
 
     def __post_init__(self) -> None:
-        assert all(slot.budget_bytes > 0 for slot in self.slots), "a card without budget"
-        assert all(load >= 0 for load in self.loads_bytes), "a negative load"
+        ensure(all(slot.budget_bytes > 0 for slot in self.slots), "a card without budget")
+        ensure(all(load >= 0 for load in self.loads_bytes), "a negative load")
         num_active = len(self.activations_bytes)
-        assert num_active in (0, len(self.loads_bytes)), "activations of other items"
+        ensure(num_active in (0, len(self.loads_bytes)), "activations of other items")
 
     @cached_property
     def active(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from devplan.costs import DECODE, PREFILL, STEPS, WHOLE_RUN, Traffic
+from devplan.errors import ensure
 from devplan.findings import RunRecord
 from devplan.planning.speed import Request, route
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Plan, Workload
@@ -54,7 +55,7 @@ def _pipeline_traffic(record: RunRecord, machine: Machine, workload: Workload) -
 
 def recorded_traffic(record: RunRecord, machine: Machine) -> Traffic:
     """Copies between devices in the prefill, and in the last decode step of a run."""
-    assert record.prompt_tokens is not None, "a run of the user's own inputs"
+    ensure(record.prompt_tokens is not None, "a run of the user's own inputs")
     decode = [phase for phase in record.phases if phase.startswith(DECODE)][-1:]
     known = {*machine.devices, *OFFLOAD_DEVICES}
     sums: dict[tuple[str, str, str], list[int]] = {}

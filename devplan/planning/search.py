@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from devplan.errors import ensure
 from devplan.planning.bounds import exceeds
 from devplan.planning.objectives import Objective
 from devplan.planning.offload import offload_fewest
@@ -153,5 +154,5 @@ def _find_offloaded(case: Case, objective: Objective) -> Found | None:
     if pose is None:
         return None
     assignment = objective.contiguous(pose)
-    assert assignment is not None, "the offload was chosen so that the rest fits"
+    ensure(assignment is not None, "the offload was chosen so that the rest fits")
     return found_contiguous(pose, assignment, objective)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from devplan.errors import ensure
 from devplan.profile.model import ActivationProfile
 from devplan.types import ActivationGrowth
 
@@ -26,7 +27,7 @@ def joined_activations(first: ActivationProfile, second: ActivationProfile) -> A
 def _joined(a: ActivationGrowth | None, b: ActivationGrowth | None) -> ActivationGrowth | None:
     if a is None or b is None:
         return a or b
-    assert a.batch == b.batch, "runs of different batches"
+    ensure(a.batch == b.batch, "runs of different batches")
     most: dict[int, int] = dict(a.samples)
     for tokens, num_bytes in b.samples:
         most[tokens] = max(num_bytes, most.get(tokens, 0))

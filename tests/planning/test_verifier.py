@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from devplan.errors import DevplanError, VerificationError
 from devplan.planning import plan, verify
 from devplan.planning.walks import route, tower_modules
 from devplan.types import CacheGrowth, Workload
@@ -57,14 +61,14 @@ def test_the_good_plan_passes():
 
 @pytest.mark.parametrize("fact", SPOILED)
 def test_a_spoiled_plan_does_not_pass(fact):
-    with pytest.raises(AssertionError, match=fact):
+    with pytest.raises(VerificationError, match=fact):
         verify(SPOILED[fact], GRAPH, MACHINE, WORKLOAD, PINS)
 
 
 def test_a_plan_for_larger_cards_does_not_pass():
     small = machine(14, 14)
     loads = tuple(replace(card_load, capacity_bytes=14) for card_load in GOOD.loads)
-    with pytest.raises(AssertionError, match="cuda:1 lacks 4 bytes"):
+    with pytest.raises(VerificationError, match="cuda:1 lacks 4 bytes"):
         verify(replace(GOOD, loads=loads), GRAPH, small, WORKLOAD, PINS)
 
 
@@ -79,3 +83,64 @@ def test_a_tower_is_walked_apart_with_its_merger():
         ("cuda:0", "cuda:1", "model.visual.blocks.0"),
         ("cuda:1", "cuda:0", "model.embed_tokens"),
     ]
+
+
+def test_it_is_a_bug_of_ours_and_no_mistake_of_the_users():
+    assert not issubclass(VerificationError, DevplanError)
+
+
+def test_optimised_python_finds_what_is_wrong_too():
+    """``python -O`` drops assertions: a map on a card that does not exist used to pass."""
+    code = (
+        "from devplan.errors import VerificationError\n"
+        "from devplan.planning import verify\n"
+        "from tests.planning.test_verifier import *\n"
+        "assert False, 'this is dropped'\n"
+        "for fact, wrong in SPOILED.items():\n"
+        "    try:\n"
+        "        verify(wrong, GRAPH, MACHINE, WORKLOAD, PINS)\n"
+        "    except VerificationError:\n"
+        "        continue\n"
+        "    print('passed:', fact)\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", code], cwd=root, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def tied(*groups: tuple[str, ...]):
+    return replace(GRAPH, tied=groups)
+
+
+CHAINS = {
+    "a chain": tied(
+        ("model.embed_tokens", "lm_head"), ("lm_head", "model.norm"), ("model.norm", LAYERS[1].name)
+    ),
+    "its links in another order": tied(
+        ("model.norm", LAYERS[1].name), ("model.embed_tokens", "lm_head"), ("lm_head", "model.norm")
+    ),
+    "two that a third joins": tied(
+        ("model.embed_tokens", LAYERS[0].name),
+        ("lm_head", "model.norm"),
+        ("model.norm", "model.embed_tokens"),
+    ),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_blocks_tied_to_a_layer_through_others_need_no_pin(chain):
+    """Such blocks are one unit with the layer, and go where it goes."""
+    graph = CHAINS[chain]
+    found = plan(graph, MACHINE, WORKLOAD, pins=PINS)
+    joined = {name for group in graph.tied for name in group}
+    assert len({found.placement[name] for name in joined}) == 1
+    verify(found, graph, MACHINE, WORKLOAD, PINS)
+
+
+def test_blocks_tied_among_themselves_alone_are_not_excused():
+    graph = tied(("model.embed_tokens", "lm_head"), ("lm_head", "model.norm"))
+    found = plan(graph, MACHINE, WORKLOAD, pins=PINS)
+    with pytest.raises(VerificationError, match="neither pinned nor"):
+        verify(replace(found, pins=()), graph, MACHINE, WORKLOAD, PINS)

@@ -223,6 +223,8 @@ def test_experts_are_met_under_the_names_of_the_checkpoint():
     [
         (config(INT4, format="marlin-24"), ["marlin-24", "pack-quantized"]),
         (config({**INT4, "group_size": None}), ["group_size"]),
+        (config({**INT4, "group_size": None, "strategy": "token"}), ["token", "group_size"]),
+        (config({**FP8, "strategy": "block"}), ["block", "block_structure"]),
         (config(INT4, targets=("re:*",)), ["re:*", "regular expression"]),
     ],
 )

@@ -35,6 +35,7 @@ from collections.abc import Iterator
 from devplan.checks.mismatches import Kind, MismatchGroup, groups_of, mixture, stray_operand
 from devplan.checks.places import shown
 from devplan.checks.subject import Subject
+from devplan.errors import ensure
 from devplan.findings import Diagnostic, Severity
 
 SEVERITY = Severity.ERROR
@@ -48,7 +49,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
 def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
     event = group.first
     stray = stray_operand(event, subject)
-    assert stray is not None and stray.name is not None
+    ensure(stray is not None and stray.name is not None, "a stray operand without a name")
     partners = {operand.device for operand in event.operands} - {stray.device}
     is_placed = stray.name in subject.structure.tensors
     changed = {stray.name: min(partners)} if is_placed and len(partners) == 1 else {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 
+from devplan.errors import ensure
 from devplan.planning.problem import Problem
 from devplan.planning.solvers.card_states import MAX_STEPS, num_steps
 
@@ -51,6 +52,6 @@ def _pool_most_alike(problem: Problem, groups: list[Group]) -> list[Group]:
 
     ordered = sorted(groups, key=room_bytes)
     pairs = [(a, b) for a, b in itertools.pairwise(ordered) if may_pool(a, b)]
-    assert pairs, "too many cards with a role of their own"
+    ensure(pairs, "too many cards with a role of their own")
     a, b = min(pairs, key=lambda pair: room_bytes(pair[1]) - room_bytes(pair[0]))
     return [group for group in groups if group not in (a, b)] + [tuple(sorted(a + b))]

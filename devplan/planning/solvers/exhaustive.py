@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from devplan.errors import ensure
 from devplan.planning.problem import (
     Assignment,
     Problem,
@@ -32,7 +33,7 @@ def solve_contiguous(problem: Problem) -> Assignment | None:
 def assignments(problem: Problem) -> Iterator[Assignment]:
     """Every assignment that respects the pins."""
     num_slots, num_items = len(problem.slots), len(problem.loads_bytes)
-    assert num_slots**num_items <= MAX_ASSIGNMENTS, "too large for the exhaustive solver"
+    ensure(num_slots**num_items <= MAX_ASSIGNMENTS, "too large for the exhaustive solver")
     every = product(range(num_slots), repeat=num_items)
     return (assignment for assignment in every if respects_pins(problem, assignment))
 

@@ -23,6 +23,7 @@ from math import prod
 
 import numpy as np
 
+from devplan.errors import ensure
 from devplan.planning.problem import Assignment, Problem, share_to_hold
 from devplan.planning.solvers.in_order import along, orders
 from devplan.planning.solvers.runs import Runs
@@ -70,7 +71,7 @@ def nearest(
 
     Among equals, one that begins on the main slot.
     """
-    assert problem.distances is not None, "all transfers are alike"
+    ensure(problem.distances is not None, "all transfers are alike")
     num_items, num_slots = len(problem.loads_bytes), len(problem.slots)
     cross_s = np.broadcast_to(np.array(problem.distances), (num_items + 1, num_slots, num_slots))
     item_s = np.zeros((num_items, num_slots))

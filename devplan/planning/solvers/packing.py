@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 
+from devplan.errors import ensure
 from devplan.planning.problem import Assignment, Problem, most_held, share_of, share_to_hold
 from devplan.planning.solvers.exchange import deal_out, exchange
 from devplan.planning.solvers.moves import improve
@@ -60,7 +61,7 @@ def pack(problem: Problem, *, max_steps: int = MAX_STEPS) -> Packing:
     items = _Sorted(problem)
     low = items.floor()
     best = _trial(problem, items, items.ceiling(), max_steps)
-    assert best.assignment is not None, "everything fits on one slot at this share"
+    ensure(best.assignment is not None, "everything fits on one slot at this share")
     high = share_of(problem, best.assignment)
     share, proven = low, True
     while proven and share < high:

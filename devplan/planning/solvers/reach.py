@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from devplan.errors import ensure
 from devplan.planning.problem import Assignment, Problem, Slot, share_to_hold
 from devplan.planning.solvers.card_groups import groups_of
 from devplan.planning.solvers.card_states import card_states
@@ -151,7 +152,7 @@ class Reach:
             wished = self._nearest(self.sums[start] + even - rest[0].base_bytes)
             end = min(max(wished, least), stop)
             assignment += [slot] * (end - start)
-        assert len(assignment) == self.num_items, "the order does not hold the items"
+        ensure(len(assignment) == self.num_items, "the order does not hold the items")
         return tuple(assignment)
 
     def _latest_starts(self, order: list[int], share: Fraction) -> list[int]:

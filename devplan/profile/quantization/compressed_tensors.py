@@ -43,6 +43,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.errors import InputError
 from devplan.profile.checkpoint_names import conversions, stored_projections
 from devplan.profile.quantization.compressed_tensors_config import (
     NO_MATCH,
@@ -188,11 +189,19 @@ def _num_scales(linear: Linear, scheme: Scheme) -> int:
     if scheme.strategy == "channel":
         return linear.out_features
     if scheme.strategy == "block":
-        assert scheme.block is not None
-        rows, columns = scheme.block
+        rows, columns = _stated(scheme, scheme.block, "block_structure")
         return math.ceil(linear.out_features / rows) * math.ceil(linear.in_features / columns)
-    assert scheme.group_size is not None
-    return linear.out_features * math.ceil(linear.in_features / scheme.group_size)
+    group_size = _stated(scheme, scheme.group_size, "group_size")
+    return linear.out_features * math.ceil(linear.in_features / group_size)
+
+
+def _stated(scheme: Scheme, value: Any, name: str) -> Any:
+    if value is None:
+        raise InputError(
+            f"the quantization config has the strategy {scheme.strategy!r} without a {name}; "
+            "correct it in config.json"
+        )
+    return value
 
 
 def _zero_point_bytes(linear: Linear, scheme: Scheme, scales: int) -> int:
