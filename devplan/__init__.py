@@ -3,7 +3,11 @@
 The public names, imported on first use: ``import devplan`` costs nothing.
 """
 
-from __future__ import annotations
+# [order] nothing may be imported before the path is clean, neither typing nor __future__.
+from devplan.import_path import is_run_by_name, leave_out_current_folder
+
+if is_run_by_name():
+    leave_out_current_folder()
 
 from importlib import import_module
 from typing import Any

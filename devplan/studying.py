@@ -26,7 +26,7 @@ from devplan.profile.work import measure_work
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
 from devplan.sources.native import native_class, remote_auto_class
-from devplan.types import BlockGraph, Machine, ModelIdentity, Workload
+from devplan.types import BlockGraph, Machine, ModelIdentity, NamedInFile, Workload
 from devplan.workload import WorkloadRequest, resolve_workload
 
 Progress = Callable[[str], None]
@@ -100,7 +100,7 @@ def _repository(source: ModelSource) -> str | None:
 
 
 def study(
-    model: str,
+    model: str | NamedInFile,
     request: WorkloadRequest,
     machines: Iterable[Machine],
     *,

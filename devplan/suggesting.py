@@ -38,6 +38,7 @@ from devplan.types import (
     Infeasible,
     Machine,
     ModelIdentity,
+    NamedInFile,
     Plan,
     Workload,
 )
@@ -71,7 +72,7 @@ class Suggestion:
 
 
 def suggest(
-    model: str,
+    model: str | NamedInFile,
     machine: Machine | str,
     request: WorkloadRequest | None = None,
     *,

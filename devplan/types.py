@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 
 from devplan.costs import Link, StepWork, Timing, Traffic
 from devplan.surroundings import Lock
@@ -24,6 +25,23 @@ from devplan.surroundings import Lock
 CPU = "cpu"
 DISK = "disk"
 OFFLOAD_DEVICES = (CPU, DISK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedInFile:
+    """A model as a file names it.  It is no text on purpose: what a file says is data, and only
+    text that a person typed or passed may name code (`devplan.sources.resolve`)."""
+
+    text: str
+    file: str
+    """For people: the map, or the settings with the line."""
+    folder: Path | None = None
+    """Where relative paths are looked up after the current folder; None: nowhere else."""
+    typed_after: str = "--model"
+    """What a person types before a model of their own choice."""
+
+    def __str__(self) -> str:
+        return self.text
 
 
 # ------------------------------------------------------------------------------------- machine

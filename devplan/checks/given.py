@@ -14,7 +14,7 @@ from devplan.errors import InputError
 from devplan.findings import MapEntry
 from devplan.mapfile.hf import from_hf_device
 from devplan.names import part_of_map
-from devplan.types import DeviceMapFile, Machine, Workload
+from devplan.types import DeviceMapFile, Machine, NamedInFile, Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class GivenMap:
     """For people: the file, or ``device_map`` for one that Python handed over."""
     file: str | None = None
     entries: tuple[GivenEntry, ...]
-    model: str | None = None
+    model: NamedInFile | None = None
     """Which model it was made for."""
     class_name: str | None = None
     """Its class."""

@@ -35,8 +35,9 @@ from devplan.mapfile.hf import from_hf_device
 from devplan.mapfile.versions import installed_versions
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
+from devplan.sources.named import place_of
 from devplan.surroundings import Environment
-from devplan.types import CPU, DeviceMapFile, Machine, Workload
+from devplan.types import CPU, DeviceMapFile, Machine, NamedInFile, Workload
 from devplan.workload import WorkloadRequest, resolve_workload
 
 # Skeletons kept for the next map of the same model: a project's maps are mostly of one or two.
@@ -67,7 +68,7 @@ class Prepared:
 
 
 def prepare(
-    model: str | nn.Module | Any,
+    model: str | NamedInFile | nn.Module | Any,
     device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFile,
     *,
     machine: Machine | None = None,
@@ -81,7 +82,8 @@ def prepare(
     Parameters
     ----------
     model
-        MODEL as on the command line, a transformers configuration, or a loaded model.
+        MODEL as on the command line or as a map names it, a transformers configuration, or a
+        loaded model.
     device_map
         A file, a mapping, one of `STRATEGIES`, or what `read_given` or `read_map` gave.
     machine, main_device, workload
@@ -151,7 +153,7 @@ def _is_strategy(device_map: Any) -> bool:
 
 
 def build(
-    model: str | nn.Module | Any,
+    model: str | NamedInFile | nn.Module | Any,
     workload: Workload | WorkloadRequest,
     *,
     trust_remote_code: bool,
@@ -159,9 +161,9 @@ def build(
     packed: bool = False,
 ) -> Built:
     """The skeleton and structure of a model in any of its forms; names are built once."""
-    if isinstance(model, str | PathLike):
-        model = fspath(model)
-        state = _state_of(model)
+    if isinstance(model, str | PathLike | NamedInFile):
+        model = model if isinstance(model, NamedInFile) else fspath(model)
+        state = _state_of(place_of(model) if isinstance(model, NamedInFile) else model)
         return _build_named(model, state, workload, trust_remote_code, least_capability, packed)
     source = source_of_model(model) if isinstance(model, nn.Module) else source_of_config(model)
     return _built(source, workload, least_capability, packed)
@@ -178,7 +180,7 @@ def _state_of(model: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=_KEPT_MODELS)
 def _build_named(
-    model: str,
+    model: str | NamedInFile,
     state: tuple[str, ...],
     workload: Workload | WorkloadRequest,
     trust_remote_code: bool,
@@ -229,7 +231,7 @@ def refuse_other_model(given: GivenMap, built: Built) -> None:
     strange = [key for key in keys if key not in here]
     renames = Renames(name for name in structure.modules if name)
     unknown = [key for key in strange if not renames.candidates(key)]
-    made_for = given.model if given.model != built.source.id else None
+    made_for = str(given.model) if given.model and given.model.text != built.source.id else None
     is_other_class = made_for and given.class_name not in (None, structure.class_name)
     if len(unknown) > LARGEST_UNKNOWN_SHARE * len(keys):
         fits = made_for or fitting_model(keys)

@@ -22,7 +22,7 @@ from devplan.checks.given import GivenEntry, GivenMap, given_entry, given_map, r
 from devplan.errors import InputError
 from devplan.mapfile.composing import compose
 from devplan.mapfile.read import map_of_node
-from devplan.types import DeviceMapFile
+from devplan.types import DeviceMapFile, NamedInFile
 
 _WRAPPERS = ("device_map", "hf_device_map")
 
@@ -38,7 +38,7 @@ def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFi
         return GivenMap(
             name=bare.name,
             entries=bare.entries,
-            model=device_map.model.id,
+            model=NamedInFile(text=device_map.model.id, file="the map"),
             class_name=device_map.model.class_name,
             machine=device_map.machine,
             workload=device_map.workload,
@@ -103,7 +103,7 @@ def _devplan_map(node: yaml.Node, name: str, entries: yaml.Node) -> GivenMap:
         entries=tuple(
             given_entry(key, device, lines.get(key)) for key, device in content.device_map.items()
         ),
-        model=content.model.id,
+        model=_named(content.model.id, name),
         class_name=content.model.class_name,
         machine=content.machine,
         workload=content.workload,
@@ -124,8 +124,13 @@ def _bare_map(node: yaml.MappingNode, name: str, model: str | None) -> GivenMap:
                 f"{entries[key].line}; remove one"
             )
         entries[key] = given_entry(key, _value(value_node), line)
-    given = GivenMap(name=name, file=name, entries=tuple(entries.values()), model=model)
+    named = None if model is None else _named(model, name)
+    given = GivenMap(name=name, file=name, entries=tuple(entries.values()), model=named)
     return refuse_no_map(given)
+
+
+def _named(model: str, name: str) -> NamedInFile:
+    return NamedInFile(text=model, file=name, folder=Path(name).parent)
 
 
 def _key(node: yaml.Node, name: str, line: int) -> str:

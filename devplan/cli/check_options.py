@@ -27,7 +27,7 @@ from devplan.machine import parse_gpus
 from devplan.machine.offload import read_tiers
 from devplan.mapfile.hf import from_hf_device
 from devplan.settings import Settings
-from devplan.types import Machine, Workload
+from devplan.types import Machine, NamedInFile, Workload
 from devplan.workload import DEFAULT_BATCH, WorkloadRequest
 
 RUNS = ("auto", "generate", "forward")
@@ -144,7 +144,7 @@ def _argument(text: str) -> tuple[str, Any]:
         raise InputError(f"--generate {text!r}: the value is no YAML; quote it") from None
 
 
-def model_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> str:
+def model_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> str | NamedInFile:
     """Which model a map is for.
 
     Raises

@@ -92,7 +92,7 @@ def compare_command(
         pin=pin or (),
         no_pin=no_pin,
     )
-    asked = read_options(typed, load_settings(Path.cwd()))
+    asked = read_options(typed, load_settings(Path.cwd()), "compare")
     with progress_on_stderr() as progress:
         from devplan.comparing import compare
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,7 +76,7 @@ def doctor_command(
     if map_file is None:
         found = obstacles(environment)
     else:
-        facts = facts_at_hand(map_file, model, notes, trust_remote_code=trust_remote_code)
+        facts = facts_at_hand(map_file, map_path, model, notes, trust_remote_code=trust_remote_code)
         if remap is not None:
             here = remapped(map_file, environment)
             outcome = write_map(here, remap, force=force)
@@ -118,15 +119,32 @@ def look_around(offload_folder: str, *, measure: bool = False) -> Environment:
 
 
 def facts_at_hand(
-    map_file: DeviceMapFile, model: str | None, notes: list[str], *, trust_remote_code: bool
+    map_file: DeviceMapFile,
+    map_path: str,
+    model: str | None,
+    notes: list[str],
+    *,
+    trust_remote_code: bool,
 ) -> ModelFacts:
-    """The model that is to be loaded, as far as it can be read."""
+    """The model that is to be loaded, as far as it can be read.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read and was typed, or the map names code.
+    """
     from devplan.environment import class_facts, read_model_facts
     from devplan.environment.model_facts import is_local
     from devplan.errors import InputError
+    from devplan.sources.named import place_of, refuse_code
+    from devplan.types import NamedInFile
 
-    named = model or map_file.model.id
-    if model is None and not is_local(named):
+    folder = Path(map_path).parent
+    planned = NamedInFile(text=map_file.model.id, file=map_path, folder=folder)
+    if model is None:
+        refuse_code(planned)
+    named = model or planned
+    if model is None and not is_local(place_of(planned)):
         notes.append(
             f"{named} is not here: its configuration was not compared; --model FOLDER does"
         )

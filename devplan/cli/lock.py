@@ -36,7 +36,7 @@ def lock_command(
     map_file = read_map(map_path)
     environment = look_around(OFFLOAD_FOLDER)
     notes: list[str] = []
-    facts = facts_at_hand(map_file, model, notes, trust_remote_code=trust_remote_code)
+    facts = facts_at_hand(map_file, map_path, model, notes, trust_remote_code=trust_remote_code)
     refused = reasons_against(map_file, environment, facts)
     if refused:
         terminal = report.terminal_of(sys.stdout)

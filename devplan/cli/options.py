@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from devplan.dtypes import compute_dtype_name, full_dtype_name
@@ -17,7 +17,7 @@ from devplan.errors import InputError, nearest
 from devplan.machine import parse_gpus
 from devplan.names import is_inside
 from devplan.settings import OBJECTIVES, Settings
-from devplan.types import Machine
+from devplan.types import Machine, NamedInFile
 from devplan.workload import DEFAULT_BATCH, WorkloadRequest
 
 # Bounds that catch a slip of the finger and let every real workload through: a million sequences,
@@ -60,7 +60,7 @@ class Typed:
 class Asked:
     """What is to be planned, checked as far as that is possible without the model."""
 
-    model: str
+    model: str | NamedInFile
     machine: Machine
     workload: WorkloadRequest
     objective: str
@@ -70,7 +70,7 @@ class Asked:
     notes: tuple[str, ...]
 
 
-def read_options(typed: Typed, settings: Settings) -> Asked:
+def read_options(typed: Typed, settings: Settings, command: str = "suggest") -> Asked:
     """Join what was typed with the settings of the project.
 
     Raises
@@ -78,7 +78,7 @@ def read_options(typed: Typed, settings: Settings) -> Asked:
     InputError
         For a missing model or machine, and for values that cannot be.
     """
-    model = read_model(typed, settings)
+    model = read_model(typed, settings, command)
     gpus = typed.gpus or settings.gpus
     if gpus is None:
         raise InputError(
@@ -97,7 +97,7 @@ def read_options(typed: Typed, settings: Settings) -> Asked:
     )
 
 
-def read_model(typed: Typed, settings: Settings, command: str = "suggest") -> str:
+def read_model(typed: Typed, settings: Settings, command: str = "suggest") -> str | NamedInFile:
     """MODEL as typed or set.
 
     Raises
@@ -105,12 +105,13 @@ def read_model(typed: Typed, settings: Settings, command: str = "suggest") -> st
     InputError
         When neither names one.
     """
-    model = typed.model or settings.model
-    if model is None:
+    if typed.model:
+        return typed.model
+    if settings.model is None:
         raise InputError(
             f"no model: name one (devplan {command} MODEL --gpus ...), or set model in devplan.yaml"
         )
-    return model
+    return replace(settings.model, typed_after=f"devplan {command}")
 
 
 def _first(*values: Any) -> Any:

@@ -15,7 +15,7 @@ from devplan.checks.subject import Subject
 from devplan.comparing.judged import Judged, built_of, judge
 from devplan.errors import InputError
 from devplan.studying import Progress, Studied, silent, study
-from devplan.types import DeviceMapFile, Machine, ModelIdentity, Workload
+from devplan.types import DeviceMapFile, Machine, ModelIdentity, NamedInFile, Workload
 from devplan.workload import WorkloadRequest
 
 NOWHERE = "nowhere"
@@ -60,7 +60,7 @@ def diff(
     before: MapLike,
     after: MapLike,
     *,
-    model: str | None = None,
+    model: str | NamedInFile | None = None,
     machine: Machine | None = None,
     main_device: str | None = None,
     workload: Workload | WorkloadRequest | None = None,
@@ -132,10 +132,11 @@ def _is_strategy(given: MapLike) -> bool:
     return isinstance(given, str) and given in STRATEGIES
 
 
-def _model(model: str | None, known: list[GivenMap]) -> str:
+def _model(model: str | NamedInFile | None, known: list[GivenMap]) -> str | NamedInFile:
     if model is not None:
         return model
-    named = list(dict.fromkeys(given.model for given in known if given.model is not None))
+    said = [given.model for given in known if given.model is not None]
+    named = list({model.text: model for model in reversed(said)}.values())[::-1]
     if not named:
         raise InputError("neither map says which model it is for; give --model")
     if len(named) > 1:

@@ -13,7 +13,7 @@ from devplan.machine import parse_gpus
 from devplan.peers import CPU_TOO, accelerate_by_hand, from_pretrained_strategy
 from devplan.studying import Progress, Studied, silent, study
 from devplan.suggesting import suggest_studied
-from devplan.types import Machine, ModelIdentity, Plan, Workload
+from devplan.types import Machine, ModelIdentity, NamedInFile, Plan, Workload
 from devplan.workload import WorkloadRequest
 
 DEVPLAN = "devplan"
@@ -62,7 +62,7 @@ class Comparison:
 
 
 def compare(
-    model: str,
+    model: str | NamedInFile,
     machine: Machine | str,
     request: WorkloadRequest | None = None,
     *,

@@ -48,7 +48,7 @@ class MappedModel:
         prepared = prepare(name, given, trust_remote_code=trust_remote_code)
         subject = prepared.subject
         known = Known(
-            model=name,
+            model=str(name),
             map=given.file,
             machine=subject.machine,
             main_device=subject.main_device,

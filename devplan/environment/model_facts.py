@@ -17,14 +17,14 @@ from devplan.sources import ModelSource, catalogue, resolve
 from devplan.sources.components import whole_config
 from devplan.sources.folder import described_pipeline, is_path
 from devplan.surroundings import ModelFacts
-from devplan.types import DeviceMapFile
+from devplan.types import DeviceMapFile, NamedInFile
 
 if TYPE_CHECKING:
     from devplan.skeleton import Skeleton
 
 
 def read_model_facts(
-    model: str, *, revision: str | None = None, trust_remote_code: bool = False
+    model: str | NamedInFile, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> ModelFacts:
     """What is known of MODEL as it is here.
 

@@ -19,12 +19,12 @@ from devplan.studying import (
     silent,
     study,
 )
-from devplan.types import Machine, Plan
+from devplan.types import Machine, NamedInFile, Plan
 from devplan.workload import WorkloadRequest
 
 
 def fit(
-    model: str,
+    model: str | NamedInFile,
     machines: Sequence[Machine | str] = (),
     *,
     cards: Sequence[str] = (),

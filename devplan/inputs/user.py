@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from devplan.errors import InputError, UserCodeError, nearest
+from devplan.import_path import CurrentFolderVisible
 from devplan.inputs.request import ExampleInputs
 
 
@@ -92,7 +93,8 @@ def _function(module: Any, name: str, path: Path) -> Callable[..., Any]:
 
 def _own_errors(call: Callable[[], Any], what: str, path: Path) -> Any:
     try:
-        return call()
+        with CurrentFolderVisible():
+            return call()
     except Exception as error:
         raise UserCodeError(
             f"{what} raised {type(error).__name__}: {' '.join(str(error).split())}",

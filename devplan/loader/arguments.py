@@ -13,7 +13,8 @@ from devplan.errors import InputError
 from devplan.loader.model_class import Loadable
 from devplan.loader.target import Target
 from devplan.mapfile.load_code import dtype_keyword, hub_parts, load_dtype
-from devplan.types import DeviceMapFile
+from devplan.sources.named import place_of
+from devplan.types import DeviceMapFile, NamedInFile
 
 _DTYPES = ("dtype", "torch_dtype")
 
@@ -89,7 +90,11 @@ def _method(config: Any) -> str:
 def location(target: Target, model: str | None) -> tuple[str, str | None]:
     """What ``from_pretrained`` is given first, and the subfolder of a part of a repository."""
     assert target.content is not None
-    return (model, None) if model is not None else hub_parts(target.content)
+    if model is not None:
+        return model, None
+    place, subfolder = hub_parts(target.content)
+    named = NamedInFile(text=place, file=target.name, folder=target.folder)
+    return (place_of(named) if subfolder is None else place), subfolder
 
 
 def from_pretrained_arguments(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from devplan.errors import InputError, nearest
 from devplan.loader.target import Target
+from devplan.sources.factory import is_factory
 from devplan.sources.native import native_class
 from devplan.sources.source import ModelSource
 from devplan.types import ModelIdentity
-
-_FACTORY = re.compile(r"[\w.]+:[\w.]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,7 @@ def loadable(target: Target, *, trust_remote_code: bool) -> Loadable:
             "devplan suggest"
         )
     identity = target.content.model
-    if _FACTORY.fullmatch(identity.id) and not identity.auto_class:
+    if is_factory(identity.id) and not identity.auto_class:
         raise InputError(
             f"{target.name} is of {identity.id}, a function of yours, which has no from_pretrained;"
             " build the model with its weights and give it to devplan.apply"

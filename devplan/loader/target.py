@@ -33,6 +33,8 @@ class Target:
     """Where inputs enter, stand-ins applied."""
     content: DeviceMapFile | None
     """All of the map file; None for a bare map."""
+    folder: Path | None = None
+    """Of the map file; None for a map of Python's."""
     always_hooked: bool = False
     """Whether it needs hooks also on one device: a model of a pipeline, whose inputs come from
     another."""
@@ -130,6 +132,7 @@ def target_of(
         stand_ins=stand_ins,
         main_device=main,
         content=given.content,
+        folder=Path(given.file).parent if given.file else None,
     )
 
 

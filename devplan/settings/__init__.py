@@ -14,7 +14,8 @@ Where both files have settings, ``devplan.yaml`` is used alone.  The command lin
 is its own matter, so everything here is None until it is set.
 
 Paths (a model or output that starts with ``.``) are relative to the file that they stand in.
-``trust-remote-code`` cannot be set: a project that was cloned would then run a stranger's code.
+``trust-remote-code`` and a factory (``package.module:callable``) as model cannot be set: a project
+that was cloned would then run a stranger's code.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import yaml
 from devplan.errors import InputError, nearest
 from devplan.settings.values import OBJECTIVES as OBJECTIVES
 from devplan.settings.values import READERS, Refused
+from devplan.types import NamedInFile
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,7 +47,7 @@ TABLE = "[tool.devplan]"
 class Settings:
     """What a project has set; None is what it has not."""
 
-    model: str | None = None
+    model: NamedInFile | None = None
     gpus: str | None = None
     """As ``--gpus`` takes it: a list is joined by commas."""
     memory: str | None = None
@@ -215,6 +217,9 @@ def _settings(found: Found, folder: Path) -> Settings:
     for key in _PATH_KEYS:
         if found.path.parent != folder and str(read.get(key, "")).startswith("."):
             read[key] = str(found.path.parent / read[key])
+    if "model" in read:
+        where = _where(f"{found.path}{found.table}", found.lines, "model")
+        read["model"] = NamedInFile(text=read["model"], file=where)
     fields = {key.replace("-", "_"): value for key, value in read.items()}
     return Settings(**fields, path=found.path, lines=found.lines, notes=found.notes)
 

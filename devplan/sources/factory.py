@@ -1,6 +1,7 @@
 """``package.module:callable``: a module that the user's own code builds.
 
-The code runs as it would under ``python -m``: the current folder comes first on ``sys.path``.  What
+The code runs as it would under ``python -m``: the current folder comes first on ``sys.path``, but
+only while the code is imported and called, so that nothing else is ever imported from there.  What
 the code raises is shown with its own traceback, cut to the user's frames; what it returns is
 checked.  The module must be on the meta device, or devplan would need the memory that it is there
 to plan for.
@@ -12,7 +13,6 @@ import importlib
 import inspect
 import os
 import re
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from devplan.errors import InputError, UserCodeError, nearest
+from devplan.import_path import CurrentFolderVisible
 from devplan.sources.source import ModelSource
 
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
@@ -79,7 +80,8 @@ class Factory:
         from torch import nn
 
         try:
-            module = self.function()
+            with CurrentFolderVisible():
+                module = self.function()
         except (Exception, SystemExit) as error:
             _raise_user_code_error(f"{self.text} raised", error)
         if not isinstance(module, nn.Module):
@@ -102,11 +104,10 @@ class Factory:
 
 
 def _import(module_name: str) -> ModuleType:
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()
     try:
-        return importlib.import_module(module_name)
+        with CurrentFolderVisible():
+            return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # `import a.b` that lacks `a` or `a.b` is the user's typing; any other name is their code's.
         if error.name and f"{module_name}.".startswith(f"{error.name}."):

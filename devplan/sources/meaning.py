@@ -12,18 +12,24 @@ from devplan.sources.factory import is_factory, resolve_factory
 from devplan.sources.folder import is_path, resolve_folder
 from devplan.sources.hub import resolve_hub
 from devplan.sources.hub_files import parse_address
+from devplan.sources.named import text_of
 from devplan.sources.source import ModelSource
+from devplan.types import NamedInFile
 
 
 def resolve(
-    model: str | PathLike[str], *, trust_remote_code: bool = False, revision: str | None = None
+    model: str | PathLike[str] | NamedInFile,
+    *,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
 ) -> ModelSource:
     """What MODEL means.
 
     Parameters
     ----------
-    model : str or path
-        Folder, ``package.module:callable``, name of the catalogue, or hub id.
+    model : str, path or NamedInFile
+        Folder, ``package.module:callable``, name of the catalogue, or hub id.  A name that stands
+        in a file never means a callable: no code runs because a file says so.
     trust_remote_code : bool
         Whether code that comes with the model may be fetched and run.
     revision : str, optional
@@ -36,11 +42,12 @@ def resolve(
     UserCodeError
         When the module of a factory cannot be imported.
     """
-    model = fspath(model)
+    named = model if isinstance(model, NamedInFile) else None
+    model = fspath(model) if named is None else text_of(named)
     if is_path(model):
         _require_no_revision(model, "a folder", revision)
         return resolve_folder(model, trust_remote_code=trust_remote_code)
-    if is_factory(model):
+    if is_factory(model) and named is None:
         _require_no_revision(model, "a factory", revision)
         return resolve_factory(model)
     entry = catalogue.find(model) if revision is None else None

@@ -64,7 +64,7 @@ def test_json_of_hf_device_map(indent):
 def test_wrapped(wrapper):
     given = loads_given(f"model: some/model\n{wrapper}:\n  model: 1\n", "m.yaml")
     assert devices(given) == {"model": "cuda:1"}
-    assert given.model == "some/model"
+    assert str(given.model) == "some/model"
     assert given.entries[0].line == 3
 
 
@@ -74,7 +74,7 @@ def test_devplan_map_brings_its_machine():
     assert devices(given) == dict(MAP_FILE.device_map)
     assert given.machine == MAP_FILE.machine
     assert given.workload == MAP_FILE.workload
-    assert given.model == MAP_FILE.model.id
+    assert str(given.model) == MAP_FILE.model.id
     lines = text.splitlines()
     assert all(entry.key in lines[entry.line - 1] for entry in given.entries)
 
