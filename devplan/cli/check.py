@@ -198,9 +198,15 @@ def _check_all(
                 if len(typed.maps) < 2:
                     raise
                 # One file that is no map must not hide the findings of the others.
-                print(f"devplan: {error}", file=sys.stderr)
+                print(f"devplan: {_naming(str(name), error)}", file=sys.stderr)
                 refused += 1
     return results, refused
+
+
+def _naming(name: str, error: Exception) -> str:
+    """The message, behind the map that it is about where it does not name that itself."""
+    said = " ".join(str(error).split())
+    return said if Path(name).as_posix() in said else f"{name}: {said}"
 
 
 def _check_one(
