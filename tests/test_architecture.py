@@ -26,6 +26,7 @@ VOCABULARY = (
     "errors",
     "units",
     "names",
+    "writing",
     "dtypes",
     "costs",
     "types",

@@ -6,10 +6,9 @@ test fails until it was run.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from devplan.checks.rule import Rule
 from devplan.checks.table import FAMILIES, RULES
+from devplan.writing import write_text
 
 FOLDER = "docs/rules"
 _MADE = "<!-- Made by `python -m devplan.checks.publish` from devplan/checks/rules; edit that. -->"
@@ -65,6 +64,5 @@ def index_text() -> str:
 
 
 if __name__ == "__main__":
-    Path(FOLDER).mkdir(parents=True, exist_ok=True)
     for path, text in published_texts().items():
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
+        write_text(text, path)

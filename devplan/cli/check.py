@@ -90,7 +90,9 @@ def check_command(
     ] = "text",
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Write the report to a file."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Write the report to a file; - is stdout."
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Take warnings as errors.")] = False,
     ignore: Annotated[
@@ -126,9 +128,11 @@ def check_command(
     from devplan.checks.ignoring import ignore_codes
     from devplan.checks.run import strictly
     from devplan.cli.check_options import CheckTyped, read_check_options
+    from devplan.cli.delivery import look_at_output
     from devplan.errors import InputError
     from devplan.report.findings import known_format
     from devplan.settings import load_settings
+    from devplan.writing import refuse_unwritable
 
     typed = CheckTyped(
         maps=maps or (),
@@ -158,6 +162,10 @@ def check_command(
     known_format(form)
     if write_baseline and baseline is None:
         raise InputError("--write-baseline needs the file: --baseline FILE")
+    if write_baseline:
+        refuse_unwritable(baseline, option="--baseline")
+    else:
+        look_at_output(output)
     known = read_baseline(baseline) if baseline and not write_baseline else Baseline()
     settings = load_settings(Path.cwd())
     asked = read_check_options(typed, settings)
@@ -244,36 +252,18 @@ def _check_one(
 
 def _write_baseline(results: list[CheckResult], path: Path) -> None:
     from devplan.checks.baseline import baseline_text
+    from devplan.writing import write_text
 
     number = sum(len(result.errors) + len(result.warnings) for result in results)
-    write_text(path, baseline_text(results, path.parent))
+    write_text(baseline_text(results, path.parent), path, option="--baseline")
     print(f"wrote {path} with {number} finding{'' if number == 1 else 's'}")
 
 
 def _show(results: list[CheckResult], form: str, output: str | None) -> None:
-    from devplan.report import Terminal, terminal_of
+    from devplan.cli.delivery import deliver
+    from devplan.report import terminal_of
     from devplan.report.findings import check_report
 
-    if output is None:
-        print(check_report(results, form, terminal_of(sys.stdout)), end="")
-        return
-    write_text(Path(output), check_report(results, form, Terminal()))
-    if form != "text":  # people who follow the log of a CI run see the findings too
+    to_file = deliver(lambda terminal: check_report(results, form, terminal), output)
+    if to_file and form != "text":  # people who follow the log of a CI run see the findings too
         print(check_report(results, "text", terminal_of(sys.stdout)), end="")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a report.
-
-    Raises
-    ------
-    InputError
-        When that cannot be done.
-    """
-    from devplan.errors import InputError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; check the path") from None

@@ -70,12 +70,14 @@ def compare_command(
     \b
     devplan compare Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
     """
+    from devplan.cli.delivery import look_at_output
     from devplan.cli.options import Typed, read_options
     from devplan.cli.side_by_side import show
     from devplan.report.tables import known_table_format
     from devplan.settings import load_settings
 
     known_table_format(form)
+    look_at_output(output)
     typed = Typed(
         model=model,
         gpus=gpus,

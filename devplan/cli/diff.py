@@ -72,10 +72,12 @@ def diff_command(
     devplan diff old.json new.json --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
     from devplan.cli.check_options import CheckTyped
+    from devplan.cli.delivery import look_at_output
     from devplan.cli.side_by_side import show
     from devplan.report.tables import known_table_format
 
     known_table_format(form)
+    look_at_output(output)
     typed = CheckTyped(
         maps=(before, after),
         model=model,

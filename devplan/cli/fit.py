@@ -78,12 +78,14 @@ def fit_command(
     devplan fit Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --gpus 2x24GiB --context 32768
     devplan fit Qwen/Qwen2.5-72B-Instruct --card a100-80gb --card rtx-4090 --context 32768
     """
+    from devplan.cli.delivery import look_at_output
     from devplan.cli.options import Typed, read_model, read_workload
     from devplan.cli.side_by_side import show
     from devplan.report.tables import known_table_format
     from devplan.settings import load_settings
 
     known_table_format(form)
+    look_at_output(output)
     typed = Typed(
         model=model,
         reserve=reserve,

@@ -72,11 +72,14 @@ def graph_command(
     devplan graph hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --blocks -o graph.json
     devplan graph --device-map auto --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
-    from devplan.cli.check import write_text
     from devplan.cli.check_options import CheckTyped
+    from devplan.cli.delivery import deliver, look_at_output
     from devplan.module_graph import contract_layers, graph_text, known_graph_format
+    from devplan.writing import is_stdout
 
-    form = known_graph_format(output) if output else ON_STDOUT
+    on_screen = output is None or is_stdout(output)
+    form = ON_STDOUT if on_screen else known_graph_format(output)
+    look_at_output(output)
     typed = CheckTyped(
         maps=(map_file,) if map_file else (),
         model=model,
@@ -95,11 +98,8 @@ def graph_command(
     )
     graph = _graph(map_file, typed)
     text = graph_text(graph if blocks else contract_layers(graph), form)
-    if output is None:
-        print(text, end="")
-        return
-    write_text(Path(output), text)
-    print(f"wrote {output}: {_counted(graph)}")
+    if deliver(lambda _: text, output):
+        print(f"wrote {output}: {_counted(graph)}")
 
 
 def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:

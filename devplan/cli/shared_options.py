@@ -116,5 +116,5 @@ TableFormat: TypeAlias = Annotated[
 ]
 TableOutput: TypeAlias = Annotated[
     str | None,
-    typer.Option("-o", "--output", metavar="FILE", help="Write the report to a file."),
+    typer.Option("-o", "--output", metavar="FILE", help="Write the report to a file; - is stdout."),
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from devplan.cli.delivery import deliver
 
 if TYPE_CHECKING:
     from devplan.report import Terminal
@@ -24,11 +25,5 @@ def show(
     InputError
         When the file cannot be written.
     """
-    from devplan.cli.check import write_text
-    from devplan.report import Terminal, terminal_of
-
-    if output is None:
-        print(as_json() if form == "json" else as_text(terminal_of(sys.stdout)), end="")
-        return
-    write_text(Path(output), as_json() if form == "json" else as_text(Terminal()))
-    print(f"wrote {output}", file=sys.stderr)
+    if deliver(lambda terminal: as_json() if form == "json" else as_text(terminal), output):
+        print(f"wrote {output}", file=sys.stderr)

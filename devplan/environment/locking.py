@@ -16,9 +16,10 @@ from devplan.environment.needs import needs_of
 from devplan.errors import InputError, ensure
 from devplan.mapfile import WriteOutcome, loads_map, read_map
 from devplan.mapfile.splice import spliced
-from devplan.mapfile.write import LOCK, lock_text, write_map_text
+from devplan.mapfile.write import LOCK, lock_text
 from devplan.surroundings import Difference, Environment, Lock, LockedCard, ModelFacts
 from devplan.types import DeviceMapFile
+from devplan.writing import write_text
 
 
 def locked(
@@ -59,7 +60,7 @@ def lock_file(
     text = Path(path).read_bytes().decode("utf-8-sig")
     text = spliced(text, LOCK, lock_text(map_file))
     ensure(loads_map(text, str(path)) == map_file, f"{path} with its lock reads otherwise")
-    return map_file, write_map_text(text, path, force=True)
+    return map_file, write_text(text, path, option="MAP")
 
 
 def reasons_against(

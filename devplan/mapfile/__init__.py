@@ -24,7 +24,8 @@ from devplan.mapfile.entries import contract_entries, covering_modules, expand_e
 from devplan.mapfile.hf import from_hf_device_map, to_hf_device_map
 from devplan.mapfile.load_code import import_lines, load_code, load_heading, load_line
 from devplan.mapfile.read import loads_map, read_map
-from devplan.mapfile.write import WriteOutcome, dump_map, write_map
+from devplan.mapfile.write import dump_map, write_map
+from devplan.writing import WriteOutcome
 
 __all__ = [
     "WriteOutcome",

@@ -6,10 +6,9 @@ fails until it was run.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from devplan.mapfile.json_schema import schema_text
 from devplan.mapfile.reference import reference_text
+from devplan.writing import write_text
 
 
 def published_texts() -> dict[str, str]:
@@ -19,5 +18,4 @@ def published_texts() -> dict[str, str]:
 
 if __name__ == "__main__":
     for path, text in published_texts().items():
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
+        write_text(text, path)

@@ -1,42 +1,27 @@
 """`DeviceMapFile` to text, and the text to a file, whole or not at all.
 
 The same map always gives the same text: nothing in it depends on the time, the folder or the
-order in which something was hashed.  A file is written beside its target and moved over it, so
-that a reader sees the old map or the new one and never a half.
+order in which something was hashed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-import secrets
-import stat
-from enum import Enum
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import yaml
 
-from devplan.errors import InputError
 from devplan.machine.label import machine_label
 from devplan.mapfile.default_name import default_path
 from devplan.mapfile.document import to_document
 from devplan.mapfile.header import header_lines
 from devplan.mapfile.keys import MAP_FILE
 from devplan.types import DeviceMapFile
+from devplan.writing import WriteOutcome, write_text
 
 _LINE_LENGTH = 100
 LOCK = "environment"
 _UNICODE_BREAKS = "\x85\u2028\u2029"
-
-
-class WriteOutcome(str, Enum):
-    """What `write_map` did; the value is the word that a report shows."""
-
-    WRITTEN = "written"
-    REPLACED = "replaced"
-    UNCHANGED = "unchanged"
 
 
 class _NameList(list[str]):
@@ -128,62 +113,4 @@ def write_map(
     """
     given = PurePath(path)
     text = dump_map(map_file, given.name if given.is_absolute() else given)
-    return write_map_text(text, path, force=force)
-
-
-def write_map_text(text: str, path: str | PurePath, *, force: bool = False) -> WriteOutcome:
-    """The same for the text of a map."""
-    try:
-        return _place(text.encode(), Path(os.path.realpath(path)), shown=str(path), force=force)
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"cannot write {path}: {reason}; choose another file with -o FILE, or -o - for stdout"
-        ) from None
-
-
-def _place(content: bytes, target: Path, *, shown: str, force: bool) -> WriteOutcome:
-    if target.is_dir():
-        raise InputError(f"cannot write {shown}: it is a folder; name a file with -o FILE")
-    if target.exists() and not target.is_file():
-        raise InputError(f"cannot write {shown}: it is no regular file; -o - writes to stdout")
-    outcome = WriteOutcome.WRITTEN
-    if target.exists():
-        if target.read_bytes() == content:
-            return WriteOutcome.UNCHANGED
-        if not force:
-            raise InputError(
-                f"{shown} exists and holds something else; --force replaces it, -o FILE writes "
-                "to another file"
-            )
-        outcome = WriteOutcome.REPLACED
-    _make_folder(target.parent)
-    _write_whole(content, target)
-    return outcome
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder") from error
-
-
-def _write_whole(content: bytes, target: Path) -> None:
-    """Write beside the target, then move over it: os.replace is atomic in one folder."""
-    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-    draft = target.parent / f".devplan-{secrets.token_hex(8)}.tmp"
-    try:
-        # [permissions] open() honours the umask; tempfile would make the map private.
-        with open(draft, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if mode is not None:
-            os.chmod(draft, mode)
-        os.replace(draft, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
+    return write_text(text, path, force=force)

@@ -18,6 +18,8 @@ import json
 import re
 from pathlib import Path
 
+from devplan.writing import write_text
+
 DATA = Path(__file__).parent / "native.json"
 
 _CHECK = re.compile(r'check_and_update_common_device\(common_device, \w+, "wrapper_CUDA_(\w+)"')
@@ -88,4 +90,4 @@ def _is_composed_by_hand(function) -> bool:
 
 
 if __name__ == "__main__":
-    DATA.write_text(published_text(), encoding="utf-8", newline="\n")
+    write_text(published_text(), DATA)
