@@ -239,3 +239,57 @@ def test_python_writes_the_map_that_the_command_writes(devplan, here, checkpoint
     found = library.suggest(checkpoint, CARDS[1])
     library.write_map(found.map_file, DEFAULT_PATH)  # which refuses to replace another
     assert library.read_map(DEFAULT_PATH) == found.map_file
+
+
+# ------------------------------------------------------------------ reports in files and on stdout
+
+
+@pytest.fixture
+def bare_map(here) -> str:
+    (here / "map.json").write_text('{"": 0}')
+    return "map.json"
+
+
+@pytest.mark.parametrize("target", ["folder", "file/report", "/dev/full", "pipe"])
+def test_a_report_that_cannot_be_written(refused, here, checkpoint, bare_map, target):
+    import os
+
+    (here / "file").write_text("")
+    (here / "folder").mkdir()
+    os.mkfifo(here / "pipe")
+    checked = ("check", bare_map, "--model", checkpoint, "--gpus", "1GiB")
+    assert f"cannot write {target}: " in refused(*checked, "-o", target)
+
+
+def test_a_baseline_is_whole_or_as_it_was(refused, here, checkpoint, bare_map, monkeypatch):
+    import os
+
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    (here / "baseline.json").write_text("precious")
+    monkeypatch.setattr(os, "fsync", fail)
+    checked = ("check", bare_map, "--model", checkpoint, "--gpus", "1GiB")
+    line = refused(*checked, "--write-baseline", "--baseline", "baseline.json")
+    assert "No space left on device; name another file with --baseline FILE" in line
+    assert (here / "baseline.json").read_text() == "precious"
+
+
+def test_dash_is_stdout_for_reports_too(devplan, checkpoint, bare_map):
+    checked = ("check", bare_map, "--model", checkpoint, "--gpus", "1GiB", "--format", "json")
+    plain = devplan(*checked)
+    dashed = devplan(*checked, "-o", "-")
+    assert (dashed.out, dashed.files) == (plain.out, ()) and json.loads(dashed.out)
+
+
+def test_a_name_of_stdout_is_stdout(checkpoint, bare_map, here):
+    """A file that stdout goes to is not moved away under the rest of the report."""
+    import os
+    import subprocess
+
+    command = [sys.executable, "-m", "devplan", "check", bare_map, "--model", str(checkpoint)]
+    command += ["--gpus", "1GiB", "--format", "json", "-o", "/dev/stdout"]
+    root = str(Path(__file__).parents[2])
+    with open(here / "log.txt", "w") as log:
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, stdout=log, timeout=120)
+    assert json.loads((here / "log.txt").read_text())
