@@ -10,8 +10,9 @@ An infeasible plan is neither: it is a result (``devplan.types.Infeasible``).
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from devplan.spelling import near_names
 
 
 class DevplanError(Exception):
@@ -66,12 +67,15 @@ def ensure(holds: object, message: str, error: type[InternalError] = InternalErr
         raise error(message)
 
 
-def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str:
-    """``; did you mean a, b or c?`` for the names closest to `name`, or an empty string."""
-    known = list(known)
-    folded = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), folded, n=limit, cutoff=0.5)
-    found = [folded[match] for match in close]
+def nearest(
+    name: str,
+    known: Iterable[str],
+    *,
+    limit: int = 3,
+    spelled: Callable[[str], Iterable[str]] = lambda known: (known,),
+) -> str:
+    """``; did you mean a, b or c?`` for names that `name` may have meant, or an empty string."""
+    found = near_names(name, known, limit=limit, spelled=spelled)
     if not found:
         return ""
     listing = found[0] if len(found) == 1 else f"{', '.join(found[:-1])} or {found[-1]}"

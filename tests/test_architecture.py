@@ -23,6 +23,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 VOCABULARY = (
     "import_path",
     "version",
+    "spelling",
     "errors",
     "units",
     "names",

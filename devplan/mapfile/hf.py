@@ -16,7 +16,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from devplan.errors import InputError, nearest
+from devplan.errors import InputError
+from devplan.spelling import near_names
 from devplan.types import CPU, DISK
 
 # The device types that accelerate dispatches to: accelerate.big_modeling.dispatch_model and
@@ -30,6 +31,8 @@ DEVICE_PATTERN = f"^({'|'.join(UNINDEXED)}|({'|'.join(INDEXED_KINDS)}):{_INDEX})
 
 _DEVICE = re.compile(DEVICE_PATTERN)
 _CUDA = re.compile(f"cuda:{_INDEX}")
+_WRITTEN = re.compile(r"([a-z]+)[\s:_-]?([0-9]{0,3})")
+_CALLED_CUDA = frozenset({"gpu", "card", "device", "nvidia", "rocm", "hip"})
 _FORMS = "write 0, cuda:0, cpu or disk"
 
 
@@ -93,11 +96,20 @@ def from_hf_device(value: Any, *, where: str = "device") -> str:
 def _refusal(value: Any, text: str) -> str:
     if text.isdecimal():
         return f"{value!r} is text, and torch knows no device of that name; write {int(text)}"
-    if not text:
-        return f"{value!r} is no device; {_FORMS}"
-    # The colon stays out of the comparison, or every "x:0" would be near every other.
-    kind = text.partition(":")[0]
-    return f"{value!r} is no device{nearest(kind, INDEXED_KINDS + UNINDEXED) or '; ' + _FORMS}"
+    near = ", ".join(_meant(text))
+    return f"{value!r} is no device; " + (f"did you mean {near}?" if near else _FORMS)
+
+
+def _meant(text: str) -> list[str]:
+    """The devices that other text may stand for: ``gpu1``, ``cuda-1``, ``cdua:1``, ``cpu:0``."""
+    match = _WRITTEN.fullmatch(text.strip().lower())
+    if match is None:
+        return []
+    index = int(match[2] or 0)
+    if match[1] in _CALLED_CUDA:
+        return [f"cuda:{index}"]
+    kinds = near_names(match[1], INDEXED_KINDS + UNINDEXED)
+    return [f"{kind}:{index}" if kind in INDEXED_KINDS else kind for kind in kinds]
 
 
 def order_entries(device_map: Mapping[str, str], main_device: str) -> dict[str, str]:

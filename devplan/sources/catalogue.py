@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from typing import Any
 
-from devplan.errors import InputError
+from devplan.errors import InputError, nearest
 from devplan.sources.components import pipeline_source
 from devplan.sources.config import config_hash
 from devplan.sources.source import ModelSource
@@ -100,14 +99,9 @@ def _to_be_supplied(entry: Any) -> InputError:
     )
 
 
-def did_you_mean(model: str, *, limit: int = 3) -> str:
+def did_you_mean(model: str) -> str:
     """``; did you mean a, b or c?`` for the nearest names, compared with and without the org."""
-    known = {spelling: name for name in names() for spelling in _spellings(name)}
-    close = difflib.get_close_matches(model.lower(), known, n=2 * limit, cutoff=0.5)
-    found = list(dict.fromkeys(known[match] for match in close))[:limit]
-    if not found:
-        return ""
-    return f"; did you mean {' or '.join(filter(None, (', '.join(found[:-1]), found[-1])))}?"
+    return nearest(model, names(), spelled=_spellings)
 
 
 def _spellings(name: str) -> tuple[str, str]:
