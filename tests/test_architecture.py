@@ -26,6 +26,7 @@ VOCABULARY = (
     "spelling",
     "errors",
     "units",
+    "reading",
     "names",
     "writing",
     "dtypes",

@@ -181,10 +181,20 @@ REFUSED = {
     "remote code_": ("trust_remote_code: false\n", ["cannot be set in a file"]),
     "set twice": ("batch: 1\nbatch: 2\n", ["batch is set twice", "lines 1 and 2"]),
     "pinned twice": ("pin:\n  a: '0'\n  a: '1'\n", ["a is set twice", "lines 2 and 3"]),
-    "broken": ("batch: [1\ncontext: 5\n", ["line 2", "column", "broken YAML"]),
-    "code": ("model: !!python/object/apply:os.system ['true']\n", ["line 1", "broken YAML"]),
+    "broken": ("batch: [1\ncontext: 5\n", [".yaml:2:", "not YAML"]),
+    "code": ("model: !!python/object/apply:os.system ['true']\n", [".yaml:1:", "not YAML"]),
+    "impossible date": ("model: 2026-13-45\n", [".yaml:1:", "'2026-13-45' is no timestamp"]),
+    "no integer": ("batch: !!int x\n", [".yaml:1:", "'x' is no int"]),
+    "no truth": ("tiling: !!bool x\n", [".yaml:1:", "'x' is no bool"]),
+    "no binary": ("model: !!binary x\n", [".yaml:1:", "not YAML"]),
+    "key that is a list": ("pin: {[a]: 0}\n", [".yaml:1:", "unhashable"]),
+    "alias of itself": ("pin: &a {b: *a}\n", [".yaml:1:", "alias of itself"]),
+    "merge of itself": ("&a {<<: *a}\n", [".yaml:1:", "alias of itself"]),
+    "digits": (f"context: {'9' * 5000}\n", [".yaml:1:", "a number of 5000 digits"]),
+    "sexagesimal": (f"context: 1{':59' * 3000}\n", [".yaml:1:", "9001 digits"]),
+    "infinity": ("context: .inf\n", ["context", "whole number"]),
     "no mapping": ("- a\n", ["no mapping", "context: 8192"]),
-    "control": ("batch: \x00\n", ["broken YAML"]),
+    "control": ("batch: \x00\n", [".yaml:1:", "U+0000"]),
 }
 
 
@@ -209,7 +219,7 @@ def test_toml_is_refused_with_its_table(project):
 
 def test_a_file_that_is_no_text_is_refused(project):
     (project / "devplan.yaml").write_bytes(b"model: \xff\n")
-    assert "not UTF-8" in refusal(project) and "byte 7" in refusal(project)
+    assert "devplan.yaml:1: byte 0xff is not UTF-8" in refusal(project)
 
 
 TEXT = st.text("ab:-./=0 \n\u00e9", max_size=6)

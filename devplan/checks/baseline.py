@@ -23,6 +23,7 @@ from typing import Any
 from devplan.checks.ignoring import ignore_known
 from devplan.errors import InputError
 from devplan.findings import CheckResult, Diagnostic, Severity
+from devplan.reading import BASELINE, parse_json, read_bytes, text_of
 
 VERSION = 2
 _FIRST = 1
@@ -120,13 +121,10 @@ def read_baseline(path: str | Path) -> Baseline:
     InputError
         When the file cannot be read or is no baseline.
     """
+    data = read_bytes(path, BASELINE)
     try:
-        content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"cannot read the baseline {path}: {error.strerror}; write it with --write-baseline"
-        ) from None
-    except (ValueError, RecursionError):
+        content: Any = parse_json(text_of(data, str(path)), str(path))
+    except InputError:
         content = None
     try:
         return _baseline(content)

@@ -22,6 +22,7 @@ from devplan.checks.given import GivenEntry, GivenMap, given_entry, given_map, r
 from devplan.errors import InputError
 from devplan.mapfile.composing import compose
 from devplan.mapfile.read import map_of_node
+from devplan.reading import MAP, read_text
 from devplan.types import DeviceMapFile, NamedInFile
 
 _WRAPPERS = ("device_map", "hf_device_map")
@@ -58,7 +59,7 @@ def read_given(path: str | Path) -> GivenMap:
         When the file cannot be read or holds no map; one line with file, line and remedy.
     """
     name = Path(path).as_posix()
-    return loads_given(_text(Path(path), name), name)
+    return loads_given(read_text(name, MAP), name)
 
 
 def loads_given(text: str, name: str) -> GivenMap:
@@ -80,18 +81,6 @@ def loads_given(text: str, name: str) -> GivenMap:
             stated = model.value if isinstance(model, yaml.ScalarNode) else None
             return _bare_map(inner, name, stated)
     return _bare_map(node, name, None)
-
-
-def _text(path: Path, name: str) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8"
-        ) from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"cannot read the map {name}: {reason}; check the path") from None
 
 
 def _devplan_map(node: yaml.Node, name: str, entries: yaml.Node) -> GivenMap:

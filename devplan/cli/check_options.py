@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import yaml
-
 from devplan.checks.given import GivenMap
 from devplan.checks.ignoring import checked_ignores, parse_ignores
 from devplan.checks.inferred import STRATEGIES
@@ -26,6 +24,7 @@ from devplan.errors import InputError, nearest
 from devplan.machine import parse_gpus
 from devplan.machine.offload import read_tiers
 from devplan.mapfile.hf import from_hf_device
+from devplan.reading import load_yaml
 from devplan.settings import Settings
 from devplan.types import Machine, NamedInFile, Workload
 from devplan.workload import DEFAULT_BATCH, WorkloadRequest
@@ -139,8 +138,8 @@ def _argument(text: str) -> tuple[str, Any]:
     if not (equals and name.isidentifier()):
         raise InputError(f"--generate {text!r}: write NAME=VALUE, such as num_beams=2")
     try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
+        return name, load_yaml(value, "--generate")
+    except InputError:
         raise InputError(f"--generate {text!r}: the value is no YAML; quote it") from None
 
 

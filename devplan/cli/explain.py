@@ -90,11 +90,12 @@ def _text_of(subject: str) -> str:
         When it cannot be read, or is no text.
     """
     from devplan.errors import InputError
+    from devplan.reading import LOG, bounded_bytes, read_bytes
 
-    try:
-        data = sys.stdin.buffer.read() if subject == STDIN else Path(subject).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {subject}: {error.strerror}; check the path") from None
+    if subject == STDIN:
+        data = bounded_bytes(sys.stdin.buffer, "the text on stdin", LOG)
+    else:
+        data = read_bytes(subject, LOG)
     # [PowerShell] writes what is redirected into a file as UTF-16 with a mark.
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return data.decode("utf-16", errors="replace")

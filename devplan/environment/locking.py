@@ -17,6 +17,7 @@ from devplan.errors import InputError, ensure
 from devplan.mapfile import WriteOutcome, loads_map, read_map
 from devplan.mapfile.splice import spliced
 from devplan.mapfile.write import LOCK, lock_text
+from devplan.reading import MAP, read_text
 from devplan.surroundings import Difference, Environment, Lock, LockedCard, ModelFacts
 from devplan.types import DeviceMapFile
 from devplan.writing import write_text
@@ -57,7 +58,7 @@ def lock_file(
         When the file is no map, this machine does not fit it, or it cannot be written.
     """
     map_file = locked(read_map(path), environment, model)
-    text = Path(path).read_bytes().decode("utf-8-sig")
+    text = read_text(path, MAP)
     text = spliced(text, LOCK, lock_text(map_file))
     ensure(loads_map(text, str(path)) == map_file, f"{path} with its lock reads otherwise")
     return map_file, write_text(text, path, option="MAP")

@@ -7,13 +7,12 @@ out, or how many processes load the map.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from devplan.environment.visibility import VARIABLE, read_visibility
+from devplan.errors import InputError
 from devplan.findings import Severity
+from devplan.reading import SETTINGS, load_yaml, read_text
 from devplan.surroundings import Difference, Environment
 
 HIDDEN = "DP511"
@@ -159,8 +158,8 @@ def _accelerate(environment: Environment) -> Iterator[Difference]:
 
 def _content(path: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        content = load_yaml(read_text(path, SETTINGS), path)
+    except InputError:
         return {}
     return content if isinstance(content, dict) else {}
 

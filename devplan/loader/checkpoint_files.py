@@ -9,7 +9,6 @@ them: they are looked at before anything is loaded.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from devplan.errors import InputError
+from devplan.reading import parse_json
 from devplan.sources.config import CONFIG_FILE, read_text
 from devplan.sources.stored import parse_index
 
@@ -117,8 +117,8 @@ def _in_folder(folder: Path, library: str, arguments: Mapping[str, Any]) -> Chec
 def _named_by_config(folder: Path) -> list[str]:
     """The file that a config names itself (``transformers_weights``)."""
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = parse_json(read_text(folder / CONFIG_FILE), CONFIG_FILE)
+    except InputError:
         return []
     name = config.get("transformers_weights") if isinstance(config, dict) else None
     return [name] if isinstance(name, str) else []
@@ -140,10 +140,9 @@ def _files(main: Path, locate: Callable[[Sequence[str]], list[Path]]) -> Checkpo
             tensors_of={},
             are_pickles=are_pickles,
         )
-    text = read_text(main)
-    parsed = parse_index(text, str(main))
+    parsed = parse_index(read_text(main), str(main))
     tensors: dict[str, set[str]] = {shard: set() for shard in parsed.shards}
-    for tensor, shard in json.loads(text)["weight_map"].items():
+    for tensor, shard in parsed.shard_of.items():
         tensors[shard].add(tensor)
     return CheckpointFiles(
         folder=main.parent,

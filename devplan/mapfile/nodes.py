@@ -215,7 +215,8 @@ def _scalar(node: yaml.Node, place: Place) -> Any:
         return node
     try:
         return _SCALARS.construct_object(node)
-    except (ValueError, yaml.YAMLError):
+    # [PyYAML] a tag that the text does not fit raises a KeyError or an IndexError too.
+    except Exception:
         place.refuse(_line(node), f"{node.value!r} cannot be read as {_kind(node)}")
 
 

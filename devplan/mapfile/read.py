@@ -6,12 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from devplan.errors import InputError
 from devplan.mapfile.composing import compose
 from devplan.mapfile.consistency import check_consistency
 from devplan.mapfile.document import from_document
 from devplan.mapfile.keys import MAP_FILE, SCHEMA_VERSION
 from devplan.mapfile.nodes import Place, read
+from devplan.reading import MAP, read_text
 from devplan.types import DeviceMapFile
 
 
@@ -23,19 +23,7 @@ def read_map(path: str | Path) -> DeviceMapFile:
     InputError
         When the file cannot be read or is no map; one line with file, line and remedy.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"cannot read the map file {path}: {reason}; check the path") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        ) from None
-    return loads_map(text, str(path))
+    return loads_map(read_text(path, MAP), str(path))
 
 
 def loads_map(text: str, name: str) -> DeviceMapFile:

@@ -29,6 +29,7 @@ from typing import Any
 import yaml
 
 from devplan.errors import InputError, nearest
+from devplan.reading import SETTINGS, compose, construct, read_text
 from devplan.settings.values import OBJECTIVES as OBJECTIVES
 from devplan.settings.values import READERS, Refused
 from devplan.types import NamedInFile
@@ -148,17 +149,8 @@ def _overruled(own: Path, project: Path) -> tuple[str, ...]:
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Content of a YAML mapping, and the line of each of its keys."""
-    text = _read_text(path)
-    try:
-        content = yaml.safe_load(text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"{path}{place}: broken YAML ({error.problem}); correct it") from error
-    except yaml.YAMLError as error:
-        detail = str(error).partition("\n")[0]
-        raise InputError(f"{path}: broken YAML ({detail}); correct it") from error
+    root = compose(read_text(path, SETTINGS), str(path))
+    content = None if root is None else construct(root, str(path))
     if content is None:
         return {}, {}
     if not isinstance(content, dict) or not isinstance(root, yaml.MappingNode):
@@ -184,10 +176,11 @@ def _project_table(path: Path) -> dict[str, Any] | None:
     """``[tool.devplan]`` of a pyproject.toml, or None where it has none."""
     if not path.is_file():
         return None
-    text = _read_text(path)
+    text = read_text(path, SETTINGS)
     try:
         tool = tomllib.loads(text).get("tool")
-    except tomllib.TOMLDecodeError as error:
+    # [ValueError, RecursionError] of numbers with thousands of digits, and of deep nesting
+    except (ValueError, RecursionError) as error:
         if "tool.devplan" not in text:  # broken, but not for us to say
             return None
         raise InputError(f"{path}: broken TOML ({error}); correct it") from error
@@ -195,15 +188,6 @@ def _project_table(path: Path) -> dict[str, Any] | None:
     if table is not None and not isinstance(table, dict):
         raise InputError(f"{path}: tool.devplan is no table; write {TABLE} and one setting a line")
     return table
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it so") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; check its rights") from error
 
 
 # ------------------------------------------------------------------------------------ checking

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from devplan import reading
 from devplan.dtypes import full_dtype_name
 from devplan.errors import InputError
+from devplan.reading import CONFIG, INDEX, parse_json
 
 CONFIG_FILE = "config.json"
 
@@ -31,15 +33,8 @@ VOLATILE_KEYS = frozenset(
 
 
 def read_text(path: Path) -> str:
-    """Text of a small file; what the operating system or UTF-8 refuses is an InputError."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 or download it again"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; check its rights") from error
+    """Text of a configuration, or of the index of a checkpoint's shards, which may be larger."""
+    return reading.read_text(path, INDEX if ".index." in path.name else CONFIG)
 
 
 def parse_object(text: str, where: str) -> dict[str, Any]:
@@ -57,16 +52,10 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     InputError
         For broken JSON (with line and column) and for JSON that is no object.
     """
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{where}, line {error.lineno}, column {error.colno}: broken JSON ({error.msg}); "
-            "correct it or download the file again"
-        ) from error
+    content = parse_json(text, where)
     if not isinstance(content, dict):
         kind = {list: "a list", str: "a string", type(None): "null"}.get(
-            type(content), f"the value {content!r}"
+            type(content), f"the value {str(content)[:60]}"
         )
         raise InputError(f"{where} holds {kind} where an object {{...}} is needed")
     return content

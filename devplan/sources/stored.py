@@ -45,6 +45,8 @@ class ShardIndex:
     """The index of a sharded checkpoint."""
 
     shards: tuple[str, ...]
+    shard_of: Mapping[str, str]
+    """Name of a tensor -> its shard."""
     metadata: Mapping[str, Any]
 
 
@@ -136,6 +138,7 @@ def parse_index(text: str, where: str) -> ShardIndex:
     metadata = index.get("metadata")
     return ShardIndex(
         shards=tuple(sorted(set(weight_map.values()))),
+        shard_of=weight_map,
         metadata=metadata if isinstance(metadata, dict) else {},
     )
 

@@ -166,7 +166,7 @@ def test_a_map_that_fits_nowhere_is_refused(refused, on, map_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (("no.yaml",), "cannot read the map file no.yaml"),
+        (("no.yaml",), "cannot read the map no.yaml"),
         (("--remap", "x.yaml"), "--remap goes with a map"),
         (("--model", "x"), "--model goes with a map"),
     ],

@@ -172,7 +172,7 @@ def test_a_config_that_is_no_text(tmp_path):
 
 def test_a_config_that_is_a_folder(tmp_path):
     (tmp_path / "config.json").mkdir()
-    assert "cannot be read" in refusal(tmp_path)
+    assert "cannot read" in refusal(tmp_path)
 
 
 def test_a_model_type_alone_names_no_class(tmp_path):
