@@ -41,6 +41,7 @@ def story_document(story: Story) -> dict[str, Any]:
         "remedies": [_remedy(remedy) for remedy in story.remedies],
         "check": _confirmation(story.confirmation),
         "ranks": list(story.ranks),
+        "count": story.count,
         "notes": list(story.notes),
     }
 

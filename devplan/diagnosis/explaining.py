@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from devplan.diagnosis.lines import Place, is_model_line, place_of
-from devplan.diagnosis.messages import Recognised, folded, messages, recognise
+from devplan.diagnosis.messages import Recognised
 from devplan.diagnosis.ops import op_of_text, op_of_wrapper
 from devplan.diagnosis.pasted import PastedError, PastedFrame, Stream, read_pasted
 from devplan.diagnosis.remedies import Known, in_words
 from devplan.diagnosis.story import CardMemory, Kind, Story
 from devplan.findings import SourceLine
 
+Item = TypeVar("Item")
+MOST_AT_AN_END = 10
+"""Different failures that are told: the first ones and the last ones."""
 MOST_LINES = 12
 """Of a deep stack the inner part."""
 _LONGEST_MESSAGE = 2000
@@ -38,17 +41,19 @@ class Explanation:
     """Each failure once, however many processes said it; in the order of the text."""
     unknown: tuple[PastedError, ...] = ()
     """Errors of the text that the table does not know."""
+    left_out: int = 0
+    """Errors that are not told, since the text holds too many different ones."""
 
 
 def explain_text(
-    text: str, map: Any = None, model: str | None = None, *, trust_remote_code: bool = False
+    text: str | bytes, map: Any = None, model: str | None = None, *, trust_remote_code: bool = False
 ) -> Explanation:
     """Explain a pasted traceback, a log, or a message alone.
 
     Parameters
     ----------
     text
-        As it was pasted: colours, prefixes, fragments, several processes.
+        As it was pasted: colours, prefixes, fragments, several processes; bytes are UTF-8.
     map
         The map that the model was loaded with; its entry behind the failure is then named, and the
         check is run.
@@ -74,7 +79,7 @@ def explain_text(
     'meta-copied'
     """
     streams = read_pasted(text)
-    told = _merged([each for stream in streams for each in _told(stream)])
+    told, more = _ends(_merged([each for stream in streams for each in _told(stream)]))
     if map is not None and told:
         from devplan.diagnosis.mapped import MappedModel
 
@@ -82,17 +87,25 @@ def explain_text(
         stories = tuple(mapped.story(each) for each in told)
     else:
         stories = tuple(in_words(each.story, each.recognised, Known(model=model)) for each in told)
-    unknown = tuple(error for stream in streams for error in _unknown(stream))
-    return Explanation(stories=stories, unknown=unknown)
+    unknown, others = _ends(_unknown(streams))
+    left_out = sum(each.story.count for each in more) + sum(each.count for each in others)
+    return Explanation(
+        stories=stories,
+        unknown=tuple(unknown),
+        left_out=left_out + sum(stream.left_out for stream in streams),
+    )
+
+
+def _ends(row: list[Item]) -> tuple[list[Item], list[Item]]:
+    """The first and the last of many, and those between."""
+    if len(row) <= 2 * MOST_AT_AN_END:
+        return row, []
+    return row[:MOST_AT_AN_END] + row[-MOST_AT_AN_END:], row[MOST_AT_AN_END:-MOST_AT_AN_END]
 
 
 def _told(stream: Stream) -> list[Told]:
-    found = []
-    for error in stream.errors:
-        recognised = recognise(error.message)
-        if recognised is not None:
-            found.append(_from_text(recognised, error, stream))
-    if not found and (recognised := recognise(stream.text)) is not None:
+    found = [_from_text(each.recognised, each, stream) for each in stream.errors if each.recognised]
+    if not found and (recognised := stream.scan.first) is not None:
         frames = stream.errors[-1].frames if stream.errors else ()
         bare = PastedError(type="", message="", frames=frames)
         found.append(_from_text(recognised, bare, stream))
@@ -118,6 +131,7 @@ def _from_text(recognised: Recognised, error: PastedError, stream: Stream) -> To
         requested_bytes=recognised.size("requested"),
         cards=_cards(recognised),
         ranks=(stream.rank,) if stream.rank else (),
+        count=error.count,
         notes=_notes(innermost, stream, recognised),
     )
     return Told(story=story, recognised=recognised, places=places)
@@ -159,28 +173,33 @@ def _notes(place: Place | None, stream: Stream, recognised: Recognised) -> tuple
             f"{place.source.file} of the installed release has other code in line "
             f"{place.source.line}: the text is of another release"
         )
-    also = [m for m in _also_said(stream) if m != recognised.message.id]
+    # [warnings] other messages anywhere in the text, before the error mostly.
+    also = [each for each in stream.scan.ids if each != recognised.message.id]
     if also:
         notes.append(f"the text also holds: {', '.join(also)}")
     return tuple(notes)
 
 
-def _also_said(stream: Stream) -> list[str]:
-    """Other messages of the table anywhere in the text: warnings before the error, mostly."""
-    text = folded(stream.text)
-    return [message.id for message in messages() if message.pattern.search(text)]
-
-
 def _merged(told: Sequence[Told]) -> list[Told]:
     """The same failure of several processes, or of several tries, once."""
-    found: dict[tuple[str, SourceLine | None], Told] = {}
+    groups: dict[tuple[str, SourceLine | None], list[Told]] = {}
     for each in told:
-        key = (each.story.id, each.story.source)
-        first = found.setdefault(key, each)
-        ranks = tuple(dict.fromkeys((*first.story.ranks, *each.story.ranks)))
-        found[key] = replace(first, story=replace(first.story, ranks=ranks))
-    return list(found.values())
+        groups.setdefault((each.story.id, each.story.source), []).append(each)
+    return [_one(group) for group in groups.values()]
 
 
-def _unknown(stream: Stream) -> list[PastedError]:
-    return [error for error in stream.errors if recognise(error.message) is None]
+def _one(group: Sequence[Told]) -> Told:
+    ranks = tuple(dict.fromkeys(rank for each in group for rank in each.story.ranks))
+    count = sum(each.story.count for each in group)
+    return replace(group[0], story=replace(group[0].story, ranks=ranks, count=count))
+
+
+def _unknown(streams: Sequence[Stream]) -> list[PastedError]:
+    """Errors that the table does not know, each once."""
+    counts: dict[PastedError, int] = {}
+    for stream in streams:
+        for error in stream.errors:
+            if error.recognised is None:
+                bare = PastedError(type=error.type, message=error.message)
+                counts[bare] = counts.get(bare, 0) + error.count
+    return [replace(error, count=count) for error, count in counts.items()]

@@ -37,6 +37,7 @@ class Place:
     """Whether the line stands there under its number; None: the file is not installed."""
 
 
+@lru_cache(maxsize=4096)
 def source_line(frame: PastedFrame) -> SourceLine:
     """The frame's line, its file from the package on."""
     file = _REMOTE.sub("", frame.file) if _REMOTE.match(frame.file) else shown_path(frame.file)
@@ -45,6 +46,7 @@ def source_line(frame: PastedFrame) -> SourceLine:
     )
 
 
+@lru_cache(maxsize=4096)
 def is_model_line(frame: PastedFrame) -> bool:
     """Whether a frame is of the model's code, and not of the code that carries it."""
     shown = source_line(frame).file
@@ -55,11 +57,12 @@ def is_model_line(frame: PastedFrame) -> bool:
     return not carries(shown.removesuffix(".py").replace("/", "."))
 
 
+@lru_cache(maxsize=4096)
 def place_of(frame: PastedFrame) -> Place:
     """Where a frame is in the installed source."""
     source = source_line(frame)
     path = _SITE / source.file
-    if ".." in source.file or not source.file.endswith(".py") or not path.is_file():
+    if not _is_installed(source.file, path):
         return Place(source=source, classes=(frame.class_name,) if frame.class_name else ())
     lines, methods = _parsed(str(path))
     is_there = source.line <= len(lines) and lines[source.line - 1].strip() == source.text
@@ -68,6 +71,15 @@ def place_of(frame: PastedFrame) -> Place:
         return Place(source=source, classes=(frame.class_name,), same_release=same)
     found = tuple(_classes(source, lines, methods, same))
     return Place(source=source, classes=tuple(dict.fromkeys(found)), same_release=same)
+
+
+def _is_installed(file: str, path: Path) -> bool:
+    if ".." in file or not file.endswith(".py"):
+        return False
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # longer than a file system takes, or no name at all
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

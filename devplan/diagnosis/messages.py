@@ -3,12 +3,15 @@
 ``messages.yaml`` is the only place that knows what a message looks like; its head says how an entry
 is written.  Patterns are searched in text whose white space is single spaces, so that wrapped
 lines match; the first entry that matches wins.
+
+Most text is none of them, so that the constant words of a pattern are looked for first
+(`wordings`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -17,6 +20,13 @@ import yaml
 
 from devplan.diagnosis.story import Kind
 from devplan.units import parse_bytes
+
+_LONGEST_SIZE = 30
+"""Characters; no card has a size of more digits."""
+_SCANNED = 2**18
+_OVERLAP = 10_000
+"""Characters that are scanned together, and those of the end that are scanned again with what
+follows: no message is longer that matters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +63,8 @@ class Message:
     remedies: tuple[MessageRemedy, ...]
     sources: tuple[Source, ...]
     rule: str | None = None
+    words: tuple[str, ...] = ()
+    """Texts of which a match holds at least one; none: not known."""
 
     @property
     def origin(self) -> str:
@@ -79,7 +91,7 @@ class Recognised:
     def size(self, name: str) -> int | None:
         """A size that the message says: ``requested``, ``total``, ``free``, ``allocated``."""
         text = self.facts.get(name, "").replace("bytes", "B")
-        if not text:
+        if not text or len(text) > _LONGEST_SIZE:
             return None
         return int(text) if text.isdecimal() else parse_bytes(text)
 
@@ -102,6 +114,7 @@ def _message(entry: dict) -> Message:
         id=entry["id"],
         kind=Kind(entry["kind"]),
         pattern=re.compile(entry["pattern"]),
+        words=wordings(entry["pattern"]),
         meaning=entry["meaning"],
         causes=tuple(entry["causes"]),
         remedies=tuple(MessageRemedy(**remedy) for remedy in entry["remedies"]),
@@ -118,9 +131,102 @@ def folded(text: str) -> str:
 def recognise(text: str) -> Recognised | None:
     """Which message of the table a text is, or holds."""
     text = folded(text)
-    for message in messages():
+    for message in _candidates(text):
         found = message.pattern.search(text)
         if found:
-            facts = {name: value for name, value in found.groupdict().items() if value}
-            return Recognised(message=message, text=text, facts=facts)
+            return _recognised(message, text, found)
     return None
+
+
+def _candidates(text: str) -> Iterator[Message]:
+    """The messages whose constant words are in a text, in the order of the table."""
+    for words, message in _by_words():
+        if words in text:
+            yield message
+
+
+@cache
+def _by_words() -> tuple[tuple[str, Message], ...]:
+    return tuple((words, each) for each in messages() for words in each.words or ("",))
+
+
+def _recognised(message: Message, text: str, found: re.Match[str]) -> Recognised:
+    facts = {name: value for name, value in found.groupdict().items() if value}
+    return Recognised(message=message, text=text, facts=facts)
+
+
+class Scan:
+    """The messages of the table that stand anywhere in a text, which comes in pieces."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Recognised] = {}
+        self._pieces: list[str] = []
+        self._size = 0
+
+    def read(self, text: str) -> None:
+        """Go on with this piece."""
+        self._pieces.append(text)
+        self._size += len(text)
+        if self._size > _SCANNED:
+            text = folded(" ".join(self._pieces))
+            # [borders] what begins near the end is looked for when what follows is there too.
+            self._search(text, len(text) - _OVERLAP)
+            self._pieces, self._size = [text[-_OVERLAP:]], 0
+
+    def end(self) -> None:
+        """There are no more pieces."""
+        text = folded(" ".join(self._pieces))
+        self._search(text, len(text))
+        self._pieces.clear()
+
+    def _search(self, text: str, end: int) -> None:
+        for message in _candidates(text):
+            if message.id not in self._found:
+                found = message.pattern.search(text)
+                if found and found.start() <= end:
+                    self._found[message.id] = _recognised(message, text, found)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """In the order of the table."""
+        return tuple(message.id for message in messages() if message.id in self._found)
+
+    @property
+    def first(self) -> Recognised | None:
+        """That which stands first in the table."""
+        return self._found[self.ids[0]] if self.ids else None
+
+
+_PARTS = re.compile(
+    r"""(?P<open>\(\?(?:[:=!]|P<\w+>|<[=!])|\((?!\?))|(?P<close>\))|(?P<either>\|)
+    |(?P<any>\[\^?\]?(?:\\.|[^\]\\])*\]|\\[wWdDsSbBAZ]|[.^$])
+    |(?P<times>[*?+]\??|\{\d+(?:,\d*)?\}\??)|\\?(?P<sign>[\s\S])""",
+    re.VERBOSE,
+)
+
+
+def wordings(pattern: str) -> tuple[str, ...]:
+    """The longest constant text of each way in which a pattern can match.
+
+    Examples
+    --------
+    >>> wordings(r"No GPU (?:or XPU )?found\\. (?P<name>\\w+) is needed|out of memory")
+    ('No GPU ', 'out of memory')
+    """
+    ways: list[list[str]] = [[""]]
+    depth = 0
+    for part in _PARTS.finditer(pattern):
+        runs = ways[-1]
+        depth += (part.lastgroup == "open") - (part.lastgroup == "close")
+        if part.lastgroup == "either" and not depth:
+            ways.append([""])
+        elif part.lastgroup == "times" and not depth:
+            # [repeated] the sign before it may be there any number of times.
+            runs[-1] = runs[-1][:-1]
+            runs.append("")
+        elif part.lastgroup == "sign" and not depth:
+            runs[-1] += part["sign"]
+        elif runs[-1]:
+            runs.append("")
+    longest = tuple(max(runs, key=len) for runs in ways)
+    return longest if all(longest) else ()

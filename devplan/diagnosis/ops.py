@@ -8,6 +8,7 @@ index, an operator, or a function that is an op of the same name.
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Mapping
 from functools import cache
 
@@ -78,10 +79,19 @@ def _op_of_call(node: ast.Call) -> str | None:
     return f"aten.{name}" if name and hasattr(torch.ops.aten, name) else None
 
 
+_LONGEST_CODE = 500
+"""Characters; what is longer is no expression of a model's."""
+
+
 def op_of_text(code: str) -> str | None:
     """The op of a line of code, or of the part of it that failed."""
+    if len(code) > _LONGEST_CODE:
+        return None
     try:
-        statements = ast.parse(code.strip()).body
-    except SyntaxError:  # a line is often a part of a statement
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the code's own style
+            statements = ast.parse(code.strip()).body
+    # [parts] a line is often a part of a statement, and may be anything that was pasted.
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
     return op_of_node(statements[0]) if statements else None

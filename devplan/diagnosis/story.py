@@ -143,6 +143,8 @@ class Story:
     confirmation: Confirmation | None = None
     ranks: tuple[str, ...] = ()
     """Processes that said the same, where the text names them."""
+    count: int = 1
+    """How often the text says it."""
     notes: tuple[str, ...] = ()
     """What is not known, and why."""
 

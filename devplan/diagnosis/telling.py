@@ -60,8 +60,8 @@ def _wrapped(text: str, width: int, first: str = "  ", rest: str = "    ") -> li
 
 def _where(story: Story, width: int) -> list[str]:
     lines = []
-    if story.ranks:
-        lines += _wrapped(f"said by {', '.join(story.ranks)}", width)
+    if story.ranks or story.count > 1:
+        lines += _wrapped(_said(story), width)
     if story.op:
         lines.append(f"  op      {story.op}")
     if story.source:
@@ -77,6 +77,18 @@ def _where(story: Story, width: int) -> list[str]:
     if story.confirmation:
         lines += _wrapped(f"check   {story.confirmation.detail}", width, rest="          ")
     return lines
+
+
+_MOST_RANKS = 16
+
+
+def _said(story: Story) -> str:
+    """``said by rank0, rank1``, or ``said 800 times``."""
+    shown = ", ".join(story.ranks[:_MOST_RANKS])
+    more = len(story.ranks) - _MOST_RANKS
+    by = f" by {shown}{f' and {more} more' if more > 0 else ''}" if story.ranks else ""
+    times = f" {story.count:,} times" if story.count > max(1, len(story.ranks)) else ""
+    return f"said{times}{by}"
 
 
 _MOST_MODULES = 3

@@ -36,7 +36,12 @@ def _unknown_lines(explanation: Explanation) -> list[str]:
     for error in explanation.unknown:
         first = error.message.partition("\n")[0]
         said = f"{error.type}: {first}" if first else error.type
-        lines.append(f"not recognised: {printable(said[:_LONGEST])}")
+        times = f" ({error.count:,} times)" if error.count > 1 else ""
+        lines.append(f"not recognised: {printable(said[:_LONGEST])}{times}")
+    if explanation.left_out:
+        lines.append(
+            f"{explanation.left_out:,} more errors between the first and the last are left out"
+        )
     if not explanation.stories:
         where = "none of these is a message" if lines else "the text holds no message"
         lines.append(
@@ -55,7 +60,9 @@ def explained_json(explanation: Explanation) -> str:
             "status": "explained" if explanation.stories else "unknown",
             "stories": [story_document(story) for story in explanation.stories],
             "unknown": [
-                {"type": error.type, "message": error.message} for error in explanation.unknown
+                {"type": error.type, "message": error.message, "count": error.count}
+                for error in explanation.unknown
             ],
+            "left_out": explanation.left_out,
         }
     )

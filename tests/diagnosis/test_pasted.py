@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from devplan.diagnosis.explaining import explain_text
 from devplan.diagnosis.lines import source_line
 from devplan.diagnosis.pasted import read_pasted
+from devplan.diagnosis.pasted.cleaning import cleaned_pieces
 from devplan.diagnosis.sites import sites_of
 from tests.diagnosis.forms import FORMS, python, rich_of_width, without_head
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
@@ -145,8 +146,8 @@ def test_a_story_that_is_in_the_text_already_is_no_part_of_the_message():
 
 def test_long_lines_are_cut():
     text = f"{'x' * 200_000}\n{' ' * 200_000}|\nRuntimeError: {MESSAGE}\n"
-    (stream,) = read_pasted(text)
-    assert max(map(len, stream.text.splitlines())) <= 4_000
+    (piece,) = cleaned_pieces(text)
+    assert max(map(len, piece[""])) <= 4_000
     assert [story.id for story in explain_text(text).stories] == ["two-devices"]
 
 

@@ -14,35 +14,53 @@ One class a form would say no more than one pattern does, so that this is a tabl
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import replace
 
 from devplan.diagnosis.pasted.errors import PastedFrame
 
-_FORMS = tuple(
-    re.compile(form)
-    for form in (
-        r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.+?))?\s*$',
-        r"^\s*File (?P<file>[^\"\s].*?):(?P<line>\d+)(?:, in (?P<function>.+?))?\s*$",
-        r"^\s*(?P<file>(?:Cell|Input) In ?\[[\d*]+\]),? (?:line |in .*?line: ?)(?P<line>\d+)",
-        r"^\s*(?P<file>(?:~|/|[A-Za-z]:[\\/]|<ipython|/?tmp/).*?) in (?P<function>[<\w].*?)\s*$",
-    )
+# Every pattern takes a line without blanks at its ends and reads it once: no two parts that follow
+# one another can take the same character.
+_NUMBER = r"\d{1,9}"
+_PYTHON = re.compile(
+    rf'File "(?P<file>[^"]+)", line (?P<line>{_NUMBER})(?:, in (?P<function>.+))?$'
 )
+_NOTEBOOK = re.compile(rf"File (?P<file>[^\"\s].*?):(?P<line>{_NUMBER})(?:, in (?P<function>.+))?$")
+_CELL = re.compile(
+    rf"(?P<file>(?:Cell|Input) In ?\[[\d*]+\]),? (?:line |in .*?line: ?)(?P<line>{_NUMBER})"
+)
+_OLD_NOTEBOOK = re.compile(
+    r"(?P<file>(?:~|/|[A-Za-z]:[\\/]|<ipython|/?tmp/).*?) in (?P<function>[<\w].*)$"
+)
+_PATH = re.compile(r"~|/|[A-Za-z]:[\\/]")
 _BOXED = re.compile(
-    r"^(?P<file>(?:~|/|[A-Za-z]:[\\/]).*?\.\w+):(?P<line>\d+)\s*in\s*(?P<function>\S+)$"
+    rf"^(?P<file>(?:~|/|[A-Za-z]:[\\/]).*?\.\w+):(?P<line>{_NUMBER})\s*in\s*(?P<function>\S+)$"
 )
 """Where the box was too narrow, a line ended at one of the blanks, which is gone."""
-_ARROW = re.compile(r"^\s*(?:-+>|❱)\s*(?P<line>\d+)\s?(?:│\s*)*(?P<text>.*?)\s*$")
-_UNDERLINE = re.compile(r"^\s*[~^]+\s*$")
+_ARROW = re.compile(rf"(?:-+>|❱)\s*(?P<line>{_NUMBER})(?P<text>.*)$")
+_RULE = "│" + string.whitespace
+"""What rich draws between the number of a line and its code."""
+_UNDERLINE = re.compile(r"[~^]+$")
+_NUMBERED = re.compile(r"\d+(?: |$)")
 _MEMBER = re.compile(r"^(?:.*<locals>\.)?(?:(?P<class>\w+)\.)?(?P<name><?\w[\w ]*>?)")
 
 
 def frame_at(line: str) -> PastedFrame | None:
     """The frame that a line opens; None where it opens none."""
-    for form in _FORMS:
-        match = form.match(line)
-        if match:
-            return _frame(match)
-    return None
+    bare = line.strip()
+    match = None
+    if bare.startswith("File "):
+        match = _PYTHON.match(bare) or _NOTEBOOK.match(bare)
+    elif bare.startswith(("Cell", "Input")):
+        match = _CELL.match(bare)
+    elif " in " in bare:
+        match = _OLD_NOTEBOOK.match(bare)
+    return _frame(match) if match else None
+
+
+def starts_like_path(text: str) -> bool:
+    """Whether the head of a frame in a box may begin so."""
+    return _PATH.match(text) is not None
 
 
 def boxed_frame(text: str) -> PastedFrame | None:
@@ -70,21 +88,20 @@ def _member(written: str) -> tuple[str, str | None]:
 
 def with_line(frame: PastedFrame, line: str) -> PastedFrame:
     """The frame with what a line below its head says of it."""
-    arrow = _ARROW.match(line)
+    bare = line.strip()
+    arrow = _ARROW.match(bare)
     if arrow:
         number = frame.line or int(arrow["line"])
-        return replace(frame, line=number, text=arrow["text"].strip())
-    if _UNDERLINE.match(line):
-        return frame
+        return replace(frame, line=number, text=arrow["text"].lstrip(_RULE))
     # [numbers] notebooks number the lines around the one that an arrow points at.
-    if frame.text or not line.strip() or re.match(r"^\s*\d+(?: |$)", line):
+    if frame.text or not bare or is_underline(bare) or _NUMBERED.match(bare):
         return frame
-    return replace(frame, text=line.strip())
+    return replace(frame, text=bare)
 
 
 def is_underline(line: str) -> bool:
     """Whether a line marks the failing part of the one above."""
-    return _UNDERLINE.match(line) is not None
+    return _UNDERLINE.match(line.strip()) is not None
 
 
 def failing_part(code: str, underline: str) -> str:
