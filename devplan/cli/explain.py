@@ -69,7 +69,11 @@ def _explain_rule(code: str | None) -> int:
 
 
 def _explain_text(
-    text: str, device_map: str | None, model: str | None, as_json: bool, trust_remote_code: bool
+    text: str | bytes,
+    device_map: str | None,
+    model: str | None,
+    as_json: bool,
+    trust_remote_code: bool,
 ) -> int:
     from devplan.diagnosis.explaining import explain_text
     from devplan.report import terminal_of
@@ -81,13 +85,13 @@ def _explain_text(
     return 0 if found.stories else NOT_RECOGNISED
 
 
-def _text_of(subject: str) -> str:
-    """What stands in the file, or comes from stdin.
+def _text_of(subject: str) -> str | bytes:
+    """What stands in the file, or comes from stdin; bytes are UTF-8.
 
     Raises
     ------
     InputError
-        When it cannot be read, or is no text.
+        When it cannot be read, is too long, or is no text.
     """
     from devplan.errors import InputError
     from devplan.reading import LOG, bounded_bytes, read_bytes
@@ -101,7 +105,7 @@ def _text_of(subject: str) -> str:
         return data.decode("utf-16", errors="replace")
     if b"\0" in data:
         raise InputError(f"{subject} is no text; give the log or the traceback as text")
-    return data.decode("utf-8-sig", errors="replace")
+    return data
 
 
 def find_rule(text: str):

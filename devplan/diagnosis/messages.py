@@ -11,7 +11,7 @@ Most text is none of them, so that the constant words of a pattern are looked fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -138,11 +138,9 @@ def recognise(text: str) -> Recognised | None:
     return None
 
 
-def _candidates(text: str) -> Iterator[Message]:
+def _candidates(text: str) -> list[Message]:
     """The messages whose constant words are in a text, in the order of the table."""
-    for words, message in _by_words():
-        if words in text:
-            yield message
+    return [message for words, message in _by_words() if words in text]
 
 
 @cache

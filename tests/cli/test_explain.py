@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from devplan.cli import main
+from devplan.reading import LOG
 from tests.checks.case import HERE, model_name
 
 TEXTS = Path(__file__).parents[1] / "diagnosis" / "texts"
@@ -117,3 +119,12 @@ def test_unreadable_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, 
 def test_rules_are_still_explained(capsys):
     assert main(["explain", "dp301"]) == 0
     assert capsys.readouterr().out.startswith("DP301 device-mismatch\n")
+
+
+def test_a_log_without_an_end_is_refused(monkeypatch, stdin, capsys):
+    monkeypatch.setattr("devplan.reading.LOG", replace(LOG, most_bytes=2**20))
+    stdin(b"x\n" * 10**6)
+    assert main(["explain", "-"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith("devplan: the text on stdin is too large: devplan reads logs of up")

@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devplan.diagnosis import messages
 from devplan.diagnosis.explaining import explain_text
 from devplan.diagnosis.lines import source_line
-from devplan.diagnosis.pasted import read_pasted
+from devplan.diagnosis.pasted import cleaning, read_pasted
 from devplan.diagnosis.pasted.cleaning import cleaned_pieces
 from devplan.diagnosis.sites import sites_of
+from devplan.report.explained import explained_text
+from devplan.report.terminal import Terminal
 from tests.diagnosis.forms import FORMS, python, rich_of_width, without_head
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
 
@@ -151,6 +154,11 @@ def test_long_lines_are_cut():
     assert [story.id for story in explain_text(text).stories] == ["two-devices"]
 
 
+HEAD_AND_FRAME = """\
+Traceback (most recent call last):
+  File "/x/site-packages/transformers/models/llama/modeling_llama.py", line 66, in forward
+    return self.weight * hidden_states.to(input_dtype)
+"""
 HOSTILE = (
     "x",
     " ",
@@ -172,6 +180,86 @@ def test_no_pattern_goes_astray_on_long_lines(piece):
     """Each of these took minutes with a pattern that tries every way to divide a line."""
     (story,) = explain_text(f"{piece * 20_000}\nRuntimeError: {MESSAGE}\n").stories
     assert story.id == "two-devices"
+
+
+LONG = {
+    "equal errors": HEAD_AND_FRAME + f"RuntimeError: {MESSAGE}\n",
+    "one after another": "AError\n\n",
+    "an arrow and blanks": f"File x.py:3, in f\n--> 1 x{' ' * 3_000}y\n",
+    "open boxes": "╭────\n│ /x/y\n",
+    "heads of frames in boxes that do not end": f"│/{'x' * 60}│\n",
+    "frames without an error": HEAD_AND_FRAME,
+    "chains": f"RuntimeError: {MESSAGE}\n\nDuring handling of the above exception, another "
+    "exception occurred:\n\n",
+    "progress": " 7%|##   | 7/100 [00:01<00:09]\r",
+    "one line": "x" * 1_000,
+    "a group and blanks": f"| {' ' * 490}\n",
+    "a message without its end": "`size` ",
+    "names without an end": f"{'x' * 290} is on the meta device ",
+    "sizes without an end": "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total ",
+    "prefixes": "> [rank1]: 2026-03-02 14:07:50 INFO ",
+    "links": "[a](http",
+    "quotes": 'File "',
+}
+
+
+@pytest.mark.parametrize("piece", LONG.values(), ids=LONG)
+def test_time_grows_with_the_text_and_no_faster(piece):
+    """2 MB take a second or two; what is quadratic takes hours."""
+    text = piece * (2_000_000 // len(piece))
+    found = explain_text(f"{text}\n\nRuntimeError: Cannot copy out of meta tensor; no data!\n")
+    assert "meta-copied" in [story.id for story in found.stories]
+
+
+def test_what_is_said_again_is_told_once_with_its_number():
+    found = explain_text(f"{HEAD_AND_FRAME}RuntimeError: {MESSAGE}\n" * 800)
+    (story,) = found.stories
+    assert story.count == 800
+    assert "said 800 times" in explained_text(found, Terminal())
+
+
+def test_of_many_different_errors_both_ends_are_told():
+    said = [f"{HEAD_AND_FRAME}RuntimeError: {MESSAGE}\n".replace("66", str(n)) for n in range(500)]
+    noise = [f"ValueError: {n}\n\n" for n in range(5_000)]
+    found = explain_text("".join([*said[:250], "\n", *noise, *said[250:]]))
+    lines = [story.source.line for story in found.stories]
+    assert lines == [*range(10), *range(490, 500)]
+    assert sum(error.count for error in found.unknown) == 20
+    assert found.left_out == 480 + 4_980
+    assert "5,460 more errors" in explained_text(found, Terminal())
+
+
+def test_a_message_across_the_border_of_two_pieces_is_found(monkeypatch):
+    monkeypatch.setattr(cleaning, "_PIECE", 1_000)
+    monkeypatch.setattr(messages, "_SCANNED", 1_000)
+    monkeypatch.setattr(messages, "_OVERLAP", 500)
+    for before in range(900, 1_100, 7):
+        text = "word " * (before // 5) + "\n" + MESSAGE.replace(" ", "\n") + "\nword" * 500
+        (story,) = explain_text(text).stories
+        assert story.devices == ("cuda:1", "cuda:0"), before
+
+
+def test_bytes_are_read_as_text_is(error):
+    text = "\ufeff" + python(error) + "\n\né\udcff"
+    data = text.encode("utf-8", errors="surrogateescape")
+    assert explain_text(data).stories == explain_text(python(error)).stories
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'  File "/{"x" * 300}.py", line 3, in f\n    y\n',
+        f'  File "/x/y.py", line {"9" * 400}, in f\n    y\n',
+        f"  File x.py:3, in f\n--> {'9' * 3_000} x\n",
+        f'  File "/x/y.py", line 3, in f\n    {"-" * 3_000}1\n',
+        '  File "/x/y.py", line 3, in f\n    x = "\\d"[\x00]\n',
+        f"CUDA out of memory. Tried to allocate {'9' * 400} bytes.\n",
+        f"CUDA out of memory. Tried to allocate {'9' * 5_000}.0 GiB.\n",
+    ],
+)
+def test_numbers_and_names_beyond_every_bound_are_read(text, recwarn):
+    explained_text(explain_text(f"{text}RuntimeError: {MESSAGE}\n"), Terminal())
+    assert not recwarn.list
 
 
 @settings(max_examples=200, deadline=None)

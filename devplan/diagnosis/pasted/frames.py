@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import string
 from dataclasses import replace
+from functools import lru_cache
 
 from devplan.diagnosis.pasted.errors import PastedFrame
 
@@ -80,6 +81,7 @@ def _frame(match: re.Match[str]) -> PastedFrame:
     )
 
 
+@lru_cache(maxsize=4096)
 def _member(written: str) -> tuple[str, str | None]:
     """``forward`` and ``Model`` of ``Model.forward(self, x)``."""
     match = _MEMBER.match(written.partition("(")[0].strip())
