@@ -84,6 +84,7 @@ def suggest(
     revision: str | None = None,
     inputs: str | None = None,
     verify: bool = True,
+    on_studied: Callable[[Studied], None] | None = None,
     progress: Progress = silent,
 ) -> Suggestion:
     """The best device map of a model for a machine and a workload.
@@ -114,6 +115,8 @@ def suggest(
     verify
         Whether the plan is run virtually, and planned again until the run finds nothing that stops
         the model.
+    on_studied
+        Called with what is known of the model before anything is placed.
     progress
         Called with a few words before each long step.
 
@@ -145,6 +148,8 @@ def suggest(
         inputs=inputs,
         progress=progress,
     )
+    if on_studied is not None:
+        on_studied(studied)
     return suggest_studied(
         studied,
         machine,

@@ -64,13 +64,17 @@ def doctor_command(
     devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --remap maps/here.yaml
     """
     from devplan import report
+    from devplan.cli.suggested import look_at_target, written
     from devplan.environment import differences, errors, obstacles, remapped
-    from devplan.mapfile import read_map, write_map
+    from devplan.mapfile import read_map
     from devplan.report.environment import doctor_text
     from devplan.report.environment_json import doctor_json
 
     _refuse_without_map(map_path, model=model, remap=remap)
     map_file = read_map(map_path) if map_path else None
+    refused = None
+    if remap is not None:
+        look_at_target(remap, force=force, option="--remap")
     environment = look_around(offload_folder, measure=measure)
     notes: list[str] = []
     if map_file is None:
@@ -79,9 +83,9 @@ def doctor_command(
         facts = facts_at_hand(map_file, map_path, model, notes, trust_remote_code=trust_remote_code)
         if remap is not None:
             here = remapped(map_file, environment)
-            outcome = write_map(here, remap, force=force)
+            outcome, refused = written(here, remap, force, option="--remap")
             told = "the cards have their numbers already" if here is map_file else here.notes[-1]
-            notes.append(f"{remap} ({outcome.value}): {told}")
+            notes.append(f"{remap} ({outcome}): {told}")
             map_file, map_path = here, remap
         found = differences(map_file, environment, facts)
     if json:
@@ -91,7 +95,7 @@ def doctor_command(
                 found,
                 map_file=map_file,
                 map_name=map_path,
-                remapped_to=remap,
+                remapped_to=None if refused else remap,
                 notes=notes,
             ),
             end="",
@@ -102,6 +106,8 @@ def doctor_command(
             environment, found, terminal, map_file=map_file, map_name=map_path or "", notes=notes
         )
         print(text, end="")
+    if refused is not None:
+        raise refused
     return DIFFERS if errors(found) else 0
 
 

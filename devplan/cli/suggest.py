@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,15 +18,6 @@ from devplan.cli.shared_options import (
     Tiling,
     TrustRemoteCode,
 )
-
-if TYPE_CHECKING:
-    from devplan.cli.options import Asked
-    from devplan.suggesting import Suggestion
-    from devplan.types import Workload
-
-DOES_NOT_FIT = 1
-DOES_NOT_RUN = 1
-STDOUT = "-"
 
 _MACHINE = "Machine"
 _WORKLOAD = "Workload"
@@ -179,6 +169,7 @@ def suggest_command(
     devplan suggest ./my-checkpoint --gpus 0,1
     """
     from devplan.cli.options import Typed, read_options
+    from devplan.cli.suggested import look_at_default, look_at_target, show
     from devplan.settings import load_settings
 
     typed = Typed(
@@ -203,6 +194,8 @@ def suggest_command(
         output=output,
     )
     asked = read_options(typed, load_settings(Path.cwd()))
+    if asked.output is not None:
+        look_at_target(asked.output, force=force)
     with progress_on_stderr() as progress:
         from devplan.suggesting import suggest
 
@@ -219,82 +212,7 @@ def suggest_command(
             revision=revision,
             inputs=inputs,
             verify=not no_verify,
+            on_studied=partial(look_at_default, asked=asked, force=force),
             progress=progress,
         )
-    if suggestion.map_file is None:
-        return _show_infeasible(suggestion, asked, json)
-    if suggestion.errors:
-        return _show_broken(suggestion, asked, json)
-    return _write_and_show(suggestion, asked, json=json, force=force, explain=explain)
-
-
-def _show_infeasible(suggestion: Suggestion, asked: Asked, json: bool) -> int:
-    from devplan import report
-
-    about = (suggestion.result, suggestion.identity, asked.machine, suggestion.workload)
-    if json:
-        print(report.infeasible_json(*about, suggestion.notes), end="")
-    else:
-        terminal = report.terminal_of(sys.stdout)
-        print(report.infeasible_text(*about, terminal, suggestion.notes), end="")
-        _print_notes(asked.notes)
-    return DOES_NOT_FIT
-
-
-def _show_broken(suggestion: Suggestion, asked: Asked, json: bool) -> int:
-    """No plan was found that runs: what stops the best one; nothing is written."""
-    from devplan import report
-    from devplan.report.findings import check_report
-
-    terminal = report.terminal_of(sys.stdout)
-    found = [suggestion.check]
-    print(check_report(found, "json", terminal) if json else check_report(found, "text", terminal))
-    constraints = suggestion.map_file.constraints
-    for advice in report.does_not_run(suggestion.errors, constraints, suggestion.cures):
-        lines = terminal.paragraph(advice, first="")
-        print("\n".join(lines), file=sys.stderr if json else sys.stdout)
-    _print_notes(asked.notes)
-    return DOES_NOT_RUN
-
-
-def _write_and_show(
-    suggestion: Suggestion, asked: Asked, *, json: bool, force: bool, explain: bool
-) -> int:
-    from devplan import report
-    from devplan.machine import machine_label
-    from devplan.mapfile import default_path, dump_map, write_map
-
-    map_file = suggestion.map_file
-    named = _named_workload(suggestion, asked)
-    label, is_packed = machine_label(asked.machine), map_file.model.packed
-    default = default_path(map_file.model.id, label, named, packed=is_packed)
-    to_stdout = asked.output == STDOUT
-    path = default if to_stdout or asked.output is None else asked.output
-    outcome = None if to_stdout else write_map(map_file, path, force=force)
-    plan = suggestion.result
-    if json:
-        print(report.plan_json(plan, map_file, path, written=not to_stdout), end="")
-        return 0
-    if to_stdout:
-        print(dump_map(map_file, path), end="")
-    stream = sys.stderr if to_stdout else sys.stdout
-    terminal = report.terminal_of(stream)
-    text = report.plan_text(plan, map_file, terminal, path, outcome.value if outcome else "")
-    if explain:
-        text += "\n" + report.sums_text(
-            plan, suggestion.graph, map_file, suggestion.check, terminal
-        )
-    print(text, end="", file=stream)
-    _print_notes(asked.notes)
-    return 0
-
-
-def _named_workload(suggestion: Suggestion, asked: Asked) -> Workload:
-    """The workload for the name of the file: dtypes only where they were asked for."""
-    asked_for = asked.workload
-    return replace(suggestion.workload, dtype=asked_for.dtype, kv_dtype=asked_for.kv_dtype)
-
-
-def _print_notes(notes: tuple[str, ...]) -> None:
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    return show(suggestion, asked, json=json, force=force, explain=explain)

@@ -50,7 +50,10 @@ Everything else in the file says what the map was made for and what was proven a
 * Every key is there unless it may be absent; what is not known is `null`. Unknown keys, repeated
   keys and wrong values are refused with file, line and remedy.
 * The same input writes the same bytes. A file that holds something else is replaced only with
-  `--force`.
+  `--force`; without it the plan is shown and not written. A file that is no map is refused before
+  anything is planned. `-o -` (or `/dev/stdout`) writes the map to stdout and the report to stderr.
+* A file is whole or not there, as is everything that devplan writes: a full disk, a signal or a
+  missing permission leaves the old file as it was.
 
 `devplan/schema.json` is the JSON Schema (draft 2020-12) of schema version {SCHEMA_VERSION}.
 Beyond it, devplan refuses a file whose values contradict each other: a device that the machine

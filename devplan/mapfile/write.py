@@ -93,7 +93,11 @@ def lock_text(map_file: DeviceMapFile) -> str:
 
 
 def write_map(
-    map_file: DeviceMapFile, path: str | PurePath, *, force: bool = False
+    map_file: DeviceMapFile,
+    path: str | PurePath,
+    *,
+    force: bool = False,
+    option: str = "-o",
 ) -> WriteOutcome:
     """Write a map, creating the folders on the way.
 
@@ -105,6 +109,8 @@ def write_map(
         The file; a relative path stands in the header as it is, an absolute one by its name.
     force
         Whether a file with different content may be replaced.
+    option
+        What the user named the file with, for messages.
 
     Raises
     ------
@@ -113,4 +119,4 @@ def write_map(
     """
     given = PurePath(path)
     text = dump_map(map_file, given.name if given.is_absolute() else given)
-    return write_text(text, path, force=force)
+    return write_text(text, path, force=force, option=option)

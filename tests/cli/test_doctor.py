@@ -153,9 +153,15 @@ def test_a_map_is_remapped_only_where_it_is_asked_for(devplan, on, map_path):
     assert map_path.read_text() == before
 
 
-def test_something_else_is_not_replaced(refused, on, map_path):
+def test_something_else_is_not_replaced(devplan, refused, on, map_path):
     on(machine(card(0, 12), card(1, 24)))
-    assert "--force" in refused("doctor", "map.yaml", "--remap", "map.yaml")
+    before = map_path.read_text()
+    answer = devplan("doctor", "map.yaml", "--remap", "map.yaml")
+    assert (answer.status, map_path.read_text()) == (2, before)
+    assert "name another file with --remap FILE" in answer.err and "--force" in answer.err
+    assert "map.yaml (not written)" in " ".join(answer.out.split())
+    Path("thesis.tex").write_text("precious")
+    assert "is not a map" in refused("doctor", "map.yaml", "--remap", "thesis.tex")
 
 
 def test_a_map_that_fits_nowhere_is_refused(refused, on, map_path):

@@ -37,18 +37,53 @@ def test_the_same_again_changes_nothing(devplan, here, checkpoint):
     assert (here / DEFAULT_PATH).read_bytes() == text
 
 
-def test_another_map_is_not_overwritten(devplan, here, refused, checkpoint):
+def test_another_map_is_not_overwritten_and_the_plan_is_shown(devplan, here, checkpoint):
     devplan("suggest", checkpoint, *CARDS)
     text = (here / DEFAULT_PATH).read_bytes()
     other = ("suggest", checkpoint, *CARDS, "--pin", "model.layers.0=1")
-    line = refused(*other)
-    assert DEFAULT_PATH in line
-    assert "--force" in line
+    answer = devplan(*other)
+    assert (answer.status, answer.files) == (2, ())
+    assert answer.err == (
+        f"devplan: {DEFAULT_PATH} exists and holds something else; replace it with --force, or "
+        "name another file with -o FILE\n"
+    )
+    assert f"{DEFAULT_PATH} (not written)" in answer.out and "Certificate" in answer.out
     assert (here / DEFAULT_PATH).read_bytes() == text
+    answer = devplan(*other, "--json")
+    assert (answer.status, json.loads(answer.out)["map_path"]) == (2, None)
     answer = devplan(*other, "--force")
     assert answer.status == 0
     assert "(replaced)" in answer.out
     assert (here / DEFAULT_PATH).read_bytes() != text
+
+
+def test_a_file_that_is_no_map_is_refused_before_planning(refused, here, checkpoint, monkeypatch):
+    """Also one that has the name a map would get; and only where nobody said --force."""
+
+    def never(*_, **__):
+        raise AssertionError("something was planned")
+
+    monkeypatch.setattr("devplan.suggesting.suggest_studied", never)
+    (here / "thesis.tex").write_text("precious")
+    line = refused("suggest", checkpoint, *CARDS, "-o", "thesis.tex")
+    assert "thesis.tex exists and is not a map that this devplan reads" in line
+    (here / "maps").mkdir()
+    (here / DEFAULT_PATH).write_text("precious")
+    assert DEFAULT_PATH in refused("suggest", checkpoint, *CARDS)
+    assert (here / DEFAULT_PATH).read_text() == "precious"
+
+
+def test_a_write_that_fails_after_planning_shows_the_plan(devplan, checkpoint, monkeypatch):
+    import os
+
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    answer = devplan("suggest", checkpoint, *CARDS)
+    assert (answer.status, answer.files) == (2, ())
+    assert "Certificate" in answer.out and "No space left on device" in answer.err
+    assert answer.err.count("\n") == 1
 
 
 def test_dash_is_pure_yaml_on_stdout(devplan, here, checkpoint):
