@@ -24,6 +24,7 @@ from devplan.profile.quantization import (
     mxfp4,
     per_row,
 )
+from devplan.profile.quantization.fields import require_fields
 from devplan.profile.quantization.sizes import QuantizedSizes
 from devplan.profile.tree import NamedModules, named_modules
 
@@ -80,6 +81,7 @@ def quantized_bytes(
             f"known are {', '.join(METHODS)}, and the sizes of any other are taken from the "
             "safetensors headers when the checkpoint is a local folder or a hub id"
         )
+    require_fields(quantization_config)
     return METHODS[method](model, modules or named_modules(model), quantization_config, dtype)
 
 
@@ -100,7 +102,12 @@ def method_of(quantization_config: Mapping[str, Any]) -> str:
             "the quantization config names no quant_method; it holds "
             f"{', '.join(map(str, quantization_config)) or 'nothing'}"
         )
-    method = str(getattr(method, "value", method))
+    method = getattr(method, "value", method)
+    if not isinstance(method, str):
+        raise InputError(
+            f"quant_method of the quantization config is {str(method)[:60]}; it must be text, such "
+            'as "gptq": correct it in config.json'
+        )
     if method == "bitsandbytes":
         raise InputError(
             "the quantization config of bitsandbytes says neither load_in_8bit nor load_in_4bit"

@@ -44,6 +44,10 @@ def sizes(
     group_size = config.get("group_size", config.get("q_group_size", 128))
     if bits not in (2, 4, 8):
         raise InputError(f"AWQ packs 4 bits, the quantization config says {bits!r}")
+    if group_size is None:
+        raise InputError(
+            "AWQ needs a group_size above 0 or -1, and the quantization config says null"
+        )
     skips = Skips(listed_and_default_skips(model, modules, config.get("modules_to_not_convert")))
     for name, module in modules:
         shape = linear_shape(module) if isinstance(module, nn.Linear) else None

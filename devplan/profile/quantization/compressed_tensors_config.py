@@ -73,7 +73,7 @@ def _meets(name: str, classes: Iterable[str], pattern: str) -> bool:
 def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern.removeprefix("re:"))
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise InputError(
             f"{pattern!r} of the quantization config is no regular expression ({error}); correct "
             "it in config.json"
@@ -112,9 +112,9 @@ def _scheme(
     inputs = group.get("input_activations") or {}
     block = weights.get("block_structure")
     group_size = weights.get("group_size")
-    if weights.get("strategy") in ("group", "tensor_group") and not group_size:
+    if weights.get("strategy") in ("group", "tensor_group") and (group_size or 0) < 1:
         raise InputError(
-            f"the quantization config groups weights ({weights['strategy']}) without a group_size"
+            f"the quantization config groups weights ({weights['strategy']}) without a group_size above 0"
         )
     return Scheme(
         format=format,

@@ -58,9 +58,9 @@ def _compiled(patterns: Iterable[str]) -> re.Pattern[str] | None:
         return None
     try:
         return re.compile(f"(?:{'|'.join(grouped)}){_BOUNDARY}")
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise InputError(
-            f"the quantization config lists {error.pattern!r} among the modules that stay as they "
+            f"the quantization config lists {getattr(error, 'pattern', grouped[0])!r} among the modules that stay as they "
             f"are, which is no regular expression ({error}); correct it in config.json"
         ) from None
 
