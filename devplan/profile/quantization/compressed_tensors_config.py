@@ -114,7 +114,8 @@ def _scheme(
     group_size = weights.get("group_size")
     if weights.get("strategy") in ("group", "tensor_group") and (group_size or 0) < 1:
         raise InputError(
-            f"the quantization config groups weights ({weights['strategy']}) without a group_size above 0"
+            f"the quantization config groups weights ({weights['strategy']}) without a group_size "
+            "above 0"
         )
     return Scheme(
         format=format,

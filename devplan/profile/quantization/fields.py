@@ -27,6 +27,12 @@ def require_fields(config: Mapping[str, Any]) -> None:
         With the field, what it holds and what it should.
     """
     _require(config, _FIELDS, "")
+    for name, group in _groups(config):
+        _require(group, _GROUP_FIELDS, f"{name}.")
+        for part in ("weights", "input_activations"):
+            _require(group.get(part) or {}, _ARGUMENT_FIELDS, f"{name}.{part}.")
+    for pattern, layout in (config.get("dynamic") or {}).items():
+        _require(layout, {name: _FIELDS[name] for name in ("bits", "group_size")}, f"{pattern}: ")
 
 
 def _require(config: Mapping[str, Any], fields: Mapping[str, tuple[Holds, str]], path: str) -> None:
@@ -38,12 +44,6 @@ def _require(config: Mapping[str, Any], fields: Mapping[str, tuple[Holds, str]],
             f"{path}{name} of the quantization config is {_shown(value)}; it must be {expected}: "
             "correct it in config.json"
         )
-    for name, group in _groups(config):
-        _require(group, _GROUP_FIELDS, f"{name}.")
-        for part in ("weights", "input_activations"):
-            _require(group.get(part) or {}, _ARGUMENT_FIELDS, f"{name}.{part}.")
-    for pattern, layout in (config.get("dynamic") or {}).items():
-        _require(layout, {name: _FIELDS[name] for name in ("bits", "group_size")}, f"{pattern}: ")
 
 
 def _groups(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -59,9 +59,10 @@ def _compiled(patterns: Iterable[str]) -> re.Pattern[str] | None:
     try:
         return re.compile(f"(?:{'|'.join(grouped)}){_BOUNDARY}")
     except (re.error, OverflowError, RecursionError) as error:
+        pattern = getattr(error, "pattern", grouped[0])
         raise InputError(
-            f"the quantization config lists {getattr(error, 'pattern', grouped[0])!r} among the modules that stay as they "
-            f"are, which is no regular expression ({error}); correct it in config.json"
+            f"the quantization config lists {pattern!r} among the modules that stay as they are, "
+            f"which is no regular expression ({error}); correct it in config.json"
         ) from None
 
 
