@@ -1,4 +1,4 @@
-"""Bytes in and out of text: the only place that knows ``2**30``.
+"""Bytes in and out of text: the only place that knows ``2**30``; and numbers of tokens.
 
 Bytes are ``int`` everywhere inside devplan.  They become text here, when a person reads them,
 and text becomes bytes here, when a person typed it.
@@ -7,6 +7,7 @@ and text becomes bytes here, when a person typed it.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from devplan.errors import InputError
 
@@ -42,6 +43,26 @@ def parse_bytes(text: str) -> int:
     if factor is None:
         raise InputError(f"{text!r} is no size; write it with a unit, such as 24GiB or 512MiB")
     return int(float(match[1]) * factor)
+
+
+_TOKENS = re.compile(
+    r"([0-9]{1,19}|[0-9]{1,3}(?:[,_][0-9]{3}){1,6}|[0-9]{1,9}\.[0-9]{1,9}(?=\s*[km]))\s*([km]?)",
+    re.IGNORECASE | re.ASCII,
+)
+_TOKEN_FACTORS = {"": 1, "k": 2**10, "m": 2**20}
+
+
+def parse_tokens(text: str) -> int | None:
+    """Tokens of a number such as ``32768``, ``32,768``, ``32_768``, ``32k`` or ``1m``; None: none.
+
+    k is 1,024 and m 1,048,576: the contexts of models are powers of two, and a model that is said
+    to have 128k tokens has 131,072.
+    """
+    match = _TOKENS.fullmatch(text.strip())
+    if match is None:
+        return None
+    tokens = Fraction(re.sub("[,_]", "", match[1])) * _TOKEN_FACTORS[match[2].lower()]
+    return int(tokens) if tokens.denominator == 1 else None
 
 
 def is_size(text: str) -> bool:

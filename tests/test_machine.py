@@ -222,8 +222,14 @@ def test_all_on_a_machine_without_gpus(local_gpus):
         ("0x24GiB", ["1 to 64", "not 0"]),
         ("-2x24GiB", ["1 to 64", "not -2"]),
         ("65x24GiB", ["1 to 64", "not 65"]),
+        ("24GiBx65", ["1 to 64", "not 65"]),
+        ("h100x0", ["1 to 64", "not 0"]),
+        ("2x24GiBx2", ["2x24GiBx2", "two counts"]),
+        ("cuda:0x2", ["GPU 0 exists once"]),
+        ("4090x2", ["4090 is an index", "rtx-4090"]),
+        ("list", ["'list'", "--gpus list"]),
         ("40x24GiB,40x12GiB", ["80 cards", "64"]),
-        ("2x2x24GiB", ["2x24GiB", "cannot be read"]),
+        ("2x2x24GiB", ["2x2x24GiB", "two counts"]),
         ("24GiB;12GiB", ["24GiB;12GiB", "cannot be read"]),
         ("1e3GiB", ["1e3GiB", "cannot be read"]),
         ("!!", ["!!", "cannot be read"]),
@@ -236,6 +242,17 @@ def test_all_on_a_machine_without_gpus(local_gpus):
 def test_cards_that_cannot_be_read(gpus, facts):
     text = message_of(gpus)
     assert all(fact in text for fact in facts), text
+
+
+@pytest.mark.parametrize("name", ["24GiB", "24.5 GB", *catalogue.ids(), "NVIDIA GeForce RTX 4090"])
+def test_a_count_stands_before_a_card_or_behind_it(name):
+    (card,) = set(parse_gpus(name).cards)
+    for text in (f"3x{name}", f"3 × {name}", f"{name}x3", f"{name} x 3", f"{name}*3"):
+        cards = parse_gpus(text).cards
+        assert len(cards) == 3
+        assert {(each.name, each.capacity_bytes) for each in cards} == {
+            (card.name, card.capacity_bytes)
+        }
 
 
 def test_an_index_is_named_once():

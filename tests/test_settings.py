@@ -76,6 +76,12 @@ def test_every_setting_is_read(project):
     assert settings.where("context") == f"{path}, line 7: context"
 
 
+@pytest.mark.parametrize("written", ["32k", "32K", "'32,768'", "32_768", "32768"])
+def test_tokens_as_people_write_them(tmp_path, written):
+    write(tmp_path, f"context: {written}\n")
+    assert load_settings(tmp_path).context == 32768
+
+
 def test_toml_says_the_same_as_yaml(tmp_path):
     """Both formats give the same settings, so a test of one reader is a test of both."""
     (tmp_path / "a").mkdir()
@@ -166,7 +172,7 @@ REFUSED = {
     "underscore": ("kv_dtype: x\n", ["line 1", "kv_dtype", "did you mean kv-dtype"]),
     "nothing near": ("zzzz: 1\n", ["zzzz", "no setting", "model, gpus"]),
     "key that is no text": ("1: 1\n", ["line 1", "1 is no setting"]),
-    "text for a count": ("context: 32k\n", ["line 1", "'32k'", "whole number"]),
+    "text for a count": ("context: 32kb\n", ["line 1", "'32kb'", "whole number", "32k"]),
     "zero": ("batch: 0\n", ["batch", "0", "above 0"]),
     "true for a count": ("batch: yes\n", ["True", "whole number"]),
     "a float": ("context: 1.5\n", ["1.5", "whole number"]),

@@ -90,6 +90,11 @@ def ids() -> tuple[str, ...]:
     return tuple(_all())
 
 
+def load_all() -> tuple[Gpu, ...]:
+    """Every GPU of the catalogue, in the order of the file."""
+    return tuple(_all().values())
+
+
 def find(name: str) -> Gpu:
     """The GPU of a name that a person typed or a driver reported.
 
@@ -107,7 +112,7 @@ def find(name: str) -> Gpu:
         return exact[0]
     part = [gpu.id for gpu in _all().values() if _is_part_of_a_name(wanted, gpu)]
     if not wanted or not part:
-        hint = nearest(name, ids()) or f"; it knows {len(ids())}, such as rtx-4090 and a100-80gb"
+        hint = nearest(name, ids()) or f"; `--gpus list` prints the {len(ids())} that it has"
         raise InputError(f"no GPU named {name!r} in the catalogue{hint} (sizes work too: 24GiB)")
     if len(part) > 1:
         listing = f"{', '.join(part[:-1])} or {part[-1]}"

@@ -13,11 +13,11 @@ from typing import Any
 from devplan.checks.given import GivenMap
 from devplan.checks.ignoring import checked_ignores, parse_ignores
 from devplan.checks.inferred import STRATEGIES
-from devplan.cli.options import (
+from devplan.cli.amounts import (
     LARGEST_BATCH,
-    LARGEST_CONTEXT,
     number_of_frames,
     number_of_images,
+    read_context,
     read_image_size,
 )
 from devplan.errors import InputError, nearest
@@ -46,7 +46,7 @@ class CheckTyped:
     run: str = "auto"
     generation: Sequence[str] = ()
     batch: int | None = None
-    context: int | None = None
+    context: str | None = None
     images: int | None = None
     image_size: str | None = None
     frames: int | None = None
@@ -209,22 +209,18 @@ def workload_of(
     InputError
         For numbers that cannot be.
     """
-    limits = (
-        ("--batch", typed.batch, LARGEST_BATCH),
-        ("--context", typed.context, LARGEST_CONTEXT),
-    )
-    for option, value, most in limits:
-        if value is not None and not 1 <= value <= most:
-            raise InputError(f"{option} {value}: give a whole number from 1 to {most:,}")
+    if typed.batch is not None and not 1 <= typed.batch <= LARGEST_BATCH:
+        raise InputError(f"--batch {typed.batch}: give a whole number from 1 to {LARGEST_BATCH:,}")
+    context = None if typed.context is None else read_context(typed.context)
     if given is not None and given.workload is not None:
         return replace(
             given.workload,
             batch=typed.batch or given.workload.batch,
-            context_tokens=typed.context or given.workload.context_tokens,
+            context_tokens=context or given.workload.context_tokens,
         )
     return WorkloadRequest(
         batch=typed.batch or settings.batch or DEFAULT_BATCH,
-        context_tokens=typed.context or settings.context,
+        context_tokens=context or settings.context,
         dtype=settings.dtype,
         kv_dtype=settings.kv_dtype,
         images=settings.images,

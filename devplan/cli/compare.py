@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from devplan.cli.gpus import or_list
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import (
     Batch,
@@ -30,7 +31,14 @@ NOT_CLEAN = 1
 def compare_command(
     model: ModelArgument = None,
     gpus: Annotated[
-        str | None, typer.Option("--gpus", metavar="CARDS", help="The machine, as for suggest.")
+        str | None,
+        typer.Option(
+            "--gpus",
+            metavar="CARDS",
+            callback=or_list,
+            is_eager=True,
+            help="The machine, as for suggest.",
+        ),
     ] = None,
     memory: Annotated[
         str | None,

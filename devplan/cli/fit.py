@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devplan.cli.gpus import or_list
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import (
     Batch,
@@ -39,7 +40,11 @@ def fit_command(
     gpus: Annotated[
         list[str] | None,
         typer.Option(
-            "--gpus", metavar="CARDS", help="A machine, as for suggest. Repeat: one row each."
+            "--gpus",
+            metavar="CARDS",
+            callback=or_list,
+            is_eager=True,
+            help="A machine, as for suggest. Repeat: one row each.",
         ),
     ] = None,
     card: Annotated[
@@ -47,6 +52,8 @@ def fit_command(
         typer.Option(
             "--card",
             metavar="KIND",
+            callback=or_list,
+            is_eager=True,
             help="A kind of card (a100-80gb, 24GiB): how many are needed? Repeat.",
         ),
     ] = None,

@@ -15,6 +15,7 @@ from devplan.cli.diff import diff_command
 from devplan.cli.doctor import doctor_command
 from devplan.cli.explain import explain_command
 from devplan.cli.fit import fit_command
+from devplan.cli.gpus import gpus_command
 from devplan.cli.graph import graph_command
 from devplan.cli.lock import lock_command
 from devplan.cli.models import models_command
@@ -47,6 +48,7 @@ app.command("compare")(compare_command)
 app.command("diff")(diff_command)
 app.command("graph")(graph_command)
 app.command("models")(models_command)
+app.command("gpus")(gpus_command)
 app.command("explain")(explain_command)
 app.command("doctor")(doctor_command)
 app.command("lock")(lock_command)

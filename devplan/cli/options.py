@@ -7,11 +7,17 @@ its default here.  An error in a value that came from the settings names the fil
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from devplan.cli.amounts import (
+    LARGEST_BATCH,
+    number_of_frames,
+    number_of_images,
+    read_context,
+    read_image_size,
+)
 from devplan.dtypes import compute_dtype_name, full_dtype_name
 from devplan.errors import InputError, nearest
 from devplan.machine import parse_gpus
@@ -19,13 +25,6 @@ from devplan.names import is_inside
 from devplan.settings import OBJECTIVES, Settings
 from devplan.types import Machine, NamedInFile
 from devplan.workload import DEFAULT_BATCH, WorkloadRequest
-
-# Bounds that catch a slip of the finger and let every real workload through: a million sequences,
-# and a thousand times the longest context that a model has (1M tokens).
-LARGEST_BATCH = 2**20
-LARGEST_CONTEXT = 2**30
-
-_SIZE = re.compile(r"([1-9][0-9]{0,4})\s*[x×]\s*([1-9][0-9]{0,4})")
 
 # What from_pretrained calls the dtype of the checkpoint.
 AUTO = "auto"
@@ -142,10 +141,10 @@ def read_machine(gpus: str, typed: Typed, settings: Settings) -> Machine:
 
 def read_workload(typed: Typed, settings: Settings) -> WorkloadRequest:
     """Batch, context and dtypes."""
-    batch = _count(typed, settings, "batch", "sequences", LARGEST_BATCH)
+    batch = _batch(typed, settings)
     return WorkloadRequest(
         batch=DEFAULT_BATCH if batch is None else batch,
-        context_tokens=_count(typed, settings, "context", "tokens per sequence", LARGEST_CONTEXT),
+        context_tokens=_context(typed, settings),
         dtype=_dtype(typed, settings, "dtype", compute_dtype_name),
         kv_dtype=_dtype(typed, settings, "kv_dtype", full_dtype_name),
         images=number_of_images(_first_or_none(typed.images, settings.images)),
@@ -153,46 +152,6 @@ def read_workload(typed: Typed, settings: Settings) -> WorkloadRequest:
         frames=number_of_frames(_first_or_none(typed.frames, settings.frames)),
         tiling=_first(typed.tiling, settings.tiling, False),
     )
-
-
-def number_of_frames(frames: int | None) -> int | None:
-    """``--frames``: any number from 1 on.
-
-    Raises
-    ------
-    InputError
-        For a number below 1 or beyond any video.
-    """
-    if frames is not None and not 1 <= frames <= LARGEST_BATCH:
-        raise InputError(f"--frames {frames}: give a number of frames from 1 on")
-    return frames
-
-
-def number_of_images(images: int | None) -> int | None:
-    """``--images``: any number, 0 for none.
-
-    Raises
-    ------
-    InputError
-        For a number below 0 or beyond what any model takes.
-    """
-    if images is not None and not 0 <= images <= LARGEST_BATCH:
-        raise InputError(f"--images {images}: give a number of images, 0 for none")
-    return images
-
-
-def read_image_size(text: str) -> tuple[int, int]:
-    """``1080x1920`` as height and width in pixels.
-
-    Raises
-    ------
-    InputError
-        For anything else.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InputError(f"--image-size {text!r}: write height and width, such as 448x672")
-    return int(match[1]), int(match[2])
 
 
 def _image_size(typed: Typed, settings: Settings) -> tuple[int, int] | None:
@@ -203,18 +162,27 @@ def _image_size(typed: Typed, settings: Settings) -> tuple[int, int] | None:
         return read_image_size(text)
 
 
-def _count(typed: Typed, settings: Settings, key: str, what: str, largest: int) -> int | None:
-    value = _first_or_none(getattr(typed, key), getattr(settings, key))
+def _batch(typed: Typed, settings: Settings) -> int | None:
+    value = _first_or_none(typed.batch, settings.batch)
     if value is None:
         return None
     text = str(value).strip()
     count = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
-    if not 1 <= count <= largest:
-        with _named(settings, key, typed):
+    if not 1 <= count <= LARGEST_BATCH:
+        with _named(settings, "batch", typed):
             raise InputError(
-                f"--{key} {text or repr(text)}: give a whole number of {what}, 1 to {largest:,}"
+                f"--batch {text or repr(text)}: give a whole number of sequences, "
+                f"1 to {LARGEST_BATCH:,}"
             )
     return count
+
+
+def _context(typed: Typed, settings: Settings) -> int | None:
+    value = _first_or_none(typed.context, settings.context)
+    if value is None:
+        return None
+    with _named(settings, "context", typed):
+        return read_context(value)
 
 
 def _dtype(typed: Typed, settings: Settings, key: str, full_name: Any) -> str | None:

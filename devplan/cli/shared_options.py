@@ -6,13 +6,21 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from devplan.cli.gpus import or_list
+
 MapModel: TypeAlias = Annotated[
     str | None,
     typer.Option("--model", metavar="MODEL", help="As for suggest. Default: as the map says."),
 ]
 MapGpus: TypeAlias = Annotated[
     str | None,
-    typer.Option("--gpus", metavar="CARDS", help="As for suggest. Default: as the map says."),
+    typer.Option(
+        "--gpus",
+        metavar="CARDS",
+        callback=or_list,
+        is_eager=True,
+        help="As for suggest. Default: as the map says.",
+    ),
 ]
 MapMemory: TypeAlias = Annotated[
     str | None, typer.Option("--memory", metavar="SIZES", help="Sizes of cards given by index.")
@@ -23,7 +31,8 @@ MainDevice: TypeAlias = Annotated[
 ]
 MapBatch: TypeAlias = Annotated[int | None, typer.Option("--batch", help="Sequences at a time.")]
 MapContext: TypeAlias = Annotated[
-    int | None, typer.Option("--context", help="Tokens held per sequence.")
+    str | None,
+    typer.Option("--context", metavar="TOKENS", help="Tokens held per sequence: 32768 or 32k."),
 ]
 Images: TypeAlias = Annotated[
     int | None, typer.Option("--images", help="Images of a sequence; 0: none.")
@@ -94,8 +103,8 @@ Context: TypeAlias = Annotated[
     typer.Option(
         "--context",
         metavar="TOKENS",
-        help="Tokens held per sequence, prompt and new ones. Default: 4096, or what the model "
-        "supports if that is less.",
+        help="Tokens held per sequence, prompt and new ones: 32768 or 32k (k is 1,024). Default: "
+        "4096, or what the model supports if that is less.",
     ),
 ]
 Dtype: TypeAlias = Annotated[

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from devplan.cli.gpus import or_list
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import (
+    Context,
     Frames,
     Images,
     ImageSize,
@@ -40,8 +42,11 @@ def suggest_command(
         typer.Option(
             "--gpus",
             metavar="CARDS",
+            callback=or_list,
+            is_eager=True,
             help="Local indices (0,1), sizes (24GiB,12GiB), counts (2x24GiB), names "
-            "(2xa100-80gb,rtx-4090), mixed, or all. The first is the main device.",
+            "(2xa100-80gb,rtx-4090), mixed, or all. The first is the main device. list: print the "
+            "names.",
         ),
     ] = None,
     memory: Annotated[
@@ -75,15 +80,7 @@ def suggest_command(
         str | None,
         typer.Option("--batch", metavar="NUMBER", help="Sequences at a time. Default: 1."),
     ] = None,
-    context: Annotated[
-        str | None,
-        typer.Option(
-            "--context",
-            metavar="TOKENS",
-            help="Tokens held per sequence, prompt and new ones. Default: 4096, or what the model "
-            "supports if that is less.",
-        ),
-    ] = None,
+    context: Context = None,
     dtype: Annotated[
         str | None,
         typer.Option(

@@ -4,7 +4,7 @@
 ``0``, ``cuda:2``       the local GPU of that index
 ``24GiB``, ``24GB``     a card of that size, binary or decimal
 ``rtx-4090``            a card of the GPU catalogue
-``2x24GiB``             two of them; a local GPU exists once and has no count
+``2x24GiB``, ``h100x4`` so many of them; a local GPU exists once and has no count
 ======================  =====================================================
 
 A bare number is always an index.  Sizes need a unit, since ``24`` could mean either.
@@ -33,6 +33,7 @@ FEW = 8
 
 _INDEX = re.compile(r"(?:cuda:)?([0-9]{1,18})", re.IGNORECASE)
 _COUNTED = re.compile(r"([+-]?[0-9]{1,18})\s*[x×*]\s*(.+)", re.IGNORECASE)
+_COUNT_BEHIND = re.compile(r"[x×*]\s*([0-9]{1,18})$", re.IGNORECASE)
 _HALF_A_UNIT = re.compile(r"([0-9]*\.?[0-9]+)\s*([kmgt])i?", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+")
 _BINARY_UNIT = re.compile(r"[kmgt]ib", re.IGNORECASE)
@@ -91,13 +92,14 @@ def read_size(text: str, option: str) -> int:
 
 
 def _read_part(text: str, option: str) -> Iterator[Item]:
-    counted = _COUNTED.fullmatch(text)
-    if counted is None:
+    count, rest = _count_of(text)
+    if count is None:
         yield _read_one(text, option)
         return
-    count, rest = int(counted[1]), counted[2]
     if not 1 <= count <= MAX_CARDS:
         raise InputError(f"{option} {text}: a count is 1 to {MAX_CARDS}, not {count}")
+    if _count_of(rest)[0] is not None:
+        raise InputError(f"{option} {text} has two counts; write one, such as {count}x24GiB")
     item = _read_one(rest, option)
     if item.index is not None:
         size = f"{count}x{rest}GiB" if item.index >= FEW else f"{count}x24GiB"
@@ -106,6 +108,17 @@ def _read_part(text: str, option: str) -> Iterator[Item]:
             f"such as {size}"
         )
     yield from (item,) * count
+
+
+def _count_of(text: str) -> tuple[int | None, str]:
+    """The count before or behind a card, and the card; None where there is none."""
+    before, behind = _COUNTED.fullmatch(text), _COUNT_BEHIND.search(text)
+    card = text[: behind.start()].strip() if behind else ""
+    # Every card has a digit in its name: the x of rtx4090 counts nothing.
+    is_behind = any(letter.isdecimal() for letter in card)
+    if before is not None and not (is_behind and int(before[1]) > MAX_CARDS):
+        return int(before[1]), before[2]
+    return (int(behind[1]), card) if is_behind else (None, text)
 
 
 def _read_one(text: str, option: str) -> Item:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from devplan.units import parse_tokens
+
 
 class Refused(Exception):
     """What would have been right, in words."""
@@ -35,6 +37,13 @@ def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise Refused("give a whole number above 0")
     return value
+
+
+def _tokens(value: Any) -> int:
+    tokens = parse_tokens(value) if isinstance(value, str) else _count(value)
+    if not tokens:
+        raise Refused("give a whole number of tokens, such as 32768 or 32k")
+    return tokens
 
 
 def _count_or_none(value: Any) -> int:
@@ -77,7 +86,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "reserve": _listed,
     "links": _listed,
     "batch": _count,
-    "context": _count,
+    "context": _tokens,
     "dtype": _text,
     "kv-dtype": _text,
     "images": _count_or_none,

@@ -82,5 +82,5 @@ def _unknown(model: str) -> InputError:
     return InputError(
         f"unknown model {model!r}: no folder of that name, and not among the "
         f"{len(catalogue.names())} names of the catalogue; a model of the hub is written org/name"
-        f"{catalogue.did_you_mean(model)}"
+        f"{catalogue.did_you_mean(model) or '; `devplan models` lists the names'}"
     )

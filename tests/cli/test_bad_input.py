@@ -42,8 +42,13 @@ def test_no_machine(refused):
         (["--batch", "99999999999"], ["--batch 99999999999", "1,048,576"]),
         (["--context", "0"], ["--context 0", "tokens"]),
         (["--context", "-1"], ["--context -1"]),
-        (["--context", "32k"], ["--context 32k", "whole number"]),
+        (["--context", "32kb"], ["--context 32kb", "whole number", "32k"]),
+        (["--context", "0k"], ["--context 0k"]),
         (["--context", "1.5"], ["--context 1.5"]),
+        (["--context", "1.3k"], ["--context 1.3k"]),
+        (["--context", "1,5"], ["--context 1,5"]),
+        (["--context", "3_2768"], ["--context 3_2768"]),
+        (["--context", "2048m"], ["--context 2048m", "1,073,741,824"]),
         (["--dtype", "bfloat61"], ["--dtype", "'bfloat61'", "did you mean bfloat16"]),
         (["--dtype", "int8"], ["--dtype", "int8", "bfloat16"]),
         (["--kv-dtype", "fp9"], ["--kv-dtype", "'fp9'", "fp8"]),
@@ -73,7 +78,7 @@ def test_a_value_that_cannot_be(refused, options, words):
 @pytest.mark.parametrize(
     ("gpus", "words"),
     [
-        ("foo", ["'foo'", "rtx-4090", "24GiB"]),
+        ("foo", ["'foo'", "--gpus list", "24GiB"]),
         ("24GiB,", ["empty item"]),
         ("24G", ["half a unit", "24GiB"]),
         ("0GiB", ["0GiB", "at least 256"]),

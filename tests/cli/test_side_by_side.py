@@ -73,7 +73,7 @@ def test_fit_takes_model_and_machine_from_the_settings(devplan, here, checkpoint
         (["x", "--gpus", "24"], ["--gpus", "no GPU 24", "24GiB"]),
         (["x", "--card", "2x24GiB"], ["--card 2x24GiB", "one kind"]),
         (["x", "--card", "rtx-4099"], ["rtx-4099"]),
-        (["x", "--gpus", CARDS, "--context", "32k"], ["--context 32k", "whole number"]),
+        (["x", "--gpus", CARDS, "--context", "32kb"], ["--context 32kb", "whole number"]),
         (["x", "--gpus", CARDS, "--batch", "0"], ["--batch 0"]),
         (["x", "--gpus", CARDS, "--format", "yaml"], ["--format 'yaml'", "text, json"]),
         (["x", "--gpus", CARDS, "--dtype", "int8"], ["--dtype", "int8"]),
