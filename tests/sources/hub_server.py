@@ -39,6 +39,8 @@ class Hub:
     endpoint: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     broken_status: int | None = None
+    raw: dict[str, dict] = field(default_factory=dict)
+    """Path -> status, headers and body of an answer that no good hub would give."""
     requests: list[tuple[str, str, str | None, str | None]] = field(default_factory=list)
     """Method, path, Range header and Authorization header."""
 
@@ -82,6 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if self.hub.broken_status is not None:
             return self._answer(self.hub.broken_status)
+        raw = self.hub.raw.get(self.path)
+        if raw is not None:
+            body = raw.get("body", "").encode("utf-8", errors="surrogatepass")
+            return self._answer(raw.get("status", 200), raw.get("headers"), body, self.path)
         api = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", self.path)
         if api:
             return self._info(api[1], api[2] or "main")
