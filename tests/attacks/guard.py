@@ -114,7 +114,7 @@ def _note_path(what: str, path: Any) -> None:
     name = os.fsdecode(path)
     # [relative to a directory's descriptor] shutil.rmtree names files so; its own event was seen.
     full = os.path.normpath(os.path.join(os.getcwd(), name))
-    if full.startswith((_root + "/", "/dev/", "/proc/self/")) or full == _root:
+    if full.startswith((_root + "/", "/dev/", "/proc/")) or full == _root:
         return
     if what == "os.rmdir" and os.sep not in name:
         return
@@ -405,7 +405,7 @@ def _facts() -> dict[str, Any]:
 
     facts: dict[str, Any] = {
         "gc enabled": gc.isenabled(),
-        "frozen garbage": gc.get_freeze_count() > 0,
+        "frozen garbage": gc.get_freeze_count(),
         "recursion limit": sys.getrecursionlimit(),
         "SIGINT": signal.getsignal(signal.SIGINT),
         "SIGALRM": signal.getsignal(signal.SIGALRM),

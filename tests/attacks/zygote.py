@@ -7,12 +7,14 @@ descriptors, and may be killed by what it runs; it begins in milliseconds.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,14 +33,16 @@ class Zygote:
     """The other end, in the process of the tests."""
 
     def __init__(self) -> None:
+        self._home = tempfile.TemporaryDirectory(prefix="devplan-attacks-")
         environment = {
             **os.environ,
+            "HF_HOME": self._home.name,
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        for name in ("HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE", "CI", "GITHUB_ACTIONS"):
+        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "CI", "GITHUB_ACTIONS"):
             environment.pop(name, None)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.attacks.zygote"],
@@ -66,6 +70,7 @@ class Zygote:
     def close(self) -> None:
         self._process.stdin.close()
         self._process.wait(timeout=30)
+        self._home.cleanup()
 
 
 def warm_up() -> None:
@@ -90,6 +95,21 @@ def warm_up() -> None:
         parts = path.relative_to(ROOT).with_suffix("").parts
         if parts[-1] not in ("__init__", "__main__"):
             importlib.import_module(".".join(parts))
+    _warm_commands()
+
+
+def _warm_commands() -> None:
+    """Much is imported by the first command of a process only."""
+    from devplan.cli import main
+    from tests.attacks.making import copy_seed
+
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+        model = Path(folder) / "llama"
+        copy_seed("llama", model)
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            main(["explain", "DP301"])
+            main(["explain", os.devnull])
+            main(["suggest", str(model), "--gpus", "1GiB", "--context", "32", "-o", "-"])
 
 
 def serve() -> None:
@@ -98,6 +118,7 @@ def serve() -> None:
 
     warm_up()
     guard.arm()
+    gc.collect()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
