@@ -9,7 +9,7 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
-.PHONY: demo maps maps-check test test-all properties lint format bench corpus sweep clean
+.PHONY: demo maps maps-check test test-all properties attacks fuzz lint format bench corpus sweep clean
 
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
@@ -35,6 +35,15 @@ test-all: lint
 # for each property, about an hour of CPU; `make test` has a few hundred.
 properties: $(STAMP)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --hypothesis-profile explore tests/planning -m slow
+
+# Every attack of tests/attacks/cases, the slow ones too, which `make test` leaves out: minutes.
+attacks: $(STAMP)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/attacks
+
+# 20,000 spoilt inputs of a fresh seed, and their figures in docs/measurements/robustness.md: half an
+# hour on two cores.  An interrupted run goes on: make fuzz FUZZ="--seed NAME".
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

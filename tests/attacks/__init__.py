@@ -1,5 +1,5 @@
-"""Attacks on devplan: each is a small file in ``cases/`` that says what is done and what must happen.
+"""Attacks on devplan: each is a small file in ``cases/`` with what is done and what must happen.
 
-``attack`` reads the files, ``making`` writes what they attack with, ``zygote`` runs each in a process
-of its own, ``guard`` watches it from inside, ``judging`` knows what holds for every input.
+``attack`` reads the files, ``making`` writes what they attack with, ``zygote`` runs each in a
+process of its own, ``guard`` watches it from inside, ``judging`` knows what holds for every input.
 """

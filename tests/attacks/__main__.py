@@ -1,7 +1,7 @@
 """Try the attacks by hand.
 
-    python -m tests.attacks                 all, one line for each that fails
-    python -m tests.attacks maps/ hub/x     those whose names begin so, with what was said
+python -m tests.attacks                 all, one line for each that fails
+python -m tests.attacks maps/ hub/x     those whose names begin so, with what was said
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def load_attack(path: Path) -> Attack:
         must[key] = (value,) if isinstance(value, str) else tuple(value)
     must["status"] = tuple(status) if isinstance(status, list) else (status,)
     content["run"] = tuple(str(argument) for argument in content["run"])
-    known = {name: content[name] for name in content}
-    return Attack(name=path.relative_to(CASES).with_suffix("").as_posix(), must=Must(**must), **known)
+    name = path.relative_to(CASES).with_suffix("").as_posix()
+    return Attack(name=name, must=Must(**must), **content)
 
 
 def dump_attack(path: Path, content: Mapping[str, Any]) -> None:
@@ -85,5 +85,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return value
-
-

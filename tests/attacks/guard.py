@@ -125,7 +125,7 @@ def _note_path(what: str, path: Any) -> None:
 
 
 def call(request: Request) -> Outcome:
-    """Run the command in this process; whatever it raises becomes a status of 1 with a traceback."""
+    """Run the command in this process; what it raises becomes status 1 with a traceback."""
     global _watched, _root
     _root = os.path.realpath(request.root)
     here = os.path.join(_root, "here")
@@ -210,7 +210,7 @@ def _world(request: Request, here: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hub(answers: Mapping[str, Any], cache: str) -> Iterator[None]:
-    """A hub on this machine that this process takes for the real one; without answers it has none."""
+    """A hub on this machine that this process takes for the real one; without answers none."""
     from huggingface_hub import constants
 
     from tests.sources.hub_server import Hub, Repository, start

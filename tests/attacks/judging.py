@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tests.attacks.guard import Outcome
@@ -91,7 +94,7 @@ def _no_constant(name: str) -> None:
 
 
 def _form(argv: Sequence[str]) -> str | None:
-    for before, after in zip(argv, argv[1:], strict=False):
+    for before, after in pairwise(argv):
         if before == "--format":
             return after
     return None
@@ -113,6 +116,25 @@ def seen_files(root: Path) -> dict[str, tuple[int, int, int]]:
                 kind,
             )
     return found
+
+
+_WRITING = ("-o", "--output", "--remap", "--baseline")
+
+
+def written_by(argv: Sequence[str], status: int) -> list[str]:
+    """Patterns of the files that a command line asks for; none where it was refused."""
+    several = argv[:1] == ["check"] and status == 2  # one map of several may be refused
+    if status not in (0, 1) and not several:
+        return []
+    named = [
+        after
+        for before, after in pairwise(argv)
+        if before in _WRITING or (argv[0] == "lock" and before == "lock")
+    ]
+    # [an option after another] `lock --model x m.yaml` names its map last.
+    locked = [argument for argument in argv[1:] if argument.endswith(".yaml")]
+    found = [glob.escape(os.path.normpath(name)) for name in named]
+    return found + (locked if argv[0] == "lock" else []) + ["maps/*"] * (argv[0] == "suggest")
 
 
 def stray_files(before: dict, after: dict, allowed: Sequence[str], *, hub: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from tests.attacks.judging import complaints, seen_files, stray_files
 from tests.attacks.making import content_bytes, make_files, make_world
 from tests.attacks.zygote import Zygote
 
-PIPELINES = ("diffusers", "diffusers.pipelines.flux.pipeline_flux", "diffusers.models.transformers.transformer_flux", "diffusers.models.autoencoders.autoencoder_kl", "transformers.models.t5.modeling_t5", "transformers.models.clip.modeling_clip")
+PIPELINES = (
+    "diffusers",
+    "diffusers.pipelines.flux.pipeline_flux",
+    "diffusers.models.transformers.transformer_flux",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "transformers.models.t5.modeling_t5",
+    "transformers.models.clip.modeling_clip",
+)
 _SPECIAL = ("closed", "/dev/zero", "/dev/full")
 
 
@@ -19,19 +27,8 @@ def try_attack(attack: Attack, zygote: Zygote, root: Path) -> tuple[Outcome, lis
     """What became of an attack in a folder of its own, and what is wrong with that."""
     here = make_world(root)
     make_files(here, attack.files)
+    request = request_of(attack, root)
     before = seen_files(root)
-    request = Request(
-        argv=[_filled(argument, here) for argument in attack.run],
-        root=str(root),
-        env=dict(attack.env),
-        stdin=_stdin(attack, root),
-        stdout=attack.stdout,
-        stderr=attack.stderr,
-        file_bytes=attack.disk_bytes,
-        hub=dict(attack.hub) if attack.hub else None,
-    )
-    if request.stdin.endswith("/stdin"):
-        before = seen_files(root)
     must = attack.must
     if attack.name.startswith("pipelines/"):
         zygote.import_first(PIPELINES)
@@ -46,10 +43,22 @@ def try_attack(attack: Attack, zygote: Zygote, root: Path) -> tuple[Outcome, lis
     return outcome, found
 
 
+def request_of(attack: Attack, root: Path) -> Request:
+    """What is asked of the process; its stdin is written beside the current folder."""
+    return Request(
+        argv=[_filled(argument, root / "here") for argument in attack.run],
+        root=str(root),
+        env=dict(attack.env),
+        stdin=_stdin(attack, root),
+        stdout=attack.stdout,
+        stderr=attack.stderr,
+        file_bytes=attack.disk_bytes,
+        hub=dict(attack.hub) if attack.hub else None,
+    )
+
+
 def _filled(argument: str, here: Path) -> str:
     """``{long:5000}`` is that many characters, ``{here}`` the current folder."""
-    import re
-
     argument = argument.replace("{here}", str(here))
     argument = re.sub(r"\{(.):(\d+)\}", lambda match: match[1] * int(match[2]), argument)
     return argument.replace("{surrogate}", "\udcff")
