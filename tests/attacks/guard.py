@@ -8,6 +8,7 @@ Audit hooks cannot be taken back, so this runs only in processes that are made f
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import resource
@@ -114,7 +115,7 @@ def _note_path(what: str, path: Any) -> None:
     name = os.fsdecode(path)
     # [relative to a directory's descriptor] shutil.rmtree names files so; its own event was seen.
     full = os.path.normpath(os.path.join(os.getcwd(), name))
-    if full.startswith((_root + "/", "/dev/", "/proc/")) or full == _root:
+    if full.startswith((_root + "/", "/dev/", "/proc/")) or full in (_root, "/proc"):
         return
     if what == "os.rmdir" and os.sep not in name:
         return
@@ -249,6 +250,7 @@ class _Streams:
         self.kept = [os.dup(number) for number in range(3)]
         self.python = (sys.stdin, sys.stdout, sys.stderr)
         self.files: dict[int, int | None] = {}
+        self.limited = request.file_bytes is not None
         sys.stdin = self._input(request.stdin)
         sys.stdout = self._output(1, request.stdout, "strict")
         sys.stderr = self._output(2, request.stderr, "backslashreplace")
@@ -273,6 +275,11 @@ class _Streams:
         elif kind == "broken":
             ours, target = os.pipe()
             os.close(ours)
+        elif self.limited:  # a pipe is no file, which a disk that is full could cut off
+            ours, target = os.pipe()
+            fcntl.fcntl(target, fcntl.F_SETPIPE_SZ, 1 << 20)
+            os.set_blocking(ours, False)
+            self.files[number] = ours
         else:
             target = os.memfd_create(f"stream{number}")
             self.files[number] = os.dup(target)
@@ -307,6 +314,10 @@ class _Streams:
     def _text(self, number: int) -> str:
         file = self.files[number]
         if file is None:
+            return ""
+        if self.limited:
+            with contextlib.suppress(BlockingIOError):
+                return os.read(file, 1 << 20).decode("utf-8", errors="surrogateescape")
             return ""
         os.lseek(file, 0, os.SEEK_SET)
         with open(os.dup(file), "rb") as stream:

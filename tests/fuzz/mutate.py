@@ -9,26 +9,8 @@ from typing import Any
 
 from tests.fuzz.values import TEXTS, odd_key, odd_value
 
-_MARKS = ("\0", "\n", "\r", "\t", ":", "- ", "{", "}", "[", "]", "\"", "'", "&a ", "*a", "!!", "#", "<<")
-    "\0",
-    "\n",
-    "\r",
-    "\t",
-    ":",
-    "- ",
-    "{",
-    "}",
-    "[",
-    "]",
-    '"',
-    "'",
-    "&a ",
-    "*a",
-    "!!",
-    "#",
-    "%",
-)
-_INTERESTING = tuple(mark.encode() for mark in (*_MARKS, "%", "\x1b[", "\u202e"))
+_MARKS = ("\0", "\n", "\r", "\t", ":", "- ", "{", "}", "[", "]", '"', "'", "&a ", "*a", "!!", "#")
+_INTERESTING = tuple(mark.encode() for mark in (*_MARKS, "<<", "%", "\x1b[", "\u202e"))
 _INTERESTING += (b"\xff", b"\xfe\xff", b"\xc3")
 
 
