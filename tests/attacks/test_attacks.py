@@ -6,16 +6,8 @@ import pytest
 
 from tests.attacks.attack import load_attacks
 from tests.attacks.trying import try_attack
-from tests.attacks.zygote import Zygote
 
 ATTACKS = load_attacks()
-
-
-@pytest.fixture(scope="session")
-def zygote():
-    running = Zygote()
-    yield running
-    running.close()
 
 
 def _parameters():
