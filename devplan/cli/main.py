@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments, switches = taken_switches(sys.argv[1:] if arguments is None else arguments)
     show_traceback = TRACEBACK in switches
     try:
-        status = app(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
+        status = _parser()(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
         sys.stdout.flush()
         # [interrupts] newer releases of typer turn them into this status themselves, silently.
         return _fail(INTERRUPTED_LINE, INTERRUPTED) if status == INTERRUPTED else status or 0
@@ -105,6 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
         said = _sentence(error.format_message())
         return _fail(f"devplan: {said}{' ' if said.endswith('?') else '; '}see {command} --help")
+
+
+@functools.cache
+def _parser() -> Callable[..., int | None]:
+    """The parser of all commands, made once: that takes longer than most refusals.
+
+    ``app()`` would make it anew, and replace ``sys.excepthook``.
+    """
+    return typer.main.get_command(app)
 
 
 def taken_switches(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:

@@ -418,6 +418,7 @@ def _facts() -> dict[str, Any]:
         "gc enabled": gc.isenabled(),
         "frozen garbage": gc.get_freeze_count(),
         "recursion limit": sys.getrecursionlimit(),
+        "excepthook": sys.excepthook,
         "SIGINT": signal.getsignal(signal.SIGINT),
         "SIGALRM": signal.getsignal(signal.SIGALRM),
         "timer": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
