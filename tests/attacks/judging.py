@@ -123,18 +123,17 @@ _WRITING = ("-o", "--output", "--remap", "--baseline")
 
 def written_by(argv: Sequence[str], status: int) -> list[str]:
     """Patterns of the files that a command line asks for; none where it was refused."""
-    several = argv[:1] == ["check"] and status == 2  # one map of several may be refused
+    command = argv[0] if argv else ""
+    several = command == "check" and status == 2  # one map of several may be refused
     if status not in (0, 1) and not several:
         return []
-    named = [
-        after
-        for before, after in pairwise(argv)
-        if before in _WRITING or (argv[0] == "lock" and before == "lock")
-    ]
-    # [an option after another] `lock --model x m.yaml` names its map last.
-    locked = [argument for argument in argv[1:] if argument.endswith(".yaml")]
+    named = [after for before, after in pairwise(argv) if before in _WRITING]
     found = [glob.escape(os.path.normpath(name)) for name in named]
-    return found + (locked if argv[0] == "lock" else []) + ["maps/*"] * (argv[0] == "suggest")
+    if command == "suggest":
+        found.append("maps/*")
+    if command == "lock":  # the map that is named is the one that is written
+        found += [argument for argument in argv[1:] if argument.endswith(".yaml")]
+    return found
 
 
 def stray_files(before: dict, after: dict, allowed: Sequence[str], *, hub: bool) -> list[str]:

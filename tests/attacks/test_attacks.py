@@ -16,7 +16,7 @@ def _parameters():
         yield pytest.param(attack, id=attack.name, marks=marks)
 
 
-@pytest.mark.parametrize("attack", _parameters())
+@pytest.mark.parametrize("attack", list(_parameters()))
 def test_attack(attack, zygote, tmp_path):
     outcome, found = try_attack(attack, zygote, tmp_path / "world")
     assert not found, f"{attack.what}\n{found}\n{outcome}"

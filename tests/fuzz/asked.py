@@ -66,9 +66,9 @@ def arguments(rng: Random) -> dict[str, Any]:
             argv += [option, _value(rng, option)]
         elif step < 0.65:
             argv.append(rng.choice(_FLAGS))
-        elif step < 0.85:
+        elif step < 0.85 and argv:
             argv[rng.randrange(len(argv))] = odd_text(rng)
-        else:
+        elif argv:
             del argv[rng.randrange(len(argv))]
     files = {
         "llama": {"copy": "llama"},

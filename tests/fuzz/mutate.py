@@ -11,6 +11,7 @@ from tests.fuzz.values import TEXTS, odd_key, odd_value
 
 _MARKS = ("\0", "\n", "\r", "\t", ":", "- ", "{", "}", "[", "]", '"', "'", "&a ", "*a", "!!", "#")
 _INTERESTING = tuple(mark.encode() for mark in (*_MARKS, "<<", "%", "\x1b[", "\u202e"))
+_DEEP = (b"[" * 5000, b'{"a":' * 5000, b"- " * 2000, b"(" * 3000, b"&a [*a, *a]\n" * 50)
 _INTERESTING += (b"\xff", b"\xfe\xff", b"\xc3")
 
 
@@ -26,7 +27,7 @@ def mutated_bytes(rng: Random, data: bytes, times: int | None = None) -> bytes:
         elif step == 1:
             del content[place : place + length]
         elif step == 2:
-            content[place:place] = rng.choice(_INTERESTING)
+            content[place:place] = rng.choice(_DEEP if rng.random() < 0.05 else _INTERESTING)
         elif step == 3:
             content[place:place] = content[place : place + length] * rng.choice((1, 2, 20))
         elif step == 4 and rng.random() < 0.3:

@@ -106,7 +106,7 @@ def odd_value(rng: Random, depth: int = 0) -> Any:
     if kind < 0.8:
         return rng.choice((None, True, False))
     if kind < 0.84:
-        return nested(rng.choice((50, 900, 3000)), rng.choice(("list", "mapping")))
+        return nested(rng.choice((20, 50, 150)), rng.choice(("list", "mapping")))
     if depth > 2:
         return []
     if kind < 0.92:
