@@ -45,6 +45,9 @@ def make_files(here: Path, files: Mapping[str, Any]) -> None:
 
 
 def _make(path: Path, content: Any) -> None:
+    """Write one file; what a seed folder has in its place goes away."""
+    if path.is_file() and "edit" not in content:
+        path.unlink()
     if isinstance(content, str):
         path.write_text(content, encoding="utf-8", errors="surrogatepass", newline="")
     elif "copy" in content:
