@@ -24,6 +24,7 @@ VOCABULARY = (
     "import_path",
     "version",
     "spelling",
+    "strangers",
     "errors",
     "units",
     "reading",
@@ -168,3 +169,12 @@ def test_the_public_names_are_there():
 
     for name in devplan.__all__:
         assert getattr(devplan, name)
+
+
+def test_the_command_line_prints_through_one_function():
+    """What strangers wrote is escaped there, so that nothing may go around it."""
+    for path in sorted((PACKAGE / "cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            is_print = called in ("print", "typer.echo", "click.echo", "sys.stdout.write")
+            assert not is_print or path.name == "printing.py", f"{path.name}:{node.lineno}"

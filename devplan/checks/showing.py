@@ -8,18 +8,14 @@ from tabulate import tabulate
 
 from devplan.findings import MapEntry, OperandFact, SourceLine
 from devplan.mapfile.hf import to_hf_device
+from devplan.strangers import visible
 from devplan.units import format_bytes
-
-
-def printable(text: str) -> str:
-    """Text of a model's error without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text)
 
 
 def source_lines(source: SourceLine) -> list[str]:
     """The place, and the code where it is known."""
-    lines = [f"  {source} in {source.function}"]
-    return [*lines, f"      {printable(source.text)}"] if source.text else lines
+    lines = [f"  {visible(source.file)}:{source.line} in {visible(source.function)}"]
+    return [*lines, f"      {visible(source.text)}"] if source.text else lines
 
 
 def tensor_lines(tensors: Sequence[OperandFact]) -> list[str]:
@@ -32,7 +28,8 @@ def tensor_lines(tensors: Sequence[OperandFact]) -> list[str]:
 def _tensor_cells(tensor: OperandFact) -> list[str]:
     shape = "x".join(map(str, tensor.shape)) or "0-dim"
     size = format_bytes(tensor.num_bytes)
-    return [tensor.argument, tensor.device, shape, tensor.dtype, size, tensor.name or ""]
+    cells = [tensor.argument, tensor.device, shape, tensor.dtype, size, tensor.name or ""]
+    return [visible(cell) for cell in cells]
 
 
 def diff_lines(
@@ -58,9 +55,9 @@ def entry_line(entry: MapEntry) -> str:
 
 def entry_place(entry: MapEntry) -> str:
     """``maps/x.yaml:12: model: 1``; without the file where the map is none."""
-    where = f"{entry.file}:{entry.line}: " if entry.file and entry.line else ""
+    where = f"{visible(entry.file)}:{entry.line}: " if entry.file and entry.line else ""
     return f"{where}{entry_line(entry)}"
 
 
 def _line(key: str, device: int | str) -> str:
-    return f"{key or repr('')}: {device}"
+    return f"{visible(key) or repr('')}: {visible(str(device))}"

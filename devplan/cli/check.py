@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devplan.cli.printing import say
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import (
     DeviceMapStrategy,
@@ -25,6 +26,7 @@ from devplan.cli.shared_options import (
     Tiling,
     TrustRemoteCode,
 )
+from devplan.strangers import prose, visible
 
 if TYPE_CHECKING:
     from devplan.checks.given import GivenMap
@@ -177,7 +179,7 @@ def check_command(
     if baseline:
         results = apply_baseline(results, known, Path(baseline).parent)
         if known.is_old:
-            print(f"note: {baseline} {OLD_BASELINE}", file=sys.stderr)
+            say(f"note: {visible(baseline)} {OLD_BASELINE}", to_stderr=True)
     if strict:
         results = [strictly(result) for result in results]
     _show(results, form, output)
@@ -206,7 +208,7 @@ def _check_all(
                 if len(typed.maps) < 2:
                     raise
                 # One file that is no map must not hide the findings of the others.
-                print(f"devplan: {_naming(str(name), error)}", file=sys.stderr)
+                say(f"devplan: {prose(_naming(str(name), error))}", to_stderr=True)
                 refused += 1
     return results, refused
 
@@ -256,7 +258,7 @@ def _write_baseline(results: list[CheckResult], path: Path) -> None:
 
     number = sum(len(result.errors) + len(result.warnings) for result in results)
     write_text(baseline_text(results, path.parent), path, option="--baseline")
-    print(f"wrote {path} with {number} finding{'' if number == 1 else 's'}")
+    say(f"wrote {visible(str(path))} with {number} finding{'' if number == 1 else 's'}")
 
 
 def _show(results: list[CheckResult], form: str, output: str | None) -> None:
@@ -264,6 +266,9 @@ def _show(results: list[CheckResult], form: str, output: str | None) -> None:
     from devplan.report import terminal_of
     from devplan.report.findings import check_report
 
-    to_file = deliver(lambda terminal: check_report(results, form, terminal), output)
+    commands = form == "github"
+    to_file = deliver(
+        lambda terminal: check_report(results, form, terminal), output, commands=commands
+    )
     if to_file and form != "text":  # people who follow the log of a CI run see the findings too
-        print(check_report(results, "text", terminal_of(sys.stdout)), end="")
+        say(check_report(results, "text", terminal_of(sys.stdout)), end="")

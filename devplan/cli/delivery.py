@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from devplan.cli.printing import say
 from devplan.writing import is_stdout, refuse_unwritable, write_text
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def look_at_output(output: str | None) -> None:
         refuse_unwritable(output, streams=True)
 
 
-def deliver(report: Callable[[Terminal], str], output: str | None) -> bool:
+def deliver(
+    report: Callable[[Terminal], str], output: str | None, *, commands: bool = False
+) -> bool:
     """Print a report, or write it to a file; gives whether it went to a file.
 
     Raises
@@ -35,7 +38,7 @@ def deliver(report: Callable[[Terminal], str], output: str | None) -> bool:
     from devplan.report import Terminal, terminal_of
 
     if output is None or is_stdout(output):
-        print(report(terminal_of(sys.stdout)), end="")
+        say(report(terminal_of(sys.stdout)), end="", commands=commands)
         return False
     write_text(report(Terminal()), output, streams=True)
     return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devplan.cli.printing import say
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import TrustRemoteCode
 
@@ -89,7 +90,7 @@ def doctor_command(
             map_file, map_path = here, remap
         found = differences(map_file, environment, facts)
     if json:
-        print(
+        say(
             doctor_json(
                 environment,
                 found,
@@ -105,7 +106,7 @@ def doctor_command(
         text = doctor_text(
             environment, found, terminal, map_file=map_file, map_name=map_path or "", notes=notes
         )
-        print(text, end="")
+        say(text, end="")
     if refused is not None:
         raise refused
     return DIFFERS if errors(found) else 0

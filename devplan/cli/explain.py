@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from devplan.cli.printing import say
 from devplan.cli.shared_options import TrustRemoteCode
 
 NOT_RECOGNISED = 1
@@ -64,7 +65,7 @@ def _explain_rule(code: str | None) -> int:
     from devplan.report.rules import rule_text, rules_text
 
     terminal = terminal_of(sys.stdout)
-    print(rules_text(terminal) if code is None else rule_text(find_rule(code), terminal), end="")
+    say(rules_text(terminal) if code is None else rule_text(find_rule(code), terminal), end="")
     return 0
 
 
@@ -81,7 +82,7 @@ def _explain_text(
 
     found = explain_text(text, device_map, model, trust_remote_code=trust_remote_code)
     shown = explained_json(found) if as_json else explained_text(found, terminal_of(sys.stdout))
-    print(shown, end="")
+    say(shown, end="")
     return 0 if found.stories else NOT_RECOGNISED
 
 

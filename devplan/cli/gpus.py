@@ -8,6 +8,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from devplan.cli.printing import say
+
 LIST = "list"
 V = TypeVar("V", str | None, list[str] | None)
 
@@ -26,7 +28,7 @@ def gpus_command(
     from devplan.report.gpus import gpus_json, gpus_text
 
     known = gpus.load_all()
-    print(gpus_json(known) if json else gpus_text(known, terminal_of(sys.stdout)), end="")
+    say(gpus_json(known) if json else gpus_text(known, terminal_of(sys.stdout)), end="")
     return 0
 
 

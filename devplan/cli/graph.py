@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devplan.cli.printing import say
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import (
     DeviceMapStrategy,
@@ -22,6 +23,7 @@ from devplan.cli.shared_options import (
     MapPacked,
     TrustRemoteCode,
 )
+from devplan.strangers import visible
 
 if TYPE_CHECKING:
     import networkx
@@ -99,7 +101,7 @@ def graph_command(
     graph = _graph(map_file, typed)
     text = graph_text(graph if blocks else contract_layers(graph), form)
     if deliver(lambda _: text, output):
-        print(f"wrote {output}: {_counted(graph)}")
+        say(f"wrote {visible(output)}: {_counted(graph)}")
 
 
 def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:

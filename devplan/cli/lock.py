@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from devplan.cli.doctor import ModelAtHand, facts_at_hand, look_around
+from devplan.cli.printing import say, say_notes
 from devplan.cli.shared_options import TrustRemoteCode
+from devplan.strangers import prose, visible
 
 DOES_NOT_FIT = 1
 
@@ -41,14 +43,13 @@ def lock_command(
     if refused:
         terminal = report.terminal_of(sys.stdout)
         for each in refused:
-            print("\n".join(difference_lines(each, terminal)), end="\n\n")
-        print(f"{map_path} is not locked: this machine does not fit it")
+            say("\n".join(difference_lines(each, terminal)), end="\n\n")
+        say(f"{visible(str(map_path))} is not locked: this machine does not fit it")
         return DOES_NOT_FIT
     locked, outcome = lock_file(map_path, environment, facts)
     lock = locked.environment
     cards = ", ".join(f"{card.device} {card.name}" for card in lock.cards)
     what = f"{cards}, driver {lock.driver}, and versions" if cards else "versions only: no GPU here"
-    print(f"{map_path} ({outcome.value}): locked to {what}")
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    say(f"{visible(str(map_path))} ({outcome.value}): locked to {prose(what)}")
+    say_notes(notes)
     return 0

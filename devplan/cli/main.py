@@ -20,9 +20,11 @@ from devplan.cli.gpus import gpus_command
 from devplan.cli.graph import graph_command
 from devplan.cli.lock import lock_command
 from devplan.cli.models import models_command
+from devplan.cli.printing import say
 from devplan.cli.suggest import suggest_command
 from devplan.cli.unforeseen import INTERNAL_ERROR, report_line, traceback_text
 from devplan.errors import DevplanError, UserCodeError
+from devplan.strangers import prose
 from devplan.version import VERSION
 
 COULD_NOT_RUN = 2
@@ -57,7 +59,7 @@ app.command("lock")(lock_command)
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"devplan {VERSION}")
+        say(f"devplan {VERSION}")
         raise typer.Exit
 
 
@@ -88,10 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # [interrupts] newer releases of typer turn them into this status themselves, silently.
         return _fail(INTERRUPTED_LINE, INTERRUPTED) if status == INTERRUPTED else status or 0
     except UserCodeError as error:
-        return _fail(f"{error.traceback_text.rstrip()}\ndevplan: {error}")
+        return _fail(f"{error.traceback_text.rstrip()}\ndevplan: {prose(str(error))}")
     except DevplanError as error:
         details = traceback_text(error) if show_traceback else ""
-        return _fail(f"{details}devplan: {' '.join(str(error).split())}")
+        return _fail(f"{details}devplan: {prose(str(error))}")
     except BrokenPipeError:  # the reader of a pipe went away; nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COULD_NOT_RUN
@@ -104,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             details = traceback_text(error) if show_traceback else ""
             return _fail(f"{details}{report_line(error, show_traceback)}", INTERNAL_ERROR)
         command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
-        said = _sentence(error.format_message())
+        said = prose(_sentence(error.format_message()))
         return _fail(f"devplan: {said}{' ' if said.endswith('?') else '; '}see {command} --help")
 
 
@@ -141,5 +143,5 @@ def _sentence(text: str) -> str:
 
 
 def _fail(text: str, status: int = COULD_NOT_RUN) -> int:
-    print(text, file=sys.stderr)
+    say(text, to_stderr=True)
     return status

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devplan.cli.printing import say
+
 if TYPE_CHECKING:
     from devplan.catalog.models import CatalogModel
 
@@ -35,13 +37,13 @@ def models_command(
     terminal = terminal_of(sys.stdout)
     if name is None:
         entries = models.load_all()
-        print(models_json(entries) if json else models_text(entries, terminal), end="")
+        say(models_json(entries) if json else models_text(entries, terminal), end="")
         return 0
     entry = find_model(name)
     from devplan.known import known_of
 
     known = known_of(entry)
-    print(model_json(known) if json else model_text(known, terminal), end="")
+    say(model_json(known) if json else model_text(known, terminal), end="")
     return 0
 
 

@@ -6,6 +6,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from devplan.strangers import prose
+
 
 @contextlib.contextmanager
 def progress_on_stderr() -> Iterator[Callable[[str], None]]:
@@ -14,6 +16,8 @@ def progress_on_stderr() -> Iterator[Callable[[str], None]]:
         yield lambda text: None
         return
     from rich.console import Console
+    from rich.text import Text
 
+    # [markup] a name such as [red] is shown as it is written.
     with Console(stderr=True).status("starting") as status:
-        yield status.update
+        yield lambda text: status.update(Text(prose(text)))

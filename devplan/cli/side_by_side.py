@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from devplan.cli.delivery import deliver
+from devplan.cli.printing import say
+from devplan.strangers import visible
 
 if TYPE_CHECKING:
     from devplan.report import Terminal
@@ -26,4 +27,4 @@ def show(
         When the file cannot be written.
     """
     if deliver(lambda terminal: as_json() if form == "json" else as_text(terminal), output):
-        print(f"wrote {output}", file=sys.stderr)
+        say(f"wrote {visible(output)}", to_stderr=True)

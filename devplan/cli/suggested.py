@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devplan.cli.printing import say, say_notes
 from devplan.errors import InputError
 from devplan.writing import is_stdout, refuse_unwritable
 
@@ -84,11 +85,11 @@ def _show_infeasible(suggestion: Suggestion, asked: Asked, json: bool) -> int:
 
     about = (suggestion.result, suggestion.identity, asked.machine, suggestion.workload)
     if json:
-        print(report.infeasible_json(*about, suggestion.notes), end="")
+        say(report.infeasible_json(*about, suggestion.notes), end="")
     else:
         terminal = report.terminal_of(sys.stdout)
-        print(report.infeasible_text(*about, terminal, suggestion.notes), end="")
-        _print_notes(asked.notes)
+        say(report.infeasible_text(*about, terminal, suggestion.notes), end="")
+        say_notes(asked.notes)
     return DOES_NOT_FIT
 
 
@@ -99,12 +100,12 @@ def _show_broken(suggestion: Suggestion, asked: Asked, json: bool) -> int:
 
     terminal = report.terminal_of(sys.stdout)
     found = [suggestion.check]
-    print(check_report(found, "json", terminal) if json else check_report(found, "text", terminal))
+    say(check_report(found, "json", terminal) if json else check_report(found, "text", terminal))
     constraints = suggestion.map_file.constraints
     for advice in report.does_not_run(suggestion.errors, constraints, suggestion.cures):
         lines = terminal.paragraph(advice, first="")
-        print("\n".join(lines), file=sys.stderr if json else sys.stdout)
-    _print_notes(asked.notes)
+        say("\n".join(lines), to_stderr=json)
+    say_notes(asked.notes)
     return DOES_NOT_RUN
 
 
@@ -120,10 +121,10 @@ def _write_and_show(
     outcome, refused = ("", None) if to_stdout else written(suggestion.map_file, path, force)
     if json:
         is_there = not to_stdout and refused is None
-        print(report.plan_json(plan, map_file, path, written=is_there), end="")
+        say(report.plan_json(plan, map_file, path, written=is_there), end="")
     else:
         if to_stdout:
-            print(dump_map(map_file, path), end="")
+            say(dump_map(map_file, path), end="")
         stream = sys.stderr if to_stdout else sys.stdout
         terminal = report.terminal_of(stream)
         text = report.plan_text(plan, map_file, terminal, path, outcome)
@@ -131,8 +132,8 @@ def _write_and_show(
             text += "\n" + report.sums_text(
                 plan, suggestion.graph, map_file, suggestion.check, terminal
             )
-        print(text, end="", file=stream)
-        _print_notes(asked.notes)
+        say(text, end="", to_stderr=stream is sys.stderr)
+        say_notes(asked.notes)
     if refused is not None:
         raise refused
     return 0
@@ -156,8 +157,3 @@ def written(
         return write_map(map_file, path, force=force, option=option).value, None
     except InputError as error:  # the work before took long: what it found is shown all the same
         return NOT_WRITTEN, error
-
-
-def _print_notes(notes: tuple[str, ...]) -> None:
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import traceback
 
+from devplan.strangers import visible
+
 INTERNAL_ERROR = 70
 """EX_SOFTWARE of sysexits.h; never 1, which means findings."""
 
@@ -32,7 +34,4 @@ def _message(error: BaseException) -> str:
         text = " ".join(str(error)[: 4 * _LONGEST].split())
     except Exception:
         return ""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]}..."
-    return f": {text}" if text else ""
+    return f": {visible(text, _LONGEST)}" if text else ""

@@ -6,13 +6,13 @@ a dict of the keys that `story_document` gives.  `JsonFormatter` writes it all a
 
 from __future__ import annotations
 
-import json
 import logging
 from datetime import datetime, timezone
 from typing import Any
 
 from devplan.diagnosis.document import story_document
 from devplan.diagnosis.story import Story
+from devplan.strangers import json_text
 
 LOGGER = logging.getLogger("devplan")
 
@@ -48,4 +48,4 @@ class JsonFormatter(logging.Formatter):
             content["devplan"] = fields
         if record.exc_info:
             content["exception"] = self.formatException(record.exc_info)
-        return json.dumps(content, ensure_ascii=False, default=str)
+        return json_text(content, indent=None, default=str).rstrip("\n")

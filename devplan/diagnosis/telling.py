@@ -10,11 +10,11 @@ from tabulate import tabulate
 from devplan.checks.showing import (
     diff_lines,
     entry_place,
-    printable,
     source_lines,
     tensor_lines,
 )
 from devplan.diagnosis.story import CardMemory, Kind, Remedy, Story
+from devplan.strangers import prose, visible
 from devplan.units import format_bytes, format_gib
 
 WIDTH = 96
@@ -35,7 +35,7 @@ def story_text(story: Story) -> str:
 def story_lines(story: Story, paint: Paint = plain, width: int = WIDTH) -> list[str]:
     """All of it, for a note or a terminal."""
     rule = f" {story.rule}" if story.rule else ""
-    lines = [f"{paint(f'devplan:{rule}', 'red')} {paint(story.headline, 'bold')}"]
+    lines = [f"{paint(f'devplan:{rule}', 'red')} {paint(prose(story.headline), 'bold')}"]
     lines += _wrapped(story.meaning, width)
     lines += _where(story, width)
     lines += _cards(story)
@@ -49,7 +49,7 @@ def story_lines(story: Story, paint: Paint = plain, width: int = WIDTH) -> list[
 
 def _wrapped(text: str, width: int, first: str = "  ", rest: str = "    ") -> list[str]:
     return textwrap.wrap(
-        printable(text),
+        prose(text),
         width=width,
         initial_indent=first,
         subsequent_indent=rest,
@@ -63,7 +63,7 @@ def _where(story: Story, width: int) -> list[str]:
     if story.ranks or story.count > 1:
         lines += _wrapped(_said(story), width)
     if story.op:
-        lines.append(f"  op      {story.op}")
+        lines.append(f"  op      {visible(story.op)}")
     if story.source:
         lines += source_lines(story.source)
     if story.tensors:
@@ -127,7 +127,7 @@ def _card_cells(card: CardMemory) -> list[str]:
         card.total_bytes,
         card.predicted_bytes,
     )
-    return [card.device, *("-" if size is None else format_gib(size) for size in sizes)]
+    return [visible(card.device), *("-" if size is None else format_gib(size) for size in sizes)]
 
 
 def _wrapped_list(head: str, texts: tuple[str, ...], width: int) -> list[str]:
@@ -157,4 +157,4 @@ def _remedy_body(remedy: Remedy, story: Story, paint: Paint) -> list[str]:
     lines = [f"      {paint(line, styles[line[0]])}" for line in changes[:_MOST_CHANGES]]
     if len(changes) > _MOST_CHANGES:
         lines.append(f"      ... {len(changes) - _MOST_CHANGES} more lines")
-    return lines + ([f"      {remedy.command}"] if remedy.command else [])
+    return lines + ([f"      {prose(remedy.command)}"] if remedy.command else [])

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from tabulate import tabulate
 
 from devplan.mapfile.load_code import load_code, load_heading
+from devplan.strangers import LONGEST_PROSE, visible
 from devplan.types import CardLoad, DeviceMapFile
 from devplan.units import format_gib
 from devplan.version import VERSION
@@ -18,7 +19,7 @@ def header_lines(map_file: DeviceMapFile, shown_path: str | PurePath) -> list[st
     """Lines of the comment, without their comment signs."""
     model, workload = map_file.model, map_file.workload
     lines = [
-        f"Device map for {model.id} on {_cards_in_words(map_file)},",
+        f"Device map for {visible(model.id)} on {_cards_in_words(map_file)},",
         f"batch {workload.batch}, {workload.context_tokens} tokens of context "
         f"(devplan {VERSION}, {map_file.verification.status}).",
         "",
@@ -35,7 +36,7 @@ def header_lines(map_file: DeviceMapFile, shown_path: str | PurePath) -> list[st
 
 def card_table(map_file: DeviceMapFile) -> str:
     """The prediction as a plain table in GiB, one row per card."""
-    names = {card.device: card.name for card in map_file.machine.cards}
+    names = {card.device: visible(card.name) for card in map_file.machine.cards}
     parts = shown_parts(map_file.loads)
     heads = ["card", *parts, "reserve", "headroom", "capacity", "name"]
     rows = [[*_row(load, tuple(parts)), names[load.device]] for load in map_file.loads]
@@ -78,11 +79,11 @@ def gib_cell(num_bytes: int) -> str:
 
 
 def _cards_in_words(map_file: DeviceMapFile) -> str:
-    names = [card.name for card in map_file.machine.cards]
+    names = [visible(card.name) for card in map_file.machine.cards]
     groups = [(name, len(list(run))) for name, run in groupby(names)]
     return " + ".join(f"{count} x {name}" if count > 1 else name for name, count in groups)
 
 
 def _one_line(text: str) -> str:
     """A name with a line break would end the comment and begin YAML."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    return visible(text, LONGEST_PROSE)

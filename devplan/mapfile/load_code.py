@@ -11,11 +11,11 @@ has no ``from_pretrained`` and goes through accelerate; a pipeline is loaded by 
 
 from __future__ import annotations
 
-import json
 import keyword
 import re
 from pathlib import PurePath
 
+from devplan.strangers import python_text, visible
 from devplan.types import DISK, DeviceMapFile
 
 _DTYPE_KEYWORD_SINCE = (4, 56)
@@ -29,7 +29,7 @@ _FACTORY = re.compile(r"([\w.]+):(\w+)((?:\.\w+)*)")
 def _factory(model_id: str) -> re.Match[str] | None:
     """Module, name and further names of a ``package.module:callable`` that Python can write."""
     parts = re.split(r"[.:]", model_id)
-    is_python = all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)
+    is_python = all(map(_is_name, parts))
     return _FACTORY.fullmatch(model_id) if is_python else None
 
 
@@ -68,8 +68,8 @@ def import_lines(map_file: DeviceMapFile) -> list[str]:
         ]
     if is_diffusers(map_file):
         imports = ["import torch, yaml"] if load_dtype(map_file) != "auto" else ["import yaml"]
-        return [*imports, f"from diffusers import {map_file.model.class_name}"]
-    return ["import yaml", f"from transformers import {_class(map_file)}"]
+        return [*imports, _import_of(map_file)]
+    return ["import yaml", _import_of(map_file)]
 
 
 def _pipeline_lines(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
@@ -82,12 +82,28 @@ def _pipeline_lines(map_file: DeviceMapFile, map_path: str | PurePath) -> list[s
 def _call_head(map_file: DeviceMapFile) -> str:
     if _factory(map_file.model.id):
         return "model = load_checkpoint_and_dispatch"
-    return f"model = {_class(map_file)}.from_pretrained"
+    return f"model = {_class_code(map_file)}.from_pretrained"
 
 
 def _class(map_file: DeviceMapFile) -> str:
     """The class to import: code that comes with a model is reached through an auto class."""
     return map_file.model.auto_class or map_file.model.class_name
+
+
+def _class_code(map_file: DeviceMapFile) -> str:
+    """The class as the statement names it: by its name where Python can write that."""
+    name, library = _class(map_file), "diffusers" if is_diffusers(map_file) else "transformers"
+    return name if _is_name(name) else f"getattr({library}, {_quoted(name)})"
+
+
+def _import_of(map_file: DeviceMapFile) -> str:
+    name, library = _class(map_file), "diffusers" if is_diffusers(map_file) else "transformers"
+    return f"from {library} import {name}" if _is_name(name) else f"import {library}"
+
+
+def _is_name(text: str) -> bool:
+    """Whether Python takes it for one name, and a reader sees all of it."""
+    return text.isidentifier() and not keyword.iskeyword(text) and visible(text) == text
 
 
 def _arguments(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
@@ -160,5 +176,5 @@ def is_diffusers(map_file: DeviceMapFile) -> bool:
 
 
 def _quoted(text: str) -> str:
-    """A Python literal in double quotes; every JSON string is one."""
-    return json.dumps(text, ensure_ascii=False)
+    """A Python literal in double quotes."""
+    return python_text(text)

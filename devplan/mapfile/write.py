@@ -16,12 +16,12 @@ from devplan.mapfile.default_name import default_path
 from devplan.mapfile.document import to_document
 from devplan.mapfile.header import header_lines
 from devplan.mapfile.keys import MAP_FILE
+from devplan.strangers import in_quotes, needs_quotes
 from devplan.types import DeviceMapFile
 from devplan.writing import WriteOutcome, write_text
 
 _LINE_LENGTH = 100
 LOCK = "environment"
-_UNICODE_BREAKS = "\x85\u2028\u2029"
 
 
 class _NameList(list[str]):
@@ -43,8 +43,8 @@ _Dumper.add_representer(
 
 
 def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    """Text with any of Unicode's own line breaks is escaped: PyYAML would read them as blanks."""
-    style = '"' if any(char in text for char in _UNICODE_BREAKS) else None
+    """Text that cannot be seen is escaped, Unicode's own line breaks too, which YAML folds."""
+    style = '"' if needs_quotes(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -83,7 +83,7 @@ def _section_text(name: str, meaning: str, document: dict[str, Any]) -> str:
         allow_unicode=True,
         width=_LINE_LENGTH,
     )
-    return f"# {meaning}\n{body}"
+    return f"# {meaning}\n{in_quotes(body)}"
 
 
 def lock_text(map_file: DeviceMapFile) -> str:

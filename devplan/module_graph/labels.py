@@ -6,6 +6,7 @@ from typing import Any
 
 import networkx
 
+from devplan.strangers import shown, visible
 from devplan.units import format_bytes
 
 COLOURS = ("#cfe3f7", "#d9efd3", "#fbe6c4", "#e5d9f2", "#d3eeee", "#f7d9e3", "#eeeacb", "#dfe3e8")
@@ -24,6 +25,7 @@ def device_colours(graph: networkx.DiGraph) -> dict[str, str]:
 
 def node_lines(name: str, node: dict[str, Any]) -> list[str]:
     """Name, then class and size, then devices."""
+    name, node = visible(name), shown(node)
     if node["kind"] in ("inputs", "outputs"):
         return [name, node["device"]]
     layers = f"{len(node['blocks'])} x " if "blocks" in node else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +10,7 @@ import networkx
 
 from devplan.errors import InputError, nearest
 from devplan.module_graph.labels import CROSSING, device_colours, edge_lines, node_lines
+from devplan.strangers import LONGEST_IN_JSON, json_text, visible
 
 FORMATS = ("dot", "json", "mmd", "svg")
 DRAWING_S = 60
@@ -59,7 +59,7 @@ def _json(graph: networkx.DiGraph) -> str:
             for source, target, edge in graph.edges(data=True)
         ],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return json_text(content)
 
 
 # ---------------------------------------------------------------------------------- Graphviz
@@ -68,7 +68,7 @@ def _json(graph: networkx.DiGraph) -> str:
 def _dot(graph: networkx.DiGraph) -> str:
     colours = device_colours(graph)
     lines = [
-        f"digraph {_quoted(graph.graph['model'])} {{",
+        f"digraph {_quoted(visible(graph.graph['model']))} {{",
         '  node [shape=box, style="rounded,filled", fontname="sans-serif"];',
         '  edge [fontname="sans-serif", fontsize=10];',
     ]
@@ -86,7 +86,8 @@ def _dot(graph: networkx.DiGraph) -> str:
 
 def _quoted(text: str) -> str:
     """A string of the dot language, where ``\\n`` is a line break within a label."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    escaped = "\n".join(visible(line, LONGEST_IN_JSON) for line in text.split("\n"))
+    escaped = escaped.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
@@ -143,4 +144,8 @@ def _mermaid(graph: networkx.DiGraph) -> str:
 
 def _mermaid_text(lines: list[str]) -> str:
     """Quoted text; Mermaid writes a quotation mark as ``#quot;``."""
-    return '"' + "<br/>".join(line.replace('"', "#quot;") for line in lines) + '"'
+    return '"' + "<br/>".join(line.translate(_ENTITIES) for line in lines) + '"'
+
+
+_ENTITIES = str.maketrans({sign: f"#{ord(sign)};" for sign in "#&<>`%"} | {'"': "#quot;"})
+"""Signs that begin an entity, HTML, Markdown or a directive within a label."""

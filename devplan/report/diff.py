@@ -20,13 +20,14 @@ from devplan.report.judged import (
 from devplan.report.names import folded_names
 from devplan.report.tables import OWN_LIMIT, joined, json_text, table_lines
 from devplan.report.terminal import Terminal
+from devplan.strangers import visible
 
 
 def diff_text(diff: MapDiff, terminal: Terminal) -> str:
     """What moved, then both maps side by side."""
-    heading = [terminal.paint(diff.identity.id, "bold")]
+    heading = [terminal.paint(visible(diff.identity.id), "bold")]
     heading += terminal.paragraph(workload_in_words(diff.workload))
-    heading += [f"  A  {diff.before.name}", f"  B  {diff.after.name}"]
+    heading += [f"  A  {visible(diff.before.name)}", f"  B  {visible(diff.after.name)}"]
     found = [
         line
         for letter, judged in (("A", diff.before), ("B", diff.after))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from devplan.checks.showing import printable
 from devplan.diagnosis.document import SCHEMA_VERSION, story_document
 from devplan.diagnosis.explaining import Explanation
 from devplan.diagnosis.story import Story
 from devplan.diagnosis.telling import story_lines
 from devplan.report.tables import json_text
 from devplan.report.terminal import Terminal
+from devplan.strangers import visible
 from devplan.version import VERSION
 
 _LONGEST = 120
@@ -27,7 +27,7 @@ def _story_lines(story: Story, terminal: Terminal) -> list[str]:
     """The story, with the words that it is about below its head."""
     head, *rest = story_lines(story, terminal.paint, terminal.width)
     said = f"{story.exception}: {story.message}" if story.exception else story.message
-    said = printable(said if len(said) <= _LONGEST_WORDS else f"{said[:_LONGEST_WORDS]}...")
+    said = visible(" ".join(said.split()), _LONGEST_WORDS)
     return [head, *terminal.paragraph(said, rest="    "), *rest]
 
 
@@ -37,7 +37,7 @@ def _unknown_lines(explanation: Explanation) -> list[str]:
         first = error.message.partition("\n")[0]
         said = f"{error.type}: {first}" if first else error.type
         times = f" ({error.count:,} times)" if error.count > 1 else ""
-        lines.append(f"not recognised: {printable(said[:_LONGEST])}{times}")
+        lines.append(f"not recognised: {visible(said, _LONGEST)}{times}")
     if explanation.left_out:
         lines.append(
             f"{explanation.left_out:,} more errors between the first and the last are left out"

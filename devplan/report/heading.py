@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from devplan.report.terminal import Terminal
+from devplan.strangers import visible
 from devplan.types import Card, Machine, ModelIdentity, Workload
 from devplan.units import format_bytes, is_size
 
@@ -28,7 +29,7 @@ def heading_lines(
     facts = [model.class_name, f"{format_count(model.num_parameters)} parameters", model.dtype]
     facts += [model.quantization] if model.quantization else []
     facts += [f"{format_bytes(stored_bytes)} of weights"] if stored_bytes is not None else []
-    lines = [terminal.paint(model.id, "bold")]
+    lines = [terminal.paint(visible(model.id), "bold")]
     lines += terminal.paragraph(", ".join(facts))
     lines += terminal.paragraph(machine_in_words(machine))
     lines += terminal.paragraph(workload_in_words(workload))

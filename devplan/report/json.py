@@ -6,12 +6,12 @@ added, never renamed or taken away, within one schema version.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+from devplan import strangers
 from devplan.mapfile import import_lines, load_line
 from devplan.mapfile.document import (
     machine_document,
@@ -76,4 +76,4 @@ def infeasible_json(
 
 
 def _text(report: dict[str, Any]) -> str:
-    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return strangers.json_text(report, allow_nan=False)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
 
+from devplan import strangers
 from devplan.errors import InputError, nearest
 from devplan.report.terminal import Terminal
+from devplan.strangers import prose, visible
 
 FORMATS = ("text", "json")
 
@@ -36,7 +37,10 @@ def table_lines(
     aligned = ["left"] * words + ["right"] * (len(heads) - words)
     # [heads] go in as a row: tabulate pads headers, and the table would not fit 80 columns.
     lines = tabulate(
-        [heads, *rows], tablefmt="plain", disable_numparse=True, colalign=aligned
+        [[visible(cell) for cell in row] for row in (heads, *rows)],
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=aligned,
     ).splitlines()
     head, *body = (f"  {line.rstrip()}" for line in lines)
     return [terminal.paint(head, "bold"), *body]
@@ -47,14 +51,14 @@ def joined(sections: Sequence[tuple[str, Sequence[str]]], terminal: Terminal) ->
     parts = []
     for heading, lines in sections:
         if lines:
-            head = [terminal.paint(heading, "bold")] if heading else []
+            head = [terminal.paint(prose(heading), "bold")] if heading else []
             parts.append("\n".join([*head, *lines]))
     return "\n\n".join(parts) + "\n"
 
 
 def json_text(report: dict[str, Any]) -> str:
     """One object for programs."""
-    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return strangers.json_text(report, allow_nan=False)
 
 
 def tokens_cell(tokens: int | None, limit: int | None) -> str:

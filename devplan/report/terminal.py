@@ -13,6 +13,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TextIO
 
+from devplan.strangers import prose
+
 WIDTH = 80
 # Beyond this a line of prose is hard to follow; tables do not need it.
 _WIDEST = 110
@@ -21,6 +23,11 @@ _FULL, _EMPTY, _ELLIPSIS = "█", "░", "…"
 
 # Select Graphic Rendition, ECMA-48 section 8.3.117.
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+
+
+_RESET = "\x1b[0m"
+SEQUENCES = (_RESET, *(f"\x1b[{code}m" for code in _STYLES.values()))
+"""All escape sequences of devplan's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +44,7 @@ class Terminal:
 
     def paint(self, text: str, style: str) -> str:
         """The text in a style, where there are colours."""
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.colours else text
+        return f"\x1b[{_STYLES[style]}m{text}{_RESET}" if self.colours else text
 
     def bar(self, share: float, width: int) -> str:
         """A bar of `width` characters, full at a share of 1 and above."""
@@ -49,7 +56,7 @@ class Terminal:
     def paragraph(self, text: str, *, first: str = "  ", rest: str | None = None) -> list[str]:
         """Lines of wrapped prose; names and paths are never broken."""
         return textwrap.wrap(
-            text,
+            prose(text),
             width=self.width,
             initial_indent=first,
             subsequent_indent=first if rest is None else rest,

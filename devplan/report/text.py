@@ -24,6 +24,7 @@ from devplan.report.sections import (
 )
 from devplan.report.tables import joined
 from devplan.report.terminal import Terminal
+from devplan.strangers import visible
 from devplan.types import DeviceMapFile, Infeasible, Machine, ModelIdentity, Plan, Workload
 from devplan.units import format_bytes
 
@@ -71,7 +72,7 @@ def plan_text(
             "Verification",
             terminal.paragraph(f"{verification.status}: {verification.detail}"),
         ),
-        ("Map", [f"  {map_path}{f' ({outcome})' if outcome else ''}"]),
+        ("Map", [f"  {visible(str(map_path))}{f' ({outcome})' if outcome else ''}"]),
         (
             load_heading(map_file),
             [f"  {line}" for line in load_code(map_file, map_path)],

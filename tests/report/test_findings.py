@@ -204,7 +204,7 @@ def test_junit_replaces_what_xml_forbids():
     text = check_report([FOUND], "junit", PIPE)
     assert "\x1b" in VERSIONS.message and "\x1b" not in text
     outputs = [e.text for e in ElementTree.fromstring(text).iter("system-out")]
-    assert any("<other> & �[1mthings" in " ".join(output.split()) for output in outputs)
+    assert any(r"<other> & \x1b[1mthings" in " ".join(output.split()) for output in outputs)
 
 
 @pytest.mark.parametrize("form", FORMATS)

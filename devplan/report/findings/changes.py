@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from devplan.checks.showing import diff_lines
-from devplan.findings import Diagnostic, MapEntry
+from devplan.findings import CheckResult, Diagnostic, MapEntry
+from devplan.strangers import shown, visible
 
 
 def change_lines(diagnostic: Diagnostic, entries: Iterable[MapEntry]) -> list[str]:
@@ -19,3 +21,29 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
         f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in counts.items() if number
     ]
     return ", ".join(words)
+
+
+def shown_result(result: CheckResult) -> CheckResult:
+    """The result as a person may see it: names of strangers are escaped and short."""
+    found = tuple(shown_finding(each, result) for each in result.diagnostics)
+    aside = tuple(shown_finding(each, result) for each in result.ignored)
+    return shown(replace(result, diagnostics=found, ignored=aside))
+
+
+def shown_finding(finding: Diagnostic, result: CheckResult) -> Diagnostic:
+    """The same for one finding.  Its sentences hold names as they are, which are short first."""
+    message, remedy = finding.message, finding.remedy
+    for name in _unfit_names(result):
+        for form in (name, repr(name)[1:-1]):
+            message = message.replace(form, visible(name))
+            remedy = remedy.replace(form, visible(name))
+    return shown(replace(finding, message=message, remedy=remedy))
+
+
+def _unfit_names(result: CheckResult) -> list[str]:
+    """Names of this map that cannot be shown as they are, the longest first."""
+    names = {result.model, result.class_name, result.map_name}
+    for entry in result.entries:
+        names |= {entry.key, entry.device, entry.written or ""}
+    unfit = (name for name in names if name and visible(name) != name)
+    return sorted(unfit, key=len, reverse=True)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult, Diagnostic, Severity
-from devplan.report.findings.changes import change_lines
+from devplan.report.findings.changes import change_lines, shown_finding
 from devplan.report.terminal import Terminal
+from devplan.strangers import shown
 
 _COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
 
@@ -33,12 +34,13 @@ def _line(finding: Diagnostic, result: CheckResult) -> str:
 
 
 def _message(finding: Diagnostic, result: CheckResult) -> str:
+    finding = shown_finding(finding, result)
     parts = [finding.message]
     parts += [f"PyTorch: {finding.pytorch_message}"] if finding.pytorch_message else []
     if finding.source:
         parts.append(f"{finding.source} in {finding.source.function}: {finding.source.text}")
     parts += [f"repair: {finding.remedy}"] if finding.remedy else []
-    return "\n".join([*parts, *change_lines(finding, result.entries)])
+    return "\n".join([*parts, *change_lines(finding, shown(result.entries))])
 
 
 def _data(text: str) -> str:

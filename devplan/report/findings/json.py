@@ -5,7 +5,6 @@ Keys are added, never renamed or taken away, within one schema version.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from devplan.checks.baseline import fingerprint
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult, Diagnostic, MapEntry, RunRecord, SourceLine
 from devplan.report.terminal import Terminal
+from devplan.strangers import json_text
 from devplan.version import VERSION
 
 SCHEMA_VERSION = 1
@@ -26,7 +26,7 @@ def json_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
         "status": _status(all(result.is_clean() for result in results)),
         "maps": [map_document(result) for result in results],
     }
-    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(report, allow_nan=False)
 
 
 def _status(clean: bool) -> str:

@@ -14,8 +14,10 @@ from xml.etree import ElementTree
 from devplan.checks.rule import Rule
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult, Diagnostic, Severity
+from devplan.report.findings.changes import shown_result
 from devplan.report.findings.text import finding_lines
 from devplan.report.terminal import Terminal
+from devplan.strangers import printed
 
 # What may stand in XML 1.0 (https://www.w3.org/TR/xml/#charsets), negated.
 _FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -25,7 +27,7 @@ def junit_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
     """All maps as one XML document; the terminal does not matter."""
     root = ElementTree.Element("testsuites", name="devplan check")
     for result in results:
-        _add_suite(root, result)
+        _add_suite(root, shown_result(result))
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
@@ -72,4 +74,4 @@ def _text(findings: Sequence[Diagnostic], result: CheckResult) -> str:
 
 
 def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("�", text)
+    return _FORBIDDEN.sub("�", printed(text))

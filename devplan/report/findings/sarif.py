@@ -9,7 +9,6 @@ the model's code, which lies outside the repository, is a related location relat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from devplan.checks.baseline import fingerprint
 from devplan.checks.rule import Rule
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult, Diagnostic, Severity
-from devplan.report.findings.changes import change_lines
+from devplan.report.findings.changes import change_lines, shown_finding
 from devplan.report.terminal import Terminal
+from devplan.strangers import json_text, shown
 from devplan.version import VERSION
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -52,7 +52,7 @@ def sarif_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
         ],
     }
     report = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    return json_text(report)
 
 
 def _rule(rule: Rule) -> dict[str, Any]:
@@ -88,10 +88,12 @@ def _result(finding: Diagnostic, result: CheckResult) -> dict[str, Any]:
 
 
 def _message(finding: Diagnostic, result: CheckResult) -> str:
+    finding = shown_finding(finding, result)
     parts = [finding.message]
     parts += [f"PyTorch: {finding.pytorch_message}"] if finding.pytorch_message else []
     parts += [f"Repair: {finding.remedy}"] if finding.remedy else []
-    return "\n".join([*parts, *change_lines(finding, result.entries)])
+    text = "\n".join([*parts, *change_lines(finding, shown(result.entries))])
+    return text.replace("](", "] (")  # [links] SARIF's messages may hold them
 
 
 def _locations(finding: Diagnostic, result: CheckResult) -> list[dict[str, Any]]:

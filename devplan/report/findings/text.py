@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.checks.showing import entry_place, printable, source_lines, tensor_lines
+from devplan.checks.showing import entry_place, source_lines, tensor_lines
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult, Diagnostic, Severity
-from devplan.report.findings.changes import change_lines, counts_in_words
+from devplan.report.findings.changes import change_lines, counts_in_words, shown_result
 from devplan.report.terminal import Terminal
 
 # Lines of a diff that a terminal shows; renamed layers are many and alike.
@@ -22,7 +22,7 @@ _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "di
 
 def text_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
     """All maps, and a last line that sums up where there are several."""
-    parts = [_map_text(result, terminal) for result in results]
+    parts = [_map_text(shown_result(result), terminal) for result in results]
     if len(results) > 1:
         clean = sum(result.is_clean() for result in results)
         parts.append(f"{len(results)} maps: {clean} without errors, {len(results) - clean} with")
@@ -55,10 +55,9 @@ def finding_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) 
     name = RULES[finding.code].name
     head = f"{finding.severity.value} {finding.code}"
     lines = [f"{terminal.paint(head, _STYLES[finding.severity])} {name}{_place(finding)}"]
-    lines += terminal.paragraph(printable(finding.message))
+    lines += terminal.paragraph(finding.message)
     if finding.pytorch_message:
-        text = printable(finding.pytorch_message)
-        lines += terminal.paragraph(f"PyTorch: {text}", rest="    ")
+        lines += terminal.paragraph(f"PyTorch: {finding.pytorch_message}", rest="    ")
     if finding.source:
         lines += source_lines(finding.source)
     if finding.tensors:
@@ -85,7 +84,7 @@ def _note_lines(notes: Sequence[Diagnostic], terminal: Terminal) -> list[str]:
     return [
         line
         for note in notes
-        for line in terminal.paragraph(f"{note.code} {printable(note.message)}", rest="        ")
+        for line in terminal.paragraph(f"{note.code} {note.message}", rest="        ")
     ]
 
 
