@@ -132,7 +132,7 @@ def _write_and_show(
             text += "\n" + report.sums_text(
                 plan, suggestion.graph, map_file, suggestion.check, terminal
             )
-        say(text, end="", to_stderr=stream is sys.stderr)
+        say(text, end="", to_stderr=to_stdout)
         say_notes(asked.notes)
     if refused is not None:
         raise refused
