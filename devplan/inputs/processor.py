@@ -18,6 +18,7 @@ import torch
 from devplan.inputs.facts import Facts
 from devplan.inputs.request import LEAST_TEXT, ExampleInputs
 from devplan.inputs.textual import decoder_arguments
+from devplan.sources.unasked import never_asked
 
 _FILES = {
     "AutoProcessor": ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"),
@@ -46,7 +47,8 @@ def inputs_from_folder(facts: Facts, folder: Path) -> ExampleInputs:
     NoProcessor
         When there is none, it cannot be read, or it refuses what it is given.
     """
-    processor = _read(folder)
+    with never_asked():
+        processor = _read(folder)
     items = _items(facts, processor)
     try:
         made = _call(facts, processor, items, facts.request.tokens)

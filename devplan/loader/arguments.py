@@ -13,6 +13,7 @@ from devplan.errors import InputError
 from devplan.loader.model_class import Loadable
 from devplan.loader.target import Target
 from devplan.mapfile.load_code import dtype_keyword, hub_parts, load_dtype
+from devplan.sources.inside import require_inside
 from devplan.sources.named import place_of
 from devplan.types import DeviceMapFile, NamedInFile
 
@@ -93,6 +94,9 @@ def location(target: Target, model: str | None) -> tuple[str, str | None]:
     if model is not None:
         return model, None
     place, subfolder = hub_parts(target.content)
+    for part in (subfolder, target.content.model.revision):
+        if part is not None:
+            require_inside(part, target.name)
     named = NamedInFile(text=place, file=target.name, folder=target.folder)
     return (place_of(named) if subfolder is None else place), subfolder
 

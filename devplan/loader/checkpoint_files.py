@@ -18,6 +18,7 @@ from typing import Any
 from devplan.errors import InputError
 from devplan.reading import parse_json
 from devplan.sources.config import CONFIG_FILE, read_text
+from devplan.sources.inside import require_inside
 from devplan.sources.stored import parse_index
 
 _SAFETENSORS = {
@@ -121,7 +122,7 @@ def _named_by_config(folder: Path) -> list[str]:
     except InputError:
         return []
     name = config.get("transformers_weights") if isinstance(config, dict) else None
-    return [name] if isinstance(name, str) else []
+    return [require_inside(name, str(folder / CONFIG_FILE))] if isinstance(name, str) else []
 
 
 def _variants_there(folder: Path) -> str:

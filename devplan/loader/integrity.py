@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from devplan.errors import InputError
 from devplan.loader.checkpoint_files import CheckpointFiles
 from devplan.loader.pickles import refuse_code
 from devplan.mapfile.load_code import load_dtype
-from devplan.sources.config import CONFIG_FILE, parse_object, read_text
+from devplan.sources.config import CONFIG_FILE, names_code, parse_object, read_text
 from devplan.sources.source import StoredTensor
 from devplan.sources.stored import read_header
 from devplan.types import DeviceMapFile
@@ -65,6 +66,33 @@ def check_integrity(
     if not quantizes:
         _refuse_unquantized(files.folder, content)
     _compare_dtype(files.folder, headers, content)
+
+
+def refuse_fetched_code(folder: Path) -> None:
+    """Refuse a configuration that has ``from_pretrained`` fetch an attention from a repository.
+
+    Raises
+    ------
+    InputError
+        With the entry, and how to choose another.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return
+    for key, value in _entries(parse_object(read_text(path), str(path))):
+        if key != "auto_map" and names_code(key, value):
+            raise InputError(
+                f"{path} has {key}: {value!r}, which is code of another repository; remove it, or, "
+                "if you trust it, give trust_remote_code=True"
+            )
+
+
+def _entries(config: Any) -> Iterator[tuple[str, Any]]:
+    """Every entry of a configuration, at any depth."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield str(key), value
+            yield from _entries(value)
 
 
 def _refuse_missing(files: CheckpointFiles) -> None:

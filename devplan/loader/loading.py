@@ -19,13 +19,14 @@ from devplan.loader.here import (
     on_these_cards,
     read_here,
 )
-from devplan.loader.integrity import check_integrity
+from devplan.loader.integrity import check_integrity, refuse_fetched_code
 from devplan.loader.loaded import Kind, Loaded
 from devplan.loader.offloading import offload_folder as writing_to
 from devplan.loader.one_model import one_model
 from devplan.loader.pipelines import pipeline
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.sources.folder import is_path
+from devplan.sources.unasked import never_asked
 from devplan.types import DISK, DeviceMapFile
 
 log = logging.getLogger("devplan")
@@ -115,12 +116,15 @@ def load(
     answer_differences(target, cards_and_releases(target, environment), on_difference)
     _refuse_absent(target, kind.place)
     said = target.content if remap else map
-    with Diagnosis(None, said):  # memory may run out before there is a model
+    # memory may run out before there is a model
+    with Diagnosis(None, said), never_asked():
         stored = kind.stored(target)
         if stored is not None:
             other = model_at_hand(target, environment, stored.folder)
             answer_differences(target, other, on_difference)
             for files, content in stored.files:
+                if not trust_remote_code:
+                    refuse_fetched_code(files.folder)
                 check_integrity(files, content, quantizes=stored.quantizes)
         loaded = _load(kind, target, offload_folder, on_difference)
     if patch_embeddings:

@@ -34,7 +34,8 @@ from devplan.loader.pipeline_arguments import (
     refuse_unknown,
 )
 from devplan.loader.target import Target
-from devplan.skeleton.pipeline import component_class, quiet_diffusers
+from devplan.skeleton.component_classes import component_class
+from devplan.skeleton.quiet_libraries import quiet_diffusers
 from devplan.sources.components import PIPELINE_FILE, named_components, parse_index
 from devplan.sources.config import read_text
 from devplan.types import CPU, DISK
@@ -77,7 +78,29 @@ class Pipeline:
                 f"{folder} is no pipeline, as it has no {PIPELINE_FILE}; give the folder that holds"
                 " it, or the id of the pipeline"
             )
+        self._refuse_code(folder)
         return folder
+
+    def _refuse_code(self, folder: Path) -> None:
+        """Refuse an index whose classes are not the libraries', and code that lies where diffusers
+        would run it: it loads all that the map does not place, and looks there first."""
+        named = self._named(folder)
+        for name, (library, kind) in named.items():
+            if not self.trust_remote_code:
+                component_class(f"{self.place}/{name}", library, kind)
+        code = [folder / name / f"{library}.py" for name, (library, _) in named.items()]
+        for path in (*code, folder / f"{None}.py"):
+            if path.is_file() and not self.trust_remote_code:
+                raise InputError(
+                    f"{path} is code that comes with {self.place}; read it, and if you trust it "
+                    "give trust_remote_code=True"
+                )
+
+    def _named(self, folder: Path) -> dict[str, tuple[str, str]]:
+        """Component -> library and class, as the index has them."""
+        path = folder / PIPELINE_FILE
+        index = parse_index(read_text(path), str(path))
+        return {name: (library, kind) for name, library, kind in named_components(index)}
 
     def stored(self, target: Target) -> Stored:
         assert target.content is not None
@@ -120,11 +143,7 @@ class Pipeline:
 
     def _classes(self, target: Target) -> dict[str, type]:
         """Component of the map -> class."""
-        path = self.folder / PIPELINE_FILE
-        known = {
-            name: (library, kind)
-            for name, library, kind in named_components(parse_index(read_text(path), str(path)))
-        }
+        known = self._named(self.folder)
         names = target.content.model.components
         for name in names:
             if name not in known:
@@ -156,10 +175,11 @@ def pipeline(
         import diffusers
 
         found = getattr(diffusers, identity.class_name, None)
-    if found is None:
+        base = diffusers.DiffusionPipeline
+    if not (isinstance(found, type) and issubclass(found, base) and found is not base):
         raise InputError(
-            f"{target.name}: diffusers {diffusers.__version__} has no {identity.class_name}; "
-            "upgrade diffusers"
+            f"{target.name}: diffusers {diffusers.__version__} has no pipeline "
+            f"{identity.class_name}; upgrade diffusers"
         )
     refuse_unknown(given, found, identity.components)
     return Pipeline(

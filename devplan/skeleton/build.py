@@ -18,8 +18,10 @@ from devplan.skeleton.keeping import keep_in_float32
 from devplan.skeleton.model import Skeleton
 from devplan.skeleton.own_code import is_trusted_code, own_class
 from devplan.skeleton.pipeline import build_pipeline, pipeline_dtype
+from devplan.sources.config import without_code
 from devplan.sources.native import native_class, require_native, why_not_native
 from devplan.sources.source import ModelSource
+from devplan.sources.unasked import never_asked
 
 _META = torch.device("meta")
 
@@ -91,7 +93,8 @@ def _type_note(source: ModelSource) -> tuple[str, ...]:
 
 def _parse_config(config_class: type, source: ModelSource) -> Any:
     """The configuration object of the class, without quantization: sizes are devplan's matter."""
-    content = {k: v for k, v in (source.config or {}).items() if k not in _NOT_STRUCTURE}
+    config = without_code(source.config or {})
+    content = {k: v for k, v in config.items() if k not in _NOT_STRUCTURE}
     try:
         with _quiet():
             return config_class.from_dict(dict(content))
@@ -102,7 +105,7 @@ def _parse_config(config_class: type, source: ModelSource) -> Any:
         ) from error
 
 
-_NOT_STRUCTURE = frozenset({"quantization_config", "auto_map", "compression_config"})
+_NOT_STRUCTURE = frozenset({"quantization_config", "compression_config"})
 
 
 def _instantiate(model_class: type, config: Any, dtype: torch.dtype, id: str) -> nn.Module:
@@ -223,7 +226,7 @@ def _quiet():
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), never_asked():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -8,6 +8,7 @@ from typing import Any
 from devplan.errors import InputError, UserCodeError
 from devplan.sources.native import native_class, remote_class_reference
 from devplan.sources.source import ModelSource
+from devplan.sources.unasked import never_asked
 
 
 def is_trusted_code(source: ModelSource) -> bool:
@@ -32,8 +33,9 @@ def own_class(source: ModelSource) -> tuple[type, Any]:
 
     folder, reference = source.code_folder, remote_class_reference(source)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
-        found = get_class_from_dynamic_module(reference, folder)
+        with never_asked():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+            found = get_class_from_dynamic_module(reference, folder)
     except (ImportError, OSError, ValueError) as error:
         # [transformers] says in one of these that a package, a file or a model type is missing.
         reason = " ".join(str(error).split())

@@ -8,20 +8,19 @@ long as the pipeline's own code pads or cuts them.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import nn
 
 from devplan.errors import InputError, nearest
+from devplan.skeleton.component_classes import component_class
 from devplan.skeleton.model import Component, Skeleton
+from devplan.skeleton.quiet_libraries import quiet_diffusers
 from devplan.sources.source import ModelSource
 
 MakesPart = Callable[[], Any]
@@ -175,34 +174,14 @@ def _pipeline_class(source: ModelSource) -> type:
             f"{source.id} is a diffusers pipeline ({source.class_name}) and diffusers is not "
             "installed; pip install 'devplan[diffusers]'"
         ) from error
-    if isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline):
+    base = diffusers.DiffusionPipeline
+    if isinstance(found, type) and issubclass(found, base) and found is not base:
         return found
     known = [name for name in dir(diffusers) if name.endswith("Pipeline")]
     raise InputError(
         f"{source.id} needs {source.class_name}, which is no pipeline of diffusers "
         f"{diffusers.__version__}; upgrade diffusers, or correct the class in its model_index.json"
         f"{nearest(str(source.class_name), known)}"
-    )
-
-
-def component_class(id: str, library: str, class_name: str | None) -> type:
-    """The class of a component: of a library, or of the module of a pipeline in diffusers.
-
-    Raises
-    ------
-    InputError
-        When it is not here; nothing but transformers and diffusers is looked into.
-    """
-    for module_name in (library, f"diffusers.pipelines.{library}"):
-        if not module_name.startswith(("transformers", "diffusers")):
-            continue
-        with contextlib.suppress(ImportError), quiet_diffusers():
-            found = getattr(importlib.import_module(module_name), class_name or "", None)
-            if isinstance(found, type):
-                return found
-    raise InputError(
-        f"{id} is a {class_name} of {library}, which is not here; upgrade transformers or "
-        "diffusers, or correct the class in the pipeline's model_index.json"
     )
 
 
@@ -267,17 +246,3 @@ def _prompt_tokens(module: PipelineModule, source: ModelSource) -> int | None:
 
 def _num_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-@contextlib.contextmanager
-def quiet_diffusers() -> Iterator[None]:
-    """What diffusers and transformers say on stderr while they import and assemble."""
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with torch.device("cpu"):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)

@@ -42,7 +42,7 @@ def parse_index(text: str, where: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When it is broken, or names no class.
+        When it is broken, names no class, or a component in another way than diffusers writes it.
     """
     index = parse_object(text, where)
     if not isinstance(index.get("_class_name"), str):
@@ -50,7 +50,25 @@ def parse_index(text: str, where: str) -> dict[str, Any]:
             f'{where} names no "_class_name" of a pipeline; download it again, or write the class, '
             'such as "FluxPipeline"'
         )
+    for name, value in index.items():
+        if not name.startswith("_") and isinstance(value, list):
+            _require_component(name, value, where)
     return index
+
+
+def _require_component(name: str, value: list[Any], where: str) -> None:
+    """Refuse what is neither ``[library, class]`` nor ``[null, null]`` nor a list of numbers."""
+    texts = [each for each in value if isinstance(each, str)]
+    if texts and not (len(value) == len(texts) == 2):
+        raise InputError(
+            f'{where}: {name!r} is {value!r}; write its library and class, such as ["diffusers", '
+            '"AutoencoderKL"], or [null, null] for none'
+        )
+    if texts and not name.isidentifier():
+        raise InputError(
+            f"{where}: {name!r} is no name of a component, which is a folder beside the index; "
+            'write a name such as "vae"'
+        )
 
 
 def named_components(index: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -126,6 +126,27 @@ def refuse_wrong_kinds(config: Mapping[str, Any], where: str) -> None:
         )
 
 
+def names_code(key: str, value: Any) -> bool:
+    """Whether an entry of a config names code to fetch or run: ``auto_map``, or an attention whose
+    name is that of a repository (``attn_implementation: org/kernel``)."""
+    if key == "auto_map":
+        return True
+    texts = value.values() if isinstance(value, Mapping) else (value,)
+    is_choice = key.endswith("_implementation") or key.endswith("_implementation_internal")
+    return is_choice and any(isinstance(text, str) and "/" in text for text in texts)
+
+
+def without_code(value: Any) -> Any:
+    """A config without what names code, at any depth."""
+    if isinstance(value, Mapping):
+        return {
+            key: without_code(inner)
+            for key, inner in value.items()
+            if not names_code(str(key), inner)
+        }
+    return [without_code(inner) for inner in value] if isinstance(value, list) else value
+
+
 def config_hash(config: Mapping[str, Any]) -> str:
     """SHA-256, in hex, of what a config says about the model.
 

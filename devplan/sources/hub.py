@@ -35,6 +35,7 @@ from devplan.sources.hub_files import (
 )
 from devplan.sources.hub_pipelines import cached_pipeline, pipeline_on_hub
 from devplan.sources.hub_weights import remote_weights
+from devplan.sources.inside import require_inside
 from devplan.sources.source import ModelSource
 from devplan.sources.stored import IncompleteWeights, StoredWeights, read_folder_weights
 from devplan.sources.without_config import without_config
@@ -79,7 +80,8 @@ def _from_hub(address: HubAddress, *, trust_remote_code: bool) -> ModelSource:
     info = HfApi().model_info(
         address.repo, revision=address.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT
     )
-    all_names = [file.rfilename for file in info.siblings or ()]
+    where = f"the list of files of {address.repo}"
+    all_names = [require_inside(file.rfilename, where) for file in info.siblings or ()]
     prefix = address.path("")
     names = [name.removeprefix(prefix) for name in all_names if name.startswith(prefix)]
     if CONFIG_FILE not in names and PIPELINE_FILE in names:

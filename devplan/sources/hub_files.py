@@ -8,6 +8,7 @@ from pathlib import Path
 from devplan.errors import InputError
 from devplan.sources import catalogue
 from devplan.sources.config import CONFIG_FILE
+from devplan.sources.inside import is_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,12 @@ def parse_address(model: str, revision: str | None) -> HubAddress:
             f"{model!r} is no folder, not in the catalogue, and no hub id, which is written "
             f"org/name in letters, digits, '-', '_' and '.'{catalogue.did_you_mean(model)}"
         ) from error
+    for part in ("/".join(below), inline, revision):
+        if part and not is_inside(part):
+            raise InputError(
+                f"{model!r}: {part!r} is no folder or revision of {org}/{name}; write "
+                "org/name/folder or org/name@revision"
+            )
     return HubAddress(
         text=model,
         repo=f"{org}/{name}",

@@ -17,6 +17,7 @@ from typing import Any
 
 from devplan.errors import InputError
 from devplan.sources.config import parse_object, read_text
+from devplan.sources.inside import require_inside
 from devplan.sources.source import DTYPE_BITS, StoredTensor
 
 # In the order in which the loaders of transformers and diffusers look for them.
@@ -137,7 +138,7 @@ def parse_index(text: str, where: str) -> ShardIndex:
         )
     metadata = index.get("metadata")
     return ShardIndex(
-        shards=tuple(sorted(set(weight_map.values()))),
+        shards=tuple(require_inside(name, where) for name in sorted(set(weight_map.values()))),
         shard_of=weight_map,
         metadata=metadata if isinstance(metadata, dict) else {},
     )

@@ -10,6 +10,8 @@ from unittest import mock
 
 from torch.distributions import Distribution
 
+from devplan.sources.unasked import never_asked
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -17,7 +19,7 @@ def quiet() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), never_asked():
             warnings.simplefilter("ignore")
             # A distribution asks whether all its parameters are valid, of abstract ones too.
             with mock.patch.object(Distribution, "_validate_args", False):
