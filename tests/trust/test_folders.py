@@ -30,6 +30,22 @@ AUTO_CLASSES = {
     "AutoVideoProcessor": "evil.Evil",
 }
 
+TINY_WHISPER = {
+    "architectures": ["WhisperForConditionalGeneration"],
+    "model_type": "whisper",
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16,
+    "vocab_size": 64,
+    "pad_token_id": 1,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+}
 PLANTED = {
     "processor": {"processor_config.json": {"processor_class": "Evil", "auto_map": AUTO_CLASSES}},
     "tokenizer": {"tokenizer_config.json": {"tokenizer_class": "Evil", "auto_map": AUTO_CLASSES}},
@@ -128,6 +144,23 @@ def test_nor_when_it_is_loaded(folder, canary, asked, here, devplan, what):
     plant(folder, PLANTED[what])
     api.load("map.yaml", devices=CPU, on_difference="warn")
     assert (asked, canary.has_sung) == ([], False)
+
+
+@pytest.mark.parametrize("auto_map", [AUTO_CLASSES, {"AutoFeatureExtractor": "evil.Evil"}])
+def test_nor_for_parts_of_a_processor_that_the_library_chooses(
+    devplan, folder, canary, asked, here, auto_map
+):
+    """transformers takes the processor of the model type, and forgets that nothing is trusted."""
+    (folder / "config.json").write_text(json.dumps(TINY_WHISPER))
+    plant(folder, {"preprocessor_config.json": {"auto_map": auto_map}})
+    (folder / "model.safetensors.index.json").unlink()
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    (here / "m.yaml").write_text("'': 0\n")
+    answer = devplan("check", "m.yaml", "--model", folder, *CARDS, "--format", "json")
+    assert (asked, canary.has_sung) == ([], False)
+    assert (answer.status in (0, 1), answer.err) == (True, "")
+    assert json.loads(answer.out)["maps"]
 
 
 def test_trust_is_typed_and_set_in_no_file(devplan, folder, canary, here):
