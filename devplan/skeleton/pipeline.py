@@ -21,6 +21,7 @@ from devplan.errors import InputError, nearest
 from devplan.skeleton.component_classes import component_class
 from devplan.skeleton.model import Component, Skeleton
 from devplan.skeleton.quiet_libraries import quiet_diffusers
+from devplan.sources.components import named_components
 from devplan.sources.source import ModelSource
 
 MakesPart = Callable[[], Any]
@@ -114,8 +115,10 @@ def build_pipeline(source: ModelSource, build_one: Callable[[ModelSource], Skele
     built: dict[str, Skeleton] = {}
     parts: dict[str, Component] = {}
     others: dict[str, MakesPart] = _plain_values(source, pipeline_class)
+    # [index] a component's own config.json says its library once more, and would hide another one.
+    stated = {name: library for name, library, _ in named_components(source.config or {})}
     for name, part in source.components.items():
-        kind = component_class(part.id, part.library, part.class_name)
+        kind = component_class(part.id, stated.get(name, part.library), part.class_name)
         if issubclass(kind, nn.Module):
             # [same files] two components of one entry are two models: each has its own weights.
             part = replace(part, id=f"{source.id.rstrip('/')}/{name}")
