@@ -8,15 +8,17 @@ no entry governs, a device that does not exist.  What needs no run is found all 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devplan.blocks import partition
+from devplan.calls import accepts, flag, of_class, optional
 from devplan.checks.prepare import Prepared, against, prepare
 from devplan.checks.run import result_of
+from devplan.checks.run_options import RUNS, RunOptions
 from devplan.checks.time_limit import time_limit
 from devplan.errors import InputError
 from devplan.findings import CheckResult, RunRecord
@@ -30,8 +32,10 @@ from devplan.inputs import (
 )
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.running import MOST_OPS, run_as_asked, run_as_usual, run_few_tokens
+from devplan.machine import MachineLike, as_machine
+from devplan.mapfile.hf import device_name
 from devplan.surroundings import Environment
-from devplan.types import OFFLOAD_DEVICES, Machine, Workload
+from devplan.types import OFFLOAD_DEVICES, Workload
 from devplan.virtual.calls import (
     DECODE_STEPS,
     ForwardCall,
@@ -45,49 +49,30 @@ from devplan.virtual.calls import (
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.execution import TooManyOps
 from devplan.virtual.split import SplitModel
-from devplan.workload import WorkloadRequest
+from devplan.workload import WorkloadRequest, as_workload
 
 if TYPE_CHECKING:
     from torch import nn
 
-RUNS = ("auto", "generate", "forward")
 FEW_TOKENS = 64
 """Text tokens of the run where the model's code loops over tokens: enough to see every device."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How the model is run."""
-
-    run: str = "auto"
-    """``auto`` (``generate`` where the class can, else ``forward``), one of the two, or
-    ``file.py:function``: a function of the user's that runs the model, called with the model and
-    its inputs."""
-    generation: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of ``generate``: ``{"num_beams": 2}``."""
-    request: InputRequest | None = None
-    """What the example inputs contain; None: text of the workload's size, and images as below."""
-    images: int | None = None
-    """Images of a sequence; None: as many as the workload has."""
-    image_size: tuple[int, int] | None = None
-    """Height and width in pixels; None: that of the workload."""
-    frames: int | None = None
-    """Frames of the video that a pipeline makes; None: as many as the workload has."""
-    tiling: bool = False
-    """Whether a pipeline's autoencoder works in tiles; else as the workload says."""
-    inputs: str | None = None
-    """``file.py:function`` of the user's that makes the inputs instead."""
-    full: bool = False
-    """Whether every layer is run, also where layers are alike."""
-    timeout_s: float | None = None
-
-
+@accepts(
+    machine=optional(as_machine),
+    main_device=optional(device_name),
+    workload=as_workload,
+    packed=flag,
+    options=optional(of_class("devplan.RunOptions(...)", RunOptions)),
+    trust_remote_code=flag,
+    environment=optional(of_class("what devplan.environment.read_environment() gave", Environment)),
+)
 def check(
     model: str | nn.Module | Any,
     device_map: Any,
     *,
-    machine: Machine | None = None,
-    main_device: str | None = None,
+    machine: MachineLike | None = None,
+    main_device: str | int | None = None,
     workload: Workload | WorkloadRequest | None = None,
     packed: bool = False,
     options: RunOptions | None = None,

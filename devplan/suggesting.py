@@ -8,20 +8,22 @@ Nothing is written and nothing printed here; the command line does that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
+from devplan.calls import accepts, flag, function, model_name, one_of, optional, text, user_function
 from devplan.checking import RunOptions
 from devplan.cures import cures
-from devplan.findings import CheckResult, Diagnostic
-from devplan.machine import parse_gpus
+from devplan.machine import MachineLike, as_machine
 from devplan.machine.speeds import speeds_of
+from devplan.mapfile.hf import read_pins
 from devplan.mapfile.of_plan import UNVERIFIED, map_file_of
 from devplan.planning import plan as plan_placement
 from devplan.planning.most import plan_most_tokens
 from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic
 from devplan.proving import Examiner, Proof, prove
+from devplan.settings import OBJECTIVES
 from devplan.sources import ModelSource
 from devplan.studying import (
     Progress,
@@ -32,48 +34,39 @@ from devplan.studying import (
     study,
     with_work,
 )
+from devplan.suggestion import Suggestion
 from devplan.types import (
     BlockGraph,
-    DeviceMapFile,
     Infeasible,
     Machine,
-    ModelIdentity,
     NamedInFile,
     Plan,
     Workload,
 )
-from devplan.workload import WorkloadRequest
+from devplan.workload import WorkloadRequest, as_request
 
 LATENCY = "latency"
 """The objective for which the work of the blocks is counted."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Suggestion:
-    """What `suggest` found: a plan with its map file, or why there is none."""
-
-    source: ModelSource
-    identity: ModelIdentity
-    graph: BlockGraph
-    workload: Workload
-    """What the plan is for: as asked, and what was not asked as the model has it; for the objective
-    ``context`` with as many tokens as were found to fit."""
-    result: Plan | Infeasible
-    map_file: DeviceMapFile | None
-    """None when nothing fits."""
-    check: CheckResult | None = None
-    """What the virtual run of the plan found; None: it was not run."""
-    errors: tuple[Diagnostic, ...] = ()
-    """What of it stops the model: no plan was found that runs."""
-    cures: tuple[str, ...] = ()
-    """What else was tried then and ran, in words."""
-    notes: tuple[str, ...]
-    """What people should know of how this came about."""
-
-
+@accepts(
+    model=model_name,
+    machine=as_machine,
+    request=as_request,
+    objective=one_of(*OBJECTIVES),
+    pins=optional(read_pins),
+    default_pins=flag,
+    packed=flag,
+    trust_remote_code=flag,
+    revision=optional(text("a branch, tag or commit as text")),
+    inputs=optional(user_function),
+    verify=flag,
+    on_studied=optional(function),
+    progress=function,
+)
 def suggest(
     model: str | NamedInFile,
-    machine: Machine | str,
+    machine: MachineLike,
     request: WorkloadRequest | None = None,
     *,
     objective: str = "balance",
@@ -95,7 +88,7 @@ def suggest(
         Catalogue name, folder, hub id or ``package.module:factory``.
     machine
         Cards, main device and offload tiers, as `devplan.parse_gpus` makes them; or text as
-        ``--gpus`` takes it: ``"24GiB,12GiB"``.
+        ``--gpus`` takes it, ``"24GiB,12GiB"``, or a list, ``["24GiB", "12GiB"]``.
     request
         Batch, context and dtypes; what is None is left to the model.
     objective
@@ -123,7 +116,7 @@ def suggest(
     Returns
     -------
     Suggestion
-        ``map_file`` is the map, which `devplan.write_map` writes and `devplan.load` takes; None
+        What `devplan.write_map` writes and `devplan.load` takes.  ``map_file`` is the map; None
         where nothing fits, and ``result`` says what is missing.
 
     Raises
@@ -135,9 +128,8 @@ def suggest(
     --------
     >>> work = devplan.WorkloadRequest(context_tokens=32768)
     >>> found = devplan.suggest("Qwen/Qwen2.5-VL-7B-Instruct", "24GiB,12GiB", work)
-    >>> devplan.write_map(found.map_file, "maps/qwen.yaml")
+    >>> devplan.write_map(found, "maps/qwen.yaml")
     """
-    machine = parse_gpus(machine) if isinstance(machine, str) else machine
     studied = study(
         model,
         request or WorkloadRequest(),

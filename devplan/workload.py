@@ -7,9 +7,19 @@ less.  A context that was asked for is kept as it is, with a warning where it go
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+from devplan.calls import flag, optional, whole, wrong
+from devplan.dtypes import compute_dtype_name, full_dtype_name
 from devplan.types import Workload
+
+# Bounds that catch a slip of the finger and let every real workload through: a million sequences,
+# and a thousand times the longest context that a model has (1M tokens).
+LARGEST_BATCH = 2**20
+LARGEST_CONTEXT = 2**30
+LARGEST_SIDE = 99_999
+"""Pixels of an image."""
 
 DEFAULT_BATCH = 1
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -29,6 +39,65 @@ class WorkloadRequest:
     image_size: tuple[int, int] | None = None
     frames: int | None = None
     tiling: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no workload can be; numbers of numpy and dtypes of torch are taken.
+
+        Raises
+        ------
+        InputError
+            With the field and what it takes.
+        """
+        for name, read in _FIELDS.items():
+            object.__setattr__(self, name, read(name, getattr(self, name)))
+
+
+def as_workload(name: str, value: Any) -> Workload | WorkloadRequest | None:
+    """A workload or a request as they are, and None."""
+    if value is None or isinstance(value, Workload | WorkloadRequest):
+        return value
+    raise wrong(name, value, "devplan.WorkloadRequest(context_tokens=32768)")
+
+
+def _dtype(full_name: Any) -> Any:
+    def read(name: str, value: Any) -> str:
+        if isinstance(value, str) or type(value).__module__ == "torch":
+            return full_name(str(value))
+        raise wrong(name, value, "a dtype such as bfloat16")
+
+    return read
+
+
+def read_image_size(name: str, value: Any) -> tuple[int, int]:
+    """Height and width in pixels."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise wrong(name, value, "height and width in pixels: (448, 672)")
+    height, width = (whole(1, LARGEST_SIDE)(name, side) for side in value)
+    return height, width
+
+
+_FIELDS = {
+    "batch": whole(1, LARGEST_BATCH),
+    "context_tokens": optional(whole(1, LARGEST_CONTEXT)),
+    "dtype": optional(_dtype(compute_dtype_name)),
+    "kv_dtype": optional(_dtype(full_dtype_name)),
+    "images": optional(whole(0, LARGEST_BATCH)),
+    "image_size": optional(read_image_size),
+    "frames": optional(whole(1, LARGEST_BATCH)),
+    "tiling": flag,
+}
+
+
+def as_request(name: str, value: Any) -> WorkloadRequest:
+    """A request as it is; of a `Workload` its values; None asks for nothing."""
+    if value is None:
+        return WorkloadRequest()
+    if isinstance(value, Workload):
+        known = (field.name for field in fields(WorkloadRequest))
+        return WorkloadRequest(**{each: getattr(value, each) for each in known})
+    if isinstance(value, WorkloadRequest):
+        return value
+    raise wrong(name, value, "devplan.WorkloadRequest(context_tokens=32768)")
 
 
 def resolve_workload(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from devplan.calls import described
 from devplan.errors import InputError
 from devplan.findings import MapEntry
 from devplan.mapfile.hf import from_hf_device
@@ -90,7 +91,9 @@ def given_map(device_map: Mapping[str, Any], name: str = "device_map") -> GivenM
     """
     for key in device_map:
         if not isinstance(key, str):
-            raise InputError(f"{name} holds the name {key!r}, which is no text; write it in quotes")
+            raise InputError(
+                f"{name} holds the name {described(key)}; give names as text, in quotes"
+            )
     entries = tuple(given_entry(key, value) for key, value in device_map.items())
     return refuse_no_map(GivenMap(name=name, entries=entries))
 

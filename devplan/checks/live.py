@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.calls import wrong
 from devplan.errors import InputError
 from devplan.sources import ModelSource
 from devplan.virtual.attributes import plain_tensors
@@ -25,8 +26,14 @@ def source_of_config(config: Any) -> ModelSource:
     Raises
     ------
     InputError
-        When it names no class.
+        When it is none, or names no class.
     """
+    if isinstance(config, type) or not hasattr(config, "to_dict"):
+        raise wrong(
+            "model",
+            config,
+            "a name, folder or hub id as text, a configuration of transformers, or a loaded model",
+        )
     architectures = getattr(config, "architectures", None)
     class_name = architectures[0] if architectures else _default_class(config)
     content = {**_without_empty_names(config.to_dict()), "architectures": [class_name]}
@@ -92,8 +99,6 @@ def source_of_model(model: nn.Module) -> ModelSource:
 
 def weightless_copy(model: nn.Module) -> nn.Module:
     """The same modules with meta tensors, without accelerate's hooks."""
-    from accelerate.hooks import remove_hook_from_module
-
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         memo[id(tensor)] = _without_data(tensor)
@@ -101,10 +106,29 @@ def weightless_copy(model: nn.Module) -> nn.Module:
         for _, tensor in plain_tensors(module):
             if tensor.device.type not in ("cpu", "meta"):  # no run may touch a real card
                 memo[id(tensor)] = mark(_without_data(tensor), tensor.device, None)
-    with torch.no_grad():
-        copied = copy.deepcopy(model, memo)
-    remove_hook_from_module(copied, recurse=True)
+    try:
+        with torch.no_grad():
+            copied = copy.deepcopy(model, memo)
+    except Exception as error:  # classes of others: anything can happen
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{type(model).__name__} cannot be copied without its weights "
+            f"({type(error).__name__}: {said}); give its name, folder or configuration instead"
+        ) from error
+    _remove_hooks(copied)
     return copied
+
+
+def _remove_hooks(model: nn.Module) -> None:
+    """Take accelerate's hooks off each module that has one of its own.
+
+    Adapters answer for the module inside when they are asked for an attribute: only ``vars`` tells.
+    """
+    from accelerate.hooks import remove_hook_from_module
+
+    for module in model.modules():
+        if "_hf_hook" in vars(module):
+            remove_hook_from_module(module)
 
 
 def _without_data(tensor: torch.Tensor) -> torch.Tensor:

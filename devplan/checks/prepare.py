@@ -25,6 +25,7 @@ from devplan.checks.renames import Renames
 from devplan.checks.structure import build_structure
 from devplan.checks.subject import Structure, Subject
 from devplan.checks.which_model import fitting_model
+from devplan.checks.wrappers import in_names_of_the_model, unwrapped
 from devplan.dtypes import dtype_name
 from devplan.environment import differences, obstacles
 from devplan.environment.model_facts import facts_of_skeleton
@@ -97,6 +98,9 @@ def prepare(
         When the model cannot be built, the map cannot be read, or belongs to another model.
     """
     given = None if _is_strategy(device_map) else as_given(device_map)
+    if isinstance(model, nn.Module):
+        given = None if given is None else in_names_of_the_model(given, model)
+        model = unwrapped(model)
     workload = workload or (given.workload if given else None) or WorkloadRequest()
     cards = machine or (given.machine if given else None)
     built = build(

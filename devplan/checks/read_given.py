@@ -12,12 +12,14 @@ JSON is read as the YAML that it is, so that lines are known in both.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from devplan.calls import path, wrong
 from devplan.checks.given import GivenEntry, GivenMap, given_entry, given_map, refuse_no_map
 from devplan.errors import InputError
 from devplan.mapfile.composing import compose
@@ -25,6 +27,7 @@ from devplan.mapfile.read import map_of_node
 from devplan.reading import MAP, read_text
 from devplan.types import DeviceMapFile, NamedInFile
 
+MAP_KINDS = 'a map file, a mapping such as {"model": 0}, or what devplan.suggest gave'
 _WRAPPERS = ("device_map", "hf_device_map")
 
 
@@ -32,8 +35,8 @@ def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFi
     """A map in any of its forms as it was given."""
     if isinstance(device_map, GivenMap):
         return device_map
-    if isinstance(device_map, str | Path):
-        return read_given(device_map)
+    if isinstance(device_map, str | os.PathLike):
+        return read_given(path(MAP_KINDS)("device_map", device_map))
     if isinstance(device_map, DeviceMapFile):
         bare = given_map(device_map.device_map)
         return GivenMap(
@@ -47,7 +50,12 @@ def as_given(device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFi
             versions=device_map.versions,
             content=device_map,
         )
-    return given_map(device_map)
+    checked = getattr(device_map, "checked_map", None)  # of a devplan.suggest
+    if checked is not None:
+        return as_given(checked)
+    if isinstance(device_map, Mapping):
+        return given_map(device_map)
+    raise wrong("device_map", device_map, MAP_KINDS)
 
 
 def read_given(path: str | Path) -> GivenMap:

@@ -6,11 +6,8 @@ import re
 
 from devplan.errors import InputError
 from devplan.units import parse_tokens
-
-# Bounds that catch a slip of the finger and let every real workload through: a million sequences,
-# and a thousand times the longest context that a model has (1M tokens).
-LARGEST_BATCH = 2**20
-LARGEST_CONTEXT = 2**30
+from devplan.workload import LARGEST_BATCH as LARGEST_BATCH
+from devplan.workload import LARGEST_CONTEXT
 
 _SIZE = re.compile(r"([1-9][0-9]{0,4})\s*[x×]\s*([1-9][0-9]{0,4})")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from devplan.calls import accepts, flag, function, model_name, of_class, optional
 from devplan.checking import RunOptions
 from devplan.checks.given import GivenMap
 from devplan.checks.inferred import STRATEGIES, inferred_map
@@ -14,9 +15,11 @@ from devplan.checks.prepare import as_given, refuse_other_model
 from devplan.checks.subject import Subject
 from devplan.comparing.judged import Judged, built_of, judge
 from devplan.errors import InputError
+from devplan.machine import MachineLike, as_machine
+from devplan.mapfile.hf import device_name
 from devplan.studying import Progress, Studied, silent, study
 from devplan.types import DeviceMapFile, Machine, ModelIdentity, NamedInFile, Workload
-from devplan.workload import WorkloadRequest
+from devplan.workload import WorkloadRequest, as_workload
 
 NOWHERE = "nowhere"
 """Where a tensor lies that no entry of a map governs."""
@@ -56,13 +59,23 @@ class MapDiff:
         )
 
 
+@accepts(
+    model=optional(model_name),
+    machine=optional(as_machine),
+    main_device=optional(device_name),
+    workload=as_workload,
+    packed=flag,
+    options=optional(of_class("devplan.RunOptions(...)", RunOptions)),
+    trust_remote_code=flag,
+    progress=function,
+)
 def diff(
     before: MapLike,
     after: MapLike,
     *,
     model: str | NamedInFile | None = None,
-    machine: Machine | None = None,
-    main_device: str | None = None,
+    machine: MachineLike | None = None,
+    main_device: str | int | None = None,
     workload: Workload | WorkloadRequest | None = None,
     packed: bool = False,
     options: RunOptions | None = None,

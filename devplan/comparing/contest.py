@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from devplan.calls import accepts, flag, function, model_name, one_of, optional, text
 from devplan.checks.given import given_map
 from devplan.checks.prepare import Built
 from devplan.comparing.judged import Judged, built_of, judge
-from devplan.machine import parse_gpus
+from devplan.machine import MachineLike, as_machine
+from devplan.mapfile.hf import read_pins
 from devplan.peers import CPU_TOO, accelerate_by_hand, from_pretrained_strategy
+from devplan.settings import OBJECTIVES
 from devplan.studying import Progress, Studied, silent, study
 from devplan.suggesting import suggest_studied
 from devplan.types import Machine, ModelIdentity, NamedInFile, Plan, Workload
-from devplan.workload import WorkloadRequest
+from devplan.workload import WorkloadRequest, as_request
 
 DEVPLAN = "devplan"
 BY_HAND = "accelerate"
@@ -61,9 +64,21 @@ class Comparison:
         return self.contenders[0]
 
 
+@accepts(
+    model=model_name,
+    machine=as_machine,
+    request=as_request,
+    objective=one_of(*OBJECTIVES),
+    pins=optional(read_pins),
+    default_pins=flag,
+    packed=flag,
+    trust_remote_code=flag,
+    revision=optional(text("a branch, tag or commit as text")),
+    progress=function,
+)
 def compare(
     model: str | NamedInFile,
-    machine: Machine | str,
+    machine: MachineLike,
     request: WorkloadRequest | None = None,
     *,
     objective: str = "balance",
@@ -94,7 +109,6 @@ def compare(
     InputError
         When the model cannot be found or built, or the pins cannot be kept.
     """
-    machine = parse_gpus(machine) if isinstance(machine, str) else machine
     studied = study(
         model,
         request or WorkloadRequest(),

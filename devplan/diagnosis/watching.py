@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from devplan.calls import accepts, optional, wrong
 from devplan.diagnosis.story import Kind
 from devplan.errors import InputError
 
@@ -61,6 +63,22 @@ class Diagnosis:
         return functools.wraps(function)(_function(self, function))
 
 
+def _holder(name: str, model: Any) -> Any:
+    """A model, or any object that holds models."""
+    if model is None or (hasattr(model, "__dict__") and not isinstance(model, type)):
+        return model
+    raise wrong(name, model, "the loaded model, or an object that holds models")
+
+
+def _map(name: str, map: Any) -> Any:
+    """A map in any of its forms; it is read when something fails."""
+    is_map = isinstance(map, str | os.PathLike | Mapping)
+    if is_map or any(hasattr(map, each) for each in ("device_map", "entries", "result")):
+        return getattr(map, "checked_map", map)
+    raise wrong(name, map, "a map file, a mapping, or what devplan.read_map gave")
+
+
+@accepts(model=_holder, map=optional(_map))
 def diagnose(model: Any, map: Any = None) -> Diagnosis:
     """Explain device mismatches and lack of memory where they happen.
 

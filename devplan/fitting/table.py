@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
+from devplan.calls import accepts, flag, function, model_name, optional, text, texts, wrong
 from devplan.errors import InputError
 from devplan.fitting.forms import Form, forms_on
 from devplan.fitting.offers import checked_kind, fewest_of_kind, named_offers, of_kind
 from devplan.fitting.proofs import prove_best, row_of
 from devplan.fitting.rows import FitResult, Offer, in_order
-from devplan.machine import parse_gpus
+from devplan.machine import MachineLike, as_machine
 from devplan.studying import (
     Progress,
     Studied,
@@ -20,12 +22,33 @@ from devplan.studying import (
     study,
 )
 from devplan.types import Machine, NamedInFile, Plan
-from devplan.workload import WorkloadRequest
+from devplan.workload import WorkloadRequest, as_request
 
 
+def _machines(name: str, value: Any) -> tuple[Any, ...]:
+    """Several machines; one alone, also as text, is a list of one."""
+    if isinstance(value, str | Machine):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise wrong(name, value, 'a list of machines: ["24GiB,12GiB", "2x80GiB"]')
+    return tuple(value)
+
+
+@accepts(
+    model=model_name,
+    machines=_machines,
+    cards=texts('kinds of cards: ["rtx-4090"]'),
+    request=as_request,
+    reserve=optional(text('a size such as "1GiB"')),
+    packed=flag,
+    trust_remote_code=flag,
+    revision=optional(text("a branch, tag or commit as text")),
+    verify=flag,
+    progress=function,
+)
 def fit(
     model: str | NamedInFile,
-    machines: Sequence[Machine | str] = (),
+    machines: Sequence[MachineLike] = (),
     *,
     cards: Sequence[str] = (),
     request: WorkloadRequest | None = None,
@@ -43,7 +66,8 @@ def fit(
     model
         Catalogue name, folder, hub id or ``package.module:factory``.
     machines
-        Machines to choose from; text as ``--gpus`` takes it: ``"24GiB,12GiB"``.
+        Machines to choose from; each text as ``--gpus`` takes it, ``"24GiB,12GiB"``, a list of
+        cards, or a `Machine`.
     cards
         Kinds of cards of which the fewest that suffice are looked for: ``"a100-80gb"``.
     request
@@ -73,7 +97,7 @@ def fit(
                     request=WorkloadRequest(context_tokens=32768)).rows[0].offer.label
     """
     kinds = tuple(dict.fromkeys(checked_kind(kind) for kind in cards))
-    read = [parse_gpus(m, reserve=reserve) if isinstance(m, str) else m for m in machines]
+    read = [as_machine("machines", machine, reserve=reserve) for machine in machines]
     if not kinds and not read:
         raise InputError(
             "nothing to choose from: give machines (--gpus 2x24GiB, as often as you like) or kinds "

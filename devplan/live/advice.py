@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from devplan.calls import accepts, flag, of_class, optional
 from devplan.checking import RunOptions, run_prepared
 from devplan.checks.given import GivenMap
 from devplan.checks.prepare import Prepared, prepare
@@ -25,8 +26,10 @@ from devplan.live.patching import (
     patched_embeddings,
     unpatch_embeddings,
 )
-from devplan.types import DeviceMapFile, Machine, Workload
-from devplan.workload import WorkloadRequest
+from devplan.machine import MachineLike, as_machine
+from devplan.mapfile.hf import device_name
+from devplan.types import DeviceMapFile, Workload
+from devplan.workload import WorkloadRequest, as_workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +56,19 @@ class PatchAdvice:
         return self.after is not None and not self.after.errors
 
 
+@accepts(
+    machine=optional(as_machine),
+    main_device=optional(device_name),
+    workload=as_workload,
+    options=optional(of_class("devplan.RunOptions(...)", RunOptions)),
+    trust_remote_code=flag,
+)
 def needed_patch(
     model: str | nn.Module | Any,
     device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFile,
     *,
-    machine: Machine | None = None,
-    main_device: str | None = None,
+    machine: MachineLike | None = None,
+    main_device: str | int | None = None,
     workload: Workload | WorkloadRequest | None = None,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,

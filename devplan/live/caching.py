@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.calls import described
 from devplan.errors import InputError
 from devplan.live.counts import TransferCounts
 from devplan.live.forwards import ThreadState, running_modules
@@ -65,7 +66,7 @@ def cache_transfers(model: nn.Module) -> TransferCache:
     """
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"{type(model).__name__} is no torch module; give each of its models: "
+            f"{described(model)} is no torch module; give each of its models: "
             "devplan.cache_transfers(pipeline.transformer)"
         )
     cache = transfer_cache_of(model) or TransferCache()

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from devplan.calls import described, texts
 from devplan.errors import InputError, nearest
 from devplan.live.embedding import patch_module, patch_of, unpatch_module
 from devplan.mapfile.hf import from_hf_device
@@ -68,11 +69,7 @@ def patch_embeddings(
     >>> model.model.embed_tokens
     Embedding(152064, 3584, output where the ids are (devplan))
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"{type(model).__name__} is no torch module; give the model that has the embedding: "
-            "devplan.patch_embeddings(pipeline.text_encoder)"
-        )
+    _refuse_no_module(model, "patch_embeddings")
     target = None if device is None else from_hf_device(device)
     modules = input_embeddings(model) if names is None else _named(model, names)
     for name, module in modules.items():
@@ -104,6 +101,7 @@ def unpatch_embeddings(
     InputError
         When there is no such module.
     """
+    _refuse_no_module(model, "unpatch_embeddings")
     modules = dict(model.named_modules()) if names is None else _named(model, names)
     unpatched = tuple(name for name, module in modules.items() if unpatch_module(module))
     _unfollow(model, modules)
@@ -123,9 +121,17 @@ def patched_embeddings(model: nn.Module) -> tuple[PatchedEmbedding, ...]:
 # ------------------------------------------------------------------------------ which are meant
 
 
+def _refuse_no_module(model: Any, function: str) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"{described(model)} is no torch module; give the model that has the embedding: "
+            f"devplan.{function}(pipeline.text_encoder)"
+        )
+
+
 def _named(model: nn.Module, names: str | Iterable[str]) -> dict[str, nn.Module]:
     known = dict(model.named_modules(remove_duplicate=False))
-    wanted = (names,) if isinstance(names, str) else tuple(names)
+    wanted = texts("names of modules as text")("names", names)
     for name in wanted:
         if name not in known:
             raise InputError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from devplan.calls import accepts, flag, one_of, optional, path
 from devplan.errors import InputError
 from devplan.loader.auditing import audit_parts
 from devplan.loader.dispatching import bring_home, dispatch, refuse_uncovered
@@ -23,6 +24,12 @@ from devplan.types import DISK, OFFLOAD_DEVICES, DeviceMapFile
 log = logging.getLogger("devplan")
 
 
+@accepts(
+    on_difference=one_of(*ON_DIFFERENCE),
+    offload_folder=optional(path("a folder, new or empty")),
+    offload_buffers=flag,
+    cache_transfers=flag,
+)
 def apply(
     model: Any,
     map: str | Path | Mapping[str, Any] | DeviceMapFile,
@@ -66,8 +73,6 @@ def apply(
     >>> devplan.apply(model, "maps/x.yaml")
     >>> devplan.apply(model, {"model.embed_tokens": 0, "model.layers": 1, "lm_head": 0})
     """
-    if on_difference not in ON_DIFFERENCE:
-        raise InputError(f"on_difference={on_difference!r}; give {' or '.join(ON_DIFFERENCE)}")
     target = target_of(map, devices)
     refuse_inside_offloaded(target)
     parts = parts_of(model, target)

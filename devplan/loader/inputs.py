@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from devplan.calls import wrong
+from devplan.checks.wrappers import unwrapped
 from devplan.loader.hooks import device_text, main_device
 from devplan.loader.parts import is_pipeline
 from devplan.mapfile.hf import to_hf_device
@@ -35,5 +37,10 @@ def to_main(model: nn.Module | Any, inputs: Any) -> Any:
     """
     from accelerate.utils import send_to_device
 
-    device = device_text(model._execution_device) if is_pipeline(model) else main_device(model)
+    if is_pipeline(model):
+        device = device_text(model._execution_device)
+    elif isinstance(model, nn.Module):
+        device = main_device(unwrapped(model))
+    else:
+        raise wrong("model", model, "a loaded model or a diffusers pipeline, before the inputs")
     return send_to_device(inputs, to_hf_device(device))

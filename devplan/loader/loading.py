@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from devplan.calls import accepts, flag, one_of, optional, path
 from devplan.diagnosis.watching import Diagnosis
 from devplan.errors import InputError
 from devplan.loader.auditing import audit_parts, refuse_differences
@@ -34,6 +35,16 @@ log = logging.getLogger("devplan")
 ON_DIFFERENCE = ("raise", "warn")
 
 
+@accepts(
+    model=optional(path("the folder or hub id of the checkpoint")),
+    on_difference=one_of(*ON_DIFFERENCE),
+    offload_folder=optional(path("a folder, new or empty")),
+    remap=flag,
+    patch_embeddings=flag,
+    cache_transfers=flag,
+    diagnose=flag,
+    trust_remote_code=flag,
+)
 def load(
     map: str | Path | DeviceMapFile,
     model: str | Path | None = None,
@@ -105,8 +116,6 @@ def load(
     >>> model = devplan.load("maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml")
     >>> model = devplan.load("maps/x.yaml", "./checkpoint", attn_implementation="sdpa")
     """
-    if on_difference not in ON_DIFFERENCE:
-        raise InputError(f"on_difference={on_difference!r}; give {' or '.join(ON_DIFFERENCE)}")
     target = target_of(map, devices)
     kind = kind_of(target, model, from_pretrained, trust_remote_code)
     refuse_inside_offloaded(target)

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from devplan.calls import described
 from devplan.errors import InputError
 from devplan.findings import MapEntry
 from devplan.loader.target import Target
@@ -53,8 +54,8 @@ def parts_of(model: Any, target: Target) -> tuple[Part, ...]:
         return (Part(name="", model=model, target=target),)
     if not is_pipeline(model):
         raise InputError(
-            f"{type(model).__name__} is no torch module and no diffusers pipeline; give the model "
-            "or the pipeline that the map is of"
+            f"{described(model)} is no torch module and no diffusers pipeline; give the model or "
+            "the pipeline that the map is of"
         )
     models = models_of(model)
     _refuse_strangers(type(model).__name__, models, target)

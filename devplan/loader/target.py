@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from devplan.calls import wrong
 from devplan.checks.given import GivenMap
 from devplan.checks.read_given import as_given
 from devplan.errors import InputError
@@ -119,7 +120,7 @@ def target_of(
     """
     given = as_given(map)
     _refuse_unreadable(given)
-    stand_ins = _stand_ins(given, devices or {})
+    stand_ins = _stand_ins(given, {} if devices is None else _stood_in("devices", devices))
     main = stand_ins.get(_main_device(given), _main_device(given))
     if main == DISK:
         raise InputError(
@@ -173,6 +174,12 @@ def _main_device(given: GivenMap) -> str:
     devices = [entry.device for entry in given.entries if entry.device is not None]
     accelerate = installed_versions("transformers")["accelerate"]
     return chosen_by_accelerate(devices, accelerate) or CPU
+
+
+def _stood_in(name: str, devices: Any) -> Mapping[Any, Any]:
+    if isinstance(devices, Mapping):
+        return devices
+    raise wrong(name, devices, 'cards of the map and what stands in for them: {"cuda:0": "cpu"}')
 
 
 def _stand_ins(given: GivenMap, devices: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,14 @@ plan, ``offload`` the memory outside the GPUs, ``label`` a short name for files.
 
 from devplan.machine.capability import capability_of, least_capability, least_of_all
 from devplan.machine.label import machine_label
-from devplan.machine.parse import parse_gpus
+from devplan.machine.parse import MachineLike, as_machine, parse_gpus
 
-__all__ = ["capability_of", "least_capability", "least_of_all", "machine_label", "parse_gpus"]
+__all__ = [
+    "MachineLike",
+    "as_machine",
+    "capability_of",
+    "least_capability",
+    "least_of_all",
+    "machine_label",
+    "parse_gpus",
+]

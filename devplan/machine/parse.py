@@ -2,21 +2,103 @@
 
 from __future__ import annotations
 
+import numbers
+import operator
 from collections.abc import Sequence
+from typing import Any
 
+from devplan.calls import accepts, optional, text, texts, wrong
 from devplan.machine.cards import find_device, read_cards
+from devplan.machine.items import MAX_INDEX
 from devplan.machine.links import with_links
 from devplan.machine.offload import read_tiers
 from devplan.machine.reserve import with_reserve
 from devplan.types import Machine
+from devplan.units import GIB, MIB
+
+MachineLike = Machine | str | int | Sequence[str | int]
+"""Cards as every function of devplan takes them."""
+
+MOST_BYTES = 2**63
+"""No number of bytes is larger anywhere; Python refuses to write numbers without bound."""
+_CARDS = 'cards as text ("24GiB,12GiB") or as a list of sizes, names or local indices'
 
 
+def as_machine(name: str, machine: Any, *, reserve: str | None = None) -> Machine:
+    """The machine that a Python caller means; text as ``--gpus`` takes it.
+
+    Parameters
+    ----------
+    name
+        Of the argument, for messages.
+    machine
+        A `Machine`, text, or a list of sizes (text, or bytes as a number), names and local indices.
+    reserve
+        Kept free on each card, of a machine that is no `Machine` yet.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    if isinstance(machine, Machine):
+        return machine
+    accepted = f"{_CARDS}, or a Machine of devplan.parse_gpus"
+    return parse_gpus(cards_text(name, machine, accepted), reserve=reserve)
+
+
+def cards_text(name: str, cards: Any, accepted: str = _CARDS) -> str:
+    """Cards in any of their forms as one text for ``--gpus``."""
+    if isinstance(cards, list | tuple) and cards:
+        return ",".join(_card_text(name, card, accepted) for card in cards)
+    return _card_text(name, cards, accepted)
+
+
+def _card_text(name: str, card: Any, accepted: str) -> str:
+    if isinstance(card, str):
+        return card
+    is_number = isinstance(card, numbers.Integral) and not isinstance(card, bool)
+    if is_number and 0 <= card < MOST_BYTES:
+        return _number_text(operator.index(card))
+    if type(card).__module__ == "torch" and type(card).__name__ == "device":
+        return str(card)
+    raise wrong(name, card, accepted)
+
+
+def _number_text(number: int) -> str:
+    """An index of a local GPU, or a number of bytes where it is too large for one."""
+    if number <= MAX_INDEX:
+        return str(number)
+    for unit, suffix in ((GIB, "GiB"), (MIB, "MiB")):
+        if number % unit == 0:
+            return f"{number // unit}{suffix}"
+    return f"{number}B"
+
+
+def _device_text(name: str, device: Any) -> str:
+    is_number = isinstance(device, numbers.Integral) and not isinstance(device, bool)
+    if not is_number and not isinstance(device, str) and type(device).__name__ != "device":
+        raise wrong(name, device, "a card such as 1 or cuda:1")
+    return str(device)
+
+
+_size = text('a size such as "1GiB"')
+
+
+@accepts(
+    gpus=cards_text,
+    memory=optional(cards_text),
+    reserve=optional(_size),
+    main=optional(_device_text),
+    offload=texts('tiers such as "cpu=64GiB" or "disk"'),
+    links=optional(text('links such as "pcie4x16"')),
+)
 def parse_gpus(
-    gpus: str,
+    gpus: str | int | Sequence[str | int],
     *,
-    memory: str | None = None,
+    memory: str | Sequence[str | int] | None = None,
     reserve: str | None = None,
-    main: str | None = None,
+    main: str | int | None = None,
     offload: Sequence[str] = (),
     links: str | None = None,
 ) -> Machine:
@@ -27,7 +109,8 @@ def parse_gpus(
     gpus
         Comma-separated cards (`devplan.machine.items`): ``0,1``, ``24GiB,12GiB``,
         ``2xa100-80gb,rtx-4090``; ``all`` or ``auto`` for the GPUs of this machine.  Indices
-        without `memory` are looked up through torch, which is imported only then.
+        without `memory` are looked up through torch, which is imported only then.  Or a list
+        of these, with numbers for indices and for bytes.
     memory
         Sizes or catalogue names of the cards given by index, one for each or one for all;
         plans for cards that are not in this machine.

@@ -12,10 +12,12 @@ refused: torch knows no such device, and the model would fail while it is being 
 
 from __future__ import annotations
 
+import numbers
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from devplan.calls import described, mapping
 from devplan.errors import InputError
 from devplan.spelling import near_names
 from devplan.types import CPU, DISK
@@ -80,12 +82,12 @@ def from_hf_device(value: Any, *, where: str = "device") -> str:
     """
     if isinstance(value, bool):
         raise InputError(f"{where}: {value} is no device; {_FORMS}")
-    if isinstance(value, int):
-        if value < 0:
-            raise InputError(f"{where}: {value} is no device index; {_FORMS}")
-        return f"cuda:{value}"
+    if isinstance(value, numbers.Integral):  # numpy's among them
+        if not 0 <= value < 2**63:
+            raise InputError(f"{where}: {described(value)} is no device index; {_FORMS}")
+        return f"cuda:{int(value)}"
     # [torch.device] its text is what torch reads; its class is not imported for that.
-    text = str(value) if isinstance(value, str) or hasattr(value, "index") else ""
+    text = str(value) if isinstance(value, str) or type(value).__name__ == "device" else ""
     if text in INDEXED_KINDS:
         return f"{text}:0"
     if _DEVICE.fullmatch(text):
@@ -96,6 +98,8 @@ def from_hf_device(value: Any, *, where: str = "device") -> str:
 def _refusal(value: Any, text: str) -> str:
     if text.isdecimal():
         return f"{value!r} is text, and torch knows no device of that name; write {int(text)}"
+    if not text:
+        return f"{described(value)} is no device; {_FORMS}"
     near = ", ".join(_meant(text))
     return f"{value!r} is no device; " + (f"did you mean {near}?" if near else _FORMS)
 
@@ -110,6 +114,20 @@ def _meant(text: str) -> list[str]:
         return [f"cuda:{index}"]
     kinds = near_names(match[1], INDEXED_KINDS + UNINDEXED)
     return [f"{kind}:{index}" if kind in INDEXED_KINDS else kind for kind in kinds]
+
+
+def device_name(name: str, device: Any) -> str:
+    """A device of a Python caller, in devplan's words."""
+    return from_hf_device(device, where=name)
+
+
+def read_pins(name: str, pins: Any) -> dict[str, str]:
+    """Module -> device of a Python caller, in devplan's words."""
+    given = mapping('modules and devices: {"lm_head": "cuda:1"}')(name, pins)
+    return {
+        module: from_hf_device(device, where=f"{name} entry {module!r}")
+        for module, device in given.items()
+    }
 
 
 def order_entries(device_map: Mapping[str, str], main_device: str) -> dict[str, str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from devplan.calls import accepts
+from devplan.calls import path as path_to_file
 from devplan.mapfile.composing import compose
 from devplan.mapfile.consistency import check_consistency
 from devplan.mapfile.document import from_document
@@ -14,7 +16,10 @@ from devplan.mapfile.nodes import Place, read
 from devplan.reading import MAP, read_text
 from devplan.types import DeviceMapFile
 
+MAP_FORMS = "the path of a map file, or what devplan.read_map or devplan.suggest gave"
 
+
+@accepts(path=path_to_file("the path of a map file"))
 def read_map(path: str | Path) -> DeviceMapFile:
     """The map in a file.
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import yaml
 
+from devplan.calls import accepts, flag, wrong
+from devplan.calls import path as path_to_file
+from devplan.errors import InputError
 from devplan.machine.label import machine_label
 from devplan.mapfile.default_name import default_path
 from devplan.mapfile.document import to_document
@@ -92,8 +95,22 @@ def lock_text(map_file: DeviceMapFile) -> str:
     return _section_text(LOCK, meaning, to_document(map_file))
 
 
+def _map_of(name: str, value: Any) -> DeviceMapFile:
+    """A map file, or that of a `devplan.suggest`, whose ``checked_map`` says why there is none."""
+    value = getattr(value, "checked_map", value)
+    if isinstance(value, DeviceMapFile):
+        return value
+    if value is None:
+        raise InputError(
+            "map_file is None: devplan.suggest found nothing that fits; write_map(found, path) "
+            "says why, as does found.result.reason"
+        )
+    raise wrong(name, value, "what devplan.suggest or devplan.read_map gave")
+
+
+@accepts(map_file=_map_of, path=path_to_file("the path of the file to write"), force=flag)
 def write_map(
-    map_file: DeviceMapFile,
+    map_file: DeviceMapFile | Any,
     path: str | PurePath,
     *,
     force: bool = False,
@@ -104,7 +121,7 @@ def write_map(
     Parameters
     ----------
     map_file
-        The map.
+        The map, or what `devplan.suggest` gave.
     path
         The file; a relative path stands in the header as it is, an absolute one by its name.
     force
@@ -115,7 +132,8 @@ def write_map(
     Raises
     ------
     InputError
-        When the path cannot be written, or holds something else and `force` is not given.
+        When there is no map, the path cannot be written, or it holds something else and `force`
+        is not given.
     """
     given = PurePath(path)
     text = dump_map(map_file, given.name if given.is_absolute() else given)

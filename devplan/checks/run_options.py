@@ -1,0 +1,71 @@
+"""How a model is run virtually, as the caller says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from devplan.calls import flag, mapping, of_class, optional, seconds, user_function, whole, wrong
+from devplan.inputs import InputRequest
+from devplan.workload import LARGEST_BATCH, read_image_size
+
+RUNS = ("auto", "generate", "forward")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How the model is run."""
+
+    run: str = "auto"
+    """``auto`` (``generate`` where the class can, else ``forward``), one of the two, or
+    ``file.py:function``: a function of the user's that runs the model, called with the model and
+    its inputs."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of ``generate``: ``{"num_beams": 2}``."""
+    request: InputRequest | None = None
+    """What the example inputs contain; None: text of the workload's size, and images as below."""
+    images: int | None = None
+    """Images of a sequence; None: as many as the workload has."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels; None: that of the workload."""
+    frames: int | None = None
+    """Frames of the video that a pipeline makes; None: as many as the workload has."""
+    tiling: bool = False
+    """Whether a pipeline's autoencoder works in tiles; else as the workload says."""
+    inputs: str | None = None
+    """``file.py:function`` of the user's that makes the inputs instead."""
+    full: bool = False
+    """Whether every layer is run, also where layers are alike."""
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no option can be.
+
+        Raises
+        ------
+        InputError
+            With the field and what it takes.
+        """
+        for name, read in _FIELDS.items():
+            object.__setattr__(self, name, read(name, getattr(self, name)))
+
+
+def _run(name: str, value: Any) -> str:
+    if isinstance(value, str) and (value in RUNS or ":" in value):
+        return value
+    raise wrong(name, value, f"{', '.join(map(repr, RUNS))} or FILE.py:FUNCTION as text")
+
+
+_FIELDS = {
+    "run": _run,
+    "generation": mapping('arguments of generate: {"num_beams": 2}'),
+    "request": optional(of_class("an InputRequest of devplan.inputs", InputRequest)),
+    "images": optional(whole(0, LARGEST_BATCH)),
+    "image_size": optional(read_image_size),
+    "frames": optional(whole(1, LARGEST_BATCH)),
+    "tiling": flag,
+    "inputs": optional(user_function),
+    "full": flag,
+    "timeout_s": optional(seconds),
+}

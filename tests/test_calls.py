@@ -1,0 +1,347 @@
+"""Wrong calls from Python: one sentence each, whatever is given to whichever public function."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import devplan
+from devplan.errors import InputError
+from devplan.types import Machine
+
+NAME = "Qwen/Qwen3-8B"
+CARDS = "24GiB,12GiB"
+MAP = {
+    "model.embed_tokens": 0,
+    "model.layers.0": 0,
+    "model.layers.1": 1,
+    "model.norm": 1,
+    "model.rotary_emb": 0,
+    "lm_head": 1,
+}
+CONFIG = LlamaConfig(
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+)
+MODEL = LlamaForCausalLM(CONFIG).eval()
+HERE = Path(__file__).parent
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("nobody may ask")
+
+
+WRONG = {
+    "suggest": [
+        ((None, CARDS), {}),
+        ((7, CARDS), {}),
+        (("", CARDS), {}),
+        ((MODEL, CARDS), {}),
+        ((NAME, None), {}),
+        ((NAME, []), {}),
+        ((NAME, {}), {}),
+        ((NAME, 24.0), {}),
+        ((NAME, True), {}),
+        ((NAME, ["24GiB", None]), {}),
+        ((NAME, -1), {}),
+        ((NAME, 10**5000), {}),
+        ((NAME, CARDS, {"context_tokens": 5}), {}),
+        ((NAME, CARDS, 32768), {}),
+        ((NAME, CARDS), {"objective": "fastest"}),
+        ((NAME, CARDS), {"objective": None}),
+        ((NAME, CARDS), {"pins": ["lm_head=1"]}),
+        ((NAME, CARDS), {"pins": {"lm_head": None}}),
+        ((NAME, CARDS), {"pins": {1: "cuda:1"}}),
+        ((NAME, CARDS), {"trust_remote_code": "no"}),
+        ((NAME, CARDS), {"verify": 1}),
+        ((NAME, CARDS), {"revision": 5}),
+        ((NAME, CARDS), {"inputs": len}),
+        ((NAME, CARDS), {"progress": None}),
+    ],
+    "check": [
+        ((None, MAP), {}),
+        (([], MAP), {}),
+        (({"model_type": "llama"}, MAP), {}),
+        ((LlamaForCausalLM, MAP), {}),
+        ((Unprintable(), MAP), {}),
+        ((CONFIG, None), {}),
+        ((CONFIG, []), {}),
+        ((CONFIG, {}), {}),
+        ((CONFIG, 5), {}),
+        ((CONFIG, ""), {}),
+        ((CONFIG, HERE), {}),
+        ((CONFIG, torch.device("cuda:0")), {}),
+        ((CONFIG, {"model": Unprintable}), {}),
+        ((CONFIG, {b"model": 0}), {}),
+        ((CONFIG, MAP), {"machine": 12.5}),
+        ((CONFIG, MAP), {"machine": {"cuda:0": "24GiB"}}),
+        ((CONFIG, MAP), {"main_device": "gpu"}),
+        ((CONFIG, MAP), {"main_device": 1.0}),
+        ((CONFIG, MAP), {"workload": {"batch": 1}}),
+        ((CONFIG, MAP), {"options": {"run": "forward"}}),
+        ((CONFIG, MAP), {"options": devplan.RunOptions}),
+        ((CONFIG, MAP), {"packed": "yes"}),
+        ((CONFIG, MAP), {"environment": "here"}),
+        ((torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), {"": 0}), {}),
+    ],
+    "fit": [
+        ((None, [CARDS]), {}),
+        ((NAME, 5), {}),
+        ((NAME, [None]), {}),
+        ((NAME, [["24GiB", {}]]), {}),
+        ((NAME,), {"cards": 5}),
+        ((NAME,), {"cards": [24]}),
+        ((NAME, [CARDS]), {"request": "32k"}),
+        ((NAME, [CARDS]), {"reserve": 1}),
+    ],
+    "compare": [((None, CARDS), {}), ((NAME, object()), {}), ((NAME, CARDS, []), {})],
+    "diff": [
+        ((None, "auto"), {"model": NAME, "machine": CARDS}),
+        (("auto", 5), {"model": NAME, "machine": CARDS}),
+        (("auto", "sequential"), {"model": MODEL, "machine": CARDS}),
+        (("auto", "sequential"), {"model": NAME, "machine": set()}),
+        (("auto", "sequential"), {"model": NAME, "machine": CARDS, "options": {}}),
+    ],
+    "load": [
+        ((None,), {}),
+        ((5,), {}),
+        (("",), {}),
+        ((HERE,), {}),
+        ((MAP, 5), {}),
+        ((MAP, "x"), {"devices": ["cpu"]}),
+        ((MAP, "x"), {"on_difference": "ignore"}),
+        ((MAP, "x"), {"on_difference": []}),
+        ((MAP, "x"), {"offload_folder": 5}),
+        ((MAP, "x"), {"trust_remote_code": "False"}),
+    ],
+    "apply": [
+        ((None, MAP), {}),
+        (("model", MAP), {}),
+        ((MODEL, None), {}),
+        ((MODEL, MAP), {"devices": "cpu"}),
+        ((MODEL, MAP), {"devices": {"cuda:0": object()}}),
+        ((MODEL, MAP), {"on_difference": None}),
+        ((MODEL, MAP), {"offload_buffers": "yes"}),
+    ],
+    "audit": [((None, MAP), {}), ((MODEL, 7), {}), ((MODEL, MAP), {"devices": 5})],
+    "device_map": [((None,), {}), (([],), {}), ((HERE,), {}), ((MAP,), {"devices": "cpu"})],
+    "read_map": [((None,), {}), ((5,), {}), (("",), {}), ((HERE,), {}), ((b"map.yaml",), {})],
+    "write_map": [
+        ((None, "map.yaml"), {}),
+        ((MAP, "map.yaml"), {}),
+        (("map.yaml", "map.yaml"), {}),
+    ],
+    "parse_gpus": [
+        ((None,), {}),
+        ((["24GiB", []],), {}),
+        ((np.float32(24),), {}),
+        ((CARDS,), {"memory": 5.5}),
+        ((CARDS,), {"main": []}),
+        ((CARDS,), {"offload": 5}),
+        ((CARDS,), {"offload": [None]}),
+        ((CARDS,), {"links": 5}),
+    ],
+    "to_main": [((None, {}), {}), (("cuda:0", {}), {})],
+    "patch_embeddings": [((None,), {}), ((MODEL, 5), {}), ((MODEL, [None]), {})],
+    "unpatch_embeddings": [((None,), {}), ((MODEL, {"a": 1}), {})],
+    "cache_transfers": [((None,), {}), ((LlamaForCausalLM,), {})],
+    "needed_patch": [
+        ((None, MAP), {}),
+        ((CONFIG, 5), {}),
+        ((CONFIG, MAP), {"options": "forward"}),
+        ((CONFIG, MAP), {"machine": ()}),
+    ],
+    "diagnose": [((MODEL, "nowhere.yaml"), {}), ((MODEL, 5), {}), ((5,), {})],
+    "WorkloadRequest": [
+        ((), {"batch": 0}),
+        ((), {"batch": True}),
+        ((), {"context_tokens": "32k"}),
+        ((), {"context_tokens": 2**40}),
+        ((), {"dtype": 16}),
+        ((), {"dtype": "float17"}),
+        ((), {"image_size": 448}),
+        ((), {"image_size": (0, 5)}),
+        ((), {"tiling": 1}),
+    ],
+    "RunOptions": [
+        ((), {"run": "backward"}),
+        ((), {"run": None}),
+        ((), {"generation": ["num_beams=2"]}),
+        ((), {"request": {}}),
+        ((), {"images": -1}),
+        ((), {"timeout_s": 0}),
+        ((), {"timeout_s": float("inf")}),
+        ((), {"timeout_s": True}),
+        ((), {"full": "yes"}),
+    ],
+}
+CASES = [(name, *call) for name, calls in WRONG.items() for call in calls]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "kwargs"),
+    CASES,
+    ids=[f"{name}-{number}" for number, (name, *_) in enumerate(CASES)],
+)
+def test_a_wrong_call_is_one_sentence(name, args, kwargs):
+    with pytest.raises(InputError) as refused:
+        getattr(devplan, name)(*args, **kwargs)
+    said = str(refused.value)
+    assert "\n" not in said and 20 < len(said) < 400, said
+
+
+def test_every_public_function_has_its_wrong_calls():
+    errors = {"CheckResult", "DeviceMapError", "InputError", "__version__"}
+    assert {*WRONG} == {*devplan.__all__} - errors and len(CASES) >= 60
+
+
+def test_a_missing_argument_is_pythons_own_error():
+    with pytest.raises(TypeError, match="suggest: missing a required argument: 'machine'"):
+        devplan.suggest(NAME)
+    with pytest.raises(TypeError, match="colour"):
+        devplan.check(CONFIG, MAP, colour="red")
+
+
+# ------------------------------------------------------------------------- machines in every form
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        "24GiB,12GiB",
+        ["24GiB", "12GiB"],
+        ("24 gib", "12GiB"),
+        [24 * 2**30, 12 * 2**30],
+        [np.int64(24 * 2**30), "12GiB"],
+        ["24GiB,12GiB"],
+    ],
+    ids=str,
+)
+def test_machines_are_text_or_lists(cards):
+    assert devplan.parse_gpus(cards) == devplan.parse_gpus("24GiB,12GiB")
+
+
+def test_a_number_is_an_index_where_it_is_small():
+    machine = devplan.parse_gpus([1, torch.device("cuda:0")], memory=["24GiB", "12GiB"])
+    assert machine.devices == ("cuda:1", "cuda:0")
+
+
+@pytest.mark.parametrize("machine", ["1GiB,1GiB", ["1GiB", "1GiB"], devplan.parse_gpus("2x1GiB")])
+def test_machines_are_taken_alike_everywhere(machine):
+    checked = devplan.check(CONFIG, MAP, machine=machine)
+    assert checked.is_clean() and devplan.needed_patch(CONFIG, MAP, machine=machine).names == ()
+    from devplan.fitting.table import _machines
+    from devplan.machine import as_machine
+
+    is_list = isinstance(machine, list)
+    (one,) = _machines("machines", [machine] if is_list else machine)
+    assert isinstance(as_machine("machines", one), Machine)
+
+
+def test_the_main_device_of_zero_is_not_forgotten():
+    second = devplan.parse_gpus("1GiB,1GiB", main=1)
+    codes = {each.code for each in devplan.check(CONFIG, MAP, machine=second).diagnostics}
+    assert "DP205" in codes  # the embedding is on the first
+    for main in (0, np.int64(0), "cuda:0", torch.device("cuda:0")):
+        checked = devplan.check(CONFIG, MAP, machine=second, main_device=main)
+        assert "DP205" not in {each.code for each in checked.diagnostics}
+
+
+# ------------------------------------------------------------------------------ what fits nowhere
+
+
+def test_a_suggestion_is_written_or_says_why_not(tmp_path):
+    found = devplan.suggest(NAME, ["4GiB"], verify=False)
+    assert found.map_file is None
+    path = tmp_path / "map.yaml"
+    with pytest.raises(
+        InputError, match=r"no map of Qwen/Qwen3-8B, as nothing fits: needs .*fit: "
+    ):
+        devplan.write_map(found, path)
+    with pytest.raises(InputError, match="nothing fits"):
+        devplan.check(NAME, found)
+    assert not path.exists()
+    fits = devplan.suggest(NAME, ["24GiB"], verify=False)
+    devplan.write_map(fits, path)
+    assert devplan.read_map(path) == fits.map_file == fits.checked_map
+    assert devplan.device_map(fits) == devplan.device_map(path)
+
+
+# ---------------------------------------------------------------------------------- wrapped models
+
+
+class Adapted(nn.Module):
+    """As peft's models are: it answers for the model inside, hooks and all."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.base_model = nn.Module()
+        self.base_model.model = model
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base_model")._modules["model"], name)
+
+    def get_base_model(self) -> nn.Module:
+        return self.base_model.model
+
+
+def dispatched() -> nn.Module:
+    from accelerate import dispatch_model
+
+    model = copy.deepcopy(MODEL)
+    devices = {"model": "cpu", "lm_head": "cpu"}
+    return dispatch_model(model, devices, main_device="cpu", force_hooks=True)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "prefix"),
+    [
+        (lambda: torch.compile(MODEL), "_orig_mod."),
+        (lambda: nn.DataParallel(MODEL), "module."),
+        (lambda: Adapted(dispatched()), "base_model.model."),
+        (lambda: torch.compile(Adapted(MODEL)), "_orig_mod.base_model.model."),
+        (lambda: dispatched(), ""),
+    ],
+    ids=["compiled", "parallel", "adapted", "both", "dispatched"],
+)
+def test_a_wrapped_model_is_checked_as_the_model_inside(wrap, prefix):
+    model = wrap()
+    plain = devplan.check(MODEL, MAP)
+    assert plain.is_clean()
+    assert devplan.check(model, MAP).diagnostics == plain.diagnostics
+    renamed = {f"{prefix}{name}": device for name, device in MAP.items()}
+    assert devplan.check(model, renamed).is_clean()
+    assert devplan.to_main(model, [torch.zeros(1)])[0].device.type == "cpu"
+
+
+def test_parameters_that_are_cut_are_refused():
+    class FullyShardedDataParallel(nn.Module):
+        pass
+
+    with pytest.raises(InputError, match="cut over processes"):
+        devplan.check(FullyShardedDataParallel(), MAP)
+
+
+def test_a_model_that_cannot_be_copied_is_refused():
+    class Stubborn(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("not\nthis one")
+
+    with pytest.raises(InputError, match="cannot be copied") as refused:
+        devplan.check(Stubborn(2, 2), {"": 0})
+    assert "\n" not in str(refused.value)
