@@ -94,11 +94,11 @@ def flag(name: str, value: Any) -> bool:
     raise wrong(name, value, "True or False")
 
 
-def text(accepted: str) -> Reader:
-    """Text that is not empty."""
+def text(accepted: str, *, empty: bool = False) -> Reader:
+    """Text; `empty`: whether the function itself says what is wrong with text that is empty."""
 
     def read(name: str, value: Any) -> str:
-        if isinstance(value, str) and value.strip():
+        if isinstance(value, str) and (empty or value.strip()):
             return value
         raise wrong(name, value, accepted)
 
@@ -123,7 +123,7 @@ def one_of(*known: str) -> Reader:
     def read(name: str, value: Any) -> str:
         if isinstance(value, str) and value in known:
             return value
-        raise wrong(name, value, f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}")
+        raise wrong(name, value, f"{', '.join(known[:-1])} or {known[-1]}")
 
     return read
 

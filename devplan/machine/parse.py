@@ -82,7 +82,7 @@ def _device_text(name: str, device: Any) -> str:
     return str(device)
 
 
-_size = text('a size such as "1GiB"')
+_size = text('a size such as "1GiB"', empty=True)
 
 
 @accepts(
@@ -91,7 +91,7 @@ _size = text('a size such as "1GiB"')
     reserve=optional(_size),
     main=optional(_device_text),
     offload=texts('tiers such as "cpu=64GiB" or "disk"'),
-    links=optional(text('links such as "pcie4x16"')),
+    links=optional(text('links such as "pcie4x16"', empty=True)),
 )
 def parse_gpus(
     gpus: str | int | Sequence[str | int],

@@ -84,10 +84,10 @@ def from_hf_device(value: Any, *, where: str = "device") -> str:
         raise InputError(f"{where}: {value} is no device; {_FORMS}")
     if isinstance(value, numbers.Integral):  # numpy's among them
         if not 0 <= value < 2**63:
-            raise InputError(f"{where}: {described(value)} is no device index; {_FORMS}")
+            raise InputError(f"{where}: {_shown(value)} is no device index; {_FORMS}")
         return f"cuda:{int(value)}"
     # [torch.device] its text is what torch reads; its class is not imported for that.
-    text = str(value) if isinstance(value, str) or type(value).__name__ == "device" else ""
+    text = str(value) if isinstance(value, str) or _is_torchs(value) else ""
     if text in INDEXED_KINDS:
         return f"{text}:0"
     if _DEVICE.fullmatch(text):
@@ -95,11 +95,23 @@ def from_hf_device(value: Any, *, where: str = "device") -> str:
     raise InputError(f"{where}: {_refusal(value, text)}")
 
 
+def _is_torchs(value: Any) -> bool:
+    return hasattr(value, "type") and hasattr(value, "index")
+
+
+def _shown(value: Any) -> str:
+    """A value as it was written where that is short, else what it is."""
+    if type(value).__module__ != "builtins":
+        return described(value)
+    is_number = isinstance(value, int) and abs(value) < 2**63
+    return repr(value) if is_number or isinstance(value, float) or not value else described(value)
+
+
 def _refusal(value: Any, text: str) -> str:
     if text.isdecimal():
         return f"{value!r} is text, and torch knows no device of that name; write {int(text)}"
     if not text:
-        return f"{described(value)} is no device; {_FORMS}"
+        return f"{_shown(value)} is no device; {_FORMS}"
     near = ", ".join(_meant(text))
     return f"{value!r} is no device; " + (f"did you mean {near}?" if near else _FORMS)
 
