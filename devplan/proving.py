@@ -82,7 +82,6 @@ class Proof:
     """What the last run found; None: nothing was run."""
     errors: tuple[Diagnostic, ...] = ()
     """What of it stops the model; empty when the proof succeeded."""
-    rounds: int = 1
     cures: tuple[str, ...] = ()
     """What was tried and ran where the proof failed (``devplan.cures``)."""
     examined: Examined | None = None
@@ -111,7 +110,7 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
         learnt = more
         result = _planned(plan_with, learnt)
         if isinstance(result, Infeasible):
-            return _infeasible(result, learnt, rounds)
+            return _infeasible(result, learnt)
         examined = examine(result, learnt.graph)
     return Proof(
         result=_with_reasons(result, learnt, pins),
@@ -120,7 +119,6 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
         constraints=learnt.constraints,
         check=examined.check,
         errors=examined.errors,
-        rounds=rounds,
         examined=examined,
     )
 
@@ -135,7 +133,7 @@ def _planned(plan_with: PlanWith, learnt: Learnt) -> Plan | Infeasible:
         return Infeasible(reason=str(error), shortfalls=(), lower_bound=0.0, proven=False)
 
 
-def _infeasible(result: Infeasible, learnt: Learnt, rounds: int) -> Proof:
+def _infeasible(result: Infeasible, learnt: Learnt) -> Proof:
     """Nothing fits that keeps to what was learnt."""
     kept = "; ".join(f"{each.change} ({each.finding})" for each in learnt.constraints)
     reason = f"{result.reason}; the model's code needs: {kept}"
@@ -144,7 +142,6 @@ def _infeasible(result: Infeasible, learnt: Learnt, rounds: int) -> Proof:
         graph=learnt.graph,
         verification=NOTHING_TO_RUN,
         constraints=learnt.constraints,
-        rounds=rounds,
     )
 
 

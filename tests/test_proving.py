@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING
 from devplan.errors import InputError
 from devplan.machine import parse_gpus
 from devplan.suggesting import suggest
-from devplan.types import ActivationGrowth
+from devplan.types import ActivationGrowth, Infeasible, Plan
 from devplan.workload import WorkloadRequest
 
 # Small versions of real classes: (class, type, configuration).  FlauBERT keeps the parts of a layer
@@ -66,6 +66,7 @@ def test_a_suggested_map_was_run_and_fits(tmp_path):
         # What was foretold from one card holds what the split run needed, and little more.
         foretold = load.load_bytes + load.activation_bytes
         assert verification.peak_bytes[load.device] <= 1.01 * foretold
+        assert verification.peak_bytes[load.device] >= load.load_bytes + load.activation_bytes // 2
 
 
 def test_without_verification_the_map_says_so(tmp_path):
@@ -79,6 +80,61 @@ def test_longer_prompts_need_more_room(tmp_path):
     long = suggested(tmp_path, LLAMA, "800MiB,800MiB", context=2048).result
     for few, many in zip(short.loads, long.loads, strict=True):
         assert few.activation_bytes < many.activation_bytes
+
+
+def runs_need(monkeypatch, more: float) -> None:
+    """Let every run need so many times as much beside weights and cache."""
+    import devplan.proving as proving
+
+    real = proving.run_prepared
+
+    def needing_more(prepared, options):
+        record, reason = real(prepared, options)
+        peaks = tuple(replace(peak, peak_bytes=needed(peak)) for peak in record.peaks)
+        return replace(record, peaks=peaks), reason
+
+    def needed(peak):
+        kept = peak.weight_bytes + peak.cache_bytes
+        return kept + int(more * (peak.peak_bytes - kept))
+
+    monkeypatch.setattr(proving, "run_prepared", needing_more)
+
+
+def test_nothing_fits_that_keeps_to_what_a_run_taught(tmp_path, monkeypatch):
+    foretold = suggested(tmp_path, LLAMA, "800MiB,500MiB")
+    assert isinstance(foretold.result, Plan)
+    runs_need(monkeypatch, 100)
+    found = suggested(tmp_path, LLAMA, "800MiB,500MiB")
+    assert isinstance(found.result, Infeasible)
+    assert found.map_file is None and found.check is None and not found.errors
+    # What is missing without the lessons does not say why; the lessons do.
+    assert "; the model's code needs: cuda:0 keeps " in found.result.reason
+    assert "for activations" in found.result.reason
+    assert found.result.shortfalls and found.result.lower_bound > 1 and found.result.proven
+
+
+def test_what_a_run_taught_and_the_users_pins_exclude_is_no_proof(tmp_path):
+    """The parts of a layer that a run wants together are pinned apart."""
+    pins = {"transformer.attentions.0": "cuda:0", "transformer.ffns.0": "cuda:1"}
+    found = suggested(tmp_path, flaubert(4), "400MiB,256MiB", context=64, pins=pins)
+    assert isinstance(found.result, Infeasible)
+    assert "pinned apart: transformer.layer_norm1.0 to cuda:0" in found.result.reason
+    assert "layer_norm1.0 and transformer.ffns.0 on one device" in found.result.reason
+    assert not found.result.proven and found.map_file is None
+
+
+@pytest.mark.parametrize("pinned", ["transformer.layer_norm1", "transformer.layer_norm1.1.weight"])
+def test_the_users_pin_around_or_inside_a_block_wins_over_what_a_run_taught(tmp_path, pinned):
+    free = suggested(tmp_path, flaubert(4), "400MiB,256MiB", context=64)
+    lesson = "transformer.layer_norm1.1 on cuda:0"
+    assert lesson in {each.change for each in free.map_file.constraints}
+    pins = {pinned: "cuda:1"}
+    found = suggested(tmp_path, flaubert(4), "400MiB,256MiB", context=64, pins=pins)
+    assert isinstance(found.result, Plan)
+    assert lesson not in {each.change for each in found.map_file.constraints}
+    assert found.result.placement["transformer.layer_norm1.1"] == "cuda:1"
+    (pin,) = (pin for pin in found.result.pins if pin.block == "transformer.layer_norm1.1")
+    assert "modeling_flaubert.py" not in pin.reason
 
 
 def test_what_a_run_finds_becomes_constraints_until_it_finds_nothing(tmp_path):
@@ -108,7 +164,8 @@ def test_the_most_tokens_are_run_at_that_many(tmp_path):
     assert found.map_file.certificate.most_tokens >= tokens
     assert found.map_file.certificate.first_full in ("cuda:0", "cuda:1")
     for load in found.result.loads:
-        assert found.map_file.verification.peak_bytes[load.device] <= load.capacity_bytes
+        peak = found.map_file.verification.peak_bytes[load.device]
+        assert load.load_bytes + load.activation_bytes // 2 <= peak <= load.capacity_bytes
 
 
 @pytest.mark.parametrize("more", [1.3, 3])
@@ -116,27 +173,15 @@ def test_the_most_tokens_shrink_where_the_run_needs_more_than_was_foretold(
     tmp_path, monkeypatch, more
 ):
     """Runs of the split model in which a card needs more beside weights and cache."""
-    import devplan.proving as proving
-
     foretold = suggested(tmp_path, LLAMA, "1GiB,1GiB", context=64, objective="context")
-    real = proving.run_prepared
-
-    def needing_more(prepared, options):
-        record, reason = real(prepared, options)
-        peaks = tuple(replace(peak, peak_bytes=needed(peak)) for peak in record.peaks)
-        return replace(record, peaks=peaks), reason
-
-    def needed(peak):
-        kept = peak.weight_bytes + peak.cache_bytes
-        return kept + int(more * (peak.peak_bytes - kept))
-
-    monkeypatch.setattr(proving, "run_prepared", needing_more)
+    runs_need(monkeypatch, more)
     found = suggested(tmp_path, LLAMA, "1GiB,1GiB", context=64, objective="context")
     assert 64 <= found.workload.context_tokens < foretold.workload.context_tokens
     assert found.map_file.verification.status == "clean"
     assert any("for activations" in each.change for each in found.map_file.constraints)
     for load in found.result.loads:
-        assert found.map_file.verification.peak_bytes[load.device] <= load.capacity_bytes
+        peak = found.map_file.verification.peak_bytes[load.device]
+        assert load.load_bytes + load.activation_bytes // 2 <= peak <= load.capacity_bytes
 
 
 def test_the_context_ends_at_the_models_own_limit(tmp_path):

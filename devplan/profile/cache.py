@@ -15,8 +15,8 @@ Exceptions: a folded layer that returns its cache has tensors of its own (GPT-2 
 4.52).  A tensor that no block made belongs to a layer where its container holds one for each
 (caches that are allocated before the first layer runs), and is shared evenly among the layers
 otherwise (RWKV has one state for all).  A cache that grows by steps (one compressed entry for 128
-tokens) is fitted by a line that passes above its largest size.  A layer that was not run at the
-large number has no window.
+tokens) is fitted by a line that passes above its largest size, and so is a tensor that is there
+from some number of tokens on.  A layer that was not run at the large number has no window.
 """
 
 from __future__ import annotations
@@ -94,6 +94,12 @@ def fit_growth(small: Sample, medium: Sample, large: Sample | None = None) -> Gr
     return replace(growth, window_tokens=(held - growth.constant) // growth.per_token)
 
 
+def _from_nothing(samples: Sequence[Sample]) -> Growth:
+    """A line through nothing, above the sizes of a tensor that the smallest run does not have."""
+    slope = max(-(-held // tokens) for tokens, held in samples)
+    return Growth(constant=0, per_token=slope, window_tokens=None)
+
+
 def block_growths(
     small: tuple[int, Trace],
     medium: tuple[int, Trace],
@@ -119,10 +125,9 @@ def block_growths(
     owners = _owners(runs[1][1], [block for block in medium[1].order if block in layers])
     parts: dict[str | None, list[CacheGrowth]] = defaultdict(list)
     for place, tensor in runs[1][1].items():
-        if place not in runs[0][1]:
-            continue
         samples = [(tokens, held[place].num_elements) for tokens, held in runs if place in held]
-        growth = fit_growth(*samples)
+        begins = place not in runs[0][1]
+        growth = _from_nothing(samples) if begins else fit_growth(*samples)
         replaced = kv_element_bytes if growth.per_token and tensor.is_float else None
         parts[tensor.maker or owners.get(place)].append(
             _in_bytes(growth, replaced or tensor.element_bytes)

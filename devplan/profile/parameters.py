@@ -111,8 +111,10 @@ def _quantized(
         if found.missing:
             raise
         return _by_headers(config, found)
-    # A config that unpacks while loading converts nothing, whatever the checkpoint stores.
-    return _reconciled(formula, found) if formula.bytes else formula
+    # What a config unpacks while loading is not packed, whatever the checkpoint stores.
+    if not formula.bytes or (config.get("dequantize") and not formula.in_memory):
+        return formula
+    return _reconciled(formula, found)
 
 
 def _by_headers(config: Mapping[str, Any], found: StoredSizes) -> QuantizedSizes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -94,28 +95,36 @@ def test_another_graph_is_a_remedy_when_it_fits():
     assert "--dtype float32" not in changes(answer)
 
 
-@settings(max_examples=80, deadline=None)
-@given(case=cases())
-def test_context_and_batch_remedies_work_and_are_the_largest(case):
-    graph, cards, workload, _, pins, default_pins = case
-    asked = {"pins": pins, "default_pins": default_pins}
-    workload = replace(workload, context_tokens=workload.context_tokens * 4)
-    answer = plan(graph, cards, workload, **asked)
-    assume(isinstance(answer, Infeasible))
-    for change in changes(answer):
-        option, number = change.split()[:2]
-        if option == "--context":
-            less = replace(workload, context_tokens=int(number))
-            more = replace(workload, context_tokens=int(number) + 1)
-        elif option == "--batch":
-            less = replace(workload, batch=int(number))
-            more = replace(workload, batch=int(number) + 1)
-        else:
-            continue
-        assert isinstance(plan(graph, cards, less, **asked), Plan)
-        larger = plan(graph, cards, more, **asked)
-        # [packing] a remedy's search for one is short; a longer one may find what it did not.
-        assert isinstance(larger, Infeasible) or not larger.contiguous
+def test_context_and_batch_remedies_work_and_are_the_largest():
+    tried = Counter()
+
+    @settings(max_examples=80, deadline=None)
+    @given(case=cases())
+    def holds(case):
+        graph, cards, workload, _, pins, default_pins = case
+        asked = {"pins": pins, "default_pins": default_pins}
+        tokens, batch = workload.context_tokens * 4, workload.batch * 2
+        workload = replace(workload, context_tokens=tokens, batch=batch)
+        answer = plan(graph, cards, workload, **asked)
+        assume(isinstance(answer, Infeasible))
+        for change in changes(answer):
+            option, number = change.split()[:2]
+            if option == "--context":
+                less = replace(workload, context_tokens=int(number))
+                more = replace(workload, context_tokens=int(number) + 1)
+            elif option == "--batch":
+                less = replace(workload, batch=int(number))
+                more = replace(workload, batch=int(number) + 1)
+            else:
+                continue
+            tried[option] += 1
+            assert isinstance(plan(graph, cards, less, **asked), Plan)
+            larger = plan(graph, cards, more, **asked)
+            # [packing] a remedy's search for one is short; a longer one may find what it did not.
+            assert isinstance(larger, Infeasible) or not larger.contiguous
+
+    holds()
+    assert tried["--context"] >= 5 and tried["--batch"] >= 5
 
 
 @pytest.mark.parametrize("tiers", [(), (cpu(3),)])

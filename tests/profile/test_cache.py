@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from devplan.blocks import partition
-from devplan.profile.cache import Growth, fit_growth
+from devplan.profile.cache import Growth, _divided, _joined, _owners, fit_growth
 from devplan.profile.running import measure_run
 from devplan.types import CacheGrowth, Workload
 from tests.virtual.models import skeleton_of_module
@@ -124,3 +124,71 @@ def test_another_dtype_of_the_cache():
 def test_a_model_that_keeps_nothing():
     found = run(Keepless)
     assert found.cache == {} and found.notes == ()
+
+
+class Compressing(Returning):
+    """From 30 tokens on a layer keeps half of them once more."""
+
+    def kept(self, key):
+        tokens = key.shape[1]
+        return (key, key[:, : tokens // 2]) if tokens >= 30 else (key,)
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_what_is_kept_from_some_number_of_tokens_on_is_counted(fold):
+    found = run(Compressing, fold=fold).cache
+    assert set(found) == {"layers.0", "layers.1", "layers.2"}
+    for (growth,) in found.values():
+        # four floats a token, and two
+        assert growth == CacheGrowth(bytes_per_token=16 + 8)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 64))
+def test_bytes_that_nobody_made_are_shared_and_none_is_lost(num_bytes, blocks):
+    growth = CacheGrowth(constant_bytes=num_bytes, bytes_per_token=num_bytes // 3, window_tokens=7)
+    each = _divided(growth, blocks)
+    for part, whole in ((each.constant_bytes, num_bytes), (each.bytes_per_token, num_bytes // 3)):
+        assert whole <= part * blocks < whole + blocks
+    assert each.window_tokens == 7
+
+
+def test_growths_of_a_block_are_one_for_each_window():
+    growths = [
+        CacheGrowth(bytes_per_token=4),
+        CacheGrowth(bytes_per_token=6),
+        CacheGrowth(bytes_per_token=5, window_tokens=9),
+        CacheGrowth(constant_bytes=3),
+        CacheGrowth(constant_bytes=4, bytes_per_token=1, window_tokens=9),
+    ]
+    joined = _joined(growths)
+    assert joined == (
+        CacheGrowth(constant_bytes=7),
+        CacheGrowth(bytes_per_token=10),
+        CacheGrowth(bytes_per_token=6, window_tokens=9),
+    )
+    assert _joined([CacheGrowth()]) == ()
+
+
+@pytest.mark.parametrize(
+    ("places", "layers", "owners"),
+    [
+        # one for each layer, whatever stands before or behind the number
+        (
+            ("key_cache.0", "key_cache.1", "layers.0.keys", "layers.1.keys"),
+            ("a", "b"),
+            {"key_cache.0": "a", "key_cache.1": "b", "layers.0.keys": "a", "layers.1.keys": "b"},
+        ),
+        # as many as layers or nobody's
+        (("key_cache.0", "key_cache.1"), ("a", "b", "c"), {}),
+        (("key_cache.0", "key_cache.2"), ("a", "b"), {}),
+        (("state",), ("a",), {}),
+        # the outer number says the layer, not the one inside it
+        (
+            ("kept.0.0", "kept.0.1", "kept.1.0", "kept.1.1"),
+            ("a", "b"),
+            {"kept.0.0": "a", "kept.0.1": "a", "kept.1.0": "b", "kept.1.1": "b"},
+        ),
+    ],
+)
+def test_whose_a_place_in_a_container_is(places, layers, owners):
+    assert _owners(places, layers) == owners

@@ -15,6 +15,7 @@ import transformers
 
 from devplan.errors import InputError
 from devplan.profile.quantization import quantized_bytes
+from devplan.units import format_bytes
 from tests.profile.quant_skeletons import BF16, DTYPE, TINY, buffer_bytes, skeleton, total_bytes
 
 INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}
@@ -204,6 +205,134 @@ def test_targets_may_be_names_patterns_and_classes(tiny_llama):
     assert set(quantized_bytes(tiny_llama, embedding, dtype=BF16).bytes) == {
         "model.embed_tokens.weight"
     }
+
+
+NAME = "model.layers.0.mlp.up_proj"
+NAMED, PATTERN, EARLIER, CLASS = NAME, r"re:.*\.up_proj", r"re:.*[.]up_proj", "Linear"
+
+
+@pytest.mark.parametrize(
+    ("targets", "winner"),
+    [
+        ((NAMED, PATTERN), NAMED),
+        ((NAMED, CLASS), NAMED),
+        ((PATTERN, CLASS), PATTERN),
+        ((EARLIER, PATTERN), EARLIER),  # "[" is before "\\"
+        ((CLASS, "Module"), CLASS),
+        ((NAMED, PATTERN, EARLIER, CLASS), NAMED),
+    ],
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_most_specific_target_wins_in_any_order(tiny_llama, targets, winner, backwards):
+    """``match_targets`` of compressed-tensors: names, then patterns, then classes, each sorted."""
+    bits = {target: 4 if target == winner else 8 for target in targets}
+    groups = {
+        f"group_{number}": {"targets": [target], "weights": {**INT4, "num_bits": bits[target]}}
+        for number, target in enumerate(reversed(targets) if backwards else targets)
+    }
+    several = {**config(INT4), "config_groups": groups}
+    alone = quantized_bytes(tiny_llama, config(INT4), dtype=BF16).bytes[f"{NAME}.weight"]
+    assert quantized_bytes(tiny_llama, several, dtype=BF16).bytes[f"{NAME}.weight"] == alone
+
+
+def test_every_target_has_the_scheme_of_its_own_group(tiny_llama):
+    groups = {
+        "a": {"targets": [r"re:.*mlp.*"], "weights": {**INT4, "num_bits": 8}},
+        "b": {"targets": ["Linear"], "weights": INT4},
+        "c": {"targets": [r"re:.*o_proj"], "weights": None},
+    }
+    sizes = quantized_bytes(tiny_llama, {**config(INT4), "config_groups": groups}, dtype=BF16)
+    layer = "model.layers.1"
+    assert sizes.bytes[f"{layer}.mlp.up_proj.weight"] == 96 * 16 * 4 + 96 * 2 * 2 + 16
+    assert sizes.bytes[f"{layer}.self_attn.q_proj.weight"] == 64 * 8 * 4 + 64 * 2 * 2 + 16
+    # A group without weights quantizes activations alone.
+    assert f"{layer}.self_attn.o_proj.weight" not in sizes.bytes
+
+
+# Settings of a config group -> bytes of down_proj, [64, 96] in bfloat16, by hand.
+SETTINGS = {
+    "an order of inputs": ({**INT4, "actorder": "group"}, {}, 3072 + 384 + 16 + 96 * 4),
+    "a static order": ({**INT4, "actorder": "static"}, {}, 3072 + 384 + 16),
+    "a zero point a row": (
+        {**CHANNEL, "symmetric": False},
+        {},
+        # 64 rows of 4 bits are 8 int32
+        3072 + 128 + 16 + 8 * 4,
+    ),
+    "one zero point": (
+        {**CHANNEL, "strategy": "tensor", "symmetric": False},
+        {},
+        3072 + 2 + 16 + 1,
+    ),
+    "int8 with zero points": (
+        {**INT4, "num_bits": 8, "symmetric": False},
+        {"format": "int-quantized"},
+        6144 + 64 * 3 * 2 + 64 * 3,
+    ),
+    "no strategy, no group": (
+        {"num_bits": 8, "type": "int"},
+        {"format": "int-quantized"},
+        6144 + 2,
+    ),
+    "no strategy, a group": ({"num_bits": 4, "group_size": 32}, {}, 3072 + 384 + 16),
+    "no strategy, rows": ({"num_bits": 4, "group_size": -1}, {}, 3072 + 128 + 16),
+    "dynamic inputs": (
+        {**FP8, "strategy": "channel"},
+        {"format": "float-quantized", "inputs": {**STATIC, "dynamic": True}},
+        6144 + 128,
+    ),
+    "nvfp4 without inputs": (NVFP4, {"format": "nvfp4-pack-quantized"}, 3072 + 64 * 6 + 4),
+    "blocks that do not divide": (
+        {**BLOCKS, "block_structure": [48, 40]},
+        {"format": "float-quantized"},
+        6144 + 2 * 3 * 2,
+    ),
+    "no bits": ({"strategy": "channel"}, {"format": "naive-quantized"}, 6144 + 128),
+    "groups that do not divide": ({**INT4, "group_size": 40}, {}, 3072 + 64 * 3 * 2 + 16),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_settings_that_change_the_bytes(tiny_llama, case):
+    weights, rest, expected = SETTINGS[case]
+    sizes = quantized_bytes(tiny_llama, config(weights, **rest), dtype=BF16)
+    assert sizes.bytes["model.layers.0.mlp.down_proj.weight"] == expected
+    assert sum(sizes.parts.values()) == sum(sizes.bytes.values())
+
+
+def test_the_format_of_a_group_overrules_that_of_the_config(tiny_llama):
+    mixed = config({**CHANNEL, "num_bits": 8}, format="mixed-precision")
+    mixed["config_groups"]["group_0"]["format"] = "int-quantized"
+    sizes = quantized_bytes(tiny_llama, mixed, dtype=BF16)
+    assert sizes.bytes["model.layers.0.mlp.down_proj.weight"] == 6144 + 128
+
+
+@pytest.mark.skipif(not UNPACKS, reason="before transformers 5 packed weights stay packed")
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_moe"])
+def test_the_note_on_unpacking_says_what_is_stored_and_what_lies_in_memory(request, model):
+    sizes = quantized_bytes(request.getfixturevalue(model), config(INT4), dtype=BF16)
+    (note,) = (note for note in sizes.notes if "unpack" in note)
+    stored = format_bytes(sum(sizes.bytes.values()))
+    in_memory = format_bytes(sum(sizes.in_memory.values()))
+    assert f"{stored} in the checkpoint become {in_memory} in memory" in note
+    assert sum(sizes.in_memory.values()) > 2 * sum(sizes.bytes.values())
+
+
+@pytest.mark.skipif(not UNPACKS, reason="before transformers 5 packed weights stay packed")
+def test_experts_lose_their_scales_and_linears_keep_them(tiny_moe):
+    """Experts are unpacked while they are loaded; ``run_compressed: false`` does so to all."""
+    sizes = quantized_bytes(tiny_moe, config(INT4), dtype=BF16)
+    linear, experts = (
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.0.mlp.experts.down_proj",
+    )
+    plain = {name: tiny_moe.get_parameter(name).nbytes for name in (linear, experts)}
+    assert sizes.resident[experts] == plain[experts]
+    assert sizes.resident[linear] == plain[linear] + 64 * 2 * 2 + 16
+    for told in ({"run_compressed": False}, {"dequantize": True}):
+        unpacked = quantized_bytes(tiny_moe, {**config(INT4), **told}, dtype=BF16)
+        assert {name: unpacked.resident[name] for name in plain} == plain
+    assert quantized_bytes(tiny_moe, config(INT4, targets=()), dtype=BF16).notes == ()
 
 
 def test_experts_are_met_under_the_names_of_the_checkpoint():

@@ -40,6 +40,12 @@ CONFIGS = {
     "listed": {**FP8, "modules_to_not_convert": ["gate", r"model.layers.*.self_attn", "lm_head"]},
     "empty list": {**FP8, "modules_to_not_convert": []},
     "bytes for scales": {**FP8, "scale_fmt": "ue8m0"},
+    "embeddings": {**FP8, "modules_to_convert": ["embed_tokens", "wte", "shared"]},
+    "a listed embedding": {
+        **FP8,
+        "modules_to_convert": ["embed_tokens", "wte", "shared"],
+        "modules_to_not_convert": [r"model.embed_tokens", "shared"],
+    },
 }
 
 
@@ -65,6 +71,7 @@ def as_transformers_makes_it(model, config) -> dict[str, int]:
             for piece in (
                 name,
                 f"{name}_scale_inv",
+                f"{name}_scale",
                 f"{name}_activation_scale",
                 f"{name.removesuffix('.weight')}.activation_scale",
             )
@@ -129,6 +136,17 @@ def test_deepseek_v3_is_the_published_count_less_its_prediction_layer():
     bf16 = sum(p.numel() for n, p in model.named_parameters() if n not in sizes.bytes)
     extra = rest + 3 * hidden + 2 * hidden * hidden + 2 * vocabulary * hidden
     assert bf16 + extra == 3_918_786_560
+
+
+@pytest.mark.parametrize("family", ["llama", "tied", "gpt2"])
+def test_dequantize_leaves_the_embeddings_that_are_named(family):
+    """A table that is worth quantizing is too large to be unpacked, says transformers."""
+    config_class, model_class, hyperparameters = FAMILIES[family]
+    model = skeleton(config_class, model_class, **hyperparameters)
+    config = {**CONFIGS["embeddings"], "dequantize": True}
+    ours = quantized_bytes(model, config, dtype=BF16)
+    assert dict(ours.bytes) == as_transformers_makes_it(model, config)
+    assert len(ours.bytes) == (family == "llama") and "dequantize" in ours.notes[0]
 
 
 def test_dequantize_converts_nothing(tiny_llama):

@@ -47,8 +47,9 @@ class Matcher:
             for group in (config.get("config_groups") or {}).values()
             for target in group.get("targets") or ()
         }
-        # Where several targets meet a module, names and patterns come before classes.
-        self._targets = sorted(self._schemes, key=lambda target: not target.startswith("re:"))
+        # Where several targets meet a module, the most specific wins, whatever the order of the
+        # config: its name, then a pattern, then a class; the first in the alphabet of several.
+        self._targets = sorted(self._schemes, key=lambda target: ("re:" in target, target))
 
     def __call__(self, name: str, classes: Iterable[str]) -> tuple[Scheme | None, str]:
         for pattern in self._ignore:

@@ -8,7 +8,8 @@ packs two expert weights a byte, with one scale per 32.
 What is converted (``replace_with_fp8_linear`` of transformers 5.23): modules whose type is exactly
 ``nn.Linear`` or a grouped linear, and every module named ``experts``, whose fused parameters are
 blocked expert by expert over the fused matrix.  The names in ``modules_to_not_convert`` are those
-of the checkpoint and are renamed as its tensors are.  ``dequantize: true`` converts nothing.
+of the checkpoint and are renamed as its tensors are.  ``dequantize: true`` converts none of them,
+but still the embedding tables that ``modules_to_convert`` names.
 
 Checked against ``FP8Linear`` and ``FP8Experts`` on the meta device, parameter by parameter.
 """
@@ -52,11 +53,12 @@ def sizes(
 ) -> QuantizedSizes:
     """Sizes under ``quant_method: fp8`` or ``mxfp8``."""
     ledger = Ledger(str(config.get("quant_method", "fp8")))
+    skips = Skips(listed_skips(model, modules, _listed(model, config)))
+    _convert_embeddings(ledger, modules, skips, config.get("modules_to_convert") or (), dtype)
     if config.get("dequantize"):
         ledger.notes.append("dequantize: the weights are unpacked while they are loaded")
         return ledger.close()
     layout = _layout(config)
-    skips = Skips(listed_skips(model, modules, _listed(model, config)))
     for name, module in modules:
         shape = linear_shape(module) if isinstance(module, nn.Linear) else None
         if shape is None:
@@ -67,7 +69,6 @@ def sizes(
         else:
             ledger.unquantized[name] = reason
     _convert_experts(ledger, modules, skips, layout)
-    _convert_embeddings(ledger, modules, skips, config.get("modules_to_convert") or (), dtype)
     ledger.notes.append(
         f"fp8 stays packed on cards of compute capability {_NEEDS_CAPABILITY} and above only; "
         "on others transformers unpacks it to bfloat16"
