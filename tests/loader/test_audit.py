@@ -100,6 +100,26 @@ def test_a_module_without_a_hook(model, tied):
     assert difference.text == "model.norm has no hook"
 
 
+def test_a_container_needs_no_hook_and_what_holds_a_tensor_does(model, tied):
+    """accelerate hooks both; by hand, or with fewer hooks, what holds nothing itself is spared."""
+    layer = layers_on(tied, "cuda:0")[0]
+    container = model.get_submodule(layer).mlp
+    remove_hook_from_module(container)
+    remove_hook_from_module(model.model.layers)
+    assert audit(model, tied).is_clean
+    remove_hook_from_module(container.up_proj)
+    difference = only(audit(model, tied), "hook")
+    assert difference.text == f"{layer}.mlp.up_proj has no hook"
+
+
+def test_modules_with_the_same_fault_are_told_once(model, tied):
+    layer = layers_on(tied, "cuda:0")[0]
+    for name in ("up_proj", "down_proj"):
+        remove_hook_from_module(model.get_submodule(layer).mlp.get_submodule(name))
+    text = only(audit(model, tied), "hook").text
+    assert "and 1 more: each has no hook" in text and f"{layer}.mlp." in text
+
+
 def test_a_module_that_runs_elsewhere(model, tied):
     (hook,) = align_hooks(model.model.norm)
     hook.execution_device = "meta"

@@ -103,6 +103,9 @@ def test_without_a_name_it_goes_with_the_model(load, experts, tmp_path, monkeypa
     model = load()
     (folder,) = drafts(tmp_path)
     assert is_whole(folder, experts)
+    # Weights are nobody else's business, in a place that everybody may read.
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / LOCK).stat().st_mode & 0o777 == 0o600
     outputs(model, experts.inputs)
     del model
     gc.collect()

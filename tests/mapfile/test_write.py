@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from devplan.errors import InputError
-from devplan.mapfile import WriteOutcome, loads_map, read_map, write_map
+from devplan.mapfile import WriteOutcome, dump_map, loads_map, read_map, write_map
 from tests.report.example_plans import MAP_FILE
 
 OTHER = replace(MAP_FILE, notes=("another map",))
@@ -64,6 +64,38 @@ def test_a_device_is_no_file():
 
 def test_a_name_that_is_too_long(tmp_path):
     assert "cannot write" in refusal(MAP_FILE, tmp_path / ("x" * 300 + ".yaml"))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("a reason of its own"), "a reason of its own"),
+        (ValueError("embedded null byte"), "embedded null byte"),
+    ],
+)
+def test_the_reason_is_named_in_one_line(tmp_path, monkeypatch, error, reason):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("os.replace", fail)
+    message = refusal(MAP_FILE, tmp_path / "map.yaml")
+    assert message.startswith(f"cannot write {tmp_path / 'map.yaml'}: {reason}; ")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_path_with_a_null_byte_is_refused_with_a_reason():
+    assert "null" in refusal(MAP_FILE, "a\0b/map.yaml").partition(": ")[2]
+
+
+def test_lines_are_as_long_as_the_others_of_the_project(tmp_path):
+    """Lists of names are broken before 100 columns, and not much earlier."""
+    names = tuple(f"model.layers.{index}" for index in range(100))
+    pin = MAP_FILE.pins[0]
+    many = replace(MAP_FILE, pins=tuple(replace(pin, block=name) for name in names))
+    lines = [line for line in dump_map(many).splitlines() if "model.layers.5" in line]
+    lengths = [len(line) for line in dump_map(many).splitlines() if line.count(", ") > 2]
+    assert len(lines) > 1 and max(lengths) <= 100 + len(names[-1]) and max(lengths) > 85
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from devplan.planning.problem import (
     Problem,
@@ -19,6 +20,7 @@ from devplan.planning.problem import (
     share_to_hold,
 )
 from devplan.planning.solvers import SOLVERS, chain, exhaustive, packing, sequential
+from devplan.planning.solvers.reach import Reach
 from tests.planning.strategies import problems
 
 GIB = 2**30
@@ -48,6 +50,31 @@ def check_chain(problem: Problem) -> None:
     assert (found[:1] == (problem.main,)) == (best[:1] == (problem.main,))
     assert chain.fits(problem, share=share_of(problem, best))
     assert chain.solve(problem) == found
+
+
+@settings(max_examples=150, deadline=None)
+@given(problem=problems(), share=st.fractions(0, 2, max_denominator=12))
+def test_how_far_a_stage_goes_from_either_end(problem, share):
+    """`Reach.stage_end` and `stage_start` against trying every run of items."""
+    reach = Reach(problem)
+    num_items = len(problem.loads_bytes)
+
+    def holds(slot: int, start: int, end: int) -> bool:
+        card, items = problem.slots[slot], range(start, end)
+        active = max((problem.active[item] for item in items), default=0)
+        room = card.budget_bytes - max(card.active_bytes, active)
+        load = card.base_bytes + sum(problem.loads_bytes[item] for item in items)
+        pinned = all(problem.pinned.get(item, slot) == slot for item in items)
+        return start == end or (pinned and load <= most_held(share, room))
+
+    for slot in range(len(problem.slots)):
+        for position in range(num_items + 1):
+            ends = [e for e in range(position, num_items + 1) if holds(slot, position, e)]
+            assert reach.stage_end(slot, position, share) == max(ends)
+            starts = [s for s in range(position + 1) if holds(slot, s, position)]
+            # What takes nothing may stand before its stage as well as in it.
+            first = reach.stage_start(slot, position, share)
+            assert first == min(starts)
 
 
 def test_a_card_without_room_to_speak_of_beside_a_large_one():

@@ -208,6 +208,18 @@ WRITING = [
         TWO_NEAR,
         lambda n, f: _index_put(n(x()), (n(ids()),), f(torch.tensor([2.0])), False),
     ),
+    both(
+        "put one element at rows and columns",
+        TWO_NEAR,
+        lambda n, f: _index_put(n(x()), (n(ids()), n(ids())), f(torch.tensor([2.0])), False),
+    ),
+    both(
+        "put one element under two masks",
+        TWO_NEAR,
+        lambda n, f: _index_put(
+            n(x()), (n(mask()), n(torch.tensor([1]))), f(torch.tensor([2.0])), False
+        ),
+    ),
     split(
         "assign into a far tensor",
         lambda n, f: _set(f(x()), f(ids()), n(x())),

@@ -46,6 +46,21 @@ def test_large_integers_stay_abstract(execution):
     assert not execution.made_up
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda counts, x: counts.add_(x[0].long()),
+        lambda counts, x: counts.copy_(x[0]),
+        lambda counts, x: counts.index_add_(0, torch.tensor([0, 1]), x[0].long()),
+        lambda counts, x: counts.masked_fill_(x[0] > 0, 3),
+    ],
+)
+def test_integers_that_are_changed_in_place_stay_the_same_tensor(execution, change):
+    counts = mark(torch.zeros(2, dtype=torch.int64), CARD, None)
+    assert change(counts, abstract(2, 2)) is counts
+    assert counts.device == CARD and counts.shape == (2,)
+
+
 @pytest.mark.parametrize("dim", [0, 1, -1])
 def test_take_along_dim_of_abstract_floats(execution, dim):
     indices = torch.zeros(2, 3, dtype=torch.int64)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from devplan.virtual.rules import decomposes, judge, judge_function, rule_of
+from devplan.virtual.rules import decomposes, has_no_rule, judge, judge_function, rule_of
 from tests.virtual.rules_bench import at
 
 aten = torch.ops.aten
@@ -208,6 +208,29 @@ def test_composite_ops_are_told_apart():
     assert decomposes(aten.linear.default)
     assert not decomposes(aten.addmm.default)
     assert rule_of(aten.addmm.default).name == "one device, scalars included"
+
+
+def test_which_ops_have_no_rule():
+    """Under ``inference_mode`` composite ops arrive whole: they need none, their parts have."""
+    composite = (
+        aten.linear.default,
+        aten.matmul.default,
+        aten.einsum.default,
+        aten.cosine_similarity.default,
+    )
+    assert any(type(rule_of(func)).__name__ == "Assumed" for func in composite)
+    assert not any(map(has_no_rule, composite))
+    with torch.library._scoped_library("devplan_rules_test", "FRAGMENT") as library:
+        for name, arguments, operands in (
+            ("two", "Tensor a, Tensor b", 2),
+            ("several", "Tensor[] a", 2),
+            ("one", "Tensor a, int b", 1),
+            ("out_only", "Tensor a, *, Tensor(a!) out", 1),
+        ):
+            result = "Tensor(a!)" if name == "out_only" else "Tensor"
+            library.define(f"{name}({arguments}) -> {result}")
+            func = getattr(torch.ops.devplan_rules_test, name).default
+            assert has_no_rule(func) is (operands > 1), name
 
 
 def test_attention_as_a_function_is_judged_whole():

@@ -1,0 +1,211 @@
+"""Where rules begin and end: one byte, one copy, one argument more or less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from devplan.checks.given import given_map
+from devplan.checks.loads import device_loads
+from devplan.checks.rules import cache_on_wrong_device, hidden_transfers, over_capacity
+from devplan.findings import BlockActivation, DevicePeak, RunRecord, Severity, TransferEvent
+from devplan.types import Card, Machine
+from tests.checks.case import HERE, Case
+
+LAYERS = {f"model.layers.{i}": "cuda:0" if i < 2 else "cuda:1" for i in range(6)}
+MAP = {
+    "model.embed_tokens": "cuda:0",
+    **LAYERS,
+    "model.norm": "cuda:1",
+    "model.rotary_emb": "cuda:1",
+    "lm_head": "cuda:1",
+}
+
+
+@pytest.fixture(scope="module")
+def split():
+    """A tiny Llama of which most lies on the second card."""
+    subject = Case(folder=HERE / "cases" / "DP304_copied_cache").subject("clean")
+    names = [block.name for block in subject.structure.graph.blocks]
+    entries = {key: device for key, device in MAP.items() if key in names}
+    assert set(names) == set(entries)
+    return replace(subject, given=given_map(entries), runs=())
+
+
+# ------------------------------------------------------------------------------------- capacity
+
+
+def over(subject, missing: int, reserve: int = 0) -> list[tuple[str, Severity, str]]:
+    """What is found where the second card lacks so many bytes, and the first has plenty."""
+    load = device_loads(subject)["cuda:1"]
+    needed = load.static_bytes + load.peak_bytes
+    cards = (
+        Card(device="cuda:0", name="a", capacity_bytes=2**40, reserve_bytes=0),
+        Card(
+            device="cuda:1",
+            name="b",
+            capacity_bytes=needed - missing + reserve,
+            reserve_bytes=reserve,
+        ),
+    )
+    subject = replace(subject, machine=Machine(cards=cards, main_device="cuda:0"))
+    found = over_capacity.check(subject)
+    return [(each.module, each.severity, each.message) for each in found]
+
+
+def test_a_full_card_is_not_too_full_and_one_byte_more_is(split):
+    assert over(split, 0) == []
+    ((device, severity, message),) = over(split, 1)
+    assert (device, severity) == ("cuda:1", Severity.ERROR)
+    assert message.startswith("cuda:1 lacks 1 B: ")
+
+
+def with_activations(subject, num_bytes: int):
+    peak = DevicePeak(
+        device="cuda:1",
+        weight_bytes=0,
+        cache_bytes=0,
+        peak_bytes=num_bytes,
+        module="model.layers.3",
+        phase="prefill",
+    )
+    activation = BlockActivation(
+        block="model.layers.3", phase="prefill", device="cuda:1", num_bytes=num_bytes
+    )
+    run = RunRecord(phases=("prefill",), inputs="text", peaks=(peak,), activations=(activation,))
+    return replace(subject, runs=(run,))
+
+
+def test_activations_may_take_from_the_reserve_and_weights_may_not(split):
+    ran = with_activations(split, 1000)
+    assert device_loads(ran)["cuda:1"].peak_bytes == 1000
+    assert over(ran, 0, reserve=500) == []
+    ((_, severity, message),) = over(ran, 1, reserve=500)
+    assert severity is Severity.WARNING and "takes from its reserve 1 B" in message
+    ((_, severity, _),) = over(ran, 500, reserve=500)
+    assert severity is Severity.WARNING
+    ((_, severity, message),) = over(ran, 501, reserve=500)
+    assert severity is Severity.ERROR and "lacks 1 B" in message
+    # A reserve larger than the activations: the weights reach it first.
+    ((_, severity, message),) = over(ran, 1001, reserve=2000)
+    assert severity is Severity.ERROR and "lacks 1 B" in message
+    ((_, severity, _),) = over(ran, 1000, reserve=2000)
+    assert severity is Severity.WARNING
+
+
+def test_the_entry_that_is_named_is_the_largest_of_the_card_that_is_too_full(split):
+    sizes = {
+        key: sum(
+            tensor.num_bytes
+            for tensor in split.structure.tensors.values()
+            if split.entry_of(tensor.name).key == key
+        )
+        for key in MAP
+        if key in split.entries
+    }
+    for device in ("cuda:0", "cuda:1"):
+        here = [key for key in sizes if split.entries[key].device == device]
+        card = Card(device=device, name="a", capacity_bytes=1, reserve_bytes=0)
+        small = replace(split, machine=Machine(cards=(card,), main_device="cuda:0"))
+        (found,) = over_capacity.check(small)
+        assert sizes[found.entry.key] == max(sizes[key] for key in here)
+        assert found.entry.device == device
+    assert not list(over_capacity.check(replace(split, machine=None)))
+
+
+# --------------------------------------------------------------------------------------- copies
+
+
+def copies(number: int, **changed) -> TransferEvent:
+    event = TransferEvent(
+        source_device="cuda:1",
+        target_device="cuda:0",
+        asked_by="hook",
+        module="model.layers.0",
+        argument="position_embeddings",
+        maker="model.rotary_emb",
+        source=None,
+        phase="prefill",
+        num_bytes=64,
+        count=number,
+    )
+    return replace(event, **changed)
+
+
+def ran(subject, *runs: tuple[TransferEvent, ...]):
+    records = (
+        RunRecord(phases=("prefill", "decode 1"), inputs="text", transfers=transfers)
+        for transfers in runs
+    )
+    return replace(subject, runs=tuple(records))
+
+
+FEWEST = hidden_transfers.FEWEST_COPIES
+
+
+@pytest.mark.parametrize(
+    ("transfers", "number"),
+    [
+        ((copies(FEWEST),), FEWEST),
+        ((copies(FEWEST - 1),), None),
+        ((copies(FEWEST - 1), copies(1, module="model.layers.1")), FEWEST),
+        ((copies(FEWEST - 1), copies(1, maker="model.embed_tokens")), None),
+        ((copies(FEWEST - 1), copies(1, phase="decode 1")), None),
+        ((copies(FEWEST, asked_by="to"),), None),
+        ((copies(FEWEST, asked_by="io"),), None),
+        ((copies(FEWEST, argument=None),), FEWEST),
+        # a cache that is copied is DP304
+        ((copies(FEWEST, argument="past_key_values"),), None),
+        ((copies(FEWEST - 1), copies(9, argument="layer_past")), None),
+    ],
+)
+def test_which_copies_of_a_forward_are_hidden(split, transfers, number):
+    found = list(hidden_transfers.check(ran(split, transfers)))
+    assert [each.count for each in found] == ([] if number is None else [number])
+    for each in found:
+        assert each.module == "model.rotary_emb" and f"{number} copies" in each.message
+        assert f"{number * 64} B" in each.message
+
+
+def test_copies_of_other_runs_are_told_once(split):
+    assert not list(hidden_transfers.check(ran(split, (), (copies(FEWEST),))))
+    assert len(list(hidden_transfers.check(ran(split, (copies(8),), (copies(8),))))) == 1
+
+
+def test_a_better_place_is_where_most_layers_are_that_receive_it(split):
+    (found,) = hidden_transfers.check(ran(split, (copies(8),)))
+    device = split.device_of("model.rotary_emb")
+    layers = [split.device_of(b.name) for b in split.structure.graph.blocks if b.stage_bound]
+    assert layers.count("cuda:1") > layers.count("cuda:0") and device == "cuda:1"
+    assert found.severity is Severity.NOTE and found.changed_entries == {}
+    moved = replace(
+        split, given=given_map({**{k: MAP[k] for k in split.entries}, "model.rotary_emb": "cuda:0"})
+    )
+    away = copies(8, source_device="cuda:0", target_device="cuda:1", module="model.layers.3")
+    (found,) = hidden_transfers.check(ran(moved, (away,)))
+    assert found.severity is Severity.WARNING
+    assert found.changed_entries == {"model.rotary_emb": "cuda:1"}
+    fewer = round(8 / layers.count("cuda:1") * (layers.count("cuda:1") - layers.count("cuda:0")))
+    assert f"on cuda:1 it would be {8 - fewer}" in found.message
+    nobody = copies(8, maker=None)
+    (found,) = hidden_transfers.check(ran(moved, (nobody,)))
+    assert found.severity is Severity.NOTE and found.entry is None
+    assert found.message.startswith("masks and positions made between the blocks: 8 copies")
+
+
+@pytest.mark.parametrize(
+    ("transfer", "is_found"),
+    [
+        (copies(1, argument="past_key_values"), True),
+        (copies(1, argument="mems", phase="decode 1"), True),
+        (copies(1, argument="past_key_values", asked_by="to"), False),
+        (copies(1, argument="hidden_states"), False),
+        (copies(1, argument=None), False),
+    ],
+)
+def test_which_copies_are_of_a_cache(split, transfer, is_found):
+    found = list(cache_on_wrong_device.check(ran(split, (transfer,))))
+    assert bool(found) is is_found
+    twice = list(cache_on_wrong_device.check(ran(split, (transfer,), (transfer,))))
+    assert [each.count for each in twice] == ([2] if is_found else [])
