@@ -314,7 +314,7 @@ def test_the_note_on_unpacking_says_what_is_stored_and_what_lies_in_memory(reque
     (note,) = (note for note in sizes.notes if "unpack" in note)
     stored = format_bytes(sum(sizes.bytes.values()))
     in_memory = format_bytes(sum(sizes.in_memory.values()))
-    assert f"{stored} in the checkpoint become {in_memory} in memory" in note
+    assert f": {stored} in the checkpoint become {in_memory} in memory" in note
     assert sum(sizes.in_memory.values()) > 2 * sum(sizes.bytes.values())
 
 

@@ -8,7 +8,7 @@ import torch
 from devplan.virtual.answers import Answers
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
-from devplan.virtual.labels import label_of, mark
+from devplan.virtual.labels import label_of, maker_of, mark
 
 CARD = torch.device("cuda", 1)
 
@@ -57,8 +57,11 @@ def test_large_integers_stay_abstract(execution):
 )
 def test_integers_that_are_changed_in_place_stay_the_same_tensor(execution, change):
     counts = mark(torch.zeros(2, dtype=torch.int64), CARD, None)
+    execution.block = "layers.3"
     assert change(counts, abstract(2, 2)) is counts
     assert counts.device == CARD and counts.shape == (2,)
+    assert maker_of(counts) == "layers.3"  # who wrote it last
+    assert execution.made_up
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])
