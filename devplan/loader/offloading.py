@@ -6,9 +6,10 @@ model is complete; a load that fails removes it.  A load that is killed leaves a
 of a pipeline share one folder, each with a folder of its name in it.
 
 The model reads its weights from the folder in every forward, and holds the folder's lock as long
-as it lives, or any model of the pipeline.  A folder that devplan wrote is replaced once nobody
-holds its lock; another folder with something in it is refused.  Without a folder, one in the
-temporary place of the system is made, which goes with the model.
+as it or a copy of it lives, or any model of the pipeline.  A folder that devplan wrote is replaced
+once nobody holds its lock; one that is being written or read is refused, and so is one with a file
+that devplan did not write.  Without a folder, one in the temporary place of the system is made,
+which goes with the model.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -25,19 +25,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from torch import nn
 
 from devplan.errors import InputError
+from devplan.loader.folder_locks import (
+    LOCK,
+    claimed,
+    remove_under_lock,
+    strangers,
+    try_lock,
+    try_lock_folder,
+    write_manifest,
+)
 from devplan.loader.hooks import offloaded_weights
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 DRAFT_PREFIX = ".devplan-offload-"
-LOCK = ".devplan-lock"
 FULL = os.strerror(errno.ENOSPC)
+SWEPT_S = 5
+"""A lock on a new folder is waited for so long: who sweeps holds it for moments."""
 
 
 @dataclass
@@ -47,7 +53,8 @@ class OffloadFolder:
     draft: Path
     final: Path | None
     """None: it stays where it is, and goes with the model."""
-    lock: int
+    lock: FileLock | None
+    """Of the draft; None where the file system has no locks."""
     kept: bool = field(default=False)
 
     def keep(self, *models: nn.Module) -> Path | None:
@@ -57,13 +64,14 @@ class OffloadFolder:
             return None
         place = self.draft
         if self.final is not None:
+            write_manifest(self.draft)
             _replace(self.draft, self.final)
             place = self.final
             for model in models:
                 _rename_in(offloaded_weights(model), self.draft, place)
-            _when_all_are_gone(models, os.close, self.lock)
+            _when_all_are_gone(models, _release, self.lock)
         else:
-            _when_all_are_gone(models, _remove, place, self.lock)
+            _when_all_are_gone(models, remove_under_lock, place, self.lock)
         self.kept = True
         return place
 
@@ -78,12 +86,22 @@ def offload_folder(asked: str | os.PathLike | None) -> Iterator[OffloadFolder]:
         When the folder that was asked for holds something that devplan did not write, or a model
         that lives is reading it.
     """
-    final = None if asked is None else Path(os.path.abspath(asked))
+    final = None if asked is None else Path(os.path.realpath(os.path.expanduser(asked)))
     place = Path(tempfile.gettempdir()) if final is None else final.parent
-    if final is not None:
-        _refuse_taken(final, str(asked))
     made = _make_folders(place)
-    _sweep(place)
+    try:
+        with contextlib.nullcontext(True) if final is None else claimed(final) as is_alone:
+            if final is not None:
+                _refuse_taken(final, str(asked), is_alone)
+            _sweep(place)
+            yield from _written_to(place, final)
+    finally:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def _written_to(place: Path, final: Path | None) -> Iterator[OffloadFolder]:
     draft, lock = _new_draft(place)
     folder = OffloadFolder(draft=draft, final=final, lock=lock)
     try:
@@ -97,10 +115,7 @@ def offload_folder(asked: str | os.PathLike | None) -> Iterator[OffloadFolder]:
         raise
     finally:
         if not folder.kept:
-            _remove(draft, folder.lock)
-            for parent in made:
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
+            remove_under_lock(draft, folder.lock)
 
 
 def _make_folders(place: Path) -> list[Path]:
@@ -114,30 +129,74 @@ def _make_folders(place: Path) -> list[Path]:
     return missing
 
 
-def _refuse_taken(final: Path, asked: str) -> None:
+def _refuse_taken(final: Path, asked: str, is_alone: bool) -> None:
+    if not is_alone:
+        raise InputError(
+            f"offload_folder={asked} is being written by another load; name another folder, or "
+            "wait for it"
+        )
+    outer = next((each for each in final.parents if (each / LOCK).exists()), None)
+    if outer is not None:
+        raise InputError(
+            f"offload_folder={asked} lies inside {outer}, which holds the weights of a model; name "
+            "a folder outside"
+        )
     if not final.exists():
         return
     if not final.is_dir():
         raise InputError(f"offload_folder={asked} is a file; name a folder, new or empty")
-    entries = list(final.iterdir())
-    if entries and not (final / LOCK).exists():
-        raise InputError(
-            f"offload_folder={asked} holds {len(entries)} files that devplan.load did not write; "
-            "name a new or empty folder, or remove it"
-        )
-    if not _is_free(final):
+    _unlocked_after(final, asked)
+
+
+def _unlocked_after(final: Path, asked: str) -> None:
+    lock = _lock_to_replace(final, asked)
+    if lock is not None:
+        lock.release()
+
+
+def _lock_to_replace(final: Path, asked: str) -> FileLock | None:
+    """The lock of a folder that may be replaced; None for one that is empty.
+
+    Raises
+    ------
+    InputError
+        When a model is reading it, or it holds a file that devplan did not write.
+    """
+    if not any(final.iterdir()):
+        return None
+    lock = try_lock_folder(final)
+    if lock is None and (final / LOCK).exists():
         raise InputError(
             f"offload_folder={asked} is being read by a model that is loaded; name another folder, "
             "or delete that model first"
         )
+    others = strangers(final)
+    if lock is None or others:
+        if lock is not None:
+            lock.release()
+        raise InputError(
+            f"offload_folder={asked} holds {len(others)} files that devplan.load did not write, "
+            f"such as {(others or [LOCK])[0]!r}; name a new or empty folder, or remove it"
+        )
+    return lock
 
 
 def _replace(draft: Path, final: Path) -> None:
+    """Move a draft to its place; what was there is removed by who holds its lock."""
+    if not final.exists():
+        os.rename(draft, final)
+        return
+    lock = _lock_to_replace(final, str(final))
     old = final.parent / f"{DRAFT_PREFIX}{secrets.token_hex(8)}"
-    if final.exists():
-        os.rename(final, old)
-    os.rename(draft, final)
-    shutil.rmtree(old, ignore_errors=True)
+    os.rename(final, old)
+    try:
+        os.rename(draft, final)
+    except BaseException:
+        os.rename(old, final)
+        if lock is not None:
+            lock.release()
+        raise
+    remove_under_lock(old, lock)
 
 
 def _rename_in(weights: Any, before: Path, after: Path) -> None:
@@ -159,64 +218,72 @@ def _moved(path: str | os.PathLike, before: Path, after: Path) -> str:
 
 
 class _Held:
-    """Lives as long as any of the models whose finalizers hold it."""
+    """Lives as long as anything that reads from the folder; copies of a model share it."""
+
+    def __deepcopy__(self, memo: dict) -> _Held:
+        return self
+
+    def __reduce__(self) -> tuple:  # [pickles] another process holds nothing
+        return _Held, ()
 
 
 def _when_all_are_gone(
     models: Iterable[nn.Module], end: Callable[..., Any], *arguments: Any
 ) -> None:
     held = _Held()
-    weakref.finalize(held, end, *arguments)
+    weakref.finalize(held, _in_process, os.getpid(), end, *arguments)
     for model in models:
-        weakref.finalize(model, _let_go, held)
+        weights = offloaded_weights(model)
+        if weights is None:
+            weakref.finalize(model, _let_go, held)
+        else:
+            weights.devplan_folder = held
+
+
+def _in_process(process: int, end: Callable[..., Any], *arguments: Any) -> None:
+    """A process that was forked off has a copy of the model, and not the folder."""
+    if os.getpid() == process:
+        end(*arguments)
 
 
 def _let_go(held: _Held) -> None:
     """The finalizer that calls this is dropped afterwards, and what it held with it."""
 
 
-# ------------------------------------------------------------------------------------- locks
+def _release(lock: FileLock | None) -> None:
+    if lock is not None:
+        lock.release()
 
 
-def _new_draft(place: Path) -> tuple[Path, int]:
+# ------------------------------------------------------------------------------------- drafts
+
+
+def _new_draft(place: Path) -> tuple[Path, FileLock | None]:
     """A new folder and the lock on it."""
     while True:
         draft = place / f"{DRAFT_PREFIX}{secrets.token_hex(8)}"
-        draft.mkdir(mode=0o700)
-        lock = os.open(draft / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # file systems without locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            draft.mkdir(mode=0o700)
+        except OSError as error:
+            raise InputError(
+                f"offload_folder: cannot write in {place}: {error.strerror or error}; name another "
+                "folder"
+            ) from None
+        lock = try_lock(draft / LOCK, wait_s=SWEPT_S)
         # [another load] may have swept it before the lock was there.
-        if (draft / LOCK).exists():
+        if (draft / LOCK).exists() or lock is None:
             return draft, lock
-        os.close(lock)
-
-
-def _is_free(folder: Path) -> bool:
-    """Whether nobody holds the folder's lock; where there are no locks, nobody is known to."""
-    if fcntl is None or not (folder / LOCK).exists():
-        return True
-    handle = os.open(folder / LOCK, os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # file systems without locks
-        return True
-    finally:
-        os.close(handle)
-    return True
+        lock.release()
 
 
 def _sweep(place: Path) -> None:
     """Remove what loads that were killed have left in a place."""
     for left in place.glob(f"{DRAFT_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if fcntl is not None and left.is_dir() and (left / LOCK).exists() and _is_free(left):
-                shutil.rmtree(left)
-
-
-def _remove(folder: Path, lock: int) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    os.close(lock)
+            lock = try_lock_folder(left)
+            if lock is None:
+                continue
+            if strangers(left):
+                lock.release()
+            else:
+                remove_under_lock(left, lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import signal
@@ -12,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import devplan
 from devplan.errors import DeviceMapError, InputError
-from devplan.loader.offloading import DRAFT_PREFIX, LOCK, offload_folder
+from devplan.loader.folder_locks import LOCK
+from devplan.loader.offloading import DRAFT_PREFIX, offload_folder
 from devplan.mapfile import read_map
 from tests.loader.checkpoints import CPU_AND_DISK, Checkpoint, assert_same, layers_on, outputs
 
@@ -207,3 +210,131 @@ def test_a_load_that_is_killed(load, experts, tmp_path):
     assert not folder.exists() and len(drafts(tmp_path)) == 1
     load(folder)
     assert drafts(tmp_path) == [] and is_whole(folder, experts)
+
+
+# ------------------------------------------------------------------------ two loads, one folder
+
+
+@pytest.mark.parametrize("other", ["relative", "link", "dotted"])
+def test_two_loads_that_overlap(load, tmp_path, monkeypatch, other):
+    """By whatever path the second names the folder, it is refused while the first is written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "offload")
+    named = {"relative": "offload", "link": tmp_path / "link", "dotted": "deep/../offload"}[other]
+    with offload_folder(tmp_path / "offload") as first:
+        (first.draft / "a.safetensors").touch()
+        with pytest.raises(InputError, match="is being written by another load"):
+            load(named)
+        assert first.draft.exists()
+    model = load(named)
+    assert (tmp_path / "offload").is_dir() and (tmp_path / "link").is_symlink()
+    del model
+    gc.collect()
+
+
+def test_the_later_of_two_that_end_together_is_refused(tmp_path):
+    """Where claims cannot tell (no locks on names): what is read already is not replaced."""
+    from devplan.loader.offloading import _replace
+
+    with offload_folder(tmp_path / "offload") as first:
+        (first.draft / "a.safetensors").write_text("first")
+        late = tmp_path / "late"
+        late.mkdir()
+        (late / "a.safetensors").write_text("second")
+        model = Model()
+        first.keep(model)
+        with pytest.raises(InputError, match="is being read by a model"):
+            _replace(late, tmp_path / "offload")
+    assert (tmp_path / "offload" / "a.safetensors").read_text() == "first"
+
+
+class Model(torch.nn.Module):
+    """One without weights that wait."""
+
+
+def test_a_folder_inside_another_is_refused(load, tmp_path):
+    model = load(tmp_path / "offload")
+    with pytest.raises(InputError, match="lies inside"):
+        load(tmp_path / "offload" / "inner")
+    del model
+
+
+def test_files_of_others_in_a_folder_of_ours_are_kept(load, tmp_path):
+    folder = tmp_path / "offload"
+    model = load(folder)
+    del model
+    gc.collect()
+    (folder / "notes").mkdir()
+    (folder / "notes" / "mine.safetensors").write_text("precious")
+    with pytest.raises(InputError, match=r"holds 1 files that devplan\.load did not write"):
+        load(folder)
+    assert (folder / "notes" / "mine.safetensors").read_text() == "precious"
+
+
+def test_a_draft_with_files_of_others_is_kept(load, tmp_path):
+    left = tmp_path / f"{DRAFT_PREFIX}0123"
+    left.mkdir()
+    (left / LOCK).touch()
+    (left / "thesis.tex").write_text("precious")
+    (tmp_path / f"{DRAFT_PREFIX}link").symlink_to(left)
+    load(tmp_path / "offload")
+    assert (left / "thesis.tex").read_text() == "precious"
+
+
+def test_a_copy_of_the_model_holds_the_folder(load, experts, tmp_path):
+    folder = tmp_path / "offload"
+    model = load(folder)
+    copied = copy.deepcopy(model)
+    del model
+    gc.collect()
+    with pytest.raises(InputError, match="is being read"):
+        load(folder)
+    assert_same(outputs(copied, experts.inputs), outputs(experts.whole(), experts.inputs))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_does_not_take_the_folder_along(load, experts, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = load()
+    (folder,) = drafts(tmp_path)
+    child = os.fork()
+    if child == 0:
+        del model
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert is_whole(folder, experts)
+    outputs(model, experts.inputs)
+
+
+LIVES = """
+import sys
+import devplan
+devices = {"cuda:0": "cpu", "cuda:1": "disk", "cuda:2": "disk"}
+model = devplan.load(sys.argv[1], sys.argv[2], devices=devices, offload_folder=sys.argv[3])
+print("loaded", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_model_of_another_process_holds_the_folder(load, experts, tmp_path):
+    folder = tmp_path / "offload"
+    process = subprocess.Popen(
+        [sys.executable, "-c", LIVES, experts.map, experts.folder, folder],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout.readline() == "loaded\n"
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(InputError, match="is being read by a model that is loaded"):
+        load(folder)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    process.kill()
+    process.wait()
+    model = load(folder)
+    assert_same(outputs(model, experts.inputs), outputs(experts.whole(), experts.inputs))
+    assert [path.name for path in tmp_path.iterdir()] == ["offload"]
