@@ -34,7 +34,7 @@ def try_lock(path: Path, *, wait_s: float = 0) -> FileLock | None:
 
 def _acquired(path: Path, wait_s: float) -> FileLock:
     # [threads] a model may be dropped in another thread than it was loaded in.
-    lock = FileLock(str(path), timeout=wait_s, thread_local=False)
+    lock = FileLock(str(path), timeout=wait_s, mode=0o600, thread_local=False)
     lock.acquire()
     return lock
 
