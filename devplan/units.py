@@ -27,6 +27,7 @@ _SUFFIX_BYTES = {
     "gb": 10**9,
     "tb": 10**12,
 }
+_MOST_DIGITS = 18
 _SIZE = re.compile(r"([0-9]*\.?[0-9]+)\s*([a-z]+)", re.IGNORECASE)
 
 
@@ -42,7 +43,15 @@ def parse_bytes(text: str) -> int:
     factor = _SUFFIX_BYTES.get(match[2].lower()) if match else None
     if factor is None:
         raise InputError(f"{text!r} is no size; write it with a unit, such as 24GiB or 512MiB")
+    if len(match[1]) > _MOST_DIGITS:
+        raise InputError(f"a size of {len(match[1])} digits is none; write it such as 24GiB")
     return int(float(match[1]) * factor)
+
+
+def whole(digits: str) -> int:
+    """The number of a text of decimal digits; one that is longer than any number that devplan
+    meets (an index, a line, a part of a version) counts as the largest of them."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
 _TOKENS = re.compile(

@@ -16,6 +16,7 @@ from devplan.catalog.models import load_all
 from devplan.errors import InputError
 from devplan.skeleton import build_skeleton
 from devplan.sources import resolve
+from devplan.units import whole
 
 
 def fitting_model(keys: Iterable[str]) -> str | None:
@@ -33,7 +34,7 @@ def fitting_model(keys: Iterable[str]) -> str | None:
 
 def _longest_stack(keys: Iterable[str]) -> int:
     """Layers of the longest stack that the map lists, by its highest number."""
-    numbers = (int(part) for key in keys for part in key.split(".") if part.isdecimal())
+    numbers = (whole(part) for key in keys for part in key.split(".") if part.isdecimal())
     return max(numbers, default=-1) + 1
 
 

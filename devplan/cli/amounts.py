@@ -9,6 +9,9 @@ from devplan.units import parse_tokens
 from devplan.workload import LARGEST_BATCH as LARGEST_BATCH
 from devplan.workload import LARGEST_CONTEXT
 
+MOST_PIXELS = 2**26
+"""Of an image: eight times a large screen."""
+
 _SIZE = re.compile(r"([1-9][0-9]{0,4})\s*[x×]\s*([1-9][0-9]{0,4})")
 
 
@@ -67,4 +70,9 @@ def read_image_size(text: str) -> tuple[int, int]:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise InputError(f"--image-size {text!r}: write height and width, such as 448x672")
-    return int(match[1]), int(match[2])
+    height, width = int(match[1]), int(match[2])
+    if height * width > MOST_PIXELS:
+        raise InputError(
+            f"--image-size {text.strip()}: give at most {MOST_PIXELS:,} pixels, such as 8192x8192"
+        )
+    return height, width

@@ -27,8 +27,14 @@ from devplan.mapfile.hf import from_hf_device
 from devplan.reading import load_yaml
 from devplan.settings import Settings
 from devplan.types import Machine, NamedInFile, Workload
-from devplan.workload import DEFAULT_BATCH, WorkloadRequest
+from devplan.units import whole
+from devplan.workload import (
+    DEFAULT_BATCH,
+    WorkloadRequest,
+)
 
+LONGEST_S = 10**7
+"""Of ``--timeout``: a hundred days, and what every timer can count."""
 RUNS = ("auto", "generate", "forward")
 
 
@@ -99,8 +105,10 @@ def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
     if typed.generation and typed.run not in ("auto", "generate"):
         raise InputError(f"--generate gives arguments of generate, but --run is {typed.run}")
     _refuse_no_map(typed)
-    if typed.timeout_s is not None and typed.timeout_s <= 0:
-        raise InputError(f"--timeout {typed.timeout_s:g}: give seconds above 0")
+    if typed.timeout_s is not None and not 0 < typed.timeout_s <= LONGEST_S:
+        raise InputError(
+            f"--timeout {typed.timeout_s:g}: give seconds above 0, at most {LONGEST_S:,}"
+        )
     ignores = checked_ignores(settings.ignore or {}, settings.where("ignore"))
     return AskedCheck(
         run=typed.run,
@@ -195,7 +203,7 @@ def main_device_of(typed: CheckTyped) -> str | None:
     """The main device as typed."""
     if typed.main is None:
         return None
-    value = int(typed.main) if typed.main.isdecimal() else typed.main
+    value = whole(typed.main) if typed.main.isdecimal() else typed.main
     return from_hf_device(value, where="--main")
 
 

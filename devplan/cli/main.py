@@ -97,17 +97,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away; nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COULD_NOT_RUN
+    except OSError as error:
+        return _of_the_system(error, show_traceback)
     except (KeyboardInterrupt, typer.Abort):
         return _fail(INTERRUPTED_LINE, INTERRUPTED)
     # [BaseException] what a library written in Rust raises when it panics is no Exception, and a
     # library that exits may not choose devplan's status.
     except BaseException as error:
         if not _is_usage_error(error):
-            details = traceback_text(error) if show_traceback else ""
-            return _fail(f"{details}{report_line(error, show_traceback)}", INTERNAL_ERROR)
+            return _internal(error, show_traceback)
         command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
         said = prose(_sentence(error.format_message()))
         return _fail(f"devplan: {said}{' ' if said.endswith('?') else '; '}see {command} --help")
+
+
+def _internal(error: BaseException, show_traceback: bool) -> int:
+    details = traceback_text(error) if show_traceback else ""
+    return _fail(f"{details}{report_line(error, show_traceback)}", INTERNAL_ERROR)
+
+
+def _of_the_system(error: OSError, show_traceback: bool) -> int:
+    """[files] An error of the system that names a file is that file's, and no bug of devplan's."""
+    if error.filename is None or error.strerror is None:
+        return _internal(error, show_traceback)
+    details = traceback_text(error) if show_traceback else ""
+    name = prose(str(error.filename))
+    return _fail(f"{details}devplan: cannot use {name}: {error.strerror}; check the path")
 
 
 @functools.cache

@@ -24,7 +24,11 @@ from devplan.machine import parse_gpus
 from devplan.names import is_inside
 from devplan.settings import OBJECTIVES, Settings
 from devplan.types import Machine, NamedInFile
-from devplan.workload import DEFAULT_BATCH, WorkloadRequest
+from devplan.units import whole
+from devplan.workload import (
+    DEFAULT_BATCH,
+    WorkloadRequest,
+)
 
 # What from_pretrained calls the dtype of the checkpoint.
 AUTO = "auto"
@@ -234,7 +238,7 @@ def _read_pin(text: str) -> tuple[str, str]:
 def _device(text: str) -> str:
     """``1`` and ``CUDA:1`` as ``cuda:1``; whether there is such a card, the planner says."""
     text = text.strip().lower()
-    return f"cuda:{int(text)}" if text.isascii() and text.isdecimal() else text
+    return f"cuda:{whole(text)}" if text.isascii() and text.isdecimal() else text
 
 
 def _refuse_contradictions(

@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from devplan.units import whole
+
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 _NUMBER = re.compile(r"\+?(\d+)")
@@ -78,9 +80,9 @@ def read_visibility(text: str, num_gpus: int | None = None) -> Visibility:
 
 def _number(word: str, num_gpus: int | None) -> str | None:
     match = _NUMBER.match(word.strip())
-    if match is None or (num_gpus is not None and int(match[1]) >= num_gpus):
+    if match is None or (num_gpus is not None and whole(match[1]) >= num_gpus):
         return None
-    return str(int(match[1]))
+    return str(whole(match[1]))
 
 
 def _uuid(word: str, prefix: str) -> str | None:

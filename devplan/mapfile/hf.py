@@ -21,18 +21,23 @@ from devplan.calls import described, mapping
 from devplan.errors import InputError
 from devplan.spelling import near_names
 from devplan.types import CPU, DISK
+from devplan.units import whole
 
 # The device types that accelerate dispatches to: accelerate.big_modeling.dispatch_model and
 # accelerate.utils.modeling.check_device_same (1.15.0).
 INDEXED_KINDS = ("cuda", "xpu", "npu", "mlu", "musa", "sdaa", "hpu")
 UNINDEXED = (CPU, DISK, "mps")
 
-_INDEX = r"(0|[1-9][0-9]*)"
+MAX_INDEX = 127
+"""PyTorch counts the devices of a kind in eight bits (c10/core/Device.h)."""
+
+_INDEX = r"(0|[1-9][0-9]?|1[01][0-9]|12[0-7])"
 DEVICE_PATTERN = f"^({'|'.join(UNINDEXED)}|({'|'.join(INDEXED_KINDS)}):{_INDEX})$"
 """What a device must look like inside devplan; JSON Schema takes it as it is."""
 
 _DEVICE = re.compile(DEVICE_PATTERN)
 _CUDA = re.compile(f"cuda:{_INDEX}")
+_BEYOND = re.compile(f"({'|'.join(INDEXED_KINDS)}):[1-9][0-9]*")
 _WRITTEN = re.compile(r"([a-z]+)[\s:_-]?([0-9]{0,3})")
 _CALLED_CUDA = frozenset({"gpu", "card", "device", "nvidia", "rocm", "hip"})
 _FORMS = "write 0, cuda:0, cpu or disk"
@@ -83,8 +88,10 @@ def from_hf_device(value: Any, *, where: str = "device") -> str:
     if isinstance(value, bool):
         raise InputError(f"{where}: {value} is no device; {_FORMS}")
     if isinstance(value, numbers.Integral):  # numpy's among them
-        if not 0 <= value < 2**63:
-            raise InputError(f"{where}: {_shown(value)} is no device index; {_FORMS}")
+        if not 0 <= value <= MAX_INDEX:
+            raise InputError(
+                f"{where}: {_shown(value)} is no device index, these are 0 to {MAX_INDEX}; {_FORMS}"
+            )
         return f"cuda:{int(value)}"
     # [torch.device] its text is what torch reads; its class is not imported for that.
     text = str(value) if isinstance(value, str) or _is_torchs(value) else ""
@@ -109,7 +116,9 @@ def _shown(value: Any) -> str:
 
 def _refusal(value: Any, text: str) -> str:
     if text.isdecimal():
-        return f"{value!r} is text, and torch knows no device of that name; write {int(text)}"
+        return f"{value!r} is text, and torch knows no device of that name; write {whole(text)}"
+    if _BEYOND.fullmatch(text):
+        return f"{text[:24]!r} is no device, indices are 0 to {MAX_INDEX}; {_FORMS}"
     if not text:
         return f"{_shown(value)} is no device; {_FORMS}"
     near = ", ".join(_meant(text))

@@ -14,6 +14,7 @@ from devplan.mapfile.shape import (
     Whole,
 )
 from devplan.mapfile.values import BYTES, DEVICE, HF_DEVICE, MODULE, record
+from devplan.workload import LARGEST_BATCH, LARGEST_CONTEXT
 
 SCHEMA_VERSION = 1
 TILED = "vae"
@@ -78,14 +79,18 @@ MACHINE = record(
 )
 
 WORKLOAD = record(
-    ("batch", "Sequences at a time.", Whole(minimum=1)),
-    ("context_tokens", "Tokens held per sequence, prompt and new ones.", Whole(minimum=0)),
+    ("batch", "Sequences at a time.", Whole(minimum=1, maximum=LARGEST_BATCH)),
+    (
+        "context_tokens",
+        "Tokens held per sequence, prompt and new ones.",
+        Whole(minimum=0, maximum=LARGEST_CONTEXT),
+    ),
     ("dtype", "Compute dtype, null: as the checkpoint says.", Nullable(inner=Text())),
     ("kv_dtype", "Dtype of the KV cache, null: as the model makes it.", Nullable(inner=Text())),
     (
         "images",
         "Images of each sequence, absent: one where the model takes images.",
-        Optional(inner=Whole()),
+        Optional(inner=Whole(maximum=LARGEST_BATCH)),
     ),
     (
         "image_size",
@@ -96,7 +101,7 @@ WORKLOAD = record(
     (
         "frames",
         "Frames of the video that a pipeline makes, absent: its own number, or no video.",
-        Optional(inner=Whole(minimum=1)),
+        Optional(inner=Whole(minimum=1, maximum=LARGEST_BATCH)),
     ),
     (
         "tiling",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devplan.mapfile.hf import DEVICE_PATTERN
+from devplan.mapfile.hf import DEVICE_PATTERN, MAX_INDEX
 from devplan.mapfile.shape import Either, Key, Number, Record, Text, Whole
 
 DEVICE = Text(expected="a device such as cuda:0, cpu or disk", pattern=DEVICE_PATTERN)
@@ -10,7 +10,7 @@ MODULE = Text(
     expected='a dotted module name, "" for the whole model', pattern=r"^([^.\s]+(\.[^.\s]+)*)?$"
 )
 HF_DEVICE = Either(
-    options=(Whole(), DEVICE),
+    options=(Whole(maximum=MAX_INDEX), DEVICE),
     expected="a device: 0 for cuda:0, or cpu, disk, xpu:0, ...",
 )
 BYTES = Whole()

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from devplan.dtypes import parse_dtype
-from devplan.errors import InputError
+from devplan.skeleton.boundary import CountedBuilding, of_the_library
+from devplan.skeleton.config_values import refuse_impossible, refuse_unreal
 from devplan.skeleton.from_tensors import skeleton_from_stored, skeleton_from_summary
-from devplan.skeleton.integers import RememberIntegers
 from devplan.skeleton.keeping import keep_in_float32
 from devplan.skeleton.model import Skeleton
 from devplan.skeleton.own_code import is_trusted_code, own_class
@@ -95,30 +95,23 @@ def _parse_config(config_class: type, source: ModelSource) -> Any:
     """The configuration object of the class, without quantization: sizes are devplan's matter."""
     config = without_code(source.config or {})
     content = {k: v for k, v in config.items() if k not in _NOT_STRUCTURE}
-    try:
-        with _quiet():
-            return config_class.from_dict(dict(content))
-    except Exception as error:  # any check that the configuration class makes of its values
-        raise InputError(
-            f"{source.id}: {config_class.__name__} refuses the configuration "
-            f"({_one_line(error)}); correct its config.json"
-        ) from error
+    refuse_impossible(content, source.id)
+    said = f"{source.id}: {config_class.__name__} refuses the configuration"
+    with of_the_library(said), _quiet():
+        return config_class.from_dict(dict(content))
 
 
 _NOT_STRUCTURE = frozenset({"quantization_config", "compression_config"})
 
 
 def _instantiate(model_class: type, config: Any, dtype: torch.dtype, id: str) -> nn.Module:
-    try:
-        with _quiet(), _META, RememberIntegers():
-            return model_class._from_config(config, **{_dtype_keyword(): dtype})
-    except ImportError as error:
-        raise InputError(f"{id} cannot be built: {_one_line(error)}") from error
-    except Exception as error:  # shapes that do not fit each other surface in __init__
-        raise InputError(
-            f"{id}: {model_class.__name__} cannot be built from the configuration "
-            f"({type(error).__name__}: {_one_line(error)}); correct its config.json"
-        ) from error
+    with of_the_library(_cannot_be_built(id, model_class)), _quiet(), _META, CountedBuilding(id):
+        model = model_class._from_config(config, **{_dtype_keyword(): dtype})
+    return refuse_unreal(model, id)
+
+
+def _cannot_be_built(id: str, model_class: type) -> str:
+    return f"{id}: {model_class.__name__} cannot be built from the configuration"
 
 
 def _dtype_keyword() -> str:
@@ -132,8 +125,12 @@ def _dtype_keyword() -> str:
 def _from_diffusers(source: ModelSource, dtype: str | None) -> Skeleton:
     model_class = require_native(source)
     compute = _compute_dtype(source, dtype)
-    with _quiet(), _quiet_diffusers(), _META, RememberIntegers():
-        model = model_class.from_config(dict(source.config or {})).to(compute)
+    config, id = dict(source.config or {}), source.id
+    refuse_impossible(config, id)
+    quiet, said = _quiet_diffusers(), _cannot_be_built(id, model_class)
+    with of_the_library(said), _quiet(), quiet, _META, CountedBuilding(id):
+        model = model_class.from_config(config).to(compute)
+    refuse_unreal(model, id)
     keep_in_float32(model)
     return Skeleton(
         model=model.eval(),
@@ -212,10 +209,6 @@ def _max_tokens(config: Any) -> int | None:
         if isinstance(value, int) and value > 0:
             return value
     return None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 @contextlib.contextmanager

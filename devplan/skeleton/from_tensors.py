@@ -25,7 +25,9 @@ from torch import nn
 
 from devplan.catalog.tensors import TensorSummary
 from devplan.dtypes import parse_dtype
+from devplan.errors import InputError
 from devplan.names import joined
+from devplan.skeleton.config_values import refuse_unreal
 from devplan.skeleton.model import Skeleton
 from devplan.sources.source import DTYPE_BITS, ModelSource, StoredTensor
 
@@ -67,15 +69,19 @@ class _Leaf:
 class TensorTree(nn.Module):
     """The root of a tree; answers for its embedding and head as a model's class would."""
 
-    embedding: nn.Module | None = None
-    head: nn.Module | None = None
+    # [names] a checkpoint may well have a module that is called ``embedding`` or ``head``.
+    _devplan_embedding: nn.Module | None = None
+    _devplan_head: nn.Module | None = None
 
     def get_input_embeddings(self) -> nn.Module | None:
-        return self.embedding
+        return self._devplan_embedding
 
     def get_output_embeddings(self) -> nn.Module | None:
-        return self.head
+        return self._devplan_head
 
+
+_OF_MODULES = frozenset(dir(nn.Module()))
+"""What every module has of its own: a child of that name could not be reached."""
 
 LayerClass = Callable[[str], str | None]
 """Name of a module -> class of a layer, None for what is none."""
@@ -112,6 +118,7 @@ def skeleton_from_stored(source: ModelSource, compute: torch.dtype, why: str) ->
     quantized = any(tensor.dtype in _PACKED for tensor in stored)
     leaves = [_leaf(tensor, None if quantized else compute) for tensor in stored]
     model = module_from_tensors(leaves, lambda _: None)
+    refuse_unreal(model, source.id)
     return _skeleton(source, model, compute, f"{why}; {UNSEEN}", frozenset())
 
 
@@ -120,13 +127,39 @@ def module_from_tensors(leaves: Iterable[_Leaf], layer_class: LayerClass) -> Ten
     root: dict = {}
     for leaf in leaves:
         *path, last = leaf.name.split(".")
+        _refuse_names(leaf.name, (*path, last))
         branch = root
         for part in path:
             branch = branch.setdefault(part, {})
+            if isinstance(branch, _Leaf):
+                raise _clash(leaf.name, branch.name)
+        if last in branch:
+            raise _clash(leaf.name, joined(leaf.name, next(iter(branch[last]))))
         branch[last] = leaf
     tree = TensorTree()
     _grow(tree, root, "", layer_class, {})
     return tree
+
+
+def _refuse_names(name: str, parts: tuple[str, ...]) -> None:
+    wrong = next((part for part in parts if not part or part in _OF_MODULES), None)
+    if wrong is not None:
+        raise InputError(
+            f"the checkpoint has a tensor {_shown(name)}, and no module can have a part that "
+            f"is called {_shown(wrong)}; give the folder of the model as it was saved"
+        )
+
+
+def _clash(name: str, other: str) -> InputError:
+    return InputError(
+        f"the checkpoint has the tensors {_shown(name)} and {_shown(other)}, and a tensor "
+        "cannot hold another; give the folder of the model as it was saved"
+    )
+
+
+def _shown(name: str) -> str:
+    """The name of a tensor for a message."""
+    return repr(name) if len(name) <= 80 else f"{name[:80]!r}..."
 
 
 def _grow(
@@ -198,8 +231,8 @@ def _skeleton(
     rows = _stated(source, "vocab_size")
     words = [m for m in model.modules() if rows is not None and _has_rows(m, rows)]
     # [not children] a module that is set plainly would be one, under a second name.
-    model.__dict__["embedding"] = words[0] if words else None
-    model.__dict__["head"] = words[-1] if len(words) > 1 else None
+    model.__dict__["_devplan_embedding"] = words[0] if words else None
+    model.__dict__["_devplan_head"] = words[-1] if len(words) > 1 else None
     return Skeleton(
         model=model,
         config=None,

@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 
 from devplan.errors import InputError, nearest
+from devplan.skeleton.boundary import of_the_library
 from devplan.skeleton.component_classes import component_class
 from devplan.skeleton.model import Component, Skeleton
 from devplan.skeleton.quiet_libraries import quiet_diffusers
@@ -28,6 +29,7 @@ MakesPart = Callable[[], Any]
 
 _STANDS_IN = "Tokenizer"
 """What a class name holds whose objects turn text into ids."""
+_INCOMPLETE = "complete model_index.json and the folders that it names, or download them again"
 _LONGEST_PROMPT_TOKENS = 512
 """Of a tokenizer that says nothing of its length: what T5's says in most pipelines."""
 
@@ -60,7 +62,9 @@ class PipelineModule(nn.Module):
     def assemble(self) -> Any:
         """The pipeline, with a scheduler that has not run yet."""
         made = {name: make() for name, make in self.others.items()}
-        pipeline = self.pipeline_class(**self._modules, **made)
+        name = self.pipeline_class.__name__
+        with of_the_library(f"{name} cannot be put together from its components", _INCOMPLETE):
+            pipeline = self.pipeline_class(**self._modules, **made)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -131,6 +135,11 @@ def build_pipeline(source: ModelSource, build_one: Callable[[ModelSource], Skele
             parts[name] = Component(skeleton=built[name], source=part)
         else:
             others[name] = partial(_small_part, kind, part)
+    if not built:
+        raise InputError(
+            f"{source.id}: its model_index.json names no model, so there is nothing to place; "
+            "download the folder again"
+        )
     order = _running_order(pipeline_class, built)
     models = {name: built[name].model for name in order}
     module = PipelineModule(pipeline_class, models, others)
@@ -194,13 +203,15 @@ def _small_part(kind: type, part: ModelSource) -> Any:
         return _tokenizer((part.config or {}).get("model_max_length"))
     content = {key: value for key, value in (part.config or {}).items() if key[:1] != "_"}
     make = getattr(kind, "from_config", None) or getattr(kind, "from_dict", None)
-    return make(content) if make else kind(**content)
+    said = f"{part.id}: {kind.__name__} cannot be made from its configuration"
+    with of_the_library(said, "correct it, or download the folder again"):
+        return make(content) if make else kind(**content)
 
 
 def _tokenizer(max_length: Any) -> Any:
     from transformers import ByT5Tokenizer
 
-    known = isinstance(max_length, int) and max_length < 2**20  # transformers writes 10**30
+    known = isinstance(max_length, int) and 0 < max_length < 2**20  # transformers writes 10**30
     tokenizer = ByT5Tokenizer(model_max_length=max_length if known else _LONGEST_PROMPT_TOKENS)
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     return tokenizer

@@ -55,7 +55,7 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
     content = parse_json(text, where)
     if not isinstance(content, dict):
         kind = {list: "a list", str: "a string", type(None): "null"}.get(
-            type(content), f"the value {str(content)[:60]}"
+            type(content), f"the value {_shown(content)}"
         )
         raise InputError(f"{where} holds {kind} where an object {{...}} is needed")
     return content
@@ -74,7 +74,7 @@ def library_and_class(config: Mapping[str, Any], where: str) -> tuple[str, str |
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(a, str) for a in architectures):
         raise InputError(
-            f'{where}: "architectures" is {architectures!r}; write a list of class names, '
+            f'{where}: "architectures" is {_shown(architectures)}; write a list of class names, '
             'such as ["LlamaForCausalLM"]'
         )
     if architectures:
@@ -118,11 +118,17 @@ def refuse_wrong_kinds(config: Mapping[str, Any], where: str) -> None:
     InputError
         With the key and what it holds.
     """
+    model_type = config.get("model_type")
+    if model_type is not None and not isinstance(model_type, str):
+        raise InputError(
+            f'{where}: "model_type" is {_shown(model_type)} where text is needed, such as "llama"; '
+            "correct it"
+        )
     held = config.get("quantization_config")
     if held is not None and not isinstance(held, Mapping):
         raise InputError(
-            f'{where}: "quantization_config" is {held!r} where an object {{...}} is needed, such '
-            'as {"quant_method": "gptq", "bits": 4}; correct it or remove it'
+            f'{where}: "quantization_config" is {_shown(held)} where an object {{...}} is needed, '
+            'such as {"quant_method": "gptq", "bits": 4}; correct it or remove it'
         )
 
 
@@ -145,6 +151,11 @@ def without_code(value: Any) -> Any:
             if not names_code(str(key), inner)
         }
     return [without_code(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

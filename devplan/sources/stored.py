@@ -23,6 +23,8 @@ from devplan.sources.source import DTYPE_BITS, StoredTensor
 # In the order in which the loaders of transformers and diffusers look for them.
 WHOLE_FILES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 INDEX_SUFFIX = ".index.json"
+MOST_TENSORS = 300_000
+"""Of a checkpoint; the most that are known, packed experts one by one, are 210,000."""
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 # First line of a file that git left as a pointer: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -101,21 +103,40 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     InputError
         When the file is truncated or no safetensors file.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
-            slices = ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118
+            names = file.keys()
+            _refuse_too_many(len(names), path)
+            slices = ((name, file.get_slice(name)) for name in names)
             return {
                 name: stored_tensor(name, part.get_dtype(), part.get_shape(), str(path))
                 for name, part in slices
             }
-    except (SafetensorError, OSError) as error:
-        detail = str(error).removeprefix("Error while deserializing header: ")
+    except InputError:
+        raise
+    except Exception as error:  # SafetensorError, OSError, and what its bindings raise besides
+        detail = str(error).removeprefix("Error while deserializing header: ")[:200]
         raise InputError(
-            f"{path} ({path.stat().st_size} bytes) is truncated or no safetensors file ({detail}); "
+            f"{path} ({_size(path)}) is truncated or no safetensors file ({detail}); "
             "download it again"
         ) from error
+
+
+def _size(path: Path) -> str:
+    try:
+        return f"{path.stat().st_size} bytes"
+    except OSError as error:
+        return str(error.strerror)
+
+
+def _refuse_too_many(tensors: int, where: Path | str) -> None:
+    if tensors > MOST_TENSORS:
+        raise InputError(
+            f"{where} has {tensors:,} tensors, and devplan plans up to {MOST_TENSORS:,}; give the "
+            "folder of the model itself"
+        )
 
 
 def stored_tensor(name: str, dtype: str, shape: Iterable[int], where: str) -> StoredTensor:
@@ -149,6 +170,7 @@ def merge(headers: Iterable[Mapping[str, StoredTensor]]) -> dict[str, StoredTens
     tensors: dict[str, StoredTensor] = {}
     for header in headers:
         tensors.update(header)
+        _refuse_too_many(len(tensors), "the checkpoint")
     return tensors
 
 
@@ -176,7 +198,10 @@ def _some(names: list[str]) -> str:
 
 def _is_there(path: Path) -> bool:
     """Whether the file is there, not merely the pointer that git leaves without LFS."""
-    if not path.is_file():
+    try:
+        if not path.is_file():
+            return False
+    except OSError:  # a name that no file can have
         return False
     with path.open("rb") as file:
         return not file.read(len(LFS_POINTER)).startswith(LFS_POINTER)

@@ -37,7 +37,7 @@ from devplan.checks.subject import Subject, TensorFact
 from devplan.findings import Diagnostic, Severity
 from devplan.mapfile.entries import covering_modules
 from devplan.names import is_inside
-from devplan.units import format_bytes
+from devplan.units import format_bytes, whole
 
 SEVERITY = Severity.ERROR
 
@@ -87,7 +87,7 @@ def _neighbour_device(subject: Subject, module: str) -> str:
     """The device of the layer before in the same stack, else the main device."""
     parent, _, last = module.rpartition(".")
     if last.isdecimal() and last != "0":
-        before = subject.device_of(f"{parent}.{int(last) - 1}")
+        before = subject.device_of(f"{parent}.{whole(last) - 1}")
         if before is not None:
             return before
     return subject.main_device
