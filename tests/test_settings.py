@@ -123,10 +123,10 @@ def test_an_empty_file_sets_nothing(project):
 def test_a_parent_inside_the_project_counts_and_paths_follow_the_file(project):
     below = project / "a" / "b"
     below.mkdir(parents=True)
-    write(project, "model: ./checkpoint\noutput: ../map.yaml\n")
+    write(project, "model: ./checkpoint\noutput: ./map.yaml\n")
     settings = load_settings(below)
     assert str(settings.model) == str(project / "checkpoint")
-    assert settings.output == str(project / "../map.yaml")
+    assert settings.output == str(project / "./map.yaml")
 
 
 def test_a_parent_outside_the_project_does_not_count(tmp_path):
@@ -199,6 +199,10 @@ REFUSED = {
     "digits": (f"context: {'9' * 5000}\n", [".yaml:1:", "a number of 5000 digits"]),
     "sexagesimal": (f"context: 1{':59' * 3000}\n", [".yaml:1:", "9001 digits"]),
     "infinity": ("context: .inf\n", ["context", "whole number"]),
+    "outside": ("output: ../map.yaml\n", ["leaves the folder", "--output ../map.yaml"]),
+    "far outside": ("output: a/../../map.yaml\n", ["leaves the folder"]),
+    "absolute": ("output: /map.yaml\n", ["leaves the folder", "--output /map.yaml"]),
+    "home": ("output: ~/map.yaml\n", ["leaves the folder"]),
     "no mapping": ("- a\n", ["no mapping", "context: 8192"]),
     "control": ("batch: \x00\n", [".yaml:1:", "U+0000"]),
 }

@@ -20,6 +20,7 @@ that was cloned would then run a stranger's code.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -198,6 +199,7 @@ _PATH_KEYS = ("model", "output")
 
 def _settings(found: Found, folder: Path) -> Settings:
     read = {key: _read_value(found, key, value) for key, value in found.values.items()}
+    _refuse_outside(found, read.get("output", ""))
     for key in _PATH_KEYS:
         if found.path.parent != folder and str(read.get(key, "")).startswith("."):
             read[key] = str(found.path.parent / read[key])
@@ -206,6 +208,17 @@ def _settings(found: Found, folder: Path) -> Settings:
         read["model"] = NamedInFile(text=read["model"], file=where)
     fields = {key.replace("-", "_"): value for key, value in read.items()}
     return Settings(**fields, path=found.path, lines=found.lines, notes=found.notes)
+
+
+def _refuse_outside(found: Found, output: str) -> None:
+    """A project that was cloned must not choose where in the whole file system is written."""
+    path = os.path.normpath(output)
+    if os.path.isabs(path) or path.split(os.sep)[0] in (os.pardir, "~"):
+        where = _where(f"{found.path}{found.table}", found.lines, "output")
+        raise InputError(
+            f"{where} leaves the folder of the file: {output}; name a path inside it, or give "
+            f"--output {output} on the command line"
+        )
 
 
 def _read_value(found: Found, key: Any, value: Any) -> Any:
