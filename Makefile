@@ -9,7 +9,7 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
-.PHONY: demo maps maps-check test test-all properties attacks fuzz lint format bench corpus sweep clean
+.PHONY: demo maps maps-check test test-all properties attacks fuzz mutation lint format bench corpus sweep clean
 
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
@@ -65,6 +65,20 @@ sweep: $(STAMP)
 # the first time gigabytes of packages.  Some only: make corpus CORPUS="qwen2vl-rope-index".
 corpus: $(STAMP)
 	$(BIN)/python -m tests.corpus $(CORPUS)
+
+# Would the tests notice a mistake?  A sample of mistakes, each made in a copy, into
+# docs/measurements/mutation.md: hours on two cores, and goes on where it was interrupted.
+# Others: make mutation SEED=7 SAMPLE=20.  The tool has a folder of its own beside what it tests.
+MUTATION_TOOL := build/mutation/tool
+SAMPLE ?= 100
+SEED ?= 1
+mutation: $(STAMP) $(MUTATION_TOOL)
+	PYTHONPATH=$(MUTATION_TOOL) $(BIN)/python -m tools.mutation --sample $(SAMPLE) --seed $(SEED)
+
+$(MUTATION_TOOL): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ \
+		cosmic-ray==8.7.0 parso==0.8.7 stevedore==5.10.0
+	@touch $@
 
 # The stamp is younger than what it was made from: a second run installs nothing.  A virtual
 # environment without pip is what an interrupted first run leaves behind: it is made anew.

@@ -9,6 +9,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +34,22 @@ def main() -> int:
     parts = tuple(options.only or PARTS)
     trying.import_heavy()
     trying.copy_of(ROOT, COPY)
-    covered = _covered(options.fresh)
     mutants = sample(ROOT, parts, options.sample, options.seed)
-    state = _state()
-    journal = WORK / f"{state}-{options.seed}.jsonl"
+    tests = _Tests(fresh=options.fresh, near=options.near)
+    journal = WORK / f"{_state()}-{options.seed}{'-near' if options.near else ''}.jsonl"
     done = {each["name"]: each for each in _lines(journal)}
     for number, mutant in enumerate(mutants, 1):
         if mutant.name not in done:
-            done[mutant.name] = _tried(mutant, covered)
-            with journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(done[mutant.name]) + "\n")
+            done[mutant.name] = _tried(mutant, tests)
+            _add_line(journal, done[mutant.name])
         said = "noticed" if done[mutant.name]["noticed"] else "NOT NOTICED"
         print(f"{number}/{len(mutants)} {said}: {_said(done[mutant.name])}", flush=True)
     results = [done[mutant.name] for mutant in mutants]
-    if options.write:
+    if not options.only:
         today = datetime.date.today().isoformat()
         page = document(results, parts, commit=_commit(), date=today, seed=options.seed)
         PAGE.write_text(page, encoding="utf-8")
-    noticed = sum(each["noticed"] for each in results)
-    print(f"{noticed} of {len(results)} mistakes were noticed")
+    print(f"{sum(each['noticed'] for each in results)} of {len(results)} mistakes were noticed")
     return 0
 
 
@@ -59,76 +57,84 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.mutation", description=__doc__)
     parser.add_argument("--sample", type=int, default=100, help="how many mistakes")
     parser.add_argument("--seed", type=int, default=1, help="which mistakes")
-    parser.add_argument("--only", action="append", help="a folder or file, repeatable")
+    parser.add_argument("--only", action="append", help="a folder or file; nothing is written")
+    parser.add_argument("--near", action="store_true", help="only the tests of the own folder")
     parser.add_argument("--fresh", action="store_true", help="look again which test calls what")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     return parser.parse_args()
 
 
-def _covered(fresh: bool) -> dict[str, calls.Covered]:
-    """What every test file calls, looked up where the file has changed since it was last looked."""
-    kept = WORK / "calls.jsonl"
-    if fresh:
-        kept.unlink(missing_ok=True)
-    known = {(each["file"], each["hash"]): each for each in _lines(kept)}
-    found = {}
-    for path in sorted((COPY / "tests").rglob("test_*.py")):
-        name = path.relative_to(COPY).as_posix()
-        key = (name, hashlib.sha256(path.read_bytes()).hexdigest())
-        if key not in known:
-            known[key] = _looked_up(*key)
-            with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(known[key]) + "\n")
-            print(f"{name}: {known[key]['seconds']:.0f} s", flush=True)
-        each = known[key]
-        found[name] = calls.Covered(
-            seconds=each["seconds"], passed=each["passed"], called=frozenset(each["called"])
-        )
-    return found
+class _Tests:
+    """The test files that could notice a mistake, each looked up when it is first asked for."""
+
+    def __init__(self, *, fresh: bool, near: bool) -> None:
+        self._kept = WORK / "calls.jsonl"
+        if fresh:
+            self._kept.unlink(missing_ok=True)
+        self._near = near
+        self._known = {(each["file"], each["hash"]): each for each in _lines(self._kept)}
+        found = sorted((COPY / "tests").rglob("test_*.py"))
+        self._hashes = {
+            path.relative_to(COPY).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in found
+        }
+
+    def calling(self, mutant: Mutant) -> Iterator[tuple[str, float]]:
+        """(file, seconds that it takes) of what calls a function, its own folder's first."""
+        beside = [name for name in self._hashes if calls.is_beside(name, mutant.path)]
+        far = [] if self._near else [name for name in self._hashes if name not in beside]
+        call = f"{mutant.path}:{mutant.function}"
+        for names in (beside, far):
+            looked_up = [(name, self._look_up(name)) for name in names]
+            each_calling = [
+                (name, each["seconds"])
+                for name, each in looked_up
+                if each["passed"] and call in each["called"]
+            ]
+            yield from sorted(each_calling, key=lambda pair: pair[1])
+
+    def _look_up(self, name: str) -> dict[str, Any]:
+        key = (name, self._hashes[name])
+        if key not in self._known:
+            self._known[key] = _looked_up(*key)
+            _add_line(self._kept, self._known[key])
+        return self._known[key]
 
 
 def _looked_up(name: str, hashed: str) -> dict[str, Any]:
+    """What a test file calls where nothing is wrong."""
     into = WORK / "called.json"
     into.unlink(missing_ok=True)
-    before = calls.noting(COPY, into)
-    outcome = trying.run_tests(COPY, [name], _MOST_SECONDS, LOG, before)
+    outcome = trying.run_tests(COPY, [name], _MOST_SECONDS, LOG, calls.noting(COPY, into))
     called = json.loads(into.read_text(encoding="utf-8")) if into.exists() else []
-    passed = not outcome.noticed
-    if not passed:
-        print(f"{name}: exit status {outcome.code} without any mistake; not used", flush=True)
-    return {
-        "file": name,
-        "hash": hashed,
-        "seconds": round(outcome.seconds, 1),
-        "passed": passed,
-        "called": called,
-    }
+    passed = outcome.code in (trying.NOTHING_FAILED, trying.NO_TESTS)
+    failed = "" if passed else f": exit status {outcome.code} without any mistake; it is not used"
+    print(f"looked up {name}, {outcome.seconds:.0f} s{failed}", flush=True)
+    seconds = round(outcome.seconds, 1)
+    return {"file": name, "hash": hashed, "seconds": seconds, "passed": passed, "called": called}
 
 
-def _tried(mutant: Mutant, covered: dict[str, calls.Covered]) -> dict[str, Any]:
+def _tried(mutant: Mutant, tests: _Tests) -> dict[str, Any]:
     """Make the mistake in the copy, run the tests that could notice it, take it back."""
+    calling = tests.calling(mutant)
     target = COPY / mutant.path
     original = target.read_text(encoding="utf-8")
     code = mutated(COPY, mutant)
     result: dict[str, Any] = {"name": mutant.name, "path": mutant.path, "by": "", "beside": False}
     result["before"], result["after"] = _difference(original, code)
     result["files"], spent = 0, 0.0
-    target.write_text(code, encoding="utf-8")
-    try:
-        for file in calls.near(covered, mutant.path, mutant.function):
-            usual = covered[file].seconds
-            if spent + usual > _BUDGET and result["files"]:
-                break
-            limit = _SLOWER * usual + _GRACE
-            outcome = trying.run_tests(COPY, [file], limit, LOG, None)
-            result["files"] += 1
-            spent += outcome.seconds
-            if outcome.noticed:
-                result["by"] = file
-                result["beside"] = calls.is_beside(file, mutant.path)
-                break
-    finally:
-        target.write_text(original, encoding="utf-8")
+    for file, usual in calling:
+        if spent + usual > _BUDGET and result["files"]:
+            break
+        target.write_text(code, encoding="utf-8")
+        try:
+            outcome = trying.run_tests(COPY, [file], _SLOWER * usual + _GRACE, LOG, None)
+        finally:
+            target.write_text(original, encoding="utf-8")
+        result["files"] += 1
+        spent += outcome.seconds
+        if outcome.noticed:
+            result["by"], result["beside"] = file, calls.is_beside(file, mutant.path)
+            break
     return result | {"noticed": bool(result["by"])}
 
 
@@ -142,6 +148,11 @@ def _difference(before: str, after: str) -> tuple[str, str]:
 def _said(result: dict[str, Any]) -> str:
     by = f" by {result['by']}" if result["by"] else f" by {result['files']} files"
     return f"{result['name']}{by}\n    - {result['before']}\n    + {result['after']}"
+
+
+def _add_line(path: Path, content: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(content) + "\n")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -97,13 +97,6 @@ def noting(copy: Path, into: Path) -> Callable[[], None]:
     return before
 
 
-def near(covered: dict[str, Covered], path: str, function: str) -> list[str]:
-    """Test files that call a function: of its own folder first, the shortest first."""
-    call = f"{path}:{function}"
-    calling = [name for name, each in covered.items() if each.passed and call in each.called]
-    return sorted(calling, key=lambda name: (not is_beside(name, path), covered[name].seconds))
-
-
 def is_beside(test: str, path: str) -> bool:
     """Whether a test file is named for the part of the project that a file belongs to."""
     part = path.split("/")[1].removesuffix(".py")

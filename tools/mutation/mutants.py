@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice, zip_longest
 from pathlib import Path
 
 from cosmic_ray.ast import ast_nodes, get_ast
@@ -125,26 +126,28 @@ def sample(root: Path, parts: tuple[str, ...], size: int, seed: int) -> list[Mut
     A place is drawn before the mistake that is made there: a comparison can be replaced by seven
     others and would otherwise be drawn seven times as often as a lost answer.
     """
-    chance = random.Random(seed)
-    drawn: list[list[Mutant]] = []
-    for part in parts:
-        places: dict[tuple[str, Place], list[Mutant]] = defaultdict(list)
-        for path in files_of(root, part):
+    drawn = [_drawn(root, part, random.Random(f"{seed} {part}")) for part in parts]
+    in_turn = (mutant for row in zip_longest(*drawn) for mutant in row if mutant is not None)
+    return list(islice(in_turn, size))
+
+
+def _drawn(root: Path, part: str, chance: random.Random) -> Iterator[Mutant]:
+    """The mistakes of a part in an order that chance decides."""
+    left = {path: len((root / path).read_bytes()) for path in files_of(root, part)}
+    places: dict[str, list[list[Mutant]]] = {}
+    while left:
+        (path,) = chance.choices(list(left), list(left.values()))
+        if path not in places:
+            by_place: dict[Place, list[Mutant]] = defaultdict(list)
             for mutant in mutants_of(root, path):
-                places[path, mutant.place].append(mutant)
-        order = sorted(places)
-        chance.shuffle(order)
-        drawn.append([chance.choice(places[place]) for place in order])
-    return list(_in_turn(root, drawn, size))
-
-
-def _in_turn(root: Path, drawn: list[list[Mutant]], size: int) -> Iterator[Mutant]:
-    taken = 0
-    for position in range(max(map(len, drawn), default=0)):
-        for mutants in drawn:
-            if taken < size and position < len(mutants) and mutated(root, mutants[position]):
-                taken += 1
-                yield mutants[position]
+                by_place[mutant.place].append(mutant)
+            places[path] = list(by_place.values())
+        if not places[path]:
+            del left[path]
+            continue
+        mutant = chance.choice(places[path].pop(chance.randrange(len(places[path]))))
+        if mutated(root, mutant) is not None:
+            yield mutant
 
 
 def files_of(root: Path, part: str) -> list[str]:

@@ -33,7 +33,7 @@ _HEAVY = (
     "numpy",
     "jsonschema",
 )
-NOTHING_FAILED, SOMETHING_FAILED, OUT_OF_TIME = 0, 1, 124
+NOTHING_FAILED, SOMETHING_FAILED, NO_TESTS, OUT_OF_TIME = 0, 1, 5, 124
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Outcome:
     @property
     def noticed(self) -> bool:
         """Whether something failed, be it that the tests no longer end or cannot begin."""
-        return self.code != NOTHING_FAILED
+        return self.code not in (NOTHING_FAILED, NO_TESTS)
 
 
 def import_heavy() -> None:
