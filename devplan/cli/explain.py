@@ -57,7 +57,10 @@ def explain_command(
 
 def _is_rule(subject: str) -> bool:
     """Whether a rule is meant: no file of that name is there, and it looks like none."""
-    return subject != STDIN and not Path(subject).exists() and Path(subject).suffix == ""
+    try:
+        return subject != STDIN and not Path(subject).exists() and Path(subject).suffix == ""
+    except (OSError, ValueError):  # longer than a file system takes, or no name at all
+        return True
 
 
 def _explain_rule(code: str | None) -> int:
