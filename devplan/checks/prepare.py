@@ -175,10 +175,14 @@ def build(
 
 def _state_of(model: str) -> tuple[str, ...]:
     """Which folder a name means now, and when its files changed last; nothing for other names."""
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
+    try:
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            return ()
+        changed = sorted(f"{file.name} {file.stat().st_mtime_ns}" for file in folder.iterdir())
+    # [names] too long, not encodable, or of nobody's home: whoever resolves it says so.
+    except (OSError, ValueError, RuntimeError):
         return ()
-    changed = sorted(f"{file.name} {file.stat().st_mtime_ns}" for file in folder.iterdir())
     return (str(folder.resolve()), *changed)
 
 
