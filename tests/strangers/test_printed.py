@@ -36,8 +36,13 @@ def parsed(text: str, form: str):
 @pytest.mark.parametrize("form", FORMATS)
 def test_names_and_devices_of_a_map(devplan, here, checkpoint, form):  # noqa: F811
     keys = [text for text in HOSTILE.values() if len(text) < 1_000]  # YAML has no longer ones
-    inside = {f"model.layers.{i % 6}.x{i}": text for i, text in enumerate(HOSTILE.values())}
-    content = {"": 0, **dict.fromkeys(keys, 1), **inside}
+    parts = ("q_proj", "k_proj", "v_proj", "o_proj")
+    whole = [f"model.layers.{layer}.self_attn.{part}" for layer in range(6) for part in parts]
+    whole += [f"model.layers.{layer}.mlp" for layer in range(6)]
+    whole += [f"model.layers.{layer}.input_layernorm" for layer in range(6)]
+    devices = dict(zip(whole, HOSTILE.values(), strict=False))
+    assert len(devices) == len(HOSTILE)
+    content = {"": 0, **dict.fromkeys(whole, 0), **dict.fromkeys(keys, 1), **devices}
     (here / "map.json").write_text(json.dumps(content))
     answer = devplan("check", "map.json", "--model", checkpoint, *CARDS, "--format", form)
     assert answer.status == 1, answer
