@@ -186,6 +186,7 @@ def _with_remedies(
         main_device=subject.main_device if subject else None,
         workload=story.workload,
         context_tokens=file.workload.context_tokens if file else None,
+        images=file.workload.images if file else None,
         embedding_away=is_embedding_away(subject) if subject else None,
     )
     return in_words(story, recognised, known)

@@ -53,6 +53,7 @@ class MappedModel:
             machine=subject.machine,
             main_device=subject.main_device,
             context_tokens=subject.workload.context_tokens,
+            images=given.workload.images if given.workload else None,
             embedding_away=is_embedding_away(subject),
         )
         model = prepared.built.skeleton.model

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from devplan.checks.subject import Subject
 from devplan.diagnosis.messages import Recognised
 from devplan.diagnosis.story import Remedy, SeenWorkload, Story
-from devplan.types import Machine
+from devplan.machine.speeds import gpu_of
+from devplan.types import Card, Machine, OffloadTier
 from devplan.units import GIB, MIB
 
 _PATCH = "patch_embeddings"
@@ -43,6 +45,8 @@ class Known:
     workload: SeenWorkload | None = None
     context_tokens: int | None = None
     """Of the map's workload."""
+    images: int | None = None
+    """Of each sequence, where the map's workload says it."""
     embedding_away: bool | None = None
     """Whether the map puts the input embedding away from the main device."""
 
@@ -52,7 +56,7 @@ def in_words(story: Story, recognised: Recognised, known: Known) -> Story:
     words = _words(recognised, known)
     message = recognised.message
     from_table = tuple(
-        Remedy(text=_filled(remedy.do, words), command=_filled(remedy.run, words))
+        Remedy(text=_filled(remedy.do, words), command=_kept(_filled(remedy.run, words), known))
         for remedy in message.remedies
         if not (known.embedding_away is False and _PATCH in remedy.run)
     )
@@ -107,14 +111,37 @@ def _words(recognised: Recognised, known: Known) -> dict[str, str]:
 
 
 def gpus_argument(machine: Machine | None) -> str:
-    """``--gpus`` for the machine of a map, by the sizes of its cards."""
+    """``--gpus`` for the machine of a map: cards of the catalogue by name, others by size."""
     if machine is None:
         return ""
-    return ",".join(_size(card.capacity_bytes) for card in machine.cards)
+    runs = [(name, len(list(run))) for name, run in groupby(map(_card, machine.cards))]
+    return ",".join(f"{count}x{name}" if count > 1 else name for name, count in runs)
+
+
+def _card(card: Card) -> str:
+    known = gpu_of(card)
+    return known.id if known is not None else _size(card.capacity_bytes)
 
 
 def _size(num_bytes: int) -> str:
     return f"{num_bytes // GIB}GiB" if num_bytes % GIB == 0 else f"{num_bytes // MIB}MiB"
+
+
+def _kept(command: str, known: Known) -> str:
+    """A command with what the map was planned with and the command does not say yet."""
+    if not command.startswith(("devplan suggest ", "devplan check ")):
+        return command
+    options = [f"--images {known.images}"] if known.images is not None else []
+    # [machine] `devplan check MAP` reads the map's own machine, and takes tiers beside --gpus only.
+    if "--gpus " in command and "--offload " not in command and known.machine is not None:
+        options += [f"--offload {_tier(tier)}" for tier in known.machine.tiers]
+    return " ".join([command, *options])
+
+
+def _tier(tier: OffloadTier) -> str:
+    if tier.capacity_bytes is None:
+        return tier.device
+    return f"{tier.device}={_size(tier.capacity_bytes)}"
 
 
 class _Words(dict):

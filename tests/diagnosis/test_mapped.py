@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -15,6 +16,8 @@ from devplan.diagnosis.narrowing import modules_of
 from devplan.diagnosis.pasted import PastedFrame
 from devplan.diagnosis.watching import diagnose
 from devplan.errors import InputError
+from devplan.machine import parse_gpus
+from devplan.types import Workload
 from tests.checks.case import model_name
 from tests.diagnosis.models import SPLIT_LAYER, prompt, split_biogpt, tiny_llama
 
@@ -163,3 +166,20 @@ def test_the_map_of_another_model_is_said(pasted):
     assert "LlamaForCausalLM has no module of class BioGptDecoderLayer: is it the map of this " in (
         " ".join(story.notes)
     )
+
+
+def test_commands_keep_what_the_map_was_planned_with():
+    """Cards by their names in the catalogue, offload and images; sizes where no name is known."""
+    given = given_map({"": 0})
+    machine = parse_gpus("2xa100-80gb,rtx-4090,10GiB", offload=("cpu=64GiB", "disk"))
+    planned = replace(given, machine=machine, workload=Workload(context_tokens=64, images=3))
+    text = f"RuntimeError: {TWO.format('cuda:0', 'cuda:1')}"
+    (story,) = explain_text(text, planned, LLAMA).stories
+    commands = [remedy.command for remedy in story.remedies]
+    suggest = next(each for each in commands if each.startswith("devplan suggest "))
+    assert "--gpus 2xa100-80gb,rtx-4090,10GiB " in suggest
+    assert suggest.endswith("--images 3 --offload cpu=64GiB --offload disk")
+    check = next(each for each in commands if each.startswith("devplan check "))
+    assert "--images 3" in check
+    bare = explain_text(text, given, LLAMA).stories[0].remedies
+    assert not [each for each in bare if "--offload" in each.command or "--images" in each.command]
