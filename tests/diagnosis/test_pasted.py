@@ -289,3 +289,43 @@ _LINES = [
     '  File "/x/site-packages/torch/nn/functional.py", line 2542, in embedding',
     "    return torch.embedding(weight, input, padding_idx, scale_grad_by_freq, sparse)",
 ]
+
+
+SAME = "RuntimeError: Expected all tensors to be on the same device, but "
+OF_INDEX = "(when checking argument for argument index in method wrapper_{}_index_select)"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"found at least two devices, cuda:0 and cpu! {OF_INDEX.format('CUDA_')}",
+        f"found at least two devices, cuda:3 and cpu! {OF_INDEX.format('')}",
+        "got index is on cpu, different from other tensors on cuda:1 (when checking argument in "
+        "method wrapper_CUDA__index_select)",
+    ],
+)
+def test_inputs_that_were_left_on_the_cpu_are_the_first_cause(said):
+    (story,) = explain_text(SAME + said).stories
+    assert story.causes[0].startswith("the inputs were not moved")
+    assert story.remedies[0].command == "inputs = devplan.to_main(model, inputs)"
+
+
+@pytest.mark.parametrize("devices", ["cpu and cuda:0", "cuda:1 and cuda:0"])
+def test_a_table_that_lies_elsewhere_is_no_forgotten_input(devices):
+    said = f"{SAME}found at least two devices, {devices}! {OF_INDEX.format('CUDA_')}"
+    assert explain_text(said).stories[0].id == "two-devices"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "found at least two devices, cuda:1 and cuda:0! (when checking argument for argument "
+        "target in method wrapper_CUDA_nll_loss_forward)",
+        "got target is on cuda:0, different from other tensors on cuda:1 (when checking argument "
+        "in method wrapper_CUDA_nll_loss2d_forward)",
+    ],
+)
+def test_labels_on_another_device_than_the_logits_are_named(said):
+    (story,) = explain_text(SAME + said).stories
+    assert "labels" in story.meaning and set(story.devices) == {"cuda:0", "cuda:1"}
+    assert story.remedies[0].command == "labels = labels.to(logits.device)"
