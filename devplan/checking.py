@@ -19,7 +19,6 @@ from devplan.calls import accepts, flag, of_class, optional
 from devplan.checks.prepare import Prepared, against, prepare
 from devplan.checks.run import result_of
 from devplan.checks.run_options import RUNS, RunOptions
-from devplan.checks.time_limit import time_limit
 from devplan.errors import InputError
 from devplan.findings import CheckResult, RunRecord
 from devplan.inputs import (
@@ -34,6 +33,7 @@ from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.running import MOST_OPS, run_as_asked, run_as_usual, run_few_tokens
 from devplan.machine import MachineLike, as_machine
 from devplan.mapfile.hf import device_name
+from devplan.sandbox import exclusively, in_time
 from devplan.surroundings import Environment
 from devplan.types import OFFLOAD_DEVICES, Workload
 from devplan.virtual.calls import (
@@ -47,7 +47,7 @@ from devplan.virtual.calls import (
     usual_call,
 )
 from devplan.virtual.cuda import VirtualCard
-from devplan.virtual.execution import TooManyOps
+from devplan.virtual.limited import TooManyOps
 from devplan.virtual.split import SplitModel
 from devplan.workload import WorkloadRequest, as_workload
 
@@ -67,6 +67,8 @@ FEW_TOKENS = 64
     trust_remote_code=flag,
     environment=optional(of_class("what devplan.environment.read_environment() gave", Environment)),
 )
+@in_time
+@exclusively
 def check(
     model: str | nn.Module | Any,
     device_map: Any,
@@ -80,6 +82,11 @@ def check(
     environment: Environment | None = None,
 ) -> CheckResult:
     """Find out whether a model runs with a device map, on GPUs that need not be here.
+
+    It may be called from several threads; runs take place one after the other.  While one lasts,
+    other threads find warnings and logging below ``ERROR`` silent, and torch may compute with one
+    thread; what they ask ``torch.cuda`` is answered by the real driver.  A run cannot be started
+    from inside a run.
 
     Parameters
     ----------
@@ -109,7 +116,8 @@ def check(
     Raises
     ------
     InputError
-        When the model cannot be built, or the map cannot be read or belongs to another model.
+        When the model cannot be built, the map cannot be read or belongs to another model, or the
+        time of `options` is up (``devplan.sandbox.OutOfTime``).
     UserCodeError
         When the user's inputs function raises.
 
@@ -136,6 +144,7 @@ def check(
     return result_of(replace(prepared.subject, runs=runs, not_run=reason))
 
 
+@exclusively
 def run_prepared(
     prepared: Prepared, options: RunOptions, around: Callable[[ModelCall], ModelCall] | None = None
 ) -> tuple[RunRecord | None, str]:
@@ -172,7 +181,7 @@ def run_prepared(
         notes = (*inputs.notes, *filter(None, [record.entered]), *record.notes)
         return replace(record, notes=notes, prompt_tokens=prompt_tokens)
 
-    with time_limit(options.timeout_s):
+    try:
         request = _request(prepared, options)
         run, few = (
             (run_as_usual, run_few_tokens)
@@ -192,6 +201,8 @@ def run_prepared(
             note = f"{reason}, so the run had {FEW_TOKENS} tokens and its peak is that of these"
             notes = (*record.notes, note)
             return replace(record, notes=notes, cut_to_tokens=FEW_TOKENS), ""
+    except TooManyOps as error:
+        return None, f"the model's code did not end: {error}"
 
 
 def text_tokens(workload: Workload) -> int:

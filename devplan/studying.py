@@ -23,6 +23,7 @@ from devplan.profile.activations import measure_activations
 from devplan.profile.joined import joined_activations
 from devplan.profile.model import ActivationProfile
 from devplan.profile.work import measure_work
+from devplan.sandbox import exclusively
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
 from devplan.sources.native import native_class, remote_auto_class
@@ -99,6 +100,7 @@ def _repository(source: ModelSource) -> str | None:
     return source.location if source.components and elsewhere else None
 
 
+@exclusively
 def study(
     model: str | NamedInFile,
     request: WorkloadRequest,
@@ -167,6 +169,7 @@ def as_made(workload: Workload, made_shape: tuple[int, ...] | None) -> Workload:
     return replace(workload, image_size=(height, width), frames=frames if frames > 1 else None)
 
 
+@exclusively
 def tiled(studied: Studied) -> Studied:
     """A pipeline whose autoencoder works in tiles."""
     workload = replace(studied.workload, tiling=True)
@@ -175,6 +178,7 @@ def tiled(studied: Studied) -> Studied:
     return replace(studied, workload=workload, profile=profile)
 
 
+@exclusively
 def on_machine(studied: Studied, machine: Machine) -> Studied:
     """The same with weights as they lie on the cards of one machine: some unpack, some do not."""
     if not (studied.source.config or {}).get("quantization_config"):
@@ -204,6 +208,7 @@ def run_as_long_as_fits(studied: Studied, longest: Callable[[Studied], int]) -> 
     return studied
 
 
+@exclusively
 def run_at(studied: Studied, tokens: int) -> Studied:
     """The same with activations from runs of so many tokens too, at the batch of the workload.
 
@@ -226,6 +231,7 @@ def _longest_run(studied: Studied) -> int:
     return max((growth.samples[-1][0] for growth in growths), default=0)
 
 
+@exclusively
 def with_work(studied: Studied) -> Studied:
     """The same with what each block reads and computes."""
     work = measure_work(studied.skeleton, studied.profile.sites, studied.workload)
@@ -245,6 +251,7 @@ def lighter_forms(studied: Studied) -> dict[str, Callable[[], BlockGraph]]:
     return {f"load in {bits} bit ({how_to_load(bits)})": partial(in_bits, bits) for bits in BITS}
 
 
+@exclusively
 def padded_activations(studied: Studied) -> ActivationProfile:
     """Activations as they grow with the batch, for batches above that of the workload.
 

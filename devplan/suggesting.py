@@ -24,6 +24,7 @@ from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic
 from devplan.proving import Examiner, Proof, prove
 from devplan.settings import OBJECTIVES
+from devplan.sandbox import exclusively
 from devplan.sources import ModelSource
 from devplan.studying import (
     Progress,
@@ -64,6 +65,7 @@ LATENCY = "latency"
     on_studied=optional(function),
     progress=function,
 )
+@exclusively
 def suggest(
     model: str | NamedInFile,
     machine: MachineLike,
@@ -153,6 +155,7 @@ def suggest(
     )
 
 
+@exclusively
 def suggest_studied(
     studied: Studied,
     machine: Machine,

@@ -38,6 +38,7 @@ VOCABULARY = (
     "surroundings",
 )
 CHAIN = (
+    "sandbox",
     "catalog",
     "machine",
     "settings",

@@ -34,6 +34,8 @@ from devplan.machine import least_capability
 from devplan.main_device import chosen_by_accelerate
 from devplan.mapfile.hf import from_hf_device
 from devplan.mapfile.versions import installed_versions
+from devplan.sandbox import exclusively
+from devplan.sandbox.holding import when_interrupted
 from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
 from devplan.sources.named import place_of
@@ -68,6 +70,7 @@ class Prepared:
     built: Built
 
 
+@exclusively
 def prepare(
     model: str | NamedInFile | nn.Module | Any,
     device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFile,
@@ -156,6 +159,7 @@ def _is_strategy(device_map: Any) -> bool:
     return isinstance(device_map, str) and device_map in STRATEGIES
 
 
+@exclusively
 def build(
     model: str | NamedInFile | nn.Module | Any,
     workload: Workload | WorkloadRequest,
@@ -197,6 +201,9 @@ def _build_named(
 ) -> Built:
     source = resolve(model, trust_remote_code=trust_remote_code)
     return _built(source, workload, least_capability, packed)
+
+
+when_interrupted(_build_named.cache_clear)
 
 
 def _built(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from devplan.calls import flag, mapping, of_class, optional, seconds, user_function, whole, wrong
+from devplan.calls import flag, mapping, of_class, optional, user_function, whole, wrong
 from devplan.inputs import InputRequest
+from devplan.sandbox import checked_seconds
 from devplan.workload import LARGEST_BATCH, read_image_size
 
 RUNS = ("auto", "generate", "forward")
@@ -38,6 +39,10 @@ class RunOptions:
     full: bool = False
     """Whether every layer is run, also where layers are alike."""
     timeout_s: float | None = None
+    """Seconds for all of it: waiting for another thread's run, building the model, making inputs
+    and the run; None: no limit.  Above 0, up to a week.  It interrupts the model's code whatever
+    that catches, but not in the middle of one call into C (a long search of a regular expression).
+    No timer or ``SIGALRM`` of the caller's is touched."""
 
     def __post_init__(self) -> None:
         """Refuse what no option can be.
@@ -67,5 +72,5 @@ _FIELDS = {
     "tiling": flag,
     "inputs": optional(user_function),
     "full": flag,
-    "timeout_s": optional(seconds),
+    "timeout_s": optional(lambda name, value: checked_seconds(value, name)),
 }

@@ -14,11 +14,13 @@ from torch import nn
 
 from devplan.catalog.models import load_all
 from devplan.errors import InputError
+from devplan.sandbox import exclusively
 from devplan.skeleton import build_skeleton
 from devplan.sources import resolve
 from devplan.units import whole
 
 
+@exclusively
 def fitting_model(keys: Iterable[str]) -> str | None:
     """The first model of the catalogue that has all modules of a map; None where none has."""
     keys = [key for key in keys if key]

@@ -109,7 +109,8 @@ def check_command(
         bool, typer.Option("--write-baseline", help="Write what is found to --baseline.")
     ] = False,
     timeout_s: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", help="For the run of each map.")
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="For all of each map."),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Run every layer, also where layers are alike.")

@@ -25,6 +25,7 @@ from devplan.machine import parse_gpus
 from devplan.machine.offload import read_tiers
 from devplan.mapfile.hf import from_hf_device
 from devplan.reading import load_yaml
+from devplan.sandbox.limits import checked_seconds
 from devplan.settings import Settings
 from devplan.types import Machine, NamedInFile, Workload
 from devplan.units import whole
@@ -33,8 +34,6 @@ from devplan.workload import (
     WorkloadRequest,
 )
 
-LONGEST_S = 10**7
-"""Of ``--timeout``: a hundred days, and what every timer can count."""
 RUNS = ("auto", "generate", "forward")
 
 
@@ -105,10 +104,8 @@ def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
     if typed.generation and typed.run not in ("auto", "generate"):
         raise InputError(f"--generate gives arguments of generate, but --run is {typed.run}")
     _refuse_no_map(typed)
-    if typed.timeout_s is not None and not 0 < typed.timeout_s <= LONGEST_S:
-        raise InputError(
-            f"--timeout {typed.timeout_s:g}: give seconds above 0, at most {LONGEST_S:,}"
-        )
+    if typed.timeout_s is not None:
+        checked_seconds(typed.timeout_s, "--timeout")
     ignores = checked_ignores(settings.ignore or {}, settings.where("ignore"))
     return AskedCheck(
         run=typed.run,

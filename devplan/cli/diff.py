@@ -57,7 +57,8 @@ def diff_command(
     packed: MapPacked = False,
     inputs: Inputs = None,
     timeout_s: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", help="For the run of each map.")
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="For all of it."),
     ] = None,
     form: TableFormat = "text",
     output: TableOutput = None,

@@ -63,7 +63,8 @@ def graph_command(
         bool, typer.Option("--blocks", help="Draw every block; else layers of a stage are one.")
     ] = False,
     timeout_s: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", help="For the run.")
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="For all of it."),
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -98,7 +99,10 @@ def graph_command(
         timeout_s=timeout_s,
         trust_remote_code=trust_remote_code,
     )
-    graph = _graph(map_file, typed)
+    from devplan.sandbox import checked_seconds, within
+
+    seconds = None if timeout_s is None else checked_seconds(timeout_s, "--timeout")
+    graph = within(seconds, lambda: _graph(map_file, typed))
     text = graph_text(graph if blocks else contract_layers(graph), form)
     if deliver(lambda _: text, output):
         say(f"wrote {visible(output)}: {_counted(graph)}")

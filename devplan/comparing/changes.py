@@ -17,6 +17,7 @@ from devplan.comparing.judged import Judged, built_of, judge
 from devplan.errors import InputError
 from devplan.machine import MachineLike, as_machine
 from devplan.mapfile.hf import device_name
+from devplan.sandbox import exclusively, in_time
 from devplan.studying import Progress, Studied, silent, study
 from devplan.types import DeviceMapFile, Machine, ModelIdentity, NamedInFile, Workload
 from devplan.workload import WorkloadRequest, as_workload
@@ -69,6 +70,8 @@ class MapDiff:
     trust_remote_code=flag,
     progress=function,
 )
+@in_time
+@exclusively
 def diff(
     before: MapLike,
     after: MapLike,

@@ -14,6 +14,7 @@ from devplan.machine import MachineLike, as_machine
 from devplan.mapfile.hf import read_pins
 from devplan.peers import CPU_TOO, accelerate_by_hand, from_pretrained_strategy
 from devplan.settings import OBJECTIVES
+from devplan.sandbox import exclusively
 from devplan.studying import Progress, Studied, silent, study
 from devplan.suggesting import suggest_studied
 from devplan.types import Machine, ModelIdentity, NamedInFile, Plan, Workload
@@ -76,6 +77,7 @@ class Comparison:
     revision=optional(text("a branch, tag or commit as text")),
     progress=function,
 )
+@exclusively
 def compare(
     model: str | NamedInFile,
     machine: MachineLike,

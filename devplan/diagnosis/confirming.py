@@ -18,6 +18,7 @@ from devplan.checks.subject import Subject
 from devplan.diagnosis.story import Confirmation, Kind, Story
 from devplan.errors import DevplanError
 from devplan.findings import CheckResult, Diagnostic, SourceLine
+from devplan.sandbox import exclusively
 from devplan.units import format_bytes
 
 
@@ -41,6 +42,7 @@ class Checked:
         }
 
 
+@exclusively
 def checked(prepared: Prepared) -> Checked:
     """Run the check of a map."""
     try:

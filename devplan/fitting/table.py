@@ -13,6 +13,7 @@ from devplan.fitting.offers import checked_kind, fewest_of_kind, named_offers, o
 from devplan.fitting.proofs import prove_best, row_of
 from devplan.fitting.rows import FitResult, Offer, in_order
 from devplan.machine import MachineLike, as_machine
+from devplan.sandbox import exclusively
 from devplan.studying import (
     Progress,
     Studied,
@@ -46,6 +47,7 @@ def _machines(name: str, value: Any) -> tuple[Any, ...]:
     verify=flag,
     progress=function,
 )
+@exclusively
 def fit(
     model: str | NamedInFile,
     machines: Sequence[MachineLike] = (),

@@ -22,11 +22,13 @@ from torch import nn
 
 from devplan.inputs.facts import Facts, has_weights
 from devplan.virtual.folding import layer_kinds
-from devplan.virtual.tracing import run_traced
+from devplan.virtual.tracing import Limits, run_traced
 
 _OURS = re.compile(r"[/\\](?:devplan|torch)[/\\]")
 _SAID = re.compile(r"tokens: (\d+), features:? (\d+)")
 """How transformers refuses a text with another number of placeholders than there are features."""
+_LIMITS = Limits(run_ops=150_000)
+"""About ten seconds: a tower that takes more is not asked again."""
 _FEATURES = re.compile(r"^(?:get|pack)_(?!text)\w*features$")
 
 
@@ -81,7 +83,8 @@ def _probe(facts: Facts, inputs: Mapping[str, Any], at_text: Callable[..., None]
             if stack is not None and at_text is not None:
                 undo.callback(stack[0].register_forward_pre_hook(at_text).remove)
         try:
-            run_traced(model, facts.sites, inputs, kinds=layer_kinds(facts.sites, facts.config))
+            kinds = layer_kinds(facts.sites, facts.config)
+            run_traced(model, facts.sites, inputs, kinds=kinds, limits=_LIMITS)
         except _Reached:
             pass
         except Exception as raised:  # whatever the model's own code raises is an answer

@@ -19,6 +19,7 @@ from devplan.inputs.facts import Facts
 from devplan.inputs.request import LEAST_TEXT, ExampleInputs
 from devplan.inputs.textual import decoder_arguments
 from devplan.sources.unasked import never_asked
+from devplan.sandbox import run_foreign
 
 _FILES = {
     "AutoProcessor": ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"),
@@ -173,12 +174,12 @@ def _call(facts: Facts, processor: Any, items: dict[str, int], words: int) -> An
         if rate is not None:
             given["sampling_rate"] = rate
     try:
-        return processor(**given)
+        return run_foreign(processor, **given)
     except (TypeError, ValueError):
         if "images" not in given:
             raise
         given["images"] = [image for row in given["images"] for image in row]
-        return processor(**given)  # some want one flat list of images
+        return run_foreign(processor, **given)  # some want one flat list of images
 
 
 def _text(processor: Any, items: dict[str, int], num_words: int) -> str:
@@ -189,7 +190,8 @@ def _text(processor: Any, items: dict[str, int], num_words: int) -> str:
         message = [{"role": "user", "content": [*content, {"type": "text", "text": words}]}]
         if not content:
             message[0]["content"] = words
-        return processor.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        template = processor.apply_chat_template
+        return run_foreign(template, message, tokenize=False, add_generation_prompt=True)
     marks = [
         getattr(processor, f"{kind}_token", "") or ""
         for kind, number in items.items()

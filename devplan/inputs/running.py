@@ -12,7 +12,7 @@ from devplan.findings import RunRecord
 from devplan.inputs.request import ExampleInputs
 from devplan.virtual.calls import ModelCall
 from devplan.virtual.entering import other_ways_in, run_entering
-from devplan.virtual.execution import TooManyOps
+from devplan.virtual.limited import TooManyOps
 from devplan.virtual.split import SplitModel, run_split
 
 MOST_OPS = 150_000

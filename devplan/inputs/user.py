@@ -19,6 +19,7 @@ from torch import nn
 from devplan.errors import InputError, UserCodeError, nearest
 from devplan.import_path import CurrentFolderVisible
 from devplan.inputs.request import ExampleInputs
+from devplan.sandbox import run_foreign
 
 
 def user_inputs(reference: str, model: nn.Module, config: Any) -> ExampleInputs:
@@ -94,7 +95,7 @@ def _function(module: Any, name: str, path: Path) -> Callable[..., Any]:
 def _own_errors(call: Callable[[], Any], what: str, path: Path) -> Any:
     try:
         with CurrentFolderVisible():
-            return call()
+            return run_foreign(call)
     except Exception as error:
         raise UserCodeError(
             f"{what} raised {type(error).__name__}: {' '.join(str(error).split())}",

@@ -30,6 +30,7 @@ from devplan.machine import MachineLike, as_machine
 from devplan.mapfile.hf import device_name
 from devplan.types import DeviceMapFile, Workload
 from devplan.workload import WorkloadRequest, as_workload
+from devplan.sandbox import exclusively, in_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ class PatchAdvice:
     options=optional(of_class("devplan.RunOptions(...)", RunOptions)),
     trust_remote_code=flag,
 )
+@in_time
+@exclusively
 def needed_patch(
     model: str | nn.Module | Any,
     device_map: str | Path | Mapping[str, Any] | GivenMap | DeviceMapFile,
@@ -96,6 +99,7 @@ def needed_patch(
     return advise(prepared, options or RunOptions())
 
 
+@exclusively
 def advise(
     prepared: Prepared, options: RunOptions, before: CheckResult | None = None
 ) -> PatchAdvice:
@@ -130,6 +134,7 @@ def check_prepared(prepared: Prepared, options: RunOptions) -> CheckResult:
     return result_of(replace(prepared.subject, runs=runs, not_run=reason))
 
 
+@exclusively
 def check_patched(
     prepared: Prepared, options: RunOptions, names: tuple[str, ...], device: str | None
 ) -> CheckResult:

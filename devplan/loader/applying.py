@@ -19,6 +19,7 @@ from devplan.loader.loading import ON_DIFFERENCE, answer
 from devplan.loader.offloading import offload_folder as writing_to
 from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
+from devplan.sandbox import exclusively
 from devplan.types import DISK, OFFLOAD_DEVICES, DeviceMapFile
 
 log = logging.getLogger("devplan")
@@ -30,6 +31,7 @@ log = logging.getLogger("devplan")
     offload_buffers=flag,
     cache_transfers=flag,
 )
+@exclusively
 def apply(
     model: Any,
     map: str | Path | Mapping[str, Any] | DeviceMapFile,

@@ -26,6 +26,7 @@ from devplan.loader.offloading import offload_folder as writing_to
 from devplan.loader.one_model import one_model
 from devplan.loader.pipelines import pipeline
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
+from devplan.sandbox import exclusively
 from devplan.sources.folder import is_path
 from devplan.sources.unasked import never_asked
 from devplan.types import DISK, DeviceMapFile
@@ -45,6 +46,7 @@ ON_DIFFERENCE = ("raise", "warn")
     diagnose=flag,
     trust_remote_code=flag,
 )
+@exclusively
 def load(
     map: str | Path | DeviceMapFile,
     model: str | Path | None = None,

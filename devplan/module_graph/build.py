@@ -26,11 +26,13 @@ from devplan.errors import InputError
 from devplan.findings import RunRecord, TransferEvent
 from devplan.inputs.pipelines import NUM_STEPS
 from devplan.module_graph.watching import INPUTS, OUTPUTS, Ends, Passage, Passages, ends_of
+from devplan.sandbox import exclusively
 from devplan.types import Block
 
 __all__ = ["INPUTS", "OUTPUTS", "build_module_graph", "module_graph"]
 
 
+@exclusively
 def module_graph(prepared: Prepared, options: RunOptions | None = None) -> networkx.DiGraph:
     """Run a split model's forward virtually and give its module graph, every block a node.
 

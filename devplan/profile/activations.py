@@ -32,7 +32,7 @@ from devplan.types import ActivationGrowth, Workload
 from devplan.virtual.activations import BETWEEN
 from devplan.virtual.calls import DECODE_STEPS, usual_call
 from devplan.virtual.cuda import VirtualCard
-from devplan.virtual.execution import TooManyOps
+from devplan.virtual.limited import TooManyOps
 from devplan.virtual.split import SplitModel
 
 CARD = "cuda:0"

@@ -27,9 +27,9 @@ from devplan.profile.cache import block_growths
 from devplan.skeleton.model import Skeleton
 from devplan.types import CacheGrowth, Workload
 from devplan.virtual.entries import entered_part
-from devplan.virtual.execution import TooManyOps
 from devplan.virtual.folding import Outcome, extrapolate, layer_kinds
 from devplan.virtual.inputs import NoExampleInputs, example_inputs
+from devplan.virtual.limited import TooManyOps
 from devplan.virtual.quiet import quiet
 from devplan.virtual.tracing import Limits, Trace, run_traced
 

@@ -18,7 +18,6 @@ that one.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,13 +38,14 @@ from devplan.profile.model import ReadWork, WorkProfile
 from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
 from devplan.types import Workload
+from devplan.virtual import limited
 from devplan.virtual.activations import BETWEEN
 from devplan.virtual.calls import DECODE_STEPS, ModelCall, PipelineCall, usual_call
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.entries import entered_part
-from devplan.virtual.execution import TooManyOps
 from devplan.virtual.folding import layer_kinds
 from devplan.virtual.labels import maker_of
+from devplan.virtual.limited import TooManyOps
 from devplan.virtual.split import SplitModel, run_split
 
 
@@ -64,7 +64,7 @@ def measure_work(
             return _counted(skeleton, sites, workload, prompt, MOST_OPS)
         except TooManyOps as reason:
             few = min(FEW_TOKENS[-1], prompt)
-            counted = _counted(skeleton, sites, workload, few, math.inf)
+            counted = _counted(skeleton, sites, workload, few, limited.MOST_OPS)
             note = f"the work of a prefill is {prompt / few:.1f} times that of {few} tokens"
             return counted.scaled(prompt / few, f"{note} ({reason})")
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen

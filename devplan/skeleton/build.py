@@ -13,6 +13,7 @@ from torch import nn
 from devplan.dtypes import parse_dtype
 from devplan.skeleton.boundary import CountedBuilding, of_the_library
 from devplan.skeleton.config_values import refuse_impossible, refuse_unreal
+from devplan.sandbox import exclusively, run_foreign
 from devplan.skeleton.from_tensors import skeleton_from_stored, skeleton_from_summary
 from devplan.skeleton.keeping import keep_in_float32
 from devplan.skeleton.model import Skeleton
@@ -26,6 +27,7 @@ from devplan.sources.unasked import never_asked
 _META = torch.device("meta")
 
 
+@exclusively
 def build_skeleton(source: ModelSource, dtype: str | None = None) -> Skeleton:
     """The model of `source` on the meta device.
 
@@ -106,7 +108,7 @@ _NOT_STRUCTURE = frozenset({"quantization_config", "compression_config"})
 
 def _instantiate(model_class: type, config: Any, dtype: torch.dtype, id: str) -> nn.Module:
     with of_the_library(_cannot_be_built(id, model_class)), _quiet(), _META, CountedBuilding(id):
-        model = model_class._from_config(config, **{_dtype_keyword(): dtype})
+        model = run_foreign(model_class._from_config, config, **{_dtype_keyword(): dtype})
     return refuse_unreal(model, id)
 
 
@@ -144,7 +146,7 @@ def _from_diffusers(source: ModelSource, dtype: str | None) -> Skeleton:
 
 def _from_factory(source: ModelSource, dtype: str | None) -> Skeleton:
     assert source.factory is not None
-    model = source.factory()
+    model = run_foreign(source.factory)
     if dtype is not None:
         model = model.to(parse_dtype(dtype))
     config = getattr(model, "config", None)

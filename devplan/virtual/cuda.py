@@ -2,7 +2,8 @@
 
 Model code chooses its kernels by asking ``torch.cuda`` (grouped matrix products in MoE layers ask
 for the compute capability).  While `answering` is active these questions are answered from the
-virtual cards, and the real driver is never asked, whether there is one or not.
+virtual cards, and the real driver is never asked, whether there is one or not.  Other threads of
+the process hear what they always hear.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import torch
 
+from devplan.sandbox import patched_here
 from devplan.units import GIB
 
 
@@ -67,9 +68,9 @@ def answering(cards: tuple[VirtualCard, ...]) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         for name, answer in answers.items():
             if hasattr(torch.cuda, name):
-                undo.enter_context(mock.patch.object(torch.cuda, name, answer))
+                undo.enter_context(patched_here(torch.cuda, name, answer))
         # Compiled code is run as it is written: what it computes, and where, is the same.
-        undo.enter_context(mock.patch.object(torch, "compile", _as_written))
+        undo.enter_context(patched_here(torch, "compile", _as_written))
         yield
 
 

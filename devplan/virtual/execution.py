@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from devplan.errors import DevplanError
 from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.labels import (
     CPU,
@@ -29,6 +28,7 @@ from devplan.virtual.labels import (
     mark,
     sources_of,
 )
+from devplan.virtual.limited import OpsLimit
 from devplan.virtual.memory import whole
 from devplan.virtual.operands import (
     all_on_meta,
@@ -61,20 +61,6 @@ _BFLOAT16_SHAPES = {aten._grouped_mm} if hasattr(aten, "_grouped_mm") else set()
 ``_meta_grouped_mm_common`` in torch/_meta_registrations.py and ``_grouped_mm_cuda`` in ATen."""
 
 
-class TooManyOps(DevplanError):
-    """A block, or the code between the blocks, ran more ops than it was allowed.
-
-    Attributes
-    ----------
-    block : str | None
-        The block; None for the code between them.
-    """
-
-    def __init__(self, block: str | None) -> None:
-        super().__init__(f"{block or 'the code between the blocks'} loops over tokens")
-        self.block = block
-
-
 class Execution(TorchDispatchMode):
     """Runs ops, labels their results with device and maker, and counts them.
 
@@ -95,6 +81,7 @@ class Execution(TorchDispatchMode):
         self.block: str | None = None
         self.num_ops = 0
         self.limit_ops = limit_ops
+        self.limit = OpsLimit()
         self.made_up: set[str] = set()
         self.known = KnownShapes()
         self.guess = Guess()
@@ -104,7 +91,7 @@ class Execution(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.num_ops += 1
         if self.num_ops > self.limit_ops:
-            raise TooManyOps(self.block)
+            self.limit.refuse(self.block)
         kwargs = kwargs or {}
         tensors = tensors_in(args, kwargs)
         self.sources = joint_sources(tensors) if self.block is None else None

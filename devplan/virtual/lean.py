@@ -23,11 +23,11 @@ def lean(model: nn.Module) -> Iterator[None]:
     """Set the process for a run of the model, and back afterwards."""
     num_threads, is_frozen = torch.get_num_threads(), gc.get_freeze_count() > 0
     first = next(model.parameters(), None)
-    if first is None or first.is_meta:
-        torch.set_num_threads(1)
-    if not is_frozen:
-        gc.freeze()
     try:
+        if first is None or first.is_meta:
+            torch.set_num_threads(1)
+        if not is_frozen:
+            gc.freeze()
         yield
     finally:
         torch.set_num_threads(num_threads)

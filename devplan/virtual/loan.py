@@ -8,14 +8,14 @@ states in attributes (Griffin), even those of layers that do not run themselves.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 from torch import nn
 
+from devplan.sandbox import patched_here
+from devplan.sandbox.foreign import shielded
 from devplan.virtual.labels import unmark
 from devplan.virtual.remembered import forget_results
 
@@ -45,22 +45,20 @@ class Loan:
 
     def __enter__(self) -> Loan:
         construct, set_attribute = nn.Module.__init__, nn.Module.__setattr__
-        thread = threading.get_ident()
         made: set[nn.Module] = set()
         """Modules made inside belong to the run: caches were modules up to transformers 4.48."""
 
         def noted_init(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-            if threading.get_ident() == thread:
-                made.add(module)
+            made.add(module)
             construct(module, *args, **kwargs)
 
         def keep_and_set(module: nn.Module, name: str, value: Any) -> None:
-            if threading.get_ident() == thread and module not in made:
+            if module not in made:
                 self.keep(module)
             set_attribute(module, name, value)
 
-        self._undo.enter_context(mock.patch.object(nn.Module, "__init__", noted_init))
-        self._undo.enter_context(mock.patch.object(nn.Module, "__setattr__", keep_and_set))
+        self._undo.enter_context(patched_here(nn.Module, "__init__", noted_init))
+        self._undo.enter_context(patched_here(nn.Module, "__setattr__", keep_and_set))
         return self
 
     def give_back(self) -> None:
@@ -72,13 +70,14 @@ class Loan:
                 _refill(attributes[name], content)
 
     def __exit__(self, *exception: object) -> None:
-        self._undo.close()
-        self.give_back()
-        for _, inner in self.kept.values():
-            for name in ("_parameters", "_buffers"):
-                for tensor in inner.get(name, {}).values():
-                    if tensor is not None:
-                        unmark(tensor)
+        with shielded():
+            self._undo.close()
+            self.give_back()
+            for _, inner in self.kept.values():
+                for name in ("_parameters", "_buffers"):
+                    for tensor in inner.get(name, {}).values():
+                        if tensor is not None:
+                            unmark(tensor)
 
 
 class Snapshot:

@@ -10,15 +10,16 @@ import contextlib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import torch
+
+from devplan.sandbox import exclusive, patched
 
 
 @contextlib.contextmanager
 def cards_by_number(module: ModuleType) -> Iterator[None]:
     """Let the code of one module take a number for a CUDA card, as on a machine with cards."""
-    with mock.patch.object(module, "torch", _TorchWithCards()):
+    with exclusive(), patched(module, "torch", _TorchWithCards()):
         yield
 
 

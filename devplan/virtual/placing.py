@@ -12,12 +12,12 @@ import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import nn
 
 from devplan.names import component_main, find_entry, joined, part_of_map
+from devplan.sandbox import patched_here
 from devplan.skeleton.integers import value_of
 from devplan.skeleton.pipeline import PipelineModule
 from devplan.types import CPU, DISK, OFFLOAD_DEVICES
@@ -92,7 +92,7 @@ def labelled_parameters() -> Iterator[None]:
         label = label_of(data) if isinstance(data, torch.Tensor) else None
         return parameter if label is None else mark(parameter, label, None)
 
-    with mock.patch.object(nn.Parameter, "__new__", labelled):
+    with patched_here(nn.Parameter, "__new__", labelled):
         yield
 
 

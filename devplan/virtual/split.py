@@ -20,12 +20,14 @@ from torch import nn
 
 from devplan.blocks import BlockSite
 from devplan.findings import ModelError, RunRecord
+from devplan.sandbox import exclusive
 from devplan.virtual import source_lines
 from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.calls import ModelCall
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.judging import SplitExecution
 from devplan.virtual.lean import lean
+from devplan.virtual.limited import MOST_OPS
 from devplan.virtual.loan import Snapshot, restored
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
@@ -63,6 +65,7 @@ def dispatched(split: SplitModel) -> Iterator[Dispatched]:
         The model on the meta device and its map.
     """
     with contextlib.ExitStack() as undo:
+        undo.enter_context(exclusive())
         undo.enter_context(lean(split.model))
         undo.enter_context(restored(split.model))
         undo.enter_context(torch.no_grad())
@@ -109,7 +112,7 @@ class Dispatched:
         described: str,
         call: ModelCall,
         fold: bool = True,
-        limit_ops: float = math.inf,
+        limit_ops: float = MOST_OPS,
         on_output: Callable[[Any], None] = lambda output: None,
     ) -> RunRecord:
         """Call the model, as it is before any call, and say what happened.

@@ -93,8 +93,8 @@ class SplitRun:
         model = self.split.model
         try:
             with default_on_cpu(), Answers(self.execution), self.execution:
-                self.output = call.run(model, placed)
-        except DevplanError:  # the user's time is up, not the model's fault
+                self.output = self.execution.limit.run(call.run, model, placed)
+        except DevplanError:  # a limit of ops, a run in the run: not the model's fault
             raise
         except Exception as error:  # the model's own code: anything can happen
             return source_lines.model_error(error, self.recorder.phase)

@@ -20,12 +20,14 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from devplan.blocks import BlockSite
+from devplan.sandbox import exclusive
 from devplan.virtual import folding
 from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
 from devplan.virtual.labels import maker_of, mark
 from devplan.virtual.lean import lean
+from devplan.virtual.limited import MOST_OPS
 from devplan.virtual.loan import Loan
 from devplan.virtual.placing import wants_values, with_values
 from devplan.virtual.repeating import are_as_before, lists_among
@@ -50,12 +52,12 @@ class TensorInput:
 class Limits:
     """Ops after which a run is stopped."""
 
-    run_ops: float = math.inf
+    run_ops: float = MOST_OPS
     block_ops: Mapping[str, int] = field(default_factory=dict)
     """Block -> ops of one call; blocks that are not named may take what the run may."""
 
 
-UNLIMITED = Limits()
+USUAL = Limits()
 
 
 @dataclass(kw_only=True)
@@ -86,7 +88,7 @@ def run_traced(
     *,
     kinds: Mapping[str, Hashable] = MappingProxyType({}),
     preset: Mapping[str, folding.Outcome] = MappingProxyType({}),
-    limits: Limits = UNLIMITED,
+    limits: Limits = USUAL,
     entry: Callable[..., Any] | None = None,
 ) -> Trace:
     """Run ``model(**inputs)`` virtually and say what happened.
@@ -117,6 +119,7 @@ def run_traced(
     trace = Trace()
     execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
+        undo.enter_context(exclusive())
         undo.enter_context(lean(model))
         loan = undo.enter_context(Loan())
         undo.enter_context(torch.no_grad())
@@ -133,7 +136,7 @@ def run_traced(
             for name, value in inputs.items()
         }
         with Answers(execution, home=MAIN), execution:
-            trace.output = (entry or model)(**placed_inputs)
+            trace.output = execution.limit.run(entry or model, **placed_inputs)
         trace.attributes = _made_attributes(model, loan)
     trace.num_ops = execution.num_ops
     trace.made_up = frozenset(execution.made_up)

@@ -1,0 +1,145 @@
+"""The one lock: whoever builds, runs or loads a model changes the process, so one thread at a time.
+
+Its owner may enter again, as `devplan.load` does when it checks a map.  A model's or a user's code
+that runs under it may not: the run around it has the process changed already.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from devplan.errors import InputError
+from devplan.sandbox.foreign import forget, in_foreign, shielded
+from devplan.sandbox.patches import undo_all
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_POLL_S = 0.05
+"""Between two waits a time limit can interrupt a thread that waits."""
+
+NESTED = (
+    "a run was started from inside a virtual run, by the model's own code or by a function of "
+    "yours; start it before or after"
+)
+
+_lock = threading.RLock()
+_shared: list[Callable[[], Any]] = []
+"""What forgets models that are kept for the next call: one that was interrupted may be left half
+changed."""
+_state: list[Any] = []
+"""What the process was like when the lock was taken."""
+
+
+def when_interrupted(forget_shared: Callable[[], Any]) -> None:
+    """Call a function when Ctrl-C or a time limit ended what ran under the lock."""
+    _shared.append(forget_shared)
+
+
+def is_held_here() -> bool:
+    """Whether this thread has the lock."""
+    return _lock._is_owned()
+
+
+class exclusive:
+    """A context that one thread of the process is in at a time.
+
+    Raises
+    ------
+    InputError
+        When it is entered by a model's or a user's code that runs inside.
+    """
+
+    def __init__(self) -> None:
+        self._is_outermost = False
+
+    def __enter__(self) -> None:
+        if is_held_here():
+            _refuse_nested()
+            return
+        try:
+            self._is_outermost = True
+            _take()
+        except BaseException:
+            _give_twice()
+            raise
+
+    def __exit__(self, *exception: object) -> None:
+        if self._is_outermost:
+            _give_twice()
+
+
+def exclusively(function: F) -> F:
+    """Let a function be called by one thread of the process at a time; see `exclusive`."""
+
+    @functools.wraps(function)
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        if is_held_here():
+            _refuse_nested()
+            return function(*args, **kwargs)
+        # [twice] Ctrl-C may strike on the way into the inner `finally`.
+        try:
+            try:
+                _take()
+                return function(*args, **kwargs)
+            finally:
+                _give()
+        finally:
+            _give()
+
+    return alone  # type: ignore[return-value]
+
+
+def _refuse_nested() -> None:
+    if in_foreign(threading.get_ident()):
+        raise InputError(NESTED)
+
+
+def _take() -> None:
+    from devplan.sandbox.state import ProcessState
+
+    while not _lock.acquire(timeout=_POLL_S):
+        pass
+    _state[:] = [ProcessState()]
+
+
+def _give() -> None:
+    """Put the process back and release the lock, where this thread has it."""
+    if not is_held_here():
+        return
+    with shielded():
+        undo_all()
+        raised = sys.exc_info()[0]
+        if _state and raised is not None:
+            _state[0].restore()
+        _state.clear()
+        if raised is not None and not issubclass(raised, Exception):
+            for forget_shared in _shared:
+                forget_shared()
+    forget(threading.get_ident())
+    while is_held_here():
+        _lock.release()
+
+
+def _give_twice() -> None:
+    try:
+        _give()
+    finally:
+        _give()
+
+
+def _after_fork() -> None:
+    """A process that another thread forked during a run has no run, and no owner of the lock."""
+    global _lock
+    if not is_held_here():
+        undo_all()
+        _state.clear()
+        _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

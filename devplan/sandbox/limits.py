@@ -1,0 +1,214 @@
+"""A limit on time that holds for everything a call does, and that no model's code can swallow.
+
+A thread of our own waits for the time to pass, then raises `TimeIsUp` in the thread that works: no
+``Exception``, so that ``except Exception`` lets it pass.  Code that catches it all the same is
+interrupted again, soon at every moment, until one strikes where nothing catches it.
+
+* The main thread gets a signal that nobody uses (``SIGURG``, ignored unless handled), which ends a
+  ``sleep``, a read or a long search of a regular expression too.  ``SIGALRM`` and the interval
+  timers are the caller's.
+* Any other thread, or one whose ``SIGURG`` is taken, gets an asynchronous exception.  It arrives
+  between two bytecodes: not in the middle of a call into C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import math
+import random
+import signal
+import threading
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, TypeVar
+
+from devplan.errors import InputError
+from devplan.sandbox.foreign import gate, in_foreign, is_shielded, shielded
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+MOST_SECONDS = 7 * 24 * 3600
+"""Longer than any run; what is meant to last for ever needs no limit."""
+
+_POLITE = 5
+"""Interruptions that foreign code may swallow before they come at every moment."""
+_SHIELDED_S, _AGAIN_S, _OURS_S = 0.005, 0.1, 1.0
+_HAMMERING_S = (0.0002, 0.003)
+
+
+class TimeIsUp(BaseException):
+    """The time is up; becomes `OutOfTime` where the limit was set."""
+
+
+class OutOfTime(InputError):
+    """A call took longer than it was allowed to."""
+
+
+def checked_seconds(seconds: Any, name: str = "timeout_s") -> float:
+    """The seconds of a limit.
+
+    Raises
+    ------
+    InputError
+        When they are none, with the range.
+    """
+    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    if is_number and math.isfinite(seconds) and 0 < seconds <= MOST_SECONDS:
+        return float(seconds)
+    shown = f"{float(seconds):g}" if is_number else repr(seconds)[:40]
+    raise InputError(
+        f"{name} {shown}: give seconds above 0 and up to {MOST_SECONDS} (a week), or leave it out"
+    )
+
+
+def within(seconds: float | None, work: Callable[[], T]) -> T:
+    """What `work` gives, if it ends in time.
+
+    Parameters
+    ----------
+    seconds
+        The limit; None: there is none.
+
+    Raises
+    ------
+    OutOfTime
+        When it does not.
+    """
+    if seconds is None:
+        return work()
+    limit = _Limit(checked_seconds(seconds))
+    late = OutOfTime(f"out of time after {seconds:g} s; raise --timeout (in Python, timeout_s)")
+    try:
+        try:
+            limit.start()
+            result = work()
+        finally:
+            limit.stop()
+    except (Exception, TimeIsUp):
+        limit.stop()
+        if limit.is_up:
+            raise late from None
+        raise
+    except BaseException:
+        limit.stop()
+        raise
+    if limit.is_up:  # whoever caught the exception went on with half a result
+        raise late
+    return result
+
+
+def in_time(function: F) -> F:
+    """Let a function end within ``timeout_s`` of the `options` that it is called with."""
+
+    @functools.wraps(function)
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        seconds = getattr(kwargs.get("options"), "timeout_s", None)
+        return within(seconds, functools.partial(function, *args, **kwargs))
+
+    return limited  # type: ignore[return-value]
+
+
+class Insistence:
+    """Interrupts this thread, and again, until `stop`: for what catches our exceptions for ever."""
+
+    def __init__(self) -> None:
+        self._limit = _Limit(0.0)
+        self._limit._num_fired = _POLITE
+        self._limit.start()
+
+    def stop(self) -> None:
+        """No more of it."""
+        self._limit.stop()
+
+
+class _Limit:
+    """Watches one thread for one call."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.is_up = False
+        self._thread = threading.get_ident()
+        self._over = threading.Event()
+        self._num_fired = 0
+        self._is_sent = False
+        self._handled_before: Any = None
+        self._watch = threading.Thread(target=self._wait, name="devplan-time-limit", daemon=True)
+
+    def start(self) -> None:
+        _limits.append(self)
+        if self._may_take_the_signal():
+            self._handled_before = signal.signal(signal.SIGURG, _on_signal)
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Interrupt no more, and take back what was sent but did not arrive; twice does no harm."""
+        with shielded():
+            with gate:
+                self._over.set()
+                is_sent, self._is_sent = self._is_sent, False
+            if is_sent and not self._uses_signal():
+                _raise_in(self._thread, None)
+            if self._watch.ident is not None:
+                self._watch.join()
+            if self in _limits:
+                _limits.remove(self)
+            if self._uses_signal():
+                signal.signal(signal.SIGURG, self._handled_before)
+                self._handled_before = None
+
+    def _may_take_the_signal(self) -> bool:
+        is_main = threading.current_thread() is threading.main_thread()
+        if not (is_main and hasattr(signal, "SIGURG") and hasattr(signal, "pthread_kill")):
+            return False
+        free = signal.SIG_DFL, signal.SIG_IGN, _on_signal
+        return signal.getsignal(signal.SIGURG) in free
+
+    def _uses_signal(self) -> bool:
+        return self._handled_before is not None
+
+    def _wait(self) -> None:
+        pause = self.seconds
+        while not self._over.wait(pause):
+            pause = self._fire()
+
+    def _fire(self) -> float:
+        """Interrupt the thread, if it may be now; the seconds until it is looked at again."""
+        with gate:
+            if self._over.is_set():
+                return 0.0
+            self.is_up = True
+            if is_shielded(self._thread):
+                return _SHIELDED_S
+            self._num_fired += 1
+            self._is_sent = True
+            if self._uses_signal():
+                signal.pthread_kill(self._thread, signal.SIGURG)
+            else:
+                _raise_in(self._thread, TimeIsUp)
+        if not in_foreign(self._thread):
+            return _OURS_S
+        return _AGAIN_S if self._num_fired < _POLITE else random.uniform(*_HAMMERING_S)
+
+
+_limits: list[_Limit] = []
+"""Those that are running, of all threads."""
+
+
+def _on_signal(number: int, frame: Any) -> None:
+    """In the main thread; what arrives when nothing is due was sent by somebody else."""
+    thread = threading.get_ident()
+    due = [limit for limit in _limits if limit._thread == thread and limit._is_sent]
+    if not due or is_shielded(thread):
+        return
+    for limit in due:
+        limit._is_sent = False
+    raise TimeIsUp
+
+
+def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
+    value = None if exception is None else ctypes.py_object(exception)
+    with contextlib.suppress(AttributeError):  # an interpreter without it
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), value)
