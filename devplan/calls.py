@@ -141,14 +141,6 @@ def whole(least: int, most: int) -> Reader:
     return read
 
 
-def seconds(name: str, value: Any) -> float:
-    """A time above zero."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if is_number and value > 0 and math.isfinite(value):
-        return float(value)
-    raise wrong(name, value, "seconds above 0")
-
-
 def of_class(accepted: str, *classes: type) -> Reader:
     """An object of one of the classes."""
 

@@ -5,10 +5,11 @@ A thread of our own waits for the time to pass, then raises `TimeIsUp` in the th
 interrupted again, soon at every moment, until one strikes where nothing catches it.
 
 * The main thread gets a signal that nobody uses (``SIGURG``, ignored unless handled), which ends a
-  ``sleep``, a read or a long search of a regular expression too.  ``SIGALRM`` and the interval
-  timers are the caller's.
+  ``sleep`` or a read too.  ``SIGALRM`` and the interval timers are the caller's.
 * Any other thread, or one whose ``SIGURG`` is taken, gets an asynchronous exception.  It arrives
   between two bytecodes: not in the middle of a call into C.
+
+What keeps the interpreter to itself (one long search of a regular expression) is not interrupted.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import functools
 import math
 import random
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, TypeVar
@@ -36,7 +39,9 @@ MOST_SECONDS = 7 * 24 * 3600
 _POLITE = 5
 """Interruptions that foreign code may swallow before they come at every moment."""
 _SHIELDED_S, _AGAIN_S, _OURS_S = 0.005, 0.1, 1.0
-_HAMMERING_S = (0.0002, 0.003)
+_HAMMERING_S = (0.0, 0.0, 0.0002, 0.002)
+_HAMMERING_SWITCH_S = 1e-6
+"""How often threads take turns then: a loop that catches everything has few places that do not."""
 
 
 class TimeIsUp(BaseException):
@@ -56,9 +61,9 @@ def checked_seconds(seconds: Any, name: str = "timeout_s") -> float:
         When they are none, with the range.
     """
     is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
-    if is_number and math.isfinite(seconds) and 0 < seconds <= MOST_SECONDS:
+    if is_number and 0 < seconds <= MOST_SECONDS:
         return float(seconds)
-    shown = f"{float(seconds):g}" if is_number else repr(seconds)[:40]
+    shown = f"{seconds:g}" if isinstance(seconds, float) else repr(seconds)[:40]
     raise InputError(
         f"{name} {shown}: give seconds above 0 and up to {MOST_SECONDS} (a week), or leave it out"
     )
@@ -86,18 +91,24 @@ def within(seconds: float | None, work: Callable[[], T]) -> T:
             limit.start()
             result = work()
         finally:
-            limit.stop()
+            _stop(limit)
     except (Exception, TimeIsUp):
-        limit.stop()
+        _stop(limit)
         if limit.is_up:
             raise late from None
         raise
-    except BaseException:
-        limit.stop()
-        raise
+    finally:
+        _stop(limit)
     if limit.is_up:  # whoever caught the exception went on with half a result
         raise late
     return result
+
+
+def _stop(limit: _Limit) -> None:
+    """Stop a limit, though it or another one strikes in the middle of that."""
+    with contextlib.suppress(TimeIsUp):
+        limit.stop()
+    limit.stop()
 
 
 def in_time(function: F) -> F:
@@ -117,11 +128,15 @@ class Insistence:
     def __init__(self) -> None:
         self._limit = _Limit(0.0)
         self._limit._num_fired = _POLITE
+        self._limit._fired_at = math.inf
+
+    def start(self) -> None:
+        """From now on, wherever a model's code is."""
         self._limit.start()
 
     def stop(self) -> None:
         """No more of it."""
-        self._limit.stop()
+        _stop(self._limit)
 
 
 class _Limit:
@@ -133,6 +148,8 @@ class _Limit:
         self._thread = threading.get_ident()
         self._over = threading.Event()
         self._num_fired = 0
+        self._fired_at = 0.0
+        self._switch_s: float | None = None
         self._is_sent = False
         self._handled_before: Any = None
         self._watch = threading.Thread(target=self._wait, name="devplan-time-limit", daemon=True)
@@ -153,6 +170,8 @@ class _Limit:
                 _raise_in(self._thread, None)
             if self._watch.ident is not None:
                 self._watch.join()
+            if self._switch_s is not None:
+                sys.setswitchinterval(self._switch_s)
             if self in _limits:
                 _limits.remove(self)
             if self._uses_signal():
@@ -169,6 +188,16 @@ class _Limit:
     def _uses_signal(self) -> bool:
         return self._handled_before is not None
 
+    def _hammer(self) -> float:
+        if self._switch_s is None:
+            self._switch_s = sys.getswitchinterval()
+            sys.setswitchinterval(_HAMMERING_SWITCH_S)
+        return random.choice(_HAMMERING_S)
+
+    def _is_for_foreign_code(self) -> bool:
+        """Whether code of ours is left alone: what undoes a run was interrupted once already."""
+        return self._num_fired > 0 and time.monotonic() - self._fired_at < _OURS_S
+
     def _wait(self) -> None:
         pause = self.seconds
         while not self._over.wait(pause):
@@ -182,15 +211,16 @@ class _Limit:
             self.is_up = True
             if is_shielded(self._thread):
                 return _SHIELDED_S
+            if self._is_for_foreign_code() and not in_foreign(self._thread):
+                return _AGAIN_S
             self._num_fired += 1
+            self._fired_at = time.monotonic()
             self._is_sent = True
             if self._uses_signal():
                 signal.pthread_kill(self._thread, signal.SIGURG)
             else:
                 _raise_in(self._thread, TimeIsUp)
-        if not in_foreign(self._thread):
-            return _OURS_S
-        return _AGAIN_S if self._num_fired < _POLITE else random.uniform(*_HAMMERING_S)
+        return _AGAIN_S if self._num_fired < _POLITE else self._hammer()
 
 
 _limits: list[_Limit] = []
@@ -200,12 +230,27 @@ _limits: list[_Limit] = []
 def _on_signal(number: int, frame: Any) -> None:
     """In the main thread; what arrives when nothing is due was sent by somebody else."""
     thread = threading.get_ident()
-    due = [limit for limit in _limits if limit._thread == thread and limit._is_sent]
-    if not due or is_shielded(thread):
-        return
-    for limit in due:
+    sent = [limit for limit in _limits if limit._thread == thread and limit._is_sent]
+    for limit in sent:
         limit._is_sent = False
-    raise TimeIsUp
+    first = any(limit._num_fired == 1 for limit in sent)
+    if sent and (first or in_foreign(thread)) and not (is_shielded(thread) or _is_lost_in(frame)):
+        raise TimeIsUp
+
+
+def _is_lost_in(frame: Any) -> bool:
+    """Whether Python would print what is raised here, and go on: in a ``__del__``, or its like."""
+    while frame is not None:
+        code = frame.f_code
+        place = code.co_filename
+        is_lock = code.co_name == "cb" and place == "<frozen importlib._bootstrap>"
+        if code.co_name == "__del__" or place.endswith(_CALLBACKS) or is_lock:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_CALLBACKS = ("weakref.py", "_weakrefset.py")
 
 
 def _raise_in(thread: int, exception: type[BaseException] | None) -> None:

@@ -57,6 +57,7 @@ class OpsLimit:
         self.num_refused += 1
         if self.num_refused == _MOST_REFUSED:
             self.insistence = Insistence()
+            self.insistence.start()
         raise OpsSpent
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -68,14 +69,20 @@ class OpsLimit:
             When an op was refused, whatever the code made of that.
         """
         try:
-            result = run_foreign(function, *args, **kwargs)
-            if not self.num_refused:
-                return result
+            try:
+                result = run_foreign(function, *args, **kwargs)
+                if not self.num_refused:
+                    return result
+            finally:
+                self._stop_insisting()
         except (Exception, OpsSpent, TimeIsUp) as error:
             is_ours = not isinstance(error, TimeIsUp) or self.insistence is not None
             if not (self.num_refused and is_ours):
                 raise
         finally:
-            if self.insistence is not None:
-                self.insistence.stop()
+            self._stop_insisting()
         raise TooManyOps(self.block)
+
+    def _stop_insisting(self) -> None:
+        if self.insistence is not None:
+            self.insistence.stop()

@@ -86,7 +86,15 @@ def test_an_inputs_function_that_raises_shows_its_own_traceback(check, here, dev
 
 def test_out_of_time(check, refused):
     line = refused(*check, "--timeout", "0.001")
-    assert "out of time: the run took more than 0.001 s; raise --timeout" in line
+    assert "out of time after 0.001 s; raise --timeout" in line
+
+
+@pytest.mark.parametrize("typed", ["inf", "nan", "0", "-1", "1e400", "-inf", "604801", "1e-400"])
+@pytest.mark.parametrize("command", ["check", "graph", "diff"])
+def test_seconds_that_no_run_can_have(check, refused, command, typed):
+    maps = ("map.yaml", "map.yaml") if command == "diff" else ("map.yaml",)
+    line = refused(command, *maps, "--model", LLAMA, f"--timeout={typed}")
+    assert "--timeout" in line and "seconds above 0 and up to 604800 (a week)" in line
 
 
 def test_an_exception_of_the_models_code_is_no_mismatch_and_has_its_place(check, here, devplan):
