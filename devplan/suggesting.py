@@ -23,8 +23,8 @@ from devplan.planning.most import plan_most_tokens
 from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic
 from devplan.proving import Examiner, Proof, prove
-from devplan.settings import OBJECTIVES
 from devplan.sandbox import exclusively
+from devplan.settings import OBJECTIVES
 from devplan.sources import ModelSource
 from devplan.studying import (
     Progress,

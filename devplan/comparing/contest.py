@@ -13,8 +13,8 @@ from devplan.comparing.judged import Judged, built_of, judge
 from devplan.machine import MachineLike, as_machine
 from devplan.mapfile.hf import read_pins
 from devplan.peers import CPU_TOO, accelerate_by_hand, from_pretrained_strategy
-from devplan.settings import OBJECTIVES
 from devplan.sandbox import exclusively
+from devplan.settings import OBJECTIVES
 from devplan.studying import Progress, Studied, silent, study
 from devplan.suggesting import suggest_studied
 from devplan.types import Machine, ModelIdentity, NamedInFile, Plan, Workload

@@ -18,8 +18,8 @@ import torch
 from devplan.inputs.facts import Facts
 from devplan.inputs.request import LEAST_TEXT, ExampleInputs
 from devplan.inputs.textual import decoder_arguments
-from devplan.sources.unasked import never_asked
 from devplan.sandbox import run_foreign
+from devplan.sources.unasked import never_asked
 
 _FILES = {
     "AutoProcessor": ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"),

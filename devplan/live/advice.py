@@ -28,9 +28,9 @@ from devplan.live.patching import (
 )
 from devplan.machine import MachineLike, as_machine
 from devplan.mapfile.hf import device_name
+from devplan.sandbox import exclusively, in_time
 from devplan.types import DeviceMapFile, Workload
 from devplan.workload import WorkloadRequest, as_workload
-from devplan.sandbox import exclusively, in_time
 
 
 @dataclass(frozen=True, kw_only=True)
