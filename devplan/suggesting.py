@@ -84,6 +84,8 @@ def suggest(
 ) -> Suggestion:
     """The best device map of a model for a machine and a workload.
 
+    Threads take turns, and other threads notice what `devplan.check` says.
+
     Parameters
     ----------
     model

@@ -40,7 +40,7 @@ class RunOptions:
     """Whether every layer is run, also where layers are alike."""
     timeout_s: float | None = None
     """Seconds for all of it: waiting for another thread's run, building the model, making inputs
-    and the run; None: no limit.  Above 0, up to a week.  It interrupts the model's code whatever
+    and the run; None: no limit.  It interrupts the model's code whatever
     that catches, but not in the middle of one call into C (a long search of a regular expression).
     No timer or ``SIGALRM`` of the caller's is touched."""
 

@@ -65,7 +65,8 @@ def load(
 
     Class, dtype and revision are those of the map.  Before anything is loaded this machine is
     compared with the map's, and the checkpoint's headers are looked at; afterwards the model is
-    audited (`devplan.audit`).
+    audited (`devplan.audit`).  Threads take turns: checks and loads of other threads wait until the
+    model is loaded, and notice what `devplan.check` says.
 
     Parameters
     ----------

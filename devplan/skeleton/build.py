@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from devplan.dtypes import parse_dtype
+from devplan.sandbox import exclusively, run_foreign
 from devplan.skeleton.boundary import CountedBuilding, of_the_library
 from devplan.skeleton.config_values import refuse_impossible, refuse_unreal
-from devplan.sandbox import exclusively, run_foreign
 from devplan.skeleton.from_tensors import skeleton_from_stored, skeleton_from_summary
 from devplan.skeleton.keeping import keep_in_float32
 from devplan.skeleton.model import Skeleton
