@@ -98,24 +98,20 @@ class Recorder:
         )
         num_bytes = tensor.numel() * tensor.element_size()
         line = None if asker.kind != by else source_lines.current_source()
-        key = (
-            *(str(source), str(target), asker.kind, module, asker.argument),
-            *(maker_of(tensor), str(line), num_bytes, self.phase),
+        kind = TransferEvent(
+            source_device=str(source),
+            target_device=str(target),
+            asked_by=asker.kind,
+            module=module,
+            argument=asker.argument,
+            maker=maker_of(tensor),
+            source=line,
+            phase=self.phase,
+            num_bytes=num_bytes,
+            count=0,
         )
-        if key not in self.transfers:
-            self.transfers[key] = TransferEvent(
-                source_device=str(source),
-                target_device=str(target),
-                asked_by=asker.kind,
-                module=module,
-                argument=asker.argument,
-                maker=maker_of(tensor),
-                source=line,
-                phase=self.phase,
-                num_bytes=num_bytes,
-                count=0,
-            )
-        self._count("transfers", key)
+        self.transfers.setdefault(kind, kind)
+        self._count("transfers", kind)
 
     def made_up_value(self, op: str) -> None:
         """An integer that had no value."""
@@ -148,17 +144,15 @@ class Recorder:
             elif kind == "made_up":
                 self._count_made_up(key)
             else:
-                self._repeat_transfer(self.transfers[key], key, ran, stands_for)
+                self._repeat_transfer(key, ran, stands_for)
 
-    def _repeat_transfer(self, event: TransferEvent, key: Any, ran: str, stands_for: str) -> None:
-        if not is_inside(event.module, ran):
-            self._count("transfers", key)
-            return
-        module = stands_for + event.module[len(ran) :]
-        maker = stands_for if event.maker == ran else event.maker
-        own_key = (*key[:3], module, key[4], maker, *key[6:])
-        self.transfers.setdefault(own_key, replace(event, module=module, maker=maker, count=0))
-        self._count("transfers", own_key)
+    def _repeat_transfer(self, kind: TransferEvent, ran: str, stands_for: str) -> None:
+        if is_inside(kind.module, ran):
+            module = stands_for + kind.module[len(ran) :]
+            maker = stands_for if kind.maker == ran else kind.maker
+            kind = replace(kind, module=module, maker=maker)
+            self.transfers.setdefault(kind, kind)
+        self._count("transfers", kind)
 
     # -------------------------------------------------------------------------------- results
 

@@ -88,5 +88,5 @@ def test_unreadable_devices_are_kept():
 def test_python_mapping():
     given = given_map({"a": 0, "b": torch.device("cuda", 1), "c": "cpu"})
     assert devices(given) == {"a": "cuda:0", "b": "cuda:1", "c": "cpu"}
-    with pytest.raises(InputError, match="no text"):
+    with pytest.raises(InputError, match="give names as text"):
         given_map({0: 1})
