@@ -22,7 +22,12 @@ PACKED = "packed"
 IMAGE_SIZE_PATTERN = r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"
 
 MODEL = record(
-    ("id", "Catalogue name, hub id, folder or factory, as it was given.", Text()),
+    (
+        "id",
+        "Catalogue name, hub id, folder or factory, as it was given. A factory is a fact here: its "
+        "code runs only where a person types --model.",
+        Text(),
+    ),
     ("revision", "Commit or tag on the hub.", Nullable(inner=Text())),
     ("config_hash", "Hash of the configuration that was planned.", Nullable(inner=Text())),
     ("class", "Class of the model.", Text()),

@@ -52,6 +52,8 @@ Everything else in the file says what the map was made for and what was proven a
 * The same input writes the same bytes. A file that holds something else is replaced only with
   `--force`; without it the plan is shown and not written. A file that is no map is refused before
   anything is planned. `-o -` (or `/dev/stdout`) writes the map to stdout and the report to stderr.
+* A relative folder under `model.id` is looked up in the current folder, then beside the map, then
+  one folder above it. A map is data: nothing in it runs ([security](security.md)).
 * A file is whole or not there, as is everything that devplan writes: a full disk, a signal or a
   missing permission leaves the old file as it was.
 
