@@ -22,6 +22,7 @@ from enum import Enum
 from pathlib import Path, PurePath
 
 from devplan.errors import InputError
+from devplan.streams import is_stdout_file
 
 STDOUT = "-"
 """What ``-o`` is given to write to stdout."""
@@ -123,10 +124,7 @@ def is_stdout(path: str | PurePath | None) -> bool:
     """Whether a path means stdout: ``-``, or any name of what stdout is, such as /dev/stdout."""
     if path is None or str(path) == STDOUT:
         return path is not None
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
-    except (OSError, ValueError, AttributeError):  # no such file, or a stdout that is no file
-        return False
+    return is_stdout_file(str(path))
 
 
 @contextlib.contextmanager

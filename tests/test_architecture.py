@@ -29,6 +29,7 @@ VOCABULARY = (
     "calls",
     "units",
     "reading",
+    "streams",
     "names",
     "writing",
     "dtypes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +26,7 @@ from devplan.cli.shared_options import (
     TrustRemoteCode,
 )
 from devplan.strangers import prose, visible
+from devplan.streams import out
 
 if TYPE_CHECKING:
     from devplan.checks.given import GivenMap
@@ -272,4 +272,4 @@ def _show(results: list[CheckResult], form: str, output: str | None) -> None:
         lambda terminal: check_report(results, form, terminal), output, commands=commands
     )
     if to_file and form != "text":  # people who follow the log of a CI run see the findings too
-        say(check_report(results, "text", terminal_of(sys.stdout)), end="")
+        say(check_report(results, "text", terminal_of(out())), end="")

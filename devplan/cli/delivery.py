@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from devplan.cli.printing import say
+from devplan.streams import out
 from devplan.writing import is_stdout, refuse_unwritable, write_text
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def deliver(
     from devplan.report import Terminal, terminal_of
 
     if output is None or is_stdout(output):
-        say(report(terminal_of(sys.stdout)), end="", commands=commands)
+        say(report(terminal_of(out())), end="", commands=commands)
         return False
     write_text(report(Terminal()), output, streams=True)
     return True

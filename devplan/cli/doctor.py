@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from devplan.cli.printing import say
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import TrustRemoteCode
+from devplan.streams import out
 
 if TYPE_CHECKING:
     from devplan.surroundings import Environment, ModelFacts
@@ -102,7 +102,7 @@ def doctor_command(
             end="",
         )
     else:
-        terminal = report.terminal_of(sys.stdout)
+        terminal = report.terminal_of(out())
         text = doctor_text(
             environment, found, terminal, map_file=map_file, map_name=map_path or "", notes=notes
         )

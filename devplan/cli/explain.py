@@ -11,6 +11,7 @@ import typer
 
 from devplan.cli.printing import say
 from devplan.cli.shared_options import TrustRemoteCode
+from devplan.streams import out
 
 NOT_RECOGNISED = 1
 STDIN = "-"
@@ -67,7 +68,7 @@ def _explain_rule(code: str | None) -> int:
     from devplan.report import terminal_of
     from devplan.report.rules import rule_text, rules_text
 
-    terminal = terminal_of(sys.stdout)
+    terminal = terminal_of(out())
     say(rules_text(terminal) if code is None else rule_text(find_rule(code), terminal), end="")
     return 0
 
@@ -84,7 +85,7 @@ def _explain_text(
     from devplan.report.explained import explained_json, explained_text
 
     found = explain_text(text, device_map, model, trust_remote_code=trust_remote_code)
-    shown = explained_json(found) if as_json else explained_text(found, terminal_of(sys.stdout))
+    shown = explained_json(found) if as_json else explained_text(found, terminal_of(out()))
     say(shown, end="")
     return 0 if found.stories else NOT_RECOGNISED
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 import typer
 
 from devplan.cli.printing import say
+from devplan.streams import out
 
 LIST = "list"
 V = TypeVar("V", str | None, list[str] | None)
@@ -28,7 +28,7 @@ def gpus_command(
     from devplan.report.gpus import gpus_json, gpus_text
 
     known = gpus.load_all()
-    say(gpus_json(known) if json else gpus_text(known, terminal_of(sys.stdout)), end="")
+    say(gpus_json(known) if json else gpus_text(known, terminal_of(out())), end="")
     return 0
 
 

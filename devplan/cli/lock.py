@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from devplan.cli.doctor import ModelAtHand, facts_at_hand, look_around
 from devplan.cli.printing import say, say_notes
 from devplan.cli.shared_options import TrustRemoteCode
 from devplan.strangers import prose, visible
+from devplan.streams import out
 
 DOES_NOT_FIT = 1
 
@@ -41,7 +41,7 @@ def lock_command(
     facts = facts_at_hand(map_file, map_path, model, notes, trust_remote_code=trust_remote_code)
     refused = reasons_against(map_file, environment, facts)
     if refused:
-        terminal = report.terminal_of(sys.stdout)
+        terminal = report.terminal_of(out())
         for each in refused:
             say("\n".join(difference_lines(each, terminal)), end="\n\n")
         say(f"{visible(str(map_path))} is not locked: this machine does not fit it")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Annotated
 
 import typer
@@ -25,16 +27,19 @@ from devplan.cli.suggest import suggest_command
 from devplan.cli.unforeseen import INTERNAL_ERROR, report_line, traceback_text
 from devplan.errors import DevplanError, UserCodeError
 from devplan.strangers import prose
+from devplan.streams import CannotWrite, flush, own_streams
 from devplan.version import VERSION
 
 COULD_NOT_RUN = 2
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
+_PARSERS = ("click", "typer")
 INTERRUPTED_LINE = "devplan: interrupted"
 
 TRACEBACK = "--traceback"
-SWITCHES = frozenset({TRACEBACK})
+VERBOSE = "--verbose"
+SWITCHES = frozenset({TRACEBACK, VERBOSE})
 """Options that may stand anywhere: before the command, after it, or between its arguments."""
 
 app = typer.Typer(
@@ -44,17 +49,35 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("suggest")(suggest_command)
-app.command("check")(check_command)
-app.command("fit")(fit_command)
-app.command("compare")(compare_command)
-app.command("diff")(diff_command)
-app.command("graph")(graph_command)
-app.command("models")(models_command)
-app.command("gpus")(gpus_command)
-app.command("explain")(explain_command)
-app.command("doctor")(doctor_command)
-app.command("lock")(lock_command)
+
+
+def _alone(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """The command with stdout and stderr to itself."""
+
+    @functools.wraps(command)
+    def run(*arguments: object, **options: object) -> int | None:
+        with own_streams(_verbose.get()):
+            return command(*arguments, **options)
+
+    return run
+
+
+_verbose: ContextVar[bool] = ContextVar("devplan_verbose", default=False)
+
+for _name, _command in (
+    ("suggest", suggest_command),
+    ("check", check_command),
+    ("fit", fit_command),
+    ("compare", compare_command),
+    ("diff", diff_command),
+    ("graph", graph_command),
+    ("models", models_command),
+    ("gpus", gpus_command),
+    ("explain", explain_command),
+    ("doctor", doctor_command),
+    ("lock", lock_command),
+):
+    app.command(_name)(_alone(_command))
 
 
 def _show_version(value: bool) -> None:
@@ -73,6 +96,10 @@ def devplan(
         bool,
         typer.Option(TRACEBACK, help="Show the traceback of an error. May stand anywhere."),
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(VERBOSE, help="Show what libraries say, on stderr. May stand anywhere."),
+    ] = False,
 ) -> None:
     """Device maps for Hugging Face models that are split over several GPUs."""
 
@@ -84,9 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments, switches = taken_switches(sys.argv[1:] if arguments is None else arguments)
     show_traceback = TRACEBACK in switches
+    _verbose.set(VERBOSE in switches)
+    _open_what_is_closed()
     try:
+        if sys.stdout is None:
+            raise CannotWrite("it is closed")
         status = _parser()(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
-        sys.stdout.flush()
+        flush(sys.stdout)
         # [interrupts] newer releases of typer turn them into this status themselves, silently.
         return _fail(INTERRUPTED_LINE, INTERRUPTED) if status == INTERRUPTED else status or 0
     except UserCodeError as error:
@@ -94,8 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DevplanError as error:
         details = traceback_text(error) if show_traceback else ""
         return _fail(f"{details}devplan: {prose(str(error))}")
+    except CannotWrite as error:
+        return _cannot_write(str(error))
     except BrokenPipeError:  # the reader of a pipe went away; nobody is there to be told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return COULD_NOT_RUN
     except OSError as error:
         return _of_the_system(error, show_traceback)
@@ -118,11 +151,48 @@ def _internal(error: BaseException, show_traceback: bool) -> int:
 
 def _of_the_system(error: OSError, show_traceback: bool) -> int:
     """[files] An error of the system that names a file is that file's, and no bug of devplan's."""
+    if error.filename is None and _is_of_the_parser(error):  # it prints the help
+        return _cannot_write(str(error.strerror))
     if error.filename is None or error.strerror is None:
         return _internal(error, show_traceback)
     details = traceback_text(error) if show_traceback else ""
     name = prose(str(error.filename))
     return _fail(f"{details}devplan: cannot use {name}: {error.strerror}; check the path")
+
+
+def _open_what_is_closed() -> None:
+    """[2>&-] A descriptor that is closed would be the next file that is opened."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                continue
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            if name != "stdout":
+                setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+def _cannot_write(reason: str) -> int:
+    _drop_stdout()
+    return _fail(f"devplan: cannot write to stdout: {reason}; free the disk, or give -o FILE")
+
+
+def _is_of_the_parser(error: BaseException) -> bool:
+    """Whether the parser of the command line was where it was raised."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    name = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
+    return name.partition(".")[0] in _PARSERS
+
+
+def _drop_stdout() -> None:
+    """What stdout has not taken goes nowhere, or the interpreter would fail on it as it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        number = sys.stdout.fileno()
+        opened = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(opened, number)
+        os.close(opened)
 
 
 @functools.cache
@@ -149,7 +219,7 @@ def _is_usage_error(error: BaseException) -> bool:
     [usage errors] typer brings its own copy of click, or uses the one that is installed.
     """
     package = type(error).__module__.partition(".")[0]
-    return hasattr(error, "format_message") and package in ("click", "typer")
+    return hasattr(error, "format_message") and package in _PARSERS
 
 
 def _sentence(text: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devplan.cli.printing import say
+from devplan.streams import out
 
 if TYPE_CHECKING:
     from devplan.catalog.models import CatalogModel
@@ -34,7 +34,7 @@ def models_command(
     from devplan.report import terminal_of
     from devplan.report.models import model_json, model_text, models_json, models_text
 
-    terminal = terminal_of(sys.stdout)
+    terminal = terminal_of(out())
     if name is None:
         entries = models.load_all()
         say(models_json(entries) if json else models_text(entries, terminal), end="")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 
 from devplan.strangers import printed, prose
+from devplan.streams import CannotWrite, err, out
 
 
 def say(text: str, *, end: str = "\n", to_stderr: bool = False, commands: bool = False) -> None:
@@ -21,12 +21,24 @@ def say(text: str, *, end: str = "\n", to_stderr: bool = False, commands: bool =
         Whether it is beside the answer: an error or a note.
     commands
         Whether it is commands for GitHub.
+
+    Raises
+    ------
+    CannotWrite
+        When stdout does not take it; for stderr there is nobody to be told.
     """
-    stream = sys.stderr if to_stderr else sys.stdout
+    stream = err() if to_stderr else out()
     text = printed(text, styles=_styles() if stream.isatty() else (), commands=commands)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     # [ASCII] a terminal that cannot show a letter is shown its number.
-    print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, file=stream)
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(text, end=end, file=stream)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        if not to_stderr:
+            raise CannotWrite(getattr(error, "strerror", None) or "it is closed") from error
 
 
 def say_notes(notes: Iterable[str]) -> None:

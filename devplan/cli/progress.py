@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 
 from devplan.strangers import prose
+from devplan.streams import err
+
+_PER_S = 12.5
 
 
 @contextlib.contextmanager
 def progress_on_stderr() -> Iterator[Callable[[str], None]]:
     """A function that shows a few words about the step that is running."""
-    if not sys.stderr.isatty():
+    if not err().isatty():
         yield lambda text: None
         return
     from rich.console import Console
+    from rich.live import Live
+    from rich.spinner import Spinner
     from rich.text import Text
 
-    # [markup] a name such as [red] is shown as it is written.
-    with Console(stderr=True).status("starting") as status:
-        yield lambda text: status.update(Text(prose(text)))
+    spinner = Spinner("dots", "starting")
+    console = Console(file=err())
+    # [streams] who else may speak meanwhile is not rich's to say.
+    still = {"redirect_stdout": False, "redirect_stderr": False}
+    with Live(spinner, console=console, transient=True, refresh_per_second=_PER_S, **still):
+        # [markup] a name such as [red] is shown as it is written.
+        yield lambda text: spinner.update(text=Text(prose(text)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devplan.cli.printing import say, say_notes
 from devplan.errors import InputError
+from devplan.streams import err, out
 from devplan.writing import is_stdout, refuse_unwritable
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _show_infeasible(suggestion: Suggestion, asked: Asked, json: bool) -> int:
     if json:
         say(report.infeasible_json(*about, suggestion.notes), end="")
     else:
-        terminal = report.terminal_of(sys.stdout)
+        terminal = report.terminal_of(out())
         say(report.infeasible_text(*about, terminal, suggestion.notes), end="")
         say_notes(asked.notes)
     return DOES_NOT_FIT
@@ -98,7 +98,7 @@ def _show_broken(suggestion: Suggestion, asked: Asked, json: bool) -> int:
     from devplan import report
     from devplan.report.findings import check_report
 
-    terminal = report.terminal_of(sys.stdout)
+    terminal = report.terminal_of(out())
     found = [suggestion.check]
     say(check_report(found, "json", terminal) if json else check_report(found, "text", terminal))
     constraints = suggestion.map_file.constraints
@@ -125,7 +125,7 @@ def _write_and_show(
     else:
         if to_stdout:
             say(dump_map(map_file, path), end="")
-        stream = sys.stderr if to_stdout else sys.stdout
+        stream = err() if to_stdout else out()
         terminal = report.terminal_of(stream)
         text = report.plan_text(plan, map_file, terminal, path, outcome)
         if explain:

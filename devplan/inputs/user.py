@@ -20,6 +20,7 @@ from devplan.errors import InputError, UserCodeError, nearest
 from devplan.import_path import CurrentFolderVisible
 from devplan.inputs.request import ExampleInputs
 from devplan.sandbox import run_foreign
+from devplan.streams import users_code
 
 
 def user_inputs(reference: str, model: nn.Module, config: Any) -> ExampleInputs:
@@ -94,7 +95,7 @@ def _function(module: Any, name: str, path: Path) -> Callable[..., Any]:
 
 def _own_errors(call: Callable[[], Any], what: str, path: Path) -> Any:
     try:
-        with CurrentFolderVisible():
+        with CurrentFolderVisible(), users_code():
             return run_foreign(call)
     except Exception as error:
         raise UserCodeError(

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from devplan.errors import InputError, UserCodeError, nearest
 from devplan.import_path import CurrentFolderVisible
 from devplan.sources.source import ModelSource
+from devplan.streams import users_code
 
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 # Names that a message shows where none is near.
@@ -80,7 +81,7 @@ class Factory:
         from torch import nn
 
         try:
-            with CurrentFolderVisible():
+            with CurrentFolderVisible(), users_code():
                 module = self.function()
         except (Exception, SystemExit) as error:
             _raise_user_code_error(f"{self.text} raised", error)
@@ -106,7 +107,7 @@ class Factory:
 def _import(module_name: str) -> ModuleType:
     importlib.invalidate_caches()
     try:
-        with CurrentFolderVisible():
+        with CurrentFolderVisible(), users_code():
             return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # `import a.b` that lacks `a` or `a.b` is the user's typing; any other name is their code's.

@@ -19,6 +19,7 @@ from typing import Any
 from torch import nn
 
 from devplan.skeleton.pipeline import PipelineModule
+from devplan.streams import users_code
 from devplan.virtual.entries import has_forward
 from devplan.virtual.shortening import parts_stop_after
 
@@ -129,7 +130,8 @@ class UserCall:
         return for_generate(model, inputs)
 
     def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
-        return self.function(model, inputs)
+        with users_code():
+            return self.function(model, inputs)
 
     def phases(self) -> Iterator[str]:
         for number in count(1):
