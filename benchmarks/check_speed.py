@@ -23,9 +23,10 @@ from transformers import AutoConfig
 from benchmarks.models import machine
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
-from devplan.checking import RunOptions, run_prepared
 from devplan.checks.prepare import Prepared, prepare
 from devplan.checks.run import result_of
+from devplan.checks.run_options import RunOptions
+from devplan.checks.running import run_prepared
 from devplan.findings import CheckResult
 from devplan.sources import resolve
 from devplan.types import Workload

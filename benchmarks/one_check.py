@@ -13,7 +13,7 @@ import time
 from importlib import import_module
 
 import devplan
-from devplan.checking import RunOptions
+from devplan.checks.run_options import RunOptions
 from devplan.inputs import InputRequest
 from devplan.machine import parse_gpus
 from devplan.types import Workload

@@ -18,7 +18,7 @@ _HOME = {
     "CheckResult": "devplan.findings",
     "DeviceMapError": "devplan.errors",
     "InputError": "devplan.errors",
-    "RunOptions": "devplan.checking",
+    "RunOptions": "devplan.checks.run_options",
     "WorkloadRequest": "devplan.workload",
     "apply": "devplan.loader.applying",
     "audit": "devplan.loader.auditing",

@@ -134,12 +134,27 @@ class ModelError:
     source: SourceLine | None
     stack: tuple[SourceLine, ...] = ()
     phase: str
+    raised_whole: bool = False
+    """Whether the model's code raises it on one GPU too, so that no map is at fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissedRun:
+    """A run, or some steps of one, that was to happen and did not."""
+
+    name: str
+    """What it is called: ``beam search``, ``decode 1 of generate``."""
+    reason: str
+    is_refused: bool = False
+    """Whether the class itself cannot do it, split or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """What one virtual run of a split model showed."""
 
+    name: str = ""
+    """What the run was: ``generate``, ``beam search``, ``text alone``, ..."""
     phases: tuple[str, ...]
     """The phases that ran to their end."""
     prompt_tokens: int | None = None
@@ -230,6 +245,9 @@ class CheckResult:
     entries: tuple[MapEntry, ...] = ()
     """The map as it was read; reports show repairs as changes of it."""
     runs: tuple[RunRecord, ...] = ()
+    """The call at the workload first, then the short ones."""
+    missed: tuple[MissedRun, ...] = ()
+    """What was to run and did not."""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property

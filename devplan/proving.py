@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from devplan.checking import RunOptions, run_prepared
 from devplan.checks.given import given_map
 from devplan.checks.prepare import Built, Prepared
 from devplan.checks.run import result_of
+from devplan.checks.run_options import RunOptions
+from devplan.checks.running import run_all
 from devplan.checks.structure import structure_of
 from devplan.checks.subject import Subject
 from devplan.errors import InputError
@@ -267,9 +268,8 @@ class Examiner:
             workload=subject.workload,
         )
         prepared = Prepared(subject=subject, built=built)
-        record, reason = run_prepared(prepared, self.options)
-        runs = (record,) if record is not None else ()
-        subject = replace(subject, runs=runs, not_run=reason)
+        subject = run_all(prepared, self.options)
+        record = subject.runs[0] if subject.runs else None
         check = result_of(subject)
         forgiven = MODEL_RAISED if self.raises_whole else ""
         errors = tuple(error for error in check.errors if error.code != forgiven)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from devplan.calls import accepts, flag, function, model_name, one_of, optional, text, user_function
-from devplan.checking import RunOptions
+from devplan.checks.run_options import RunOptions
 from devplan.cures import cures
 from devplan.machine import MachineLike, as_machine
 from devplan.machine.speeds import speeds_of
@@ -196,7 +196,7 @@ def _as_run(proof: Proof, machine: Machine, workload: Workload) -> Plan | Infeas
     if isinstance(proof.result, Infeasible) or not runs:
         return proof.result
     workload = proof.result.workload or workload
-    return with_recorded_traffic(proof.result, runs[-1], proof.graph, machine, workload)
+    return with_recorded_traffic(proof.result, runs[0], proof.graph, machine, workload)
 
 
 def _plan(

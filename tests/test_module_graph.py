@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.blocks import partition
-from devplan.checking import RunOptions, run_prepared
 from devplan.checks.prepare import prepare
+from devplan.checks.run_options import RunOptions
+from devplan.checks.running import run_prepared
 from devplan.cli import main
 from devplan.errors import InputError
 from devplan.module_graph import contract_layers, graph_text, known_graph_format, module_graph

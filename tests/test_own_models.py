@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import devplan
-from devplan.checking import RunOptions
+from devplan.checks.run_options import RunOptions
 from devplan.errors import InputError, UserCodeError
 from devplan.machine import parse_gpus
 from devplan.mapfile import write_map

@@ -86,18 +86,19 @@ def runs_need(monkeypatch, more: float) -> None:
     """Let every run need so many times as much beside weights and cache."""
     import devplan.proving as proving
 
-    real = proving.run_prepared
+    real = proving.run_all
 
     def needing_more(prepared, options):
-        record, reason = real(prepared, options)
-        peaks = tuple(replace(peak, peak_bytes=needed(peak)) for peak in record.peaks)
-        return replace(record, peaks=peaks), reason
+        subject = real(prepared, options)
+        first, *others = subject.runs
+        peaks = tuple(replace(peak, peak_bytes=needed(peak)) for peak in first.peaks)
+        return replace(subject, runs=(replace(first, peaks=peaks), *others))
 
     def needed(peak):
         kept = peak.weight_bytes + peak.cache_bytes
         return kept + int(more * (peak.peak_bytes - kept))
 
-    monkeypatch.setattr(proving, "run_prepared", needing_more)
+    monkeypatch.setattr(proving, "run_all", needing_more)
 
 
 def test_nothing_fits_that_keeps_to_what_a_run_taught(tmp_path, monkeypatch):

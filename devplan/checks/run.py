@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from devplan.checks.subject import Subject
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult, Diagnostic, Severity
+
+UNFINISHED = ("DP302", "DP901", "DP905")
+"""Rules that say that a call did not run, or not to its end."""
 
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
@@ -26,6 +30,7 @@ def result_of(subject: Subject) -> CheckResult:
         diagnostics=find(subject),
         entries=tuple(subject.given.map_entry(entry) for entry in subject.given.entries),
         runs=subject.runs,
+        missed=subject.missed,
         versions=subject.installed,
     )
 
@@ -37,10 +42,22 @@ def _place(diagnostic: Diagnostic) -> tuple[int, str, int]:
 
 def strictly(result: CheckResult) -> CheckResult:
     """The result with its warnings taken as errors."""
+    return _raised(result, lambda finding: True)
+
+
+def requiring_runs(result: CheckResult) -> CheckResult:
+    """The result with every call that did not run to its end taken as an error."""
+    return _raised(result, lambda finding: finding.code in UNFINISHED)
+
+
+def _raised(result: CheckResult, counts: Callable[[Diagnostic], bool]) -> CheckResult:
+    """The result with some of its warnings taken as errors."""
     return replace(
         result,
         diagnostics=tuple(
-            replace(d, severity=Severity.ERROR) if d.severity is Severity.WARNING else d
+            replace(d, severity=Severity.ERROR)
+            if d.severity is Severity.WARNING and counts(d)
+            else d
             for d in result.diagnostics
         ),
     )

@@ -7,21 +7,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devplan.calls import flag, mapping, of_class, optional, user_function, whole, wrong
+from devplan.errors import InputError, nearest
 from devplan.inputs import InputRequest
 from devplan.sandbox import checked_seconds
 from devplan.workload import LARGEST_BATCH, read_image_size
 
-RUNS = ("auto", "generate", "forward")
+USUAL, ALL = "auto", "all"
+CALLS = ("generate", "forward")
+WAYS = ("batch", "text", "video", "beams", "loss")
+RUNS = (USUAL, ALL, *CALLS, *WAYS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """How the model is run."""
 
-    run: str = "auto"
-    """``auto`` (``generate`` where the class can, else ``forward``), one of the two, or
-    ``file.py:function``: a function of the user's that runs the model, called with the model and
-    its inputs."""
+    run: str = USUAL
+    """``auto`` (the usual call and every short one that the class can be called by), ``generate``
+    or ``forward`` alone, ``all`` (``auto``, and ``forward`` at the workload), some of `WAYS`
+    separated by commas, or ``file.py:function``: a function of the user's that runs the model,
+    called with the model and its inputs."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``generate``: ``{"num_beams": 2}``."""
     request: InputRequest | None = None
@@ -55,11 +60,43 @@ class RunOptions:
         for name, read in _FIELDS.items():
             object.__setattr__(self, name, read(name, getattr(self, name)))
 
+    @property
+    def is_users(self) -> bool:
+        """Whether a function of the user's runs the model."""
+        return ":" in self.run
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The short calls that are to be made."""
+        if self.run in (USUAL, ALL):
+            return WAYS
+        asked = self.run.split(",")
+        return tuple(way for way in WAYS if way in asked)
+
+
+def checked_run(run: str) -> str:
+    """The value of ``--run``.
+
+    Raises
+    ------
+    InputError
+        When it names no call.
+    """
+    if ":" in run:
+        return run
+    for name in run.split(","):
+        if name not in RUNS or (name not in WAYS and name != run):
+            raise InputError(
+                f"--run {run!r} is not one of {', '.join((USUAL, ALL, *CALLS))}, nor some of "
+                f"{','.join(WAYS)}, nor FILE.py:FUNCTION{nearest(name, RUNS)}"
+            )
+    return run
+
 
 def _run(name: str, value: Any) -> str:
-    if isinstance(value, str) and (value in RUNS or ":" in value):
-        return value
-    raise wrong(name, value, f"{', '.join(map(repr, RUNS))} or FILE.py:FUNCTION as text")
+    if not isinstance(value, str):
+        raise wrong(name, value, f"{', '.join(map(repr, RUNS))} or FILE.py:FUNCTION as text")
+    return checked_run(value)
 
 
 _FIELDS = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from devplan.checks.given import GivenEntry, GivenMap
-from devplan.findings import MapEntry, RunRecord
+from devplan.findings import MapEntry, MissedRun, RunRecord
 from devplan.names import find_entry, prefixes
 from devplan.surroundings import Difference
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Workload
@@ -85,6 +85,9 @@ class Subject:
     """Whether somebody said so; else it is what accelerate picks."""
     workload: Workload = field(default_factory=Workload)
     runs: tuple[RunRecord, ...] = ()
+    """The call at the workload first, then the short ones."""
+    missed: tuple[MissedRun, ...] = ()
+    """Runs that were to happen and did not."""
     not_run: str = ""
     """Why there is no run, where there is none."""
     installed: Mapping[str, str] = field(default_factory=dict)

@@ -41,6 +41,7 @@ from devplan.checks.rules import (
     split_layer,
     split_no_split_module,
     split_tied_weights,
+    step_not_run,
     stray_parameter,
     stray_tensor,
     uncovered_tensor,
@@ -89,6 +90,7 @@ _MODULES: Mapping[str, ModuleType] = {
     "DP902": module_not_executed,
     "DP903": made_up_value,
     "DP904": assumed_op,
+    "DP905": step_not_run,
 }
 
 RULES: Mapping[str, Rule] = {code: rule_of(code, module) for code, module in _MODULES.items()}

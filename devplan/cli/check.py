@@ -67,9 +67,10 @@ def check_command(
         str,
         typer.Option(
             "--run",
-            metavar="auto|generate|forward|FILE.py:FUNCTION",
-            help="What is run; your own function gets the model and inputs. "
-            "Default: as the model can.",
+            metavar="auto|all|generate|forward|WAYS|FILE.py:FUNCTION",
+            help="Calls to make. auto (the default): the usual call, and short ones with a padded "
+            "batch, text alone, a video, beam search and labels where the class takes them; some "
+            "of these: batch,text,video,beams,loss. Your own function gets the model and inputs.",
         ),
     ] = "auto",
     generation: Annotated[
@@ -97,6 +98,12 @@ def check_command(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Take warnings as errors.")] = False,
+    require_run: Annotated[
+        bool,
+        typer.Option(
+            "--require-run", help="Fail when a call or a step that was asked for did not run."
+        ),
+    ] = False,
     ignore: Annotated[
         list[str] | None,
         typer.Option("--ignore", metavar="CODE=REASON", help="Accept a rule's findings. Repeat."),
@@ -129,7 +136,7 @@ def check_command(
     """
     from devplan.checks.baseline import Baseline, apply_baseline, read_baseline
     from devplan.checks.ignoring import ignore_codes
-    from devplan.checks.run import strictly
+    from devplan.checks.run import requiring_runs, strictly
     from devplan.cli.check_options import CheckTyped, read_check_options
     from devplan.cli.delivery import look_at_output
     from devplan.errors import InputError
@@ -181,6 +188,8 @@ def check_command(
         results = apply_baseline(results, known, Path(baseline).parent)
         if known.is_old:
             say(f"note: {visible(baseline)} {OLD_BASELINE}", to_stderr=True)
+    if require_run:
+        results = [requiring_runs(result) for result in results]
     if strict:
         results = [strictly(result) for result in results]
     _show(results, form, output)
@@ -227,7 +236,8 @@ def _check_one(
     settings: Settings,
     environment: Environment | None,
 ) -> CheckResult:
-    from devplan.checking import RunOptions, check
+    from devplan.checking import check
+    from devplan.checks.run_options import RunOptions
     from devplan.cli.check_options import machine_of, main_device_of, model_of, workload_of
 
     return check(

@@ -13,6 +13,7 @@ from typing import Any
 from devplan.checks.given import GivenMap
 from devplan.checks.ignoring import checked_ignores, parse_ignores
 from devplan.checks.inferred import STRATEGIES
+from devplan.checks.run_options import checked_run
 from devplan.cli.amounts import (
     LARGEST_BATCH,
     number_of_frames,
@@ -33,8 +34,6 @@ from devplan.workload import (
     DEFAULT_BATCH,
     WorkloadRequest,
 )
-
-RUNS = ("auto", "generate", "forward")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +96,9 @@ def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
     InputError
         For values that cannot be.
     """
-    if typed.run not in RUNS and ":" not in typed.run:
-        near = nearest(typed.run, RUNS)
-        known = ", ".join(RUNS)
-        raise InputError(f"--run {typed.run!r} is none of {known}, nor file.py:function{near}")
-    if typed.generation and typed.run not in ("auto", "generate"):
-        raise InputError(f"--generate gives arguments of generate, but --run is {typed.run}")
+    run = checked_run(typed.run)
+    if typed.generation and (run == "forward" or ":" in run):
+        raise InputError(f"--generate gives arguments of generate, but --run is {run}")
     _refuse_no_map(typed)
     if typed.timeout_s is not None:
         checked_seconds(typed.timeout_s, "--timeout")

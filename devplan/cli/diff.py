@@ -103,8 +103,8 @@ def diff_command(
 
 
 def _diff(typed: CheckTyped) -> MapDiff:
-    from devplan.checking import RunOptions
     from devplan.checks.given import GivenMap
+    from devplan.checks.run_options import RunOptions
     from devplan.cli.check_options import (
         machine_of,
         main_device_of,

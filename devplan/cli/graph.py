@@ -109,9 +109,9 @@ def graph_command(
 
 
 def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:
-    from devplan.checking import RunOptions
     from devplan.checks.prepare import prepare
     from devplan.checks.read_given import read_given
+    from devplan.checks.run_options import RunOptions
     from devplan.cli.check_options import (
         machine_of,
         main_device_of,

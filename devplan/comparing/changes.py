@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from devplan.calls import accepts, flag, function, model_name, of_class, optional
-from devplan.checking import RunOptions
 from devplan.checks.given import GivenMap
 from devplan.checks.inferred import STRATEGIES, inferred_map
 from devplan.checks.prepare import as_given, refuse_other_model
+from devplan.checks.run_options import RunOptions
 from devplan.checks.subject import Subject
 from devplan.comparing.judged import Judged, built_of, judge
 from devplan.errors import InputError

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from devplan.checking import RunOptions, run_prepared
 from devplan.checks.given import GivenMap
 from devplan.checks.loads import device_loads, tensor_bytes
 from devplan.checks.prepare import Built, Prepared, subject_of
 from devplan.checks.run import result_of
+from devplan.checks.run_options import RunOptions
+from devplan.checks.running import run_prepared
 from devplan.checks.structure import structure_of
 from devplan.checks.subject import Subject
 from devplan.comparing.reach import active_bytes, most_tokens

@@ -7,13 +7,14 @@ same line of code, or, where a finding has no line, when its rule is the one of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from devplan.checking import RunOptions, run_prepared
 from devplan.checks.loads import device_loads
 from devplan.checks.places import counted
 from devplan.checks.prepare import Prepared
 from devplan.checks.run import result_of
+from devplan.checks.run_options import RunOptions
+from devplan.checks.running import run_all
 from devplan.checks.subject import Subject
 from devplan.diagnosis.story import Confirmation, Kind, Story
 from devplan.errors import DevplanError
@@ -46,11 +47,9 @@ class Checked:
 def checked(prepared: Prepared) -> Checked:
     """Run the check of a map."""
     try:
-        record, reason = run_prepared(prepared, RunOptions())
+        subject = run_all(prepared, RunOptions())
     except DevplanError as error:
         return Checked(subject=prepared.subject, result=None, reason=str(error))
-    runs = (record,) if record is not None else ()
-    subject = replace(prepared.subject, runs=runs, not_run=reason)
     return Checked(subject=subject, result=result_of(subject))
 
 

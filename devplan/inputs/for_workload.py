@@ -23,6 +23,7 @@ def request_for(workload: Workload, tokens: int) -> InputRequest:
         batch=workload.batch,
         tokens=tokens,
         images=workload.images,
+        videos=0 if workload.images == 0 else None,  # [no images] means text alone
         image_size=workload.image_size or DEFAULT_IMAGE_SIZE,
         made_size=workload.image_size,
         made_frames=workload.frames,

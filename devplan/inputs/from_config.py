@@ -49,6 +49,8 @@ class Chosen:
     """A form that the model takes."""
 
     candidate: Candidate
+    form: int = 0
+    """Which of the candidates it is, in the order in which they are offered."""
     rows: int
     """Placeholders of one item; 0: its features do not stand in the text."""
     runs: int = 1
@@ -79,6 +81,9 @@ def _chosen(facts: Facts) -> tuple[list[Chosen], list[str]]:
     """A form for each kind that the model takes, and notes on those that it does not."""
     asked = replace(facts.request, tokens=InputRequest().tokens)
     known = _KNOWN.setdefault(facts.model, {})
+    one = replace(asked, batch=1, padded=False)
+    if asked not in known and one in known:
+        known[asked] = _for_batch(facts, *known[one])
     if asked not in known:
         notes: list[str] = []
         chosen: list[Chosen] = []
@@ -92,6 +97,23 @@ def _chosen(facts: Facts) -> tuple[list[Chosen], list[str]]:
         known[asked] = chosen, notes
     chosen, notes = known[asked]
     return list(chosen), list(notes)
+
+
+def _for_batch(
+    facts: Facts, chosen: list[Chosen], notes: list[str]
+) -> tuple[list[Chosen], list[str]]:
+    """The forms that the model takes for one sequence, for a batch of several."""
+    candidates = [
+        next(
+            islice(
+                _distinct(_MAKERS[one.candidate.kind](facts, one.candidate.items)), one.form, None
+            )
+        )
+        for one in chosen
+    ]
+    return [
+        replace(one, candidate=candidate) for one, candidate in zip(chosen, candidates, strict=True)
+    ], notes
 
 
 def _wanted(facts: Facts, kind: str, present: list[str]) -> int:
@@ -111,10 +133,10 @@ def _first_accepted(
 ) -> Chosen | None:
     first: Candidate | None = None
     refusals: Counter[str] = Counter()
-    for candidate in islice(_distinct(candidates), MOST_TRIES):
+    for form, candidate in enumerate(islice(_distinct(candidates), MOST_TRIES)):
         found, error = _try(facts, candidate)
         if found is not None:
-            return found
+            return replace(found, form=form)
         first = first or candidate
         refusals[error] += 1
         if refusals[error] == MOST_EQUAL_REFUSALS:

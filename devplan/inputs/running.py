@@ -13,7 +13,7 @@ from devplan.inputs.request import ExampleInputs
 from devplan.virtual.calls import ModelCall
 from devplan.virtual.entering import other_ways_in, run_entering
 from devplan.virtual.limited import TooManyOps
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.split import Dispatched
 
 MOST_OPS = 150_000
 """Ops that a run may take, about ten seconds: beyond, the code loops over tokens (the slow path of
@@ -23,34 +23,35 @@ MOST_OPS_OF_FEW = 40_000
 
 
 def run_as_usual(
-    split: SplitModel, example: ExampleInputs, *, call: ModelCall, **options: Any
+    placed: Dispatched, example: ExampleInputs, *, call: ModelCall, **options: Any
 ) -> RunRecord:
     """On inputs that devplan made; what the user made is run as it is."""
     if example.source == "user":
-        return run_as_asked(split, example, call=call, **options)
-    return run_entering(split, example.kwargs, call=call, **options)
+        return run_as_asked(placed, example, call=call, **options)
+    return run_entering(placed, example.kwargs, call=call, **options)
 
 
 def run_few_tokens(
-    split: SplitModel, example: ExampleInputs, *, call: ModelCall, **options: Any
+    placed: Dispatched, example: ExampleInputs, *, call: ModelCall, **options: Any
 ) -> RunRecord:
     """The same of code that loops over tokens, with few of them.
 
     A ``generate`` that loops even then waits for a value that is made up (the probability that
     speech ends), and may wait for ever: then the next way in is run.
     """
+    model = placed.split.model
     limited = {**options, "limit_ops": MOST_OPS_OF_FEW}
     try:
-        return run_as_usual(split, example, call=call, **limited)
+        return run_as_usual(placed, example, call=call, **limited)
     except TooManyOps:
-        others = () if example.source == "user" else other_ways_in(split.model, call)
+        others = () if example.source == "user" else other_ways_in(model, call)
     for other in others:
         with contextlib.suppress(TooManyOps):  # it is not generate that loops
-            inputs = other.takes(split.model, example.kwargs)
-            record = run_split(split, inputs, call=other, **limited)
+            inputs = other.takes(model, example.kwargs)
+            record = placed.run(inputs, call=other, **limited)
             if record.executed and record.error is None:
-                return replace(record, entered=_not_ended(split.model, call, other))
-    return run_as_usual(split, example, call=call, **options)
+                return replace(record, entered=_not_ended(model, call, other))
+    return run_as_usual(placed, example, call=call, **options)
 
 
 def _not_ended(model: nn.Module, call: ModelCall, other: ModelCall) -> str:
@@ -61,11 +62,11 @@ def _not_ended(model: nn.Module, call: ModelCall, other: ModelCall) -> str:
 
 
 def run_as_asked(
-    split: SplitModel, example: ExampleInputs, *, call: ModelCall, **options: Any
+    placed: Dispatched, example: ExampleInputs, *, call: ModelCall, **options: Any
 ) -> RunRecord:
     """By this call and no other."""
-    inputs = {**call.takes(split.model, example.kwargs), **_decided_by_user(example)}
-    return run_split(split, inputs, call=call, **options)
+    inputs = {**call.takes(placed.split.model, example.kwargs), **_decided_by_user(example)}
+    return placed.run(inputs, call=call, **options)
 
 
 def _decided_by_user(inputs: ExampleInputs) -> dict[str, Any]:

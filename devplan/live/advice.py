@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from devplan.calls import accepts, flag, of_class, optional
-from devplan.checking import RunOptions, run_prepared
 from devplan.checks.given import GivenMap
 from devplan.checks.prepare import Prepared, prepare
 from devplan.checks.run import result_of
+from devplan.checks.run_options import RunOptions
+from devplan.checks.running import run_all
 from devplan.findings import CheckResult, Diagnostic
 from devplan.live.patching import (
     input_embedding_names,
@@ -129,9 +130,7 @@ def advise(
 
 def check_prepared(prepared: Prepared, options: RunOptions) -> CheckResult:
     """Run what is prepared, and judge it."""
-    record, reason = run_prepared(prepared, options)
-    runs = (record,) if record is not None else ()
-    return result_of(replace(prepared.subject, runs=runs, not_run=reason))
+    return result_of(run_all(prepared, options))
 
 
 @exclusively

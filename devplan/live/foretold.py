@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from devplan.checking import RunOptions, run_prepared
 from devplan.checks.prepare import Prepared
+from devplan.checks.run_options import RunOptions
+from devplan.checks.running import run_prepared
 from devplan.errors import InputError
 from devplan.findings import RunRecord
 from devplan.live.caching import TransferCache, cache_transfers

@@ -19,8 +19,9 @@ from typing import Any
 import networkx
 
 from devplan.blocks import partition
-from devplan.checking import RunOptions, run_prepared
 from devplan.checks.prepare import Prepared
+from devplan.checks.run_options import RunOptions
+from devplan.checks.running import run_prepared
 from devplan.checks.subject import Subject
 from devplan.errors import InputError
 from devplan.findings import RunRecord, TransferEvent

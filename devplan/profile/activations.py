@@ -33,7 +33,7 @@ from devplan.virtual.activations import BETWEEN
 from devplan.virtual.calls import DECODE_STEPS, usual_call
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.limited import TooManyOps
-from devplan.virtual.split import SplitModel
+from devplan.virtual.split import SplitModel, dispatched
 
 CARD = "cuda:0"
 FEW_TOKENS = (32, 64, 128)
@@ -130,13 +130,14 @@ def _run(
         main_device=CARD,
         cards=(VirtualCard(),),
     )
-    record = run(
-        split,
-        example,
-        described="",
-        call=call,
-        on_output=lambda output: None if shown is None else shown.extend(made_shapes(output)),
-    )
+    with dispatched(split) as placed:
+        record = run(
+            placed,
+            example,
+            described="",
+            call=call,
+            on_output=lambda output: None if shown is None else shown.extend(made_shapes(output)),
+        )
     if record.error is not None and not record.activations:
         raise RuntimeError(f"{record.error.type}: {record.error.message}")
     return record

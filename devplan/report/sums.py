@@ -32,7 +32,7 @@ def sums_text(
         Of the virtual run; None where the plan was not run.
     """
     lines = [terminal.paint("What each card holds (GiB)", "bold")]
-    fullest = {peak.device: peak for run in (check.runs if check else ()) for peak in run.peaks}
+    fullest = {peak.device: peak for run in (check.runs[:1] if check else ()) for peak in run.peaks}
     for load in plan.loads:
         here = [block for block in graph.blocks if _runs_on(plan, block, map_file) == load.device]
         lying = [block for block in here if plan.placement[block.name] == load.device]
@@ -54,7 +54,7 @@ def sums_text(
                     rest=" " * 14,
                 )
             if name == "activations" and check and check.runs:
-                for line in _phases(check.runs[-1], graph, load.device):
+                for line in _phases(check.runs[0], graph, load.device):
                     lines += terminal.paragraph(line, first=" " * 14, rest=" " * 16)
         peak, most = fullest.get(load.device), map_file.verification.peak_bytes.get(load.device)
         if peak is not None and most is not None:

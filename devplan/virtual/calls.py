@@ -35,10 +35,6 @@ GREEDY = MappingProxyType(
 """How ``generate`` is called; the user's own arguments win."""
 
 
-MADE_UP_TOKEN = 0
-"""What ``argmax`` of abstract scores gives: integers without a value are zeros (`execution`)."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class ForwardCall:
     """One forward."""
@@ -72,7 +68,7 @@ class GenerateCall:
         return for_generate(model, inputs)
 
     def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
-        usual = {**GREEDY, **_no_early_end(model)} if has_forward(model) else {}
+        usual = GREEDY if has_forward(model) else {}
         with parts_stop_after(model, GREEDY["max_new_tokens"]):
             return model.generate(**{**usual, **inputs, **self.arguments})
 
@@ -149,16 +145,30 @@ def for_generate(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name not in own}
 
 
-def _no_early_end(model: nn.Module) -> dict[str, int]:
-    """``min_new_tokens``, where the token that a run makes up would end it.
+def steps_asked_for(model: nn.Module, call: ModelCall) -> tuple[str, ...]:
+    """The phases that a call of transformers' own ``generate`` has to have; none of other calls."""
+    from transformers import GenerationMixin
 
-    Elsewhere it is left out: it brings code into ``generate`` that compares devices of its own, and
-    some classes refuse it.
-    """
-    configs = (vars(module).get("generation_config") for module in model.modules())
-    ends = [getattr(config, "eos_token_id", None) for config in configs if config is not None]
-    flat = [token for end in ends for token in (end if isinstance(end, list) else [end])]
-    return {"min_new_tokens": DECODE_STEPS + 1} if MADE_UP_TOKEN in flat else {}
+    own = getattr(type(model), "generate", None) is GenerationMixin.generate
+    if not (own and has_forward(model) and isinstance(call, GenerateCall)):
+        return ()
+    tokens = call.arguments.get("max_new_tokens", GREEDY["max_new_tokens"])
+    if "max_length" in call.arguments or type(tokens) is not int:
+        return ()
+    decodes = min(tokens, GREEDY["max_new_tokens"]) - 1
+    return ("prefill", *(f"decode {number}" for number in range(1, decodes + 1)))
+
+
+def stop_tokens(model: nn.Module, arguments: Mapping[str, Any]) -> frozenset[int]:
+    """Tokens that end ``generate``: by its arguments, or by what the model and its parts say."""
+    configs = [vars(module).get("generation_config") for module in model.modules()]
+    said = [arguments.get("eos_token_id"), *(_eos_of(config) for config in configs)]
+    flat = [token for each in said for token in (each if isinstance(each, list) else [each])]
+    return frozenset(token for token in flat if type(token) is int)
+
+
+def _eos_of(config: Any) -> Any:
+    return getattr(config, "eos_token_id", None)
 
 
 ModelCall = ForwardCall | GenerateCall | PartCall | PipelineCall | UserCall

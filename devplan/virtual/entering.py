@@ -17,30 +17,30 @@ from torch import nn
 from devplan.findings import RunRecord
 from devplan.virtual.calls import ForwardCall, GenerateCall, ModelCall, PartCall, can_generate
 from devplan.virtual.entries import entered_part, has_forward
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.split import Dispatched
 
 
 def run_entering(
-    split: SplitModel, inputs: Mapping[str, Any], *, call: ModelCall, **options: Any
+    placed: Dispatched, inputs: Mapping[str, Any], *, call: ModelCall, **options: Any
 ) -> RunRecord:
     """Run a split model with inputs that were made for it, by the first way in that it takes.
 
     Parameters
     ----------
-    split, options
-        As for `run_split`.
+    placed, options
+        The model on its devices, and how it is run (`Dispatched.run`).
     inputs
         All that were made; each call takes what it needs.
     call
         How the model is used.
     """
-    model = split.model
-    first = run_split(split, call.takes(model, inputs), call=call, **options)
+    model = placed.split.model
+    first = placed.run(call.takes(model, inputs), call=call, **options)
     if first.error is None or first.mismatches or (first.executed and has_forward(model)):
         return first
     refused = []
     for other in other_ways_in(model, call):
-        record = run_split(split, other.takes(model, inputs), call=other, **options)
+        record = placed.run(other.takes(model, inputs), call=other, **options)
         if record.executed:
             entered = (
                 f"{call.name} of {type(model).__name__} {_raised(first)}; {other.name} was run "

@@ -2,8 +2,7 @@
 
 An op whose tensor operands are all concrete runs for real on the CPU, unless its result would be
 larger than `CONCRETE_LIMIT`; any other op runs on the meta device.  Integers that would have to
-come out of abstract floats are made up (`made_up` says where): zeros, or for ``topk`` and ``sort``
-the indices 0, 1, 2, ... which are distinct, as code relies on; ``all`` is true.
+come out of abstract floats are made up (`devplan.virtual.made_up`).
 
 Exceptions: a concrete tensor that is written to with abstract values keeps the values that it
 has; where it holds integers, that too counts as made up.
@@ -29,6 +28,7 @@ from devplan.virtual.labels import (
     sources_of,
 )
 from devplan.virtual.limited import OpsLimit
+from devplan.virtual.made_up import Choice, num_choices
 from devplan.virtual.memory import whole
 from devplan.virtual.operands import (
     all_on_meta,
@@ -44,7 +44,8 @@ from devplan.virtual.unknown_ops import Guess
 
 aten = torch.ops.aten
 
-_RANKING = {aten.topk, aten.sort, aten.argsort, aten.multinomial}
+USUAL = Choice()
+
 _INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._unsafe_index, aten._index_put_impl_}
 _VALUE_SIZED = {aten.nonzero, aten.masked_select}
 """Ops whose result has as many elements as the operand has true values."""
@@ -74,10 +75,13 @@ class Execution(TorchDispatchMode):
         Value of `num_ops` at which the run is stopped with `TooManyOps`.
     made_up : set[str]
         Names of the ops whose integer results were made up.
+    choice : Choice
+        The values that are made up.
     """
 
-    def __init__(self, limit_ops: float = math.inf) -> None:
+    def __init__(self, limit_ops: float = math.inf, choice: Choice = USUAL) -> None:
         super().__init__()
+        self.choice = choice
         self.block: str | None = None
         self.num_ops = 0
         self.limit_ops = limit_ops
@@ -93,6 +97,7 @@ class Execution(TorchDispatchMode):
         if self.num_ops > self.limit_ops:
             self.limit.refuse(self.block)
         kwargs = kwargs or {}
+        self.num_choices = num_choices(func, args) if self.block is None else 0
         tensors = tensors_in(args, kwargs)
         self.sources = joint_sources(tensors) if self.block is None else None
         device = self.result_device(func, args, kwargs, tensors)
@@ -114,7 +119,8 @@ class Execution(TorchDispatchMode):
     ) -> Any:
         packet = func.overloadpacket
         if packet is aten._local_scalar_dense:
-            return self._made_up_number(tensors[0])
+            self.note_made_up("aten._local_scalar_dense.default")
+            return self.choice.number(tensors[0])
         if packet in _VALUE_SIZED:
             selection = self._made_up_selection(packet, args[0])
             return self._finish(selection, device, func, settle=False)
@@ -226,7 +232,7 @@ class Execution(TorchDispatchMode):
         """Make up small integers that have no value, and label."""
         if settle and not (_is_float(tensor) or is_large(tensor) or func.is_view):
             self.note_made_up(str(func))
-            tensor = _plausible(tensor, func.overloadpacket)
+            tensor = self.choice.fill(tensor, func, self.num_choices)
         mark(tensor, device, self.block, self.sources)
         self.made(tensor)
         return tensor
@@ -236,12 +242,6 @@ class Execution(TorchDispatchMode):
         if not _is_float(tensor):
             self.note_made_up(str(func))
         return tensor
-
-    def _made_up_number(self, tensor: torch.Tensor) -> Any:
-        self.note_made_up("aten._local_scalar_dense.default")
-        if tensor.dtype == torch.bool:
-            return False
-        return 1.0 if tensor.is_floating_point() else 0
 
     def _made_up_selection(self, packet, tensor: torch.Tensor) -> torch.Tensor:
         """All elements are taken to be selected: the largest result that the op can have."""
@@ -273,11 +273,3 @@ def _is_float(tensor: torch.Tensor) -> bool:
 
 def _is_abstract_tensor(item: Any) -> bool:
     return isinstance(item, torch.Tensor) and is_abstract(item)
-
-
-def _plausible(tensor: torch.Tensor, packet) -> torch.Tensor:
-    if packet in _RANKING and tensor.dim():
-        return torch.arange(tensor.shape[-1], dtype=tensor.dtype).expand(tensor.shape).clone()
-    if packet is aten.all:  # what code asks before it raises: whether all values are as they must
-        return torch.ones(tensor.shape, dtype=tensor.dtype)
-    return torch.zeros(tensor.shape, dtype=tensor.dtype)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.utils._pytree import tree_leaves
 
-from devplan.virtual.execution import Execution
+from devplan.virtual.execution import USUAL, Execution
 from devplan.virtual.labels import CPU, META, label_of, mark
+from devplan.virtual.made_up import Choice
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.recording import Recorder
 from devplan.virtual.rules import Verdict, has_no_rule, judge, judge_function
@@ -17,8 +20,14 @@ _COPY = torch.ops.aten.copy_.default
 class SplitExecution(Execution):
     """Judges every op by the device rules, and measures what lives where."""
 
-    def __init__(self, recorder: Recorder, meter: MemoryMeter, limit_ops: float) -> None:
-        super().__init__(limit_ops)
+    def __init__(
+        self,
+        recorder: Recorder,
+        meter: MemoryMeter,
+        limit_ops: float = math.inf,
+        choice: Choice = USUAL,
+    ) -> None:
+        super().__init__(limit_ops, choice)
         self.recorder = recorder
         self.meter = meter
         self._met: set = set()

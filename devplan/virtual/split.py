@@ -10,8 +10,7 @@ one map makes them on one `Dispatched`.
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +22,24 @@ from devplan.findings import ModelError, RunRecord
 from devplan.sandbox import exclusive
 from devplan.virtual import source_lines
 from devplan.virtual.answers import Answers, default_on_cpu
-from devplan.virtual.calls import ModelCall
+from devplan.virtual.calls import ModelCall, PipelineCall, stop_tokens
 from devplan.virtual.cuda import VirtualCard, answering
+from devplan.virtual.folding import layer_kinds
 from devplan.virtual.judging import SplitExecution
+from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.lean import lean
 from devplan.virtual.limited import MOST_OPS
 from devplan.virtual.loan import Snapshot, restored
+from devplan.virtual.made_up import Choice
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
 from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
+from devplan.virtual.repeating import kinds_with_repeats
 from devplan.virtual.split_run import SplitRun
+
+DISPATCH = "dispatch"
+"""Phase in which accelerate attaches its hooks, before any code of the model runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +85,12 @@ def dispatched(split: SplitModel) -> Iterator[Dispatched]:
 
 
 def _attach_hooks(split: SplitModel, recorder: Recorder) -> ModelError | None:
-    execution = SplitExecution(recorder.anew(), MemoryMeter(), math.inf)
+    execution = SplitExecution(recorder.anew(), MemoryMeter())
     try:
         with default_on_cpu(), Answers(execution), execution:
             attach_hooks(split.model, split.device_map, split.main_device)
     except Exception as error:  # accelerate refuses the map
-        return source_lines.model_error(error, "dispatch")
+        return source_lines.model_error(error, DISPATCH)
     return None
 
 
@@ -104,6 +110,8 @@ class Dispatched:
         self._error = error
         self._unused: Snapshot | None = None
         """The model as it was before its first call."""
+        self._known = KnownShapes()
+        self._kinds_by_use: dict[bool, Mapping[str, Hashable]] = {}
 
     def run(
         self,
@@ -113,6 +121,7 @@ class Dispatched:
         call: ModelCall,
         fold: bool = True,
         limit_ops: float = MOST_OPS,
+        raised_at: frozenset[str] = frozenset(),
         on_output: Callable[[Any], None] = lambda output: None,
     ) -> RunRecord:
         """Call the model, as it is before any call, and say what happened.
@@ -129,6 +138,8 @@ class Dispatched:
             Whether identical layers are run once.
         limit_ops
             Ops that the run may take.
+        raised_at
+            Lines of code where values are made up otherwise (`made_up.Choice`).
         on_output
             Called with what the model gave, when it gave something; labels are still on it.
 
@@ -141,11 +152,28 @@ class Dispatched:
             self._unused = Snapshot(self.split.model)
         else:
             self._unused.restore()
-        run = SplitRun(self.split, self._recorder.anew(), fold=fold, limit_ops=limit_ops)
+        ends = stop_tokens(self.split.model, getattr(call, "arguments", {}))
+        choice = Choice(stop_tokens=ends, raised_at=raised_at)
+        run = SplitRun(
+            self.split,
+            self._recorder.anew(),
+            kinds=self._kinds(call) if fold else {},
+            limit_ops=limit_ops,
+            choice=choice,
+            known=self._known,
+        )
         error = self._error or run.execute(inputs, call)
         if error is None:
             on_output(run.output)
         return run.record(described, error, self._notes())
+
+    def _kinds(self, call: ModelCall) -> Mapping[str, Hashable]:
+        """What may be folded; in a pipeline, which keeps no cache, also calls of one block."""
+        repeats = isinstance(call, PipelineCall)
+        if repeats not in self._kinds_by_use:
+            kinds = kinds_with_repeats if repeats else layer_kinds
+            self._kinds_by_use[repeats] = kinds(self.split.sites, self.split.config)
+        return self._kinds_by_use[repeats]
 
     def _notes(self) -> tuple[str, ...]:
         names = self._uncovered

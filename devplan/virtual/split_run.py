@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,8 +27,10 @@ from devplan.virtual.caches import cache_bytes
 from devplan.virtual.calls import ModelCall, PipelineCall
 from devplan.virtual.entries import entered_part
 from devplan.virtual.judging import SplitExecution
+from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.labels import label_of, mark
 from devplan.virtual.layer_state import StateCopy, lists_ending_at
+from devplan.virtual.made_up import Choice
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.peaks import device_peaks
 from devplan.virtual.phases import follow_calls, follow_components
@@ -43,14 +45,23 @@ class SplitRun:
     """One call of a model that accelerate's hooks are on, and what it showed."""
 
     def __init__(
-        self, split: SplitModel, recorder: Recorder, *, fold: bool, limit_ops: float
+        self,
+        split: SplitModel,
+        recorder: Recorder,
+        *,
+        kinds: Mapping[str, Hashable],
+        limit_ops: float,
+        choice: Choice,
+        known: KnownShapes,
     ) -> None:
         self.split = split
         self.recorder = recorder
         self.meter = MemoryMeter()
-        self.execution = SplitExecution(recorder, self.meter, limit_ops)
+        self.execution = SplitExecution(recorder, self.meter, limit_ops, choice)
+        self.execution.known = known
         self.activations = ActivationMeter(self.meter)
-        self.fold = fold
+        self.kinds = kinds
+        """Block -> what it shares with those that may be folded into it; empty: no folding."""
         self.phases: list[str] = []
         self.executed: set[str] = set()
         self.weights: dict[torch.device, int] = {}
@@ -129,12 +140,9 @@ class SplitRun:
     # ---------------------------------------------------------------------------- folding
 
     def _wrap_blocks(self) -> None:
-        sites, kinds = self.split.sites, folding.layer_kinds
-        kinds = kinds if self.keeps_cache else repeating.kinds_with_repeats
-        known = kinds(sites, self.split.config) if self.fold else {}
-        for site in sites:
+        for site in self.split.sites:
             if site.module is not None:
-                self._wrap(site, known.get(site.name))
+                self._wrap(site, self.kinds.get(site.name))
 
     def _wrap(self, site: BlockSite, signature: Any) -> None:
         original = site.module.forward

@@ -2,8 +2,8 @@
 
 ``case.yaml`` holds ``model`` (a folder of ``models/`` or a MODEL string) and what the check needs
 beside the map: ``gpus``, ``reserve``, ``main``, ``offload``, ``batch``, ``context``, ``versions``,
-``installed`` and ``runs``.  Below ``broken`` and ``clean`` they hold for that map alone.  Runs are
-`RunRecord`s field by field, as the engine would have given them.
+``installed``, ``runs`` and ``missed``.  Below ``broken`` and ``clean`` they hold for that map
+alone.  Runs are `RunRecord`s field by field, as the engine would have given them.
 
 A case of DP5 has ``map`` (a file of ``maps/``) instead of the two maps, and an ``environment`` for
 each: ``cards`` as arguments of ``tests.environment.machines.card``, and fields of an `Environment`.
@@ -24,7 +24,7 @@ import yaml
 from devplan.checks.prepare import against, prepare
 from devplan.checks.read_given import loads_given
 from devplan.checks.subject import Subject
-from devplan.findings import RunRecord
+from devplan.findings import MissedRun, RunRecord
 from devplan.machine import parse_gpus
 from devplan.surroundings import Environment
 from devplan.types import Workload
@@ -63,6 +63,7 @@ class Case:
             prepared.subject,
             installed=options.get("installed", {}),
             runs=tuple(record(RunRecord, run) for run in options.get("runs", ())),
+            missed=tuple(record(MissedRun, each) for each in options.get("missed", ())),
         )
 
     def _map_path(self, which: str, options: dict[str, Any]) -> Path:

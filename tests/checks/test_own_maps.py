@@ -12,6 +12,9 @@ from tests.checks.case import HERE, model_name
 
 MODELS = sorted(folder.name for folder in (HERE / "models").iterdir())
 
+NOT_RUN = "DP901"
+"""What the structure alone is always told."""
+
 
 @pytest.mark.parametrize("objective", ["balance", "fewest"])
 @pytest.mark.parametrize("model", MODELS)
@@ -19,4 +22,5 @@ def test_suggested_map_is_clean(model, objective):
     machine = parse_gpus("640MiB,512MiB", reserve="64MiB")
     suggestion = suggest(model_name(model), machine, WorkloadRequest(), objective=objective)
     result = check_structure(suggestion.source.id, suggestion.map_file)
-    assert [(d.code, d.message) for d in (*result.errors, *result.warnings)] == []
+    found = [d for d in (*result.errors, *result.warnings) if d.code != NOT_RUN]
+    assert [(d.code, d.message) for d in found] == []

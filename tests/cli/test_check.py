@@ -75,7 +75,7 @@ def test_one_bad_map_does_not_hide_the_others(maps, capsys):
         ((), "no map: name a file"),
         (("--device-map", "auto", "m.yaml"), "both m.yaml and --device-map auto"),
         (("--device-map", "atuo"), "did you mean auto"),
-        (("m.yaml", "--run", "train"), "--run 'train' is none of auto, generate, forward"),
+        (("m.yaml", "--run", "train"), "--run 'train' is not one of auto, all, generate, forward"),
         (("m.yaml", "--format", "xml"), "--format 'xml' is none of"),
         (("m.yaml", "--timeout", "0"), "seconds above 0"),
         (("m.yaml", "--images", "-1"), "--images -1"),
@@ -231,7 +231,7 @@ def test_generate_takes_arguments(maps, capsys):
         (("--generate", "num_beams"), ("--generate 'num_beams'", "num_beams=2")),
         (("--generate", "a=[1"), ("'a=[1'", "no YAML")),
         (("--run", "forward", "--generate", "a=1"), ("--run is forward",)),
-        (("--run", "foward"), ("file.py:function", "did you mean forward?")),
+        (("--run", "foward"), ("FILE.py:FUNCTION", "did you mean forward?")),
         (("--run", "absent.py:go"), ("there is no file absent.py",)),
     ],
 )

@@ -15,7 +15,7 @@ from devplan.virtual.calls import GREEDY, GenerateCall
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.entries import entered_part
 from devplan.virtual.shortening import parts_stop_after
-from devplan.virtual.split import SplitModel
+from devplan.virtual.split import SplitModel, dispatched
 from devplan.workload import WorkloadRequest, resolve_workload
 
 MANY = 500
@@ -92,7 +92,8 @@ def run(build, way=run_as_usual):
     )
     ids = torch.ones(1, 6, dtype=torch.int64)
     example = ExampleInputs(kwargs={"input_ids": ids}, modalities=("text",), source="configuration")
-    return way(split, example, call=GenerateCall(), described="ids")
+    with dispatched(split) as placed:
+        return way(placed, example, call=GenerateCall(), described="ids")
 
 
 def test_parts_are_phases_and_stop_early():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import devplan
-from devplan.checking import RunOptions
+from devplan.checks.run_options import RunOptions
 from devplan.machine import parse_gpus
 from devplan.mapfile import write_map
 from devplan.suggesting import suggest

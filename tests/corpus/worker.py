@@ -48,7 +48,7 @@ def patch_for_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
 
 def _how(bug: Mapping[str, Any]) -> dict[str, Any]:
     """How the check is told to run."""
-    from devplan.checking import RunOptions
+    from devplan.checks.run_options import RunOptions
     from devplan.inputs import InputRequest
     from devplan.machine import parse_gpus
 

@@ -9,10 +9,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from devplan.checking import RunOptions, run_prepared
 from devplan.checks.given import GivenMap
 from devplan.checks.prepare import Built, Prepared, build, subject_of
 from devplan.checks.run import result_of
+from devplan.checks.run_options import RunOptions
+from devplan.checks.running import run_prepared
 from devplan.errors import InputError
 from devplan.findings import CheckResult, Diagnostic, RunRecord
 from devplan.inputs import InputRequest

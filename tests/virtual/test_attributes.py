@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from devplan.checking import RunOptions, check
+from devplan.checking import check
+from devplan.checks.run_options import RunOptions
 from devplan.skeleton.integers import RememberIntegers
 from devplan.virtual.attributes import attribute_path, plain_tensors
 from devplan.virtual.calls import ForwardCall

@@ -15,8 +15,9 @@ Use instead:
     inputs that the model takes: --inputs file.py:function hands over your own.
 
 Limits:
-    Example inputs and made-up values (DP903) are not the user's data; an exception that depends on
-    values may not happen with real ones.
+    An exception that the model raises on one GPU too is a warning: the map is not its reason, and
+    what comes after it is not verified. Example inputs and made-up values (DP903) are not the
+    user's data; an exception that depends on values may not happen with real ones.
 """
 
 from __future__ import annotations
@@ -25,27 +26,30 @@ from collections.abc import Iterator
 
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, ModelError, Severity
+from devplan.virtual.split import DISPATCH
 
 SEVERITY = Severity.ERROR
 
-DISPATCH = "dispatch"
-"""Phase in which accelerate attaches its hooks, before any code of the model runs."""
-
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
+    seen = set()
     for run in subject.runs:
-        if run.error is None:
+        error = run.error
+        if error is None or (error.type, error.message, str(error.source)) in seen:
             continue
-        dispatching = run.error.phase == DISPATCH
+        seen.add((error.type, error.message, str(error.source)))
+        remedy = f"the run had {run.inputs}; give inputs that the model takes with --inputs"
+        if error.phase == DISPATCH:
+            remedy = (
+                "load the model with this map and the installed accelerate; where that works, tell "
+                "devplan's maintainers"
+            )
         yield Diagnostic(
             code="DP302",
-            severity=SEVERITY,
-            message=_message(run.error),
-            source=run.error.source,
-            remedy="load the model with this map and the installed accelerate; where that works, "
-            "tell devplan's maintainers"
-            if dispatching
-            else f"the run had {run.inputs}; give inputs that the model takes with --inputs",
+            severity=Severity.WARNING if error.raised_whole else SEVERITY,
+            message=_message(error),
+            source=error.source,
+            remedy=remedy,
         )
 
 
@@ -53,7 +57,7 @@ def _message(error: ModelError) -> str:
     text = " ".join(error.message.split())
     if error.phase == DISPATCH:
         return f"accelerate raised {error.type} while it attached its hooks: {text}"
+    where = f"{error.phase}, on one GPU too" if error.raised_whole else error.phase
     return (
-        f"the model's own code raised {error.type} in {error.phase}, which is no device mismatch: "
-        f"{text}"
+        f"the model's own code raised {error.type} in {where}, which is no device mismatch: {text}"
     )

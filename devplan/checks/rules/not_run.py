@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
 
-SEVERITY = Severity.NOTE
+SEVERITY = Severity.WARNING
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
@@ -35,5 +35,6 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         code="DP901",
         severity=SEVERITY,
         message=f"nothing was run: {subject.not_run or 'the check looked at the structure alone'}",
-        remedy="the absence of DP3 findings says nothing",
+        remedy="no DP3xx finding does not mean that the map works; let the model run with "
+        "--trust-remote-code or --inputs FILE.py:FUNCTION",
     )

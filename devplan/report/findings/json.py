@@ -45,6 +45,10 @@ def map_document(result: CheckResult) -> dict[str, Any]:
         "findings": [finding_document(each) for each in result.diagnostics],
         "ignored": [finding_document(each) for each in result.ignored],
         "runs": [_run(run) for run in result.runs],
+        "missed": [
+            {"name": each.name, "reason": each.reason, "refused_by_class": each.is_refused}
+            for each in result.missed
+        ],
         "versions": dict(result.versions),
     }
 
@@ -106,6 +110,7 @@ def _source(source: SourceLine | None) -> dict[str, Any] | None:
 
 def _run(run: RunRecord) -> dict[str, Any]:
     return {
+        "name": run.name,
         "phases": list(run.phases),
         "inputs": run.inputs,
         "ops": run.num_ops,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from devplan.checks.showing import entry_place, source_lines, tensor_lines
 from devplan.checks.table import RULES
-from devplan.findings import CheckResult, Diagnostic, Severity
+from devplan.findings import CheckResult, Diagnostic, RunRecord, Severity
 from devplan.report.findings.changes import change_lines, counts_in_words, shown_result
 from devplan.report.terminal import Terminal
 
@@ -43,11 +43,18 @@ def _map_text(result: CheckResult, terminal: Terminal) -> str:
 def _heading(result: CheckResult, terminal: Terminal) -> list[str]:
     lines = [terminal.paint(result.map_name, "bold")]
     lines += terminal.paragraph(f"{result.model}, {result.class_name}")
-    for run in result.runs:
+    for run in result.runs[:1]:
         done = f"ran {', '.join(run.phases)}" if run.phases else "stopped in its first phase"
         lines += terminal.paragraph(f"{done} with {run.inputs}: {run.num_ops:,} ops", rest="    ")
         lines += [line for note in run.notes for line in terminal.paragraph(note, rest="    ")]
+    if ran := [_short(run) for run in result.runs[1:]]:
+        lines += terminal.paragraph(f"also ran: {'; '.join(ran)}", rest="    ")
     return lines
+
+
+def _short(run: RunRecord) -> str:
+    """A short call by its name, and where it stopped."""
+    return f"{run.name} (stopped in {run.error.phase})" if run.error is not None else run.name
 
 
 def finding_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) -> list[str]:
