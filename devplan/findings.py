@@ -125,6 +125,10 @@ class MadeUpValue:
     count: int = 1
 
 
+DISPATCH = "dispatch"
+"""Phase in which accelerate attaches its hooks, before any code of the model runs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelError:
     """An exception of the model's own code: no device mismatch, and the end of the run."""

@@ -1,15 +1,8 @@
 """Which calls of a model a check makes, and how each is asked for.
 
 The first call is how the model is used at its workload; its memory and copies are the numbers of
-the check.  The others are short.  They take the ways through the model's code that users take too:
-
-=================  =============================================================================
-``batch``          two sequences, one of them padded
-``text``           no image, video or sound, where the model takes them beside text
-``video``          a video, where the model takes images as well
-``beams``          beam search, with the cache reordered
-``loss``           one forward over all positions, with labels
-=================  =============================================================================
+the check.  The others are short.  They take the ways through the model's code that users take too
+(`devplan.checks.ways`).
 
 A class that cannot be called in one of these ways is not asked to.
 """
@@ -42,15 +35,6 @@ from devplan.virtual.entries import has_forward
 FEW_TOKENS = 64
 """Text tokens of a short call: enough to see every device."""
 NUM_BEAMS = 2
-
-IN_WORDS = {
-    "batch": "a padded batch of 2",
-    "text": "text alone",
-    "video": "a video",
-    "beams": "beam search",
-    "loss": "a forward over all positions with labels",
-}
-"""Way -> what a report calls it."""
 
 
 def main_call(model: nn.Module, options: RunOptions) -> ModelCall:

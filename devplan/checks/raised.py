@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from devplan.checks.matrix import IN_WORDS
-from devplan.findings import MissedRun, RunRecord
+from devplan.checks.ways import IN_WORDS
+from devplan.findings import DISPATCH, MissedRun, RunRecord
 from devplan.virtual.calls import ModelCall
 from devplan.virtual.limited import TooManyOps
-from devplan.virtual.split import DISPATCH, Dispatched, SplitModel, dispatched
+from devplan.virtual.split import Dispatched, SplitModel, dispatched
 
 MOST_OTHER_WAYS = 6
 """Lines with made-up values that are tried the other way, the last first."""

@@ -7,15 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devplan.calls import flag, mapping, of_class, optional, user_function, whole, wrong
-from devplan.errors import InputError, nearest
+from devplan.checks.ways import ALL, RUNS, USUAL, WAYS, checked_run
 from devplan.inputs import InputRequest
 from devplan.sandbox import checked_seconds
 from devplan.workload import LARGEST_BATCH, read_image_size
-
-USUAL, ALL = "auto", "all"
-CALLS = ("generate", "forward")
-WAYS = ("batch", "text", "video", "beams", "loss")
-RUNS = (USUAL, ALL, *CALLS, *WAYS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +67,6 @@ class RunOptions:
             return WAYS
         asked = self.run.split(",")
         return tuple(way for way in WAYS if way in asked)
-
-
-def checked_run(run: str) -> str:
-    """The value of ``--run``.
-
-    Raises
-    ------
-    InputError
-        When it names no call.
-    """
-    if ":" in run:
-        return run
-    for name in run.split(","):
-        if name not in RUNS or (name not in WAYS and name != run):
-            raise InputError(
-                f"--run {run!r} is not one of {', '.join((USUAL, ALL, *CALLS))}, nor some of "
-                f"{','.join(WAYS)}, nor FILE.py:FUNCTION{nearest(name, RUNS)}"
-            )
-    return run
 
 
 def _run(name: str, value: Any) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 
 from devplan.blocks import partition
 from devplan.checks.example import cannot_run, described, inputs_for, request_of, virtual_cards
-from devplan.checks.matrix import FEW_TOKENS, IN_WORDS, ShortCall, main_call, short_calls
+from devplan.checks.matrix import FEW_TOKENS, ShortCall, main_call, short_calls
 from devplan.checks.prepare import Prepared
 from devplan.checks.raised import Done, ask_one_gpu, other_way, raised, refusal
-from devplan.checks.run_options import ALL, USUAL, RunOptions
+from devplan.checks.run_options import RunOptions
 from devplan.checks.subject import Subject
-from devplan.findings import MissedRun, RunRecord
+from devplan.checks.ways import ALL, IN_WORDS, USUAL
+from devplan.findings import DISPATCH, MissedRun, RunRecord
 from devplan.inputs import ExampleInputs, NoExampleInputs
 from devplan.inputs.running import MOST_OPS, run_as_asked, run_as_usual, run_few_tokens
 from devplan.sandbox import exclusively
@@ -30,7 +31,7 @@ from devplan.virtual.calls import (
     steps_asked_for,
 )
 from devplan.virtual.limited import TooManyOps
-from devplan.virtual.split import DISPATCH, Dispatched, SplitModel, dispatched
+from devplan.virtual.split import Dispatched, SplitModel, dispatched
 
 Around = Callable[[ModelCall], ModelCall]
 

@@ -13,7 +13,7 @@ from typing import Any
 from devplan.checks.given import GivenMap
 from devplan.checks.ignoring import checked_ignores, parse_ignores
 from devplan.checks.inferred import STRATEGIES
-from devplan.checks.run_options import checked_run
+from devplan.checks.ways import checked_run
 from devplan.cli.amounts import (
     LARGEST_BATCH,
     number_of_frames,

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from devplan.blocks import BlockSite
-from devplan.findings import ModelError, RunRecord
+from devplan.findings import DISPATCH, ModelError, RunRecord
 from devplan.sandbox import exclusive
 from devplan.virtual import source_lines
 from devplan.virtual.answers import Answers, default_on_cpu
@@ -37,9 +37,6 @@ from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
 from devplan.virtual.repeating import kinds_with_repeats
 from devplan.virtual.split_run import SplitRun
-
-DISPATCH = "dispatch"
-"""Phase in which accelerate attaches its hooks, before any code of the model runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

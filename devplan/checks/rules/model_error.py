@@ -25,8 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from devplan.checks.subject import Subject
-from devplan.findings import Diagnostic, ModelError, Severity
-from devplan.virtual.split import DISPATCH
+from devplan.findings import DISPATCH, Diagnostic, ModelError, Severity
 
 SEVERITY = Severity.ERROR
 
