@@ -11,6 +11,9 @@ says so; without one, the error says what the hub answered.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import replace
 
 from devplan.errors import InputError
@@ -50,7 +53,8 @@ def resolve_hub(address: HubAddress, *, trust_remote_code: bool) -> ModelSource:
         When neither the hub nor the cache has it, or what they have cannot be used.
     """
     try:
-        return _from_hub(address, trust_remote_code=trust_remote_code)
+        with _quietly():
+            return _from_hub(address, trust_remote_code=trust_remote_code)
     except InputError:
         raise
     except Exception as error:
@@ -68,6 +72,18 @@ def resolve_hub(address: HubAddress, *, trust_remote_code: bool) -> ModelSource:
     return _from_cache(address, snapshot, problem.reason, trust_remote_code=trust_remote_code)
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what huggingface_hub says of each attempt: what became of them is told once."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _what_was_asked(address: HubAddress) -> str:
     if address.revision is not None:
         return f"{address.repo!r} at revision {address.revision!r}: "
@@ -81,7 +97,8 @@ def _from_hub(address: HubAddress, *, trust_remote_code: bool) -> ModelSource:
         address.repo, revision=address.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT
     )
     where = f"the list of files of {address.repo}"
-    all_names = [require_inside(file.rfilename, where) for file in info.siblings or ()]
+    listed = (file.rfilename for file in info.siblings or ())
+    all_names = [require_inside(name, where) for name in listed if isinstance(name, str)]
     prefix = address.path("")
     names = [name.removeprefix(prefix) for name in all_names if name.startswith(prefix)]
     if CONFIG_FILE not in names and PIPELINE_FILE in names:

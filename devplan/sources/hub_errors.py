@@ -7,6 +7,7 @@ from; what is no error of the hub, the network or the cache is left to rise.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from json import JSONDecodeError
@@ -29,7 +30,7 @@ def hub_problem(error: BaseException, repo: str, revision: str | None) -> HubPro
     if isinstance(error, JSONDecodeError):  # requests has one of its own, from the same base
         return _not_a_hub()
     found = next(filter(None, (_problem(e, repo, revision) for e in _chain(error))), None)
-    return found or _without_commit(error)
+    return found or _without_commit(error) or _unreadable(error)
 
 
 def _problem(error: BaseException, repo: str, revision: str | None) -> HubProblem | None:
@@ -98,6 +99,15 @@ def _without_commit(error: BaseException) -> HubProblem | None:
     from huggingface_hub import utils
 
     return _not_a_hub() if isinstance(error, utils.EntryNotFoundError) else None
+
+
+def _unreadable(error: BaseException) -> HubProblem | None:
+    """huggingface_hub takes answers as they should be: a list in the place of a description of a
+    model, or names that are numbers, end as whatever its own code raises then."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = (str(frame.f_globals.get("__name__")) for frame, _ in frames)
+    is_theirs = any(module.partition(".")[0] == "huggingface_hub" for module in modules)
+    return _not_a_hub() if is_theirs and not isinstance(error, MemoryError) else None
 
 
 def _not_a_hub() -> HubProblem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -343,3 +344,34 @@ def test_a_refusal_is_never_hidden_by_the_cache(hub, checkpoint):
     with pytest.raises(InputError) as caught:
         resolve("acme/llama")
     assert "no safetensors file" in one_line(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["[]", "null", "5", "{}", '{"id": "acme/x", "siblings": [1, null]}', "[" * 9000 + "]" * 9000],
+)
+def test_an_answer_that_describes_no_model(hub, whole_checkpoint, body):
+    hub.repositories["acme/x"] = Repository(whole_checkpoint)
+    hub.raw["/api/models/acme/x"] = {"body": body}
+    assert "does not answer as a hub does; check HF_ENDPOINT" in refusal("acme/x")
+
+
+def test_files_without_a_name_are_passed_over(hub, whole_checkpoint):
+    hub.repositories["acme/x"] = Repository(whole_checkpoint)
+    files = [{"rfilename": name} for name in ("config.json", None, 5, "model.safetensors")]
+    info = {"id": "acme/x", "sha": COMMIT, "siblings": files}
+    hub.raw["/api/models/acme/x"] = {"body": json.dumps(info)}
+    assert resolve("acme/x").stored == resolve(str(whole_checkpoint)).stored
+
+
+def test_attempts_of_the_library_are_not_told_one_by_one(
+    hub, whole_checkpoint, caplog, monkeypatch
+):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    hub.repositories["acme/x"] = Repository(whole_checkpoint)
+    hub.raw["/acme/x/resolve/main/config.json"] = {"status": 500, "body": "no"}
+    assert "answers acme/x with status 500" in refusal("acme/x")
+    attempts = [path for method, path, _, _ in hub.requests if path.endswith("config.json")]
+    assert len(attempts) > 1, "it does try again, and would say so"
+    assert not caplog.records
