@@ -12,6 +12,7 @@ from devplan.checks.given import GivenMap, given_map
 from devplan.errors import InputError, nearest
 from devplan.peers import CPU_TOO, from_pretrained_strategy
 from devplan.peers import STRATEGIES as STRATEGIES
+from devplan.skeleton.boundary import of_the_library
 from devplan.types import Machine
 
 if TYPE_CHECKING:
@@ -33,5 +34,9 @@ def inferred_map(strategy: str, skeleton: Skeleton, machine: Machine | None) -> 
         )
     if machine is None:
         raise InputError(f"--device-map {strategy} needs the cards; give --gpus 24GiB,12GiB")
-    chosen = from_pretrained_strategy(strategy, skeleton.model, machine, CPU_TOO, skeleton.no_split)
+    said = f"device_map={strategy!r} cannot be had: the libraries' own planner raised"
+    with of_the_library(said, "name a map file, or make one with devplan suggest"):
+        chosen = from_pretrained_strategy(
+            strategy, skeleton.model, machine, CPU_TOO, skeleton.no_split
+        )
     return given_map(chosen, f"device_map={strategy!r}")

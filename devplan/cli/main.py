@@ -25,7 +25,7 @@ from devplan.cli.models import models_command
 from devplan.cli.printing import say
 from devplan.cli.suggest import suggest_command
 from devplan.cli.unforeseen import INTERNAL_ERROR, report_line, traceback_text
-from devplan.errors import DevplanError, UserCodeError
+from devplan.errors import DevplanError, InputError, UserCodeError
 from devplan.strangers import prose
 from devplan.streams import CannotWrite, flush, own_streams
 from devplan.version import VERSION
@@ -116,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if sys.stdout is None:
             raise CannotWrite("it is closed")
+        _refuse_half_characters(arguments)
         status = _parser()(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
         flush(sys.stdout)
         # [interrupts] newer releases of typer turn them into this status themselves, silently.
@@ -158,6 +159,17 @@ def _of_the_system(error: OSError, show_traceback: bool) -> int:
     details = traceback_text(error) if show_traceback else ""
     name = prose(str(error.filename))
     return _fail(f"{details}devplan: cannot use {name}: {error.strerror}; check the path")
+
+
+def _refuse_half_characters(arguments: Sequence[str]) -> None:
+    """Bytes that are not UTF-8 reach Python as halves of characters, which no file can hold."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{argument!r} is not UTF-8 text; rename the file or retype it"
+            ) from None
 
 
 def _open_what_is_closed() -> None:

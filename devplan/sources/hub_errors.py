@@ -17,6 +17,10 @@ _HTTP_PACKAGES = frozenset({"requests", "urllib3", "httpx", "httpx2", "httpcore"
 _LOG_IN = "log in with `hf auth login` or HF_TOKEN"
 
 
+class OddAnswer(Exception):
+    """What answered does not speak as a hub does."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class HubProblem:
     """Why the hub gives no model."""
@@ -27,7 +31,8 @@ class HubProblem:
 
 def hub_problem(error: BaseException, repo: str, revision: str | None) -> HubProblem | None:
     """What an error of huggingface_hub means, or None where it is none of the hub's."""
-    if isinstance(error, JSONDecodeError):  # requests has one of its own, from the same base
+    # [requests] it has a JSONDecodeError of its own, from the same base.
+    if isinstance(error, OddAnswer | JSONDecodeError):
         return _not_a_hub()
     found = next(filter(None, (_problem(e, repo, revision) for e in _chain(error))), None)
     return found or _without_commit(error) or _unreadable(error)

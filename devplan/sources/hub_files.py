@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from devplan.errors import InputError
 from devplan.sources import catalogue
 from devplan.sources.config import CONFIG_FILE
+from devplan.sources.hub_errors import OddAnswer
 from devplan.sources.inside import is_inside
+
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+"""Of git, by SHA-1 or SHA-256."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,10 @@ def snapshot_of(address: HubAddress, config_path: Path) -> Snapshot:
     """The snapshot that a downloaded config.json lies in."""
     folder = config_path.parent
     depth = len(Path(address.subfolder).parts) if address.subfolder else 0
-    return Snapshot(root=config_path.parents[depth], folder=folder)
+    snapshot = Snapshot(root=config_path.parents[depth], folder=folder)
+    if not _COMMIT.fullmatch(snapshot.commit):
+        raise OddAnswer(f"{snapshot.commit} is no commit")
+    return snapshot
 
 
 def cached_snapshot(address: HubAddress, name: str = CONFIG_FILE) -> Snapshot | None:
@@ -99,4 +108,10 @@ def cached_snapshot(address: HubAddress, name: str = CONFIG_FILE) -> Snapshot | 
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(address.repo, address.path(name), revision=address.revision)
-    return snapshot_of(address, Path(found)) if isinstance(found, str) else None
+    # [pruned] a cache that was cleared by hand holds links to files that are gone.
+    if not isinstance(found, str) or not os.path.isfile(found):
+        return None
+    try:
+        return snapshot_of(address, Path(found))
+    except OddAnswer:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -62,7 +63,7 @@ def _remote_header(pinned: HubAddress, name: str) -> dict[str, StoredTensor]:
 
     path = pinned.path(name)
     cached = try_to_load_from_cache(pinned.repo, path, revision=pinned.revision)
-    if isinstance(cached, str):
+    if isinstance(cached, str) and os.path.isfile(cached):
         return read_header(Path(cached))
     where = f"{pinned.text}: {name}"
     try:

@@ -173,3 +173,10 @@ def test_a_map_on_stdout_is_the_map_alone(tmp_path, checkpoint, output):
     assert done.returncode == 0, done.stderr
     assert "\nschema: 1\n" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_arguments_that_are_not_utf_8_are_one_line(refused, place):
+    arguments = ["check", "m.yaml", "--model", "m"]
+    arguments[place] += "\udc80"
+    assert "is not UTF-8 text" in refused(*arguments)

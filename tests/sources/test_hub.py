@@ -375,3 +375,53 @@ def test_attempts_of_the_library_are_not_told_one_by_one(
     attempts = [path for method, path, _, _ in hub.requests if path.endswith("config.json")]
     assert len(attempts) > 1, "it does try again, and would say so"
     assert not caplog.records
+
+
+def info(**further) -> str:
+    return json.dumps({"id": "acme/llama", "sha": COMMIT, "siblings": [], **further})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        "null",
+        "5",
+        '"text"',
+        "",
+        "<html>",
+        "[" * 5000,
+        info(siblings=5),
+        info(siblings=[1, None]),
+        info(siblings=[{}]),
+        info(siblings=[{"rfilename": None}]),
+        info(siblings=[{"rfilename": 5}]),
+        info(siblings=[{"rfilename": ["config.json"]}]),
+        info(siblings={"rfilename": "config.json"}),
+        info(id=5, siblings=None),
+        info(id=["x"], lastModified="no date"),
+        info(createdAt=5, tags=5, config=[], transformers_info=5, safetensors=5),
+        '{"id": "' + "9" * 5000 + '"}',
+        '{"downloads": ' + "9" * 5000 + "}",
+    ],
+)
+def test_answers_that_no_hub_gives(hub, body):
+    hub.raw["/api/models/acme/llama"] = {"body": body}
+    refusal("acme/llama")
+
+
+@pytest.mark.parametrize("commit", ["", "main", "x", "../../x", "0" * 39, "9" * 5000, "a/b"])
+def test_a_commit_that_is_none(hub, whole_checkpoint, commit):
+    hub.repositories["acme/llama"] = Repository(whole_checkpoint)
+    content = (whole_checkpoint / "config.json").read_text()
+    headers = {"X-Repo-Commit": commit, "ETag": '"0123"'}
+    hub.raw["/acme/llama/resolve/main/config.json"] = {"headers": headers, "body": content}
+    refusal("acme/llama")
+
+
+def test_a_cache_whose_files_are_gone(hub, whole_checkpoint, offline, tmp_path):
+    hub.repositories["acme/llama"] = Repository(whole_checkpoint)
+    resolve("acme/llama")
+    shutil.rmtree(next((tmp_path / "cache").rglob("blobs")))
+    offline()
+    assert "no snapshot is cached" in refusal("acme/llama")
