@@ -9,6 +9,7 @@ once their shapes are known.
 from __future__ import annotations
 
 import inspect
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import torch
 from devplan.inputs.facts import Facts
 from devplan.inputs.request import LEAST_TEXT, ExampleInputs
 from devplan.inputs.textual import decoder_arguments
+from devplan.inputs.tokens import refuse_too_long
 from devplan.sandbox import run_foreign
+from devplan.skeleton.boundary import is_of_a_library
 from devplan.sources.unasked import never_asked
 
 _FILES = {
@@ -28,6 +31,12 @@ _FILES = {
     "AutoFeatureExtractor": ("preprocessor_config.json",),
 }
 """Auto class -> files of which one must be there; the first class that can be read is used."""
+
+_SUFFIXES = frozenset({".json", ".txt", ".model", ".jinja", ".tiktoken"})
+_PIXELS_A_TOKEN = 16
+"""Real pixels that count as a token: both are bounded by the bytes that they take."""
+MOST_BYTES = 128 * 2**20
+"""Of a file of a processor; the largest tokenizers that are known have 33 MB."""
 
 _WORD = "the "
 _IMAGE_ARGUMENTS = ("images",)
@@ -51,13 +60,19 @@ def inputs_from_folder(facts: Facts, folder: Path) -> ExampleInputs:
     with never_asked():
         processor = _read(folder)
     items = _items(facts, processor)
+    request = facts.request
+    height, width = request.image_size
+    pixels = height * width * (items["image"] + items["video"] * request.frames)
+    refuse_too_long(request.batch, max(request.tokens, pixels // _PIXELS_A_TOKEN))
     try:
         made = _call(facts, processor, items, facts.request.tokens)
         # Placeholders and the words of the template come on top of the text: less text, then.
         if (excess := _length(made) - facts.request.tokens) > 0:
             words = max(facts.request.tokens - excess, LEAST_TEXT)
             made = _call(facts, processor, items, words)
-    except Exception as error:  # the processor's own code
+    except BaseException as error:  # the processor's own code
+        if not is_of_a_library(error):
+            raise
         raise NoProcessor(_said(processor, error)) from error
     kwargs = {
         name: _abstract(value, facts.dtype)
@@ -86,6 +101,7 @@ def inputs_from_folder(facts: Facts, folder: Path) -> ExampleInputs:
 def _read(folder: Path) -> Any:
     import transformers
 
+    _refuse_unbounded(folder)
     reasons = []
     for auto_class, files in _FILES.items():
         if not any((folder / name).is_file() for name in files):
@@ -94,11 +110,28 @@ def _read(folder: Path) -> Any:
             return getattr(transformers, auto_class).from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
-        except Exception as error:  # a missing package, a class that is the model's own code
+        except BaseException as error:  # a missing package, a class that is the model's own code
+            if not is_of_a_library(error):
+                raise
             reasons.append(f"{auto_class}: {_one_line(error)}")
     if not reasons:
         raise NoProcessor(f"{folder} has no processor, tokenizer or feature extractor")
     raise NoProcessor("; ".join(reasons))
+
+
+def _refuse_unbounded(folder: Path) -> None:
+    """Leave alone a folder in which transformers would read a file without end."""
+    for path in folder.iterdir():
+        if path.suffix not in _SUFFIXES:
+            continue
+        try:
+            found = path.stat()
+        except OSError:  # a link to nothing: not there, for transformers too
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            raise NoProcessor(f"{path} is no regular file")
+        if found.st_size > MOST_BYTES:
+            raise NoProcessor(f"{path} is larger than {MOST_BYTES // 2**20} MiB")
 
 
 def _said(processor: Any, error: Exception) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from devplan.inputs.facts import Facts, read, walk
 from devplan.inputs.request import LEAST_TEXT
+from devplan.virtual.inputs import NoExampleInputs
 
 KINDS = ("image", "video", "audio")
 _STEMS = {
@@ -96,6 +97,10 @@ def num_tokens(facts: Facts, wanted: int) -> int:
     return wanted
 
 
+MOST_TOKENS = 2**24
+"""Of all sequences of an example: 128 of 131,072."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sequences:
     """A batch of sequences, all tensors ``[batch, length]``."""
@@ -110,19 +115,34 @@ class Sequences:
         return self.kinds == 1 + KINDS.index(kind)
 
 
+def refuse_too_long(batch: int, tokens: int) -> None:
+    """Leave inputs unmade that would fill the memory.
+
+    Raises
+    ------
+    NoExampleInputs
+        With the number of tokens, and how many are made.
+    """
+    if batch * tokens > MOST_TOKENS:
+        raise NoExampleInputs(
+            f"{batch:,} sequences of {tokens:,} tokens are more than the {MOST_TOKENS:,} tokens "
+            "that devplan makes"
+        )
+
+
 def compose(facts: Facts, placeholders: list[Placeholders]) -> Sequences:
     """Sequences with plain text around the placeholders."""
     tokens = num_tokens(facts, facts.request.tokens)
     batch = facts.request.batch
+    refuse_too_long(batch, max(tokens, sum(item.rows * item.items for item in placeholders)))
     items = _items(facts, placeholders)
     text = max(tokens - len(items), min(tokens, LEAST_TEXT))
     padding = text // 4 if facts.request.padded and batch > 1 else 0
-    rows = [_one_sequence(facts, items, text, padding if row == 0 else 0) for row in range(batch)]
-    return Sequences(
-        ids=torch.tensor([[token for token, _, _ in row] for row in rows], dtype=torch.int64),
-        mask=torch.tensor([[mask for _, mask, _ in row] for row in rows], dtype=torch.int64),
-        kinds=torch.tensor([[kind for _, _, kind in row] for row in rows], dtype=torch.int64),
-    )
+    first = torch.tensor(_one_sequence(facts, items, text, padding), dtype=torch.int64)
+    other = torch.tensor(_one_sequence(facts, items, text, 0), dtype=torch.int64)
+    rows = torch.cat([first[None], other.expand(batch - 1, *other.shape)])
+    ids, mask, kinds = (part.contiguous() for part in rows.unbind(-1))
+    return Sequences(ids=ids, mask=mask, kinds=kinds)
 
 
 Token = tuple[int, int, int]

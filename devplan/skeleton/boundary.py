@@ -35,8 +35,18 @@ def of_the_library(said: str, remedy: str = "correct its config.json") -> Iterat
         raise
     except ImportError as error:
         raise InputError(f"{said}: {one_line(error)}") from error
-    except Exception as error:
+    except BaseException as error:
+        if not is_of_a_library(error):
+            raise
         raise InputError(f"{said} ({type(error).__name__}: {one_line(error)}); {remedy}") from error
+
+
+def is_of_a_library(error: BaseException) -> bool:
+    """Whether a library raised it, and neither the user nor a limit of time ended what ran.
+
+    [panic] Libraries in Rust (tokenizers, safetensors) raise what is no Exception when they panic.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def one_line(error: BaseException) -> str:

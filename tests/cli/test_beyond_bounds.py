@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 
@@ -179,3 +180,53 @@ def test_names_of_files_that_no_file_can_have(at_once, here, checkpoint, option,
 def test_times_that_are_none(at_once, here, checkpoint, seconds):
     (here / "m.yaml").write_text("'': 0\n")
     assert "--timeout" in at_once("check", "m.yaml", "--model", checkpoint, f"--timeout={seconds}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--batch", 2**20),
+        ("--batch", 2**20, "--context", 2**30),
+        ("--batch", 100_000, "--context", 4096),
+    ],
+)
+def test_inputs_that_would_fill_the_memory_are_not_made(devplan, here, checkpoint, options):
+    (here / "m.yaml").write_text("'': 0\n")
+    began = time.monotonic()
+    answer = devplan("check", "m.yaml", "--model", checkpoint, *options, "--gpus", "1GiB")
+    assert time.monotonic() - began < 3 * SECONDS
+    assert answer.status in (0, 1), answer.err
+
+
+def never_ending(path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def sparse(path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**30)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, never_ending, sparse])
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "vocab.txt"])
+def test_files_of_a_tokenizer_that_have_no_end(devplan, here, checkpoint, make, name):
+    shutil.copytree(checkpoint, here / "model")
+    (here / "model" / "preprocessor_config.json").write_text("{}")
+    make(here / "model" / name)
+    (here / "m.yaml").write_text("'': 0\n")
+    began = time.monotonic()
+    answer = devplan("check", "m.yaml", "--model", "./model")
+    assert time.monotonic() - began < 3 * SECONDS
+    assert answer.status == 0, answer.err
+
+
+def test_a_library_that_panics_is_one_line():
+    from devplan.errors import InputError
+    from devplan.skeleton.boundary import of_the_library
+
+    panic = type("PanicException", (BaseException,), {})
+    with pytest.raises(InputError, match="cannot be read .PanicException: no."):
+        with of_the_library("x cannot be read"):
+            raise panic("no")
+    with pytest.raises(KeyboardInterrupt), of_the_library("x cannot be read"):
+        raise KeyboardInterrupt
