@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -32,6 +33,15 @@ class ProcessState:
     def differing(self) -> list[str]:
         """Switches that are otherwise now."""
         return [name for name, (read, _) in _SWITCHES.items() if read() != self._values[name]]
+
+
+def set_environment(variables: dict[str, str]) -> None:
+    """Let the variables of the environment be these, whatever was set or removed since."""
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    for name, value in variables.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def _set_frozen(frozen: bool) -> None:
@@ -99,6 +109,7 @@ _SWITCHES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
     "threads": (torch.get_num_threads, torch.set_num_threads),
+    "environment": (lambda: dict(os.environ), set_environment),
     "frozen garbage": (lambda: gc.get_freeze_count() > 0, _set_frozen),
     "silence": (lambda: logging.root.manager.disable, logging.disable),
     "warnings": (lambda: list(warnings.filters), _set_filters),

@@ -1,15 +1,21 @@
-"""Quiet while a model's code runs virtually: no warnings, no checks of what has no values."""
+"""Quiet while a model's code runs virtually: no warnings, no checks of what has no values.
+
+The environment is as before at the end: ``generate`` sets ``TOKENIZERS_PARALLELISM`` where it finds
+a CUDA device, which the caller's process may not have.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 
 from torch.distributions import Distribution
 
 from devplan.sandbox import exclusive, patched
+from devplan.sandbox.state import set_environment
 from devplan.sources.unasked import never_asked
 
 
@@ -17,7 +23,7 @@ from devplan.sources.unasked import never_asked
 def quiet() -> Iterator[None]:
     """Models warn about kernels and caches; in a virtual run nobody can act on it."""
     with exclusive():
-        disabled = logging.root.manager.disable
+        disabled, variables = logging.root.manager.disable, dict(os.environ)
         try:
             logging.disable(logging.WARNING)
             with warnings.catch_warnings(), never_asked():
@@ -27,3 +33,4 @@ def quiet() -> Iterator[None]:
                     yield
         finally:
             logging.disable(disabled)
+            set_environment(variables)

@@ -160,6 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in (headers or {}).items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")  # or a thread would wait for the next request
         self.end_headers()
         if self.command == "GET":
             self.hub._served[path] = self.hub._served.get(path, 0) + len(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import threading
 
 import pytest
@@ -149,6 +150,28 @@ def test_the_error_of_a_model_becomes_one_line(error):
     assert "\n" not in note
     assert type(error).__name__ in note
     assert "KV cache is not counted" in note and "order is that of the module tree" in note
+
+
+class Setting(nn.Module):
+    """Sets a variable of the environment and removes another, as ``generate`` of transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 8)
+
+    def forward(self, input_ids):
+        os.environ["DEVPLAN_SET_INSIDE"] = "1"
+        del os.environ["DEVPLAN_SET_BEFORE"]
+        return self.embed(input_ids)
+
+
+def test_the_environment_is_as_before(monkeypatch):
+    monkeypatch.setenv("DEVPLAN_SET_BEFORE", "1")
+    before = dict(os.environ)
+    with torch.device("meta"):
+        skeleton = skeleton_of_module(Setting())
+    assert measure_run(skeleton, partition(skeleton.model), WORKLOAD).order
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
