@@ -10,6 +10,7 @@ What a test leaves behind in the process is found after each (`tests.leftovers`)
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,20 @@ def scratch(tmp_path_factory) -> Iterator[Path]:
         del os.environ["TMPDIR"]
     else:
         os.environ["TMPDIR"] = before[1]
+
+
+@pytest.fixture(scope="module")
+def modules_cache(tmp_path_factory) -> Iterator[None]:
+    """Where transformers copies a model's own code to before it runs it: not the user's folder."""
+    from transformers import dynamic_module_utils as utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", list(sys.path))
+        patch.setattr(utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        utils.init_hf_modules()
+        yield
+    for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
+        del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

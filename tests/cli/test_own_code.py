@@ -24,18 +24,8 @@ CARDS = ("--gpus", "512MiB,256MiB", "-o", "map.yaml", "--force")
 TRUST = "--trust-remote-code"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def modules_cache(tmp_path_factory):
-    """Where transformers copies code to before it runs it; read once, when it is imported."""
-    from transformers import dynamic_module_utils as utils
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, modules_cache):
     """The checkpoint: configuration, code, and weights as ``save_pretrained`` writes them."""
     from transformers import AutoConfig, AutoModelForCausalLM
 

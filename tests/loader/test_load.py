@@ -81,7 +81,7 @@ def test_weights_that_are_not_in_the_checkpoint_are_said(tied, tmp_path, caplog)
     assert said.startswith("1 tensors are not in") and "model.norm.weight" in said
 
 
-def test_code_that_comes_with_the_model(place):
+def test_code_that_comes_with_the_model(place, modules_cache):
     """Its class is reached through the auto class that the map names."""
     folder = place / "own"
     checkpoints.tied_llama().save_pretrained(folder)
