@@ -12,7 +12,6 @@ from devplan.checks.given import GivenMap, given_map
 from devplan.errors import InputError, nearest
 from devplan.peers import CPU_TOO, from_pretrained_strategy
 from devplan.peers import STRATEGIES as STRATEGIES
-from devplan.skeleton.boundary import of_the_library
 from devplan.types import Machine
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ def inferred_map(strategy: str, skeleton: Skeleton, machine: Machine | None) -> 
         )
     if machine is None:
         raise InputError(f"--device-map {strategy} needs the cards; give --gpus 24GiB,12GiB")
+    from devplan.skeleton.boundary import of_the_library  # [torch] which reading options needs not
+
     said = f"device_map={strategy!r} cannot be had: the libraries' own planner raised"
     with of_the_library(said, "name a map file, or make one with devplan suggest"):
         chosen = from_pretrained_strategy(

@@ -58,14 +58,13 @@ def read_bytes(path: str | Path, kind: Kind) -> bytes:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
     except (OSError, ValueError) as error:
         raise _cannot_read(path, kind, error) from None
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):  # os.fdopen refuses a folder, and leaves it open
+        os.close(handle)
+        what = next((name for is_one, name in _KINDS if is_one(mode)), "no file")
+        raise InputError(f"cannot read {kind.name}{path}: it is {what}; give a regular file")
     try:
         with os.fdopen(handle, "rb") as file:
-            mode = os.fstat(handle).st_mode
-            if not stat.S_ISREG(mode):
-                what = next((name for is_one, name in _KINDS if is_one(mode)), "no file")
-                raise InputError(
-                    f"cannot read {kind.name}{path}: it is {what}; give a regular file"
-                )
             return bounded_bytes(file, str(path), kind)
     except OSError as error:
         raise _cannot_read(path, kind, error) from None

@@ -24,7 +24,7 @@ def check_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
     result = devplan.check(_model(bug["model"]), bug["map"], **_how(bug))
     return {
         "errors": [_finding(item) for item in result.errors],
-        "phases": [phase for run in result.runs for phase in run.phases],
+        "phases": [phase for run in result.runs[:1] for phase in run.phases],
         "inputs": [run.inputs for run in result.runs],
         "notes": [d.message for d in result.diagnostics if d.severity.value == "note"],
         "ran": bool(result.runs),

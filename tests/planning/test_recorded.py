@@ -85,7 +85,7 @@ def test_an_encoders_output_is_copied_to_every_layer_of_the_decoder(tmp_path):
     sizes = {"d_model": 512, "d_ff": 2048, "d_kv": 64, "num_heads": 8, "vocab_size": 512}
     sizes |= {"num_layers": 6, "num_decoder_layers": 6, "decoder_start_token_id": 0}
     folder = config_folder(tmp_path, "T5ForConditionalGeneration", "t5", **sizes)
-    pins = {"encoder.block": "0", "decoder.block": "1"}  # the embeddings share one tensor
+    pins = {"encoder.block": "cuda:0", "decoder.block": "cuda:1"}  # the embeddings share one tensor
     traffic = planned(folder, "400MiB,400MiB", pins=pins).map_file.traffic
     assert traffic.basis == "run"
     encoded = 512 * BYTES * 128

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from devplan.sandbox import exclusive
 from devplan.virtual.answers import Answers
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.execution import Execution
@@ -89,6 +90,6 @@ def test_compiled_code_runs_as_written():
     def double(x):
         return 2 * x
 
-    with answering((VirtualCard(),)):
+    with exclusive(), answering((VirtualCard(),)):
         assert torch.compile(double) is double
         assert torch.compile(mode="reduce-overhead")(double) is double

@@ -1,6 +1,6 @@
 """Would the tests notice a mistake?  One at a time is made in a copy, and the tests are run.
 
-``make mutation`` runs it; docs/decisions/0007-mutation.md says why it is made so.
+``make mutation`` runs it; docs/decisions/0008-mutation.md says why it is made so.
 
 =============== ==================================================================================
 file            what it does
