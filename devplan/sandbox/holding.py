@@ -31,6 +31,8 @@ _lock = threading.RLock()
 _shared: list[Callable[[], Any]] = []
 """What forgets models that are kept for the next call: one that was interrupted may be left half
 changed."""
+_owner: list[int] = []
+"""The id of the `exclusive` that took the lock."""
 _state: list[Any] = []
 """What the process was like when the lock was taken."""
 
@@ -64,6 +66,7 @@ class exclusive:
         try:
             self._is_outermost = True
             _take()
+            _owner[:] = [id(self)]
         except BaseException:
             _give_twice()
             raise
@@ -72,24 +75,19 @@ class exclusive:
         if self._is_outermost:
             _give_twice()
 
+    def __del__(self) -> None:
+        # [Ctrl-C] may strike on the way into `__exit__`: what nobody holds any more gives the lock.
+        if self._is_outermost and _owner == [id(self)]:
+            _give_twice()
+
 
 def exclusively(function: F) -> F:
     """Let a function be called by one thread of the process at a time; see `exclusive`."""
 
     @functools.wraps(function)
     def alone(*args: Any, **kwargs: Any) -> Any:
-        if is_held_here():
-            _refuse_nested()
+        with exclusive():
             return function(*args, **kwargs)
-        # [twice] Ctrl-C may strike on the way into the inner `finally`.
-        try:
-            try:
-                _take()
-                return function(*args, **kwargs)
-            finally:
-                _give()
-        finally:
-            _give()
 
     return alone  # type: ignore[return-value]
 
@@ -121,6 +119,7 @@ def _give() -> None:
             for forget_shared in _shared:
                 forget_shared()
     forget(threading.get_ident())
+    _owner.clear()
     while is_held_here():
         _lock.release()
 
@@ -138,6 +137,7 @@ def _after_fork() -> None:
     if not is_held_here():
         undo_all()
         _state.clear()
+        _owner.clear()
         _lock = threading.RLock()
 
 
