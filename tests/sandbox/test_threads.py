@@ -46,7 +46,7 @@ def cases() -> list[tuple[object, dict[str, int]]]:
 
 
 def found(case) -> list[tuple[str, str]]:
-    result = devplan.check(*case)
+    result = devplan.check(*case, options=devplan.RunOptions(run="forward"))
     return [(each.code, each.message) for each in result.diagnostics]
 
 
