@@ -225,8 +225,8 @@ def test_a_library_that_panics_is_one_line():
     from devplan.skeleton.boundary import of_the_library
 
     panic = type("PanicException", (BaseException,), {})
-    with pytest.raises(InputError, match="cannot be read .PanicException: no."):
-        with of_the_library("x cannot be read"):
-            raise panic("no")
+    refused = pytest.raises(InputError, match=r"cannot be read .PanicException: no.")
+    with refused, of_the_library("x cannot be read"):
+        raise panic("no")
     with pytest.raises(KeyboardInterrupt), of_the_library("x cannot be read"):
         raise KeyboardInterrupt
