@@ -77,7 +77,7 @@ class exclusive:
 
     def __del__(self) -> None:
         # [Ctrl-C] may strike on the way into `__exit__`: what nobody holds any more gives the lock.
-        if self._is_outermost and _owner == [id(self)]:
+        if self._is_outermost and is_held_here() and _owner == [id(self)]:
             _give_twice()
 
 
@@ -119,7 +119,6 @@ def _give() -> None:
             for forget_shared in _shared:
                 forget_shared()
     forget(threading.get_ident())
-    _owner.clear()
     while is_held_here():
         _lock.release()
 
