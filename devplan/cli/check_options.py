@@ -138,6 +138,8 @@ def _argument(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not (equals and name.isidentifier()):
         raise InputError(f"--generate {text!r}: write NAME=VALUE, such as num_beams=2")
+    if name == "trust_remote_code":
+        raise InputError(f"--generate {name} lets no code run; give --trust-remote-code itself")
     try:
         return name, load_yaml(value, "--generate")
     except InputError:
@@ -196,8 +198,13 @@ def main_device_of(typed: CheckTyped) -> str | None:
     """The main device as typed."""
     if typed.main is None:
         return None
-    value = whole(typed.main) if typed.main.isdecimal() else typed.main
+    value = _index_or_text(typed.main)
     return from_hf_device(value, where="--main")
+
+
+def _index_or_text(text: str) -> int | str:
+    """Digits of other scripts are a text, which names no device."""
+    return whole(text) if text.isascii() and text.isdecimal() else text
 
 
 def workload_of(

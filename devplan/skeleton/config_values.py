@@ -18,7 +18,7 @@ from devplan.errors import InputError
 MOST_LAYERS = 2_000
 """Layers of one stack; the deepest model that is known has 126."""
 MOST_PARTS = 100_000
-"""Experts or heads of a layer; the most that are known are 16,384."""
+"""Experts or heads of a layer, or labels; the most that are known are 21,843."""
 LARGEST_NUMBER = 2**63 - 1
 """What the integers of PyTorch hold."""
 MOST_PARAMETERS = 10**15
@@ -28,7 +28,10 @@ _LAYERS = re.compile(
     r"(^|_)(num|n)_(\w+_)?(layers?|blocks?)$|^(n_?layers?|layers|depths?)$|coder_layers$"
     r"|layers_per_block$"
 )
-_PARTS = re.compile(r"(^|_)(num|n)_(\w+_)?(experts?|heads?)$|coder_(attention_)?heads$")
+_PARTS = re.compile(
+    r"(^|_)(num|n)_(\w+_)?(experts?|heads?)$|coder_(attention_)?heads$"
+    r"|^num_(labels|classes)$"
+)
 _WIDTHS = re.compile(r"^(hidden_size|vocab_size|d_model|n_embd|embed_dim|hidden_dim)$")
 """Those that every tensor of a model follows from; others may be 0 for what is left out."""
 

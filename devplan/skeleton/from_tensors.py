@@ -80,6 +80,8 @@ class TensorTree(nn.Module):
         return self._devplan_head
 
 
+_DEEPEST = 100
+"""Parts of a name: modules inside of one another, which Python walks by recursion."""
 _OF_MODULES = frozenset(dir(nn.Module()))
 """What every module has of its own: a child of that name could not be reached."""
 
@@ -142,6 +144,11 @@ def module_from_tensors(leaves: Iterable[_Leaf], layer_class: LayerClass) -> Ten
 
 
 def _refuse_names(name: str, parts: tuple[str, ...]) -> None:
+    if len(parts) > _DEEPEST:
+        raise InputError(
+            f"the checkpoint has a tensor {_shown(name)}, whose name has {len(parts):,} parts, and "
+            f"devplan reads up to {_DEEPEST}; give the folder of the model as it was saved"
+        )
     wrong = next((part for part in parts if not part or part in _OF_MODULES), None)
     if wrong is not None:
         raise InputError(

@@ -18,6 +18,7 @@ from devplan.errors import InputError
 from devplan.reading import CONFIG, INDEX, parse_json
 
 CONFIG_FILE = "config.json"
+_LONGEST_CLASS = 200
 
 # Written by the library that saved the file, without meaning for the model: two configs that differ
 # only here describe the same model.  `save_pretrained` of transformers and diffusers sets them.
@@ -70,7 +71,7 @@ def library_and_class(config: Mapping[str, Any], where: str) -> tuple[str, str |
         When the config names neither a class nor a model type.
     """
     if isinstance(config.get("_class_name"), str):
-        return "diffusers", config["_class_name"]
+        return "diffusers", _class_of(config["_class_name"], where)
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list) or not all(isinstance(a, str) for a in architectures):
         raise InputError(
@@ -78,13 +79,22 @@ def library_and_class(config: Mapping[str, Any], where: str) -> tuple[str, str |
             'such as ["LlamaForCausalLM"]'
         )
     if architectures:
-        return "transformers", architectures[0]
+        return "transformers", _class_of(architectures[0], where)
     if not isinstance(config.get("model_type"), str):
         raise InputError(
             f'{where} has neither "architectures" nor "model_type", so no class can be built from '
             'it; add both, such as "architectures": ["LlamaForCausalLM"], "model_type": "llama"'
         )
     return "transformers", None
+
+
+def _class_of(name: str, where: str) -> str:
+    if name.isidentifier() and len(name) <= _LONGEST_CLASS:
+        return name
+    raise InputError(
+        f"{where} names the class {_shown(name)}, which no class can be called; write its name, "
+        'such as "LlamaForCausalLM"'
+    )
 
 
 def stated_dtype(config: Mapping[str, Any], where: str) -> str | None:
