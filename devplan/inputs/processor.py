@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import stat
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ import torch
 
 from devplan.inputs.facts import Facts
 from devplan.inputs.request import LEAST_TEXT, ExampleInputs
+from devplan.inputs.templates import rendered
 from devplan.inputs.textual import decoder_arguments
 from devplan.inputs.tokens import refuse_too_long
 from devplan.sandbox import run_foreign
 from devplan.skeleton.boundary import is_of_a_library
-from devplan.sandbox.limits import OutOfTime, within
 from devplan.sources.unasked import never_asked
 
 _FILES = {
@@ -45,10 +44,6 @@ _IMAGE_ARGUMENTS = ("images",)
 _VIDEO_ARGUMENTS = ("videos",)
 _SOUND_ARGUMENTS = ("audio", "audios", "raw_speech", "speech")
 _SAMPLES_PER_S = 16_000
-_TEMPLATE_S = 2.0
-"""For a chat template, which takes milliseconds."""
-_LONGEST_TEXT = 2**24
-"""Characters around the words of a prompt, which a chat template puts there: a few hundred."""
 
 
 class NoProcessor(Exception):
@@ -229,31 +224,13 @@ def _text(processor: Any, items: dict[str, int], num_words: int) -> str:
         message = [{"role": "user", "content": [*content, {"type": "text", "text": words}]}]
         if not content:
             message[0]["content"] = words
-        return _rendered(processor, message)
+        return rendered(processor, message)
     marks = [
         getattr(processor, f"{kind}_token", "") or ""
         for kind, number in items.items()
         for _ in range(number)
     ]
     return " ".join([*filter(None, map(str, marks)), words])
-
-
-def _rendered(processor: Any, message: list[dict[str, Any]]) -> str:
-    """What the chat template makes of a message: a program of the folder's, which may not end."""
-    render = partial(
-        run_foreign,
-        processor.apply_chat_template,
-        message,
-        tokenize=False,
-        add_generation_prompt=True,
-    )
-    try:
-        text = within(_TEMPLATE_S, render)
-    except OutOfTime:
-        raise RuntimeError(f"its chat template did not end in {_TEMPLATE_S:g} s") from None
-    if len(text) > _LONGEST_TEXT + len(str(message)):
-        raise RuntimeError(f"its chat template makes {len(text):,} characters of one prompt")
-    return text
 
 
 def _image(facts: Facts) -> Any:

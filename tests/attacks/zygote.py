@@ -166,6 +166,8 @@ def _copied(asked: dict[str, Any]) -> Outcome:
 def _be_the_copy(request: Request, report: Path) -> None:
     from tests.attacks import guard
 
+    # [background] a shell that starts this in the background has SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(BaseException):
         outcome = guard.call(request)
         report.write_text(json.dumps(asdict(outcome)))

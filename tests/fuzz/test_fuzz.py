@@ -1,8 +1,12 @@
-"""Inputs of the fuzzer follow from their numbers, and what fails is made small."""
+"""Inputs of a seed that stays, and that the fuzzer makes and shortens them as it should."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from random import Random
 
 from hypothesis import given
@@ -11,6 +15,23 @@ from hypothesis import strategies as st
 from tests.fuzz.inputs import KINDS, make_input
 from tests.fuzz.minimise import minimised
 from tests.fuzz.mutate import mutated_bytes, mutated_tree
+
+ROOT = Path(__file__).parents[2]
+FUZZ = (sys.executable, "-m", "tests.fuzz", "--no-page", "--processes", "1")
+INPUTS = 200
+
+
+def test_inputs_of_a_seed_that_stays(tmp_path):
+    done = subprocess.run(
+        [*FUZZ, "--inputs", str(INPUTS), "--seed", "steady", "--kept", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert f"{INPUTS} inputs of seed steady, 0 failed" in done.stdout
 
 
 @given(st.integers(0, 2**32))
