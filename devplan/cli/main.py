@@ -138,6 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # [BaseException] what a library written in Rust raises when it panics is no Exception, and a
     # library that exits may not choose devplan's status.
     except BaseException as error:
+        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+            _drop_stdout()  # typer's own end of a command whose reader went away
+            return COULD_NOT_RUN
         if not _is_usage_error(error):
             return _internal(error, show_traceback)
         command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
