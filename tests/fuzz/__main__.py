@@ -36,7 +36,12 @@ INPUTS = 20_000
 def main(arguments: list[str]) -> int:
     asked = _arguments(arguments)
     seed = asked.seed or f"{datetime.datetime.now():%Y%m%d%H%M%S}"
-    _be_ready()
+    with tempfile.TemporaryDirectory(prefix="devplan-fuzz-home-") as home:
+        _be_ready(home)
+        return _do(asked, seed)
+
+
+def _do(asked: argparse.Namespace, seed: str) -> int:
     if asked.only is not None:
         return _show(seed, asked.only)
     file = asked.kept / f"{seed}.jsonl"
@@ -72,12 +77,11 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _be_ready() -> None:
+def _be_ready(home: str) -> None:
     """Everything that inputs need is imported once, before the first copy of this process."""
     import os
 
-    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="devplan-fuzz-home-")
-    os.environ.update(OMP_NUM_THREADS="1", HF_HUB_DISABLE_TELEMETRY="1")
+    os.environ.update(HF_HOME=home, OMP_NUM_THREADS="1", HF_HUB_DISABLE_TELEMETRY="1")
     warm_up()
     guard.arm()
 

@@ -18,7 +18,7 @@ from tests.fuzz.mutate import mutated_bytes, mutated_tree
 
 ROOT = Path(__file__).parents[2]
 FUZZ = (sys.executable, "-m", "tests.fuzz", "--no-page", "--processes", "1")
-INPUTS = 200
+INPUTS = 150
 
 
 def test_inputs_of_a_seed_that_stays(tmp_path):

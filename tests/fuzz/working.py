@@ -26,7 +26,7 @@ from tests.attacks.making import make_files, make_world
 from tests.attacks.trying import request_of
 from tests.fuzz.inputs import make_input
 
-BATCH = 150
+BATCH = 200
 """Inputs of one copy: what one input leaves behind is there for the next ones to stumble over."""
 CPU_S = 10.0
 KILL_CPU_S = 25.0
