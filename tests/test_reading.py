@@ -48,7 +48,7 @@ def too_large(path: Path) -> None:
     [
         (named_pipe, "it is a named pipe"),
         (listening, "No such device or address"),
-        (Path.mkdir, "Is a directory"),
+        (Path.mkdir, "it is a folder; give a regular file"),
         (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
         (lambda path: path.symlink_to("nowhere"), "No such file"),

@@ -56,8 +56,7 @@ class exclusive:
         When it is entered by a model's or a user's code that runs inside.
     """
 
-    def __init__(self) -> None:
-        self._is_outermost = False
+    _is_outermost = False  # of the class: [Ctrl-C] may strike before `__init__`
 
     def __enter__(self) -> None:
         if is_held_here():

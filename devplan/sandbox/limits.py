@@ -242,13 +242,15 @@ def _is_lost_in(frame: Any) -> bool:
         code = frame.f_code
         place = code.co_filename
         is_lock = code.co_name == "cb" and place == "<frozen importlib._bootstrap>"
-        if code.co_name == "__del__" or place.endswith(_CALLBACKS) or is_lock:
+        if code.co_name in _LOST or place.endswith(_CALLBACKS) or is_lock:
             return True
         frame = frame.f_back
     return False
 
 
 _CALLBACKS = ("weakref.py", "_weakrefset.py")
+_LOST = frozenset({"__del__", "_when_freed"})
+"""Functions that the interpreter calls by itself; devplan's weak references call the second."""
 
 
 def _raise_in(thread: int, exception: type[BaseException]) -> None:

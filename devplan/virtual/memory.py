@@ -64,7 +64,7 @@ class MemoryMeter:
         key = id(storage)
         if key in self._alive:
             return
-        ref = _StorageRef(storage, self._freed)
+        ref = _StorageRef(storage, self._when_freed)
         ref.key, ref.device, ref.num_bytes = key, device, rounded(storage.nbytes())
         self._alive[key] = ref
         self.devices[device].add(ref.num_bytes, place)
@@ -106,7 +106,7 @@ class MemoryMeter:
         """Bytes that live on each device."""
         return {device: use.now_bytes for device, use in self.devices.items()}
 
-    def _freed(self, ref: _StorageRef) -> None:
+    def _when_freed(self, ref: _StorageRef) -> None:
         if self._alive.get(ref.key) is ref:
             del self._alive[ref.key]
             self.devices[ref.device].now_bytes -= ref.num_bytes

@@ -145,11 +145,22 @@ def _dispatch(
     devices: dict[str, Any] = {
         key: CPU if device == DISK else device for key, device in device_map.items()
     }
-    dispatch_model(
-        model,
-        device_map=devices,
-        main_device=main_device,
-        # [0.19] the first accelerate that may be told what stays where it is.
-        **({"skip_keys": skipped} if takes_skip_keys else {}),
-        **more,
-    )
+    with _no_driver():
+        dispatch_model(
+            model,
+            device_map=devices,
+            main_device=main_device,
+            # [0.19] the first accelerate that may be told what stays where it is.
+            **({"skip_keys": skipped} if takes_skip_keys else {}),
+            **more,
+        )
+
+
+def _no_driver() -> contextlib.AbstractContextManager[None]:
+    """Keep ``dispatch_model`` from asking ``nvidia-smi`` how this machine's own GPUs copy."""
+    from accelerate import big_modeling
+
+    name = "check_cuda_p2p_ib_support"
+    if not hasattr(big_modeling, name):  # [0.25] came with it
+        return contextlib.nullcontext()
+    return patched_here(big_modeling, name, lambda: True)

@@ -153,7 +153,7 @@ def test_header_names_the_path_as_it_was_given(tmp_path, monkeypatch):
 def test_read_says_what_is_wrong_with_the_file(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.yaml: No such file"):
         read_map(tmp_path / "nowhere.yaml")
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError, match="it is a folder; give a regular file"):
         read_map(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"schema: 1\nname: gr\xf6\xdfe\n")
     with pytest.raises(InputError, match=r"latin\.yaml:2: byte 0xf6 is not UTF-8"):

@@ -13,6 +13,7 @@ from typing import Any
 
 import accelerate.utils.modeling as accelerate_modeling
 import torch
+from accelerate import big_modeling
 from torch import nn
 from torch.distributions import Distribution
 from torch.overrides import _get_current_function_mode_stack
@@ -33,6 +34,7 @@ def process_now() -> dict[str, Any]:
         "Parameter.__new__": vars(nn.Parameter)["__new__"],
         "Distribution._validate_args": vars(Distribution)["_validate_args"],
         "accelerate's torch": accelerate_modeling.torch,
+        "accelerate's question to the driver": big_modeling.check_cuda_p2p_ib_support,
         "logging.disable": logging.root.manager.disable,
         "warnings.filters": list(warnings.filters),
         "warnings.showwarning": warnings.showwarning,

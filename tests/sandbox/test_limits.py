@@ -67,6 +67,16 @@ def test_the_model_is_checked_as_ever_afterwards():
         assert after.diagnostics == before.diagnostics
 
 
+def test_a_run_starts_no_program(monkeypatch):
+    """Not accelerate's ``nvidia-smi`` either: the GPUs of a run are not this machine's."""
+    asked = []
+    monkeypatch.setattr("accelerate.utils.environment.get_gpu_info", lambda: asked.append(1))
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: asked.append(2))
+    model = meta(Small, 2)
+    devplan.check(model, map_of(model))
+    assert asked == []
+
+
 def test_building_is_in_the_limit(monkeypatch, tmp_path):
     LlamaConfig(architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
     monkeypatch.setattr(
