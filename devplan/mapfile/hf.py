@@ -154,7 +154,7 @@ def read_pins(name: str, pins: Any) -> dict[str, str]:
 def order_entries(device_map: Mapping[str, str], main_device: str) -> dict[str, str]:
     """The same entries, one of the main device first, the rest in their order.
 
-    accelerate 0.34 to 1.13 takes the first GPU of the map as the main device when it is not told
+    accelerate 0.34 to 1.14 takes the first GPU of the map as the main device when it is not told
     another (``dispatch_model``); 1.15 takes any of a set, which for integers is the lowest.
     Which entry wins never depends on the order.  Nothing changes where no entry lies on the
     main device.

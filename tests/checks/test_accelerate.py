@@ -5,11 +5,18 @@ Two devices that every machine has stand for two cards: ``cpu`` and ``meta``.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import accelerate
 import pytest
 import torch
 from accelerate import dispatch_model
 from accelerate.utils import check_device_map
 from torch import nn
+
+from devplan.main_device import chosen_by_accelerate
+from tests.corpus.environments import environment, variables
 
 # accelerate says of every entry of a bare parameter that it names no module.
 pytestmark = pytest.mark.filterwarnings("ignore:The following device_map keys")
@@ -60,3 +67,39 @@ def test_dp402_disk_needs_a_folder():
     device_map = {"first": "cpu", "last": "disk", "bare": "cpu"}
     with pytest.raises(ValueError, match="We need an `offload_dir`"):
         dispatch_model(Model(tied=False), device_map, main_device="cpu")
+
+
+CHOSEN = """
+import accelerate, torch
+from accelerate import big_modeling
+
+def seen(model, *, execution_device, **more):
+    print(accelerate.__version__, execution_device[""])
+    raise SystemExit
+
+big_modeling.attach_align_device_hook_on_blocks = seen
+model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(3)))
+accelerate.dispatch_model(model, {"0": "cpu", "1": 1, "2": 0}, state_dict={})
+"""
+"""Prints which device a release takes as the main one, and ends before anything moves."""
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        pytest.param(accelerate.__version__, id="installed"),
+        *(pytest.param(old, marks=pytest.mark.slow) for old in ("0.34.2", "1.13.0", "1.14.0")),
+    ],
+)
+def test_main_device_is_the_one_that_the_release_takes(version):
+    folder = None if version == accelerate.__version__ else environment([f"accelerate=={version}"])
+    done = subprocess.run(
+        [sys.executable, "-c", CHOSEN],
+        env=None if folder is None else variables(folder),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    asked, _, taken = done.stdout.strip().partition(" ")
+    assert asked == version, done.stderr
+    assert chosen_by_accelerate(["cpu", "cuda:1", "cuda:0"], version) == f"cuda:{taken}"

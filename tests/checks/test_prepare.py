@@ -139,7 +139,7 @@ def test_stated_machine_wins():
 
 @pytest.mark.parametrize(
     "version, chosen",
-    [("1.15.0", "cuda:0"), ("1.13.0", "cuda:1"), ("0.34.2", "cuda:1"), ("", "cuda:0")],
+    [("1.15.0", "cuda:0"), ("1.14.0", "cuda:1"), ("0.34.2", "cuda:1"), ("", "cuda:0")],
 )
 def test_main_device_by_release(version, chosen):
     assert chosen_by_accelerate(["cpu", "cuda:1", "cuda:0"], version) == chosen
