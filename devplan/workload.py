@@ -18,6 +18,9 @@ from devplan.types import Workload
 # and a thousand times the longest context that a model has (1M tokens).
 LARGEST_BATCH = 2**20
 LARGEST_CONTEXT = 2**30
+LARGEST_IMAGES = 1024
+"""Of a sequence: models look at them one by one."""
+LARGEST_FRAMES = 4096
 LARGEST_SIDE = 99_999
 """Pixels of an image."""
 
@@ -81,9 +84,9 @@ _FIELDS = {
     "context_tokens": optional(whole(1, LARGEST_CONTEXT)),
     "dtype": optional(_dtype(compute_dtype_name)),
     "kv_dtype": optional(_dtype(full_dtype_name)),
-    "images": optional(whole(0, LARGEST_BATCH)),
+    "images": optional(whole(0, LARGEST_IMAGES)),
     "image_size": optional(read_image_size),
-    "frames": optional(whole(1, LARGEST_BATCH)),
+    "frames": optional(whole(1, LARGEST_FRAMES)),
     "tiling": flag,
 }
 

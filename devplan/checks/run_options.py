@@ -10,7 +10,7 @@ from devplan.calls import flag, mapping, of_class, optional, user_function, whol
 from devplan.checks.ways import ALL, RUNS, USUAL, WAYS, checked_run
 from devplan.inputs import InputRequest
 from devplan.sandbox import checked_seconds
-from devplan.workload import LARGEST_BATCH, read_image_size
+from devplan.workload import LARGEST_FRAMES, LARGEST_IMAGES, read_image_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +79,9 @@ _FIELDS = {
     "run": _run,
     "generation": mapping('arguments of generate: {"num_beams": 2}'),
     "request": optional(of_class("an InputRequest of devplan.inputs", InputRequest)),
-    "images": optional(whole(0, LARGEST_BATCH)),
+    "images": optional(whole(0, LARGEST_IMAGES)),
     "image_size": optional(read_image_size),
-    "frames": optional(whole(1, LARGEST_BATCH)),
+    "frames": optional(whole(1, LARGEST_FRAMES)),
     "tiling": flag,
     "inputs": optional(user_function),
     "full": flag,

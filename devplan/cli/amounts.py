@@ -7,7 +7,7 @@ import re
 from devplan.errors import InputError
 from devplan.units import parse_tokens
 from devplan.workload import LARGEST_BATCH as LARGEST_BATCH
-from devplan.workload import LARGEST_CONTEXT
+from devplan.workload import LARGEST_CONTEXT, LARGEST_FRAMES, LARGEST_IMAGES
 
 MOST_PIXELS = 2**26
 """Of an image: eight times a large screen."""
@@ -34,28 +34,28 @@ def read_context(value: str | int) -> int:
 
 
 def number_of_frames(frames: int | None) -> int | None:
-    """``--frames``: any number from 1 on.
+    """``--frames``: the frames of a video.
 
     Raises
     ------
     InputError
         For a number below 1 or beyond any video.
     """
-    if frames is not None and not 1 <= frames <= LARGEST_BATCH:
-        raise InputError(f"--frames {frames}: give a number of frames from 1 on")
+    if frames is not None and not 1 <= frames <= LARGEST_FRAMES:
+        raise InputError(f"--frames {frames}: give a number of frames, 1 to {LARGEST_FRAMES:,}")
     return frames
 
 
 def number_of_images(images: int | None) -> int | None:
-    """``--images``: any number, 0 for none.
+    """``--images``: the images of a sequence, 0 for none.
 
     Raises
     ------
     InputError
         For a number below 0 or beyond what any model takes.
     """
-    if images is not None and not 0 <= images <= LARGEST_BATCH:
-        raise InputError(f"--images {images}: give a number of images, 0 for none")
+    if images is not None and not 0 <= images <= LARGEST_IMAGES:
+        raise InputError(f"--images {images}: give a number of images, 0 to {LARGEST_IMAGES:,}")
     return images
 
 

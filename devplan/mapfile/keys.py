@@ -14,7 +14,7 @@ from devplan.mapfile.shape import (
     Whole,
 )
 from devplan.mapfile.values import BYTES, DEVICE, HF_DEVICE, MODULE, record
-from devplan.workload import LARGEST_BATCH, LARGEST_CONTEXT
+from devplan.workload import LARGEST_BATCH, LARGEST_CONTEXT, LARGEST_FRAMES, LARGEST_IMAGES
 
 SCHEMA_VERSION = 1
 TILED = "vae"
@@ -95,7 +95,7 @@ WORKLOAD = record(
     (
         "images",
         "Images of each sequence, absent: one where the model takes images.",
-        Optional(inner=Whole(maximum=LARGEST_BATCH)),
+        Optional(inner=Whole(maximum=LARGEST_IMAGES)),
     ),
     (
         "image_size",
@@ -106,7 +106,7 @@ WORKLOAD = record(
     (
         "frames",
         "Frames of the video that a pipeline makes, absent: its own number, or no video.",
-        Optional(inner=Whole(minimum=1, maximum=LARGEST_BATCH)),
+        Optional(inner=Whole(minimum=1, maximum=LARGEST_FRAMES)),
     ),
     (
         "tiling",
