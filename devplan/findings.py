@@ -90,6 +90,20 @@ class TransferEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlockInput:
+    """Tensors of one kind that a block was called with in the first phase of a run."""
+
+    block: str
+    maker: str | None
+    """Block that made them; None: inputs of the model, or made between the blocks."""
+    device: str
+    """Where they were when the block was called, before any hook moved them."""
+    num_bytes: int
+    """Of one."""
+    count: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class DevicePeak:
     """The fullest moment of one device."""
 
@@ -159,6 +173,8 @@ class RunRecord:
 
     name: str = ""
     """What the run was: ``generate``, ``beam search``, ``text alone``, ..."""
+    is_short: bool = False
+    """Whether it had few tokens, and not the workload: its memory says nothing of that."""
     phases: tuple[str, ...]
     """The phases that ran to their end."""
     prompt_tokens: int | None = None
@@ -168,6 +184,9 @@ class RunRecord:
     """What went in, in words: ``text of 64 tokens, 1 image of 448 x 448; batch 1``."""
     mismatches: tuple[MismatchEvent, ...] = ()
     transfers: tuple[TransferEvent, ...] = ()
+    entering: tuple[BlockInput, ...] = ()
+    brought_back: tuple[str, ...] = ()
+    """Modules whose output accelerate brings to where their inputs were."""
     peaks: tuple[DevicePeak, ...] = ()
     activations: tuple[BlockActivation, ...] = ()
     executed: frozenset[str] = frozenset()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -44,6 +44,17 @@ def learn(
         for event in record.mismatches:
             learnt = _from_mismatch(learnt, event, subject)
     learnt = _from_peaks(learnt, plan, subject, record)
+    return None if learnt is before else learnt
+
+
+def learn_from_warnings(learnt: Learnt, warnings: Iterable[Diagnostic]) -> Learnt | None:
+    """Pins for the modules that warnings would move; None where nothing is to be learnt."""
+    before = learnt
+    for each in warnings:
+        device = each.changed_entries.get(each.module or "")
+        is_block = device is not None and each.module in learnt.graph.names
+        if is_block and not _is_pinned(each.module, learnt.pins):
+            learnt = _pinned(learnt, {each.module: device}, f"{each.code}, {each.message}")
     return None if learnt is before else learnt
 
 

@@ -2,14 +2,16 @@
 
     plan -> map -> split run -> findings -> lessons -> plan -> ...
 
-A *lesson* is one of three:
+A *lesson* is one of four:
 
 * a block has to be on a device (a finding whose remedy is a changed entry);
 * two blocks have to be together (code of one works on a tensor of the other);
-* a block needs more activations on its card than was counted.
+* a block needs more activations on its card than was counted;
+* a block costs less on another device (a warning whose remedy is a changed entry).
 
 The loop ends when the run finds nothing that stops the model, when nothing more can be learnt, or
-after `MOST_ROUNDS`.  What was learnt is kept with the finding behind it.
+after `MOST_ROUNDS`.  What was learnt is kept with the finding behind it.  A lesson of the fourth
+kind is taken back where the plan with it does not fit, stops, or has as many warnings.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from devplan.checks.structure import structure_of
 from devplan.checks.subject import Subject
 from devplan.errors import InputError
 from devplan.findings import CheckResult, Diagnostic, RunRecord
-from devplan.lessons import Learnt, learn
+from devplan.lessons import Learnt, learn, learn_from_warnings
 from devplan.machine import least_capability
 from devplan.mapfile import contract_entries
 from devplan.mapfile.versions import installed_versions
@@ -113,6 +115,7 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
         if isinstance(result, Infeasible):
             return _infeasible(result, learnt)
         examined = examine(result, learnt.graph)
+    learnt, result, examined = _with_fewer_warnings(learnt, result, examined, plan_with, examine)
     return Proof(
         result=_with_reasons(result, learnt, pins),
         graph=learnt.graph,
@@ -122,6 +125,24 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
         errors=examined.errors,
         examined=examined,
     )
+
+
+def _with_fewer_warnings(
+    learnt: Learnt, result: Plan, examined: Examined, plan_with: PlanWith, examine: Examine
+) -> tuple[Learnt, Plan, Examined]:
+    """What ``devplan check --strict`` would have moved is moved, where that leaves less to say."""
+    for _ in range(MOST_ROUNDS):
+        more = None if examined.errors else learn_from_warnings(learnt, examined.check.warnings)
+        if more is None:
+            break
+        planned = _planned(plan_with, more)
+        if isinstance(planned, Infeasible):
+            break
+        tried = examine(planned, more.graph)
+        if tried.errors or len(tried.check.warnings) >= len(examined.check.warnings):
+            break
+        learnt, result, examined = more, planned, tried
+    return learnt, result, examined
 
 
 NOTHING_TO_RUN = Verification(status="unverified", detail="nothing fits, so nothing was run")

@@ -7,8 +7,10 @@ block by block: room for the largest is needed there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
+from devplan.checks.given import given_map
 from devplan.checks.subject import Subject
 from devplan.types import OFFLOAD_DEVICES
 
@@ -22,13 +24,18 @@ class DeviceLoad:
     cache_bytes: int = 0
     onload_bytes: int = 0
     peak_bytes: int = 0
-    """Activations and temporaries at the fullest moment of the runs or, where that is more, of
-    loading."""
+    """Activations and temporaries at the fullest moment of the runs at the workload, or where that
+    is more, of loading."""
 
     @property
     def static_bytes(self) -> int:
         """What is there between two forwards."""
         return self.weight_bytes + self.buffer_bytes + self.cache_bytes + self.onload_bytes
+
+    @property
+    def needed_bytes(self) -> int:
+        """What is there at the fullest moment."""
+        return self.static_bytes + self.peak_bytes
 
 
 def device_loads(subject: Subject) -> dict[str, DeviceLoad]:
@@ -49,6 +56,24 @@ def device_loads(subject: Subject) -> dict[str, DeviceLoad]:
         )
         for device in dict.fromkeys(devices)
     }
+
+
+def fits_after(subject: Subject, changed: Mapping[str, str], dropped: Collection[str] = ()) -> bool:
+    """Whether a repair overflows no card that it adds to, as far as their sizes are known.
+
+    Activations are taken to stay where the runs showed them.
+    """
+    if subject.machine is None:
+        return True
+    kept = {key: device for key, device in subject.device_map.items() if key not in dropped}
+    repaired = replace(subject, given=given_map({**kept, **changed}))
+    before, after = device_loads(subject), device_loads(repaired)
+    return all(
+        after[card.device].needed_bytes <= card.budget_bytes
+        for card in subject.machine.cards
+        if card.device in after
+        and after[card.device].needed_bytes > before.get(card.device, DeviceLoad()).needed_bytes
+    )
 
 
 def tensor_bytes(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
@@ -99,10 +124,10 @@ def _loading_bytes(subject: Subject) -> dict[str, int]:
 
 
 def _peak_bytes(subject: Subject) -> dict[str, int]:
-    """What runs needed beyond weights and cache."""
+    """What the runs at the workload needed beyond weights and cache."""
     peaks: dict[str, int] = {}
     for run in subject.runs:
-        for peak in run.peaks:
+        for peak in () if run.is_short else run.peaks:
             beyond = peak.peak_bytes - peak.weight_bytes - peak.cache_bytes
             peaks[peak.device] = max(peaks.get(peak.device, 0), beyond)
     return peaks

@@ -231,7 +231,7 @@ class _Runner:
     def _short_done(self, placed: Dispatched, short: ShortCall, inputs: ExampleInputs) -> Done:
         kwargs = short.call.takes(self.split.model, inputs.kwargs)
         again = partial(self._call, kwargs, described(inputs), short.call)
-        record = replace(again(placed), name=IN_WORDS[short.way])
+        record = replace(again(placed), name=IN_WORDS[short.way], is_short=True)
         return Done(record=record, call=short.call, again=again, way=short.way)
 
     def _call(

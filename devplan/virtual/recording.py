@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from devplan.findings import MadeUpValue, MismatchEvent, OperandFact, TransferEvent
+from devplan.findings import BlockInput, MadeUpValue, MismatchEvent, OperandFact, TransferEvent
 from devplan.names import is_inside
 from devplan.virtual import source_lines
 from devplan.virtual.attributes import attribute_path
-from devplan.virtual.labels import maker_of, sources_of
+from devplan.virtual.labels import label_of, maker_of, sources_of
 from devplan.virtual.rules import Mismatch, Operand
 
 _HOOKS = "accelerate/hooks.py"
@@ -51,6 +51,7 @@ class Recorder:
         self.mismatches: dict[Any, MismatchEvent] = {}
         self.transfers: dict[Any, TransferEvent] = {}
         self.made_up: Counter[tuple[str, Any]] = Counter()
+        self.entering: Counter[BlockInput] = Counter()
         self.assumed: set[str] = set()
         self._latest: dict[torch.device, str] = {}
         """Device -> the block that last gave a result there."""
@@ -162,6 +163,9 @@ class Recorder:
             for (op, source), count in self.made_up.items()
         )
 
+    def block_inputs(self) -> tuple[BlockInput, ...]:
+        return tuple(replace(item, count=count) for item, count in self.entering.items())
+
     def _module_name(self) -> str:
         module = source_lines.current_module()
         return self._names.get(id(module), "") if module is not None else ""
@@ -170,6 +174,16 @@ class Recorder:
         """Name of a parameter or buffer, or path of a plain attribute of a module."""
         known = self._tensor_names.get(id(tensor))
         return known or attribute_path(tensor, source_lines.running_modules(), self._names)
+
+    def took(self, block: str, arguments: Any) -> None:
+        """A block is called with these arguments, which no hook has moved yet."""
+        for tensor in tree_leaves(arguments):
+            device = label_of(tensor) if isinstance(tensor, torch.Tensor) else None
+            if device is not None:
+                size = tensor.numel() * tensor.element_size()
+                maker = maker_of(tensor)
+                item = BlockInput(block=block, maker=maker, device=str(device), num_bytes=size)
+                self.entering[item] += 1
 
     def gave(self, block: str, device: torch.device) -> None:
         """A block gave a result on a device."""

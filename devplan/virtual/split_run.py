@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from devplan.blocks import BlockSite
@@ -150,6 +151,8 @@ class SplitRun:
         @functools.wraps(original)
         def forward(*args, **kwargs):
             self.executed.add(site.name)
+            if self.phases[:1] in ([], [self.recorder.phase]):
+                self.recorder.took(site.name, (args, kwargs))
             key = None
             if signature is not None:
                 key = (signature, self.recorder.phase, folding.call_signature(args, kwargs))
@@ -244,6 +247,8 @@ class SplitRun:
             inputs=inputs,
             mismatches=tuple(recorder.mismatches.values()),
             transfers=tuple(recorder.transfers.values()),
+            entering=recorder.block_inputs(),
+            brought_back=tuple(_brought_back(self.split.model)),
             peaks=self.peaks(),
             activations=self.activations.found(),
             executed=frozenset(self.executed),
@@ -258,3 +263,13 @@ class SplitRun:
     def peaks(self) -> tuple[DevicePeak, ...]:
         cache = sum(map(Counter, self.caches.values()), Counter())
         return device_peaks(self.meter, self.weights, cache)
+
+
+def _brought_back(model: nn.Module) -> Iterator[str]:
+    """Names of modules with a hook that brings the output back; the model itself is left out."""
+    for name, module in model.named_modules():
+        hook = getattr(module, "_hf_hook", None)
+        if name and any(
+            getattr(h, "io_same_device", False) for h in getattr(hook, "hooks", [hook])
+        ):
+            yield name

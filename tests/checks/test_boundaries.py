@@ -9,7 +9,14 @@ import pytest
 from devplan.checks.given import given_map
 from devplan.checks.loads import device_loads
 from devplan.checks.rules import cache_on_wrong_device, hidden_transfers, over_capacity
-from devplan.findings import BlockActivation, DevicePeak, RunRecord, Severity, TransferEvent
+from devplan.findings import (
+    BlockActivation,
+    BlockInput,
+    DevicePeak,
+    RunRecord,
+    Severity,
+    TransferEvent,
+)
 from devplan.types import Card, Machine
 from tests.checks.case import HERE, Case
 
@@ -173,23 +180,44 @@ def test_copies_of_other_runs_are_told_once(split):
     assert len(list(hidden_transfers.check(ran(split, (copies(8),), (copies(8),))))) == 1
 
 
-def test_a_better_place_is_where_most_layers_are_that_receive_it(split):
-    (found,) = hidden_transfers.check(ran(split, (copies(8),)))
-    device = split.device_of("model.rotary_emb")
-    layers = [split.device_of(b.name) for b in split.structure.graph.blocks if b.stage_bound]
-    assert layers.count("cuda:1") > layers.count("cuda:0") and device == "cuda:1"
-    assert found.severity is Severity.NOTE and found.changed_entries == {}
-    moved = replace(
-        split, given=given_map({**{k: MAP[k] for k in split.entries}, "model.rotary_emb": "cuda:0"})
-    )
+def takes(block, *, maker="model.rotary_emb", device="cuda:0", num_bytes=64, count=2):
+    return BlockInput(block=block, maker=maker, device=device, num_bytes=num_bytes, count=count)
+
+
+HIDDEN = {"maker": "model.embed_tokens", "count": 1}
+
+
+@pytest.mark.parametrize(
+    ("taken", "saved"),
+    [
+        ((), None),
+        ((takes("model.layers.3"),), "2 copies and 128 B"),
+        ((takes("model.layers.0"), takes("model.layers.3")), None),  # one comes, one goes
+        ((takes("model.layers.0", count=1), takes("model.layers.3")), "1 copy and 64 B"),
+        # what enters it has to come as well, or need not any more
+        ((takes("model.layers.3"), takes("model.rotary_emb", num_bytes=64, **HIDDEN)), "1 copy"),
+        ((takes("model.layers.3"), takes("model.rotary_emb", num_bytes=128, **HIDDEN)), "1 copy"),
+        ((takes("model.layers.3"), takes("model.rotary_emb", num_bytes=129, **HIDDEN)), None),
+        ((takes("model.layers.3"), takes("model.rotary_emb", device="cuda:1", **HIDDEN)), "3 cop"),
+        # what somebody moved before it was taken is not the block's to save
+        ((takes("model.layers.3", device="cuda:1"),), None),
+        ((takes("model.layers.3", maker="model.embed_tokens"),), None),
+    ],
+)
+def test_a_better_place_needs_fewer_copies_and_no_more_bytes(split, taken, saved):
+    moved = replace(split, given=given_map({**MAP, "model.rotary_emb": "cuda:0"}))
     away = copies(8, source_device="cuda:0", target_device="cuda:1", module="model.layers.3")
-    (found,) = hidden_transfers.check(ran(moved, (away,)))
-    assert found.severity is Severity.WARNING
-    assert found.changed_entries == {"model.rotary_emb": "cuda:1"}
-    fewer = round(8 / layers.count("cuda:1") * (layers.count("cuda:1") - layers.count("cuda:0")))
-    assert f"on cuda:1 it would be {8 - fewer}" in found.message
+    subject = ran(moved, (away,))
+    subject = replace(subject, runs=(replace(subject.runs[0], entering=taken),))
+    (found,) = hidden_transfers.check(subject)
+    assert found.severity is (Severity.WARNING if saved else Severity.NOTE)
+    assert found.changed_entries == ({"model.rotary_emb": "cuda:1"} if saved else {})
+    assert (f"cuda:1 would save {saved}" in found.message) is bool(saved)
+
+
+def test_what_is_made_between_the_blocks_has_no_entry(split):
     nobody = copies(8, maker=None)
-    (found,) = hidden_transfers.check(ran(moved, (nobody,)))
+    (found,) = hidden_transfers.check(ran(split, (nobody,)))
     assert found.severity is Severity.NOTE and found.entry is None
     assert found.message.startswith("masks and positions made between the blocks: 8 copies")
 

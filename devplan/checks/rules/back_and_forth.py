@@ -23,8 +23,9 @@ Use instead:
       model.layers.3: 1
 
 Limits:
-    The remedy keeps the number of layers on each card; where layers differ in size, look at DP101
-    again. The way to the head and back to the main device is not counted.
+    The remedy keeps the number of layers on each card; where that does not fit, it is a note. The
+    way to the head and back to the main device is not counted, nor are layers that are offloaded
+    first or last of a stack: they run on the main device.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
+from devplan.checks.loads import fits_after
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
-from devplan.types import Block
+from devplan.types import OFFLOAD_DEVICES, Block
 from devplan.units import format_bytes
 
 SEVERITY = Severity.WARNING
@@ -46,11 +48,24 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         if block.stack is not None and len(subject.devices_inside(block.name)) == 1:
             stacks.setdefault(block.stack, []).append(block)
     for stack, blocks in stacks.items():
+        blocks = _without_offloaded_ends(subject, blocks)
         devices = [_device(subject, block) for block in blocks]
         runs = [device for device, _ in groupby(devices)]
         needed = len(set(runs)) - 1
         if len(runs) - 1 > needed:
             yield _finding(subject, stack, blocks, len(runs) - 1, needed)
+
+
+def _without_offloaded_ends(subject: Subject, blocks: list[Block]) -> list[Block]:
+    """The layers less those that are offloaded first and last of all.
+
+    They run on the main device, where the embedding before them and the head behind them are: what
+    they cross for has to cross anyway.
+    """
+    lies = [subject.device_of(block.name) not in OFFLOAD_DEVICES for block in blocks]
+    if not any(lies):
+        return []
+    return blocks[lies.index(True) : len(lies) - lies[::-1].index(True)]
 
 
 def _device(subject: Subject, block: Block) -> str:
@@ -62,18 +77,21 @@ def _finding(
     subject: Subject, stack: str, blocks: list[Block], crossings: int, needed: int
 ) -> Diagnostic:
     changed = _in_one_run_each(subject, blocks)
+    fits = fits_after(subject, changed)
     per_token = max(block.input_bytes_per_token for block in blocks)
     size = f" of {format_bytes(per_token)} per token" if per_token else ""
     first = next(iter(changed))
     return Diagnostic(
         code="DP206",
-        severity=SEVERITY,
+        severity=SEVERITY if fits else Severity.NOTE,
         message=f"the layers of {stack} cross between cards {crossings} times{size}; {needed} "
         "would do",
         module=first,
         entry=subject.entry_of(first),
-        remedy="give each card one run of layers",
-        changed_entries=changed,
+        remedy="give each card one run of layers"
+        if fits
+        else "with these cards, the same number of layers in one run each does not fit",
+        changed_entries=changed if fits else {},
     )
 
 

@@ -23,13 +23,15 @@ Use instead:
       model.language_model: 1
 
 Limits:
-    Only what get_input_embeddings names is looked at.
+    Only what get_input_embeddings names is looked at. Where the main card has no room for it, it is
+    a note.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from devplan.checks.loads import fits_after
 from devplan.checks.remedies import is_embedding_away
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
@@ -43,13 +45,17 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     embedding = subject.structure.graph.embedding
     tied = [names for names in subject.structure.graph.tied if embedding in names]
     together = tied[0] if tied else (embedding,)
+    changed = dict.fromkeys(together, subject.main_device)
+    has_room = fits_after(subject, changed)
     yield Diagnostic(
         code="DP205",
-        severity=SEVERITY,
+        severity=SEVERITY if has_room else Severity.NOTE,
         message=f"the input embedding {embedding} is on {subject.device_of(embedding)}, the inputs "
         f"enter at {subject.main_device}",
         module=embedding,
         entry=subject.entry_of(embedding),
-        remedy=f"put it on {subject.main_device}",
-        changed_entries={name: subject.main_device for name in together},
+        remedy=f"put it on {subject.main_device}"
+        if has_room
+        else f"{subject.main_device} has no room for it beside what is there",
+        changed_entries=changed if has_room else {},
     )
