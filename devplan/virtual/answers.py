@@ -17,6 +17,7 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from devplan.sandbox import patched_here
 from devplan.virtual.labels import CPU, META, is_abstract, label_of, maker_of, mark, sources_of
 
 if TYPE_CHECKING:
@@ -145,6 +146,21 @@ class Answers(TorchFunctionMode):
             empty = torch.empty_like(item, device=META)
         return mark(empty, label_of(item), maker_of(item), sources_of(item))
 
+    def _backward(self, func, args, kwargs) -> Any:
+        """A backward pass calls the model's code again, where it is checkpointed."""
+        run = torch.autograd._engine_run_backward
+
+        def answered(*args: Any, **kwargs: Any) -> Any:
+            before, self.execution.is_backward = self.execution.is_backward, True
+            try:
+                with self:
+                    return run(*args, **kwargs)
+            finally:
+                self.execution.is_backward = before
+
+        with patched_here(torch.autograd, "_engine_run_backward", answered):
+            return func(*args, **kwargs)
+
     def _take_along(self, func, args, kwargs) -> torch.Tensor:
         """As PyTorch takes it apart; its own code compares the real devices before that."""
         return taken_along(*args, **kwargs)
@@ -173,6 +189,9 @@ _HANDLERS = {
     torch.Tensor.type_as: Answers._type_as,
     torch.nn.functional.scaled_dot_product_attention: Answers._attention,
     torch.Tensor.new_tensor: Answers._new,
+    **dict.fromkeys(
+        (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad), Answers._backward
+    ),
     torch.take_along_dim: Answers._take_along,
     torch.Tensor.take_along_dim: Answers._take_along,
     **dict.fromkeys((torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu), Answers._recurrent),

@@ -16,6 +16,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
 
 from devplan.skeleton.pipeline import PipelineModule
@@ -114,7 +115,10 @@ class PipelineCall:
 
 @dataclass(frozen=True, kw_only=True)
 class UserCall:
-    """A function of the user's that is handed the model and its inputs."""
+    """A function of the user's that is handed the model and its inputs.
+
+    It gets gradients as it would of a loaded model, unless it asks for none.
+    """
 
     function: Callable[[nn.Module, Mapping[str, Any]], Any]
 
@@ -126,7 +130,7 @@ class UserCall:
         return for_generate(model, inputs)
 
     def run(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
-        with users_code():
+        with users_code(), torch.enable_grad():
             return self.function(model, inputs)
 
     def phases(self) -> Iterator[str]:

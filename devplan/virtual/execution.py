@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from devplan.virtual.gradients import with_gradients
 from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.labels import (
     CPU,
@@ -89,10 +90,18 @@ class Execution(TorchDispatchMode):
         self.made_up: set[str] = set()
         self.known = KnownShapes()
         self.guess = Guess()
+        self.is_backward = False
+        """Whether autograd's engine runs; set by `Answers`."""
         self.caller: tuple = ()
         """Arguments of the function of torch that is running; set by `Answers`."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if self.is_backward:  # [autograd] calls it with the modes of functions on
+            with torch._C.DisableTorchFunction():
+                return self._dispatched(func, args, kwargs)
+        return self._dispatched(func, args, kwargs)
+
+    def _dispatched(self, func, args, kwargs):
         self.num_ops += 1
         if self.num_ops > self.limit_ops:
             self.limit.refuse(self.block)
@@ -161,6 +170,13 @@ class Execution(TorchDispatchMode):
 
     def copy_to(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         """A copy of the tensor on another virtual device."""
+        return with_gradients(
+            lambda: self._copied(tensor, device),
+            (tensor,),
+            lambda gradient, operand: self.copy_to(gradient, label_of(operand) or CPU),
+        )
+
+    def _copied(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         copy = mark(_bare_copy(tensor), device, maker_of(tensor), sources_of(tensor))
         # [vmap] ops are seen with the tensor below: its label is the one that is read
         mark(whole(copy), device, maker_of(tensor), sources_of(tensor))
@@ -178,8 +194,12 @@ class Execution(TorchDispatchMode):
         if abstract is None:
             return func(*args, **kwargs)
         *batch, heads = leading
-        result = abstract.new_empty((*batch, query.shape[-2], heads, value.shape[-1]))
-        return result.transpose(-3, -2)
+        size = (*batch, query.shape[-2], heads, value.shape[-1])
+        return with_gradients(
+            lambda: abstract.new_empty(size).transpose(-3, -2),
+            (*args, *kwargs.values()),
+            lambda gradient, operand: gradient.new_empty(operand.shape, dtype=operand.dtype),
+        )
 
     def _computed(self, func, args: tuple, kwargs: dict) -> Any:
         """An op on concrete operands; only its shape where the CPU has no such op."""

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import checkpoint
 
 from devplan.names import component_main, find_entry, joined, part_of_map
-from devplan.sandbox import patched_here
+from devplan.sandbox import patched, patched_here
 from devplan.skeleton.integers import value_of
 from devplan.skeleton.pipeline import PipelineModule
 from devplan.types import CPU, DISK, OFFLOAD_DEVICES
@@ -80,10 +81,12 @@ def with_values(buffer: torch.Tensor) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def labelled_parameters() -> Iterator[None]:
-    """Let a new ``nn.Parameter`` lie where its data lies; accelerate makes them when it moves one.
+def past_the_modes() -> Iterator[None]:
+    """Let what goes past every mode keep to the labels.
 
-    The constructor goes past every mode, so it is wrapped for the time of a run.
+    A new ``nn.Parameter`` lies where its data lies: accelerate makes them when it moves one.
+    Optimizers and the clipping of gradients group tensors by device.  Activation checkpointing
+    compares the devices of what it made twice.
     """
     construct = nn.Parameter.__new__
 
@@ -92,8 +95,45 @@ def labelled_parameters() -> Iterator[None]:
         label = label_of(data) if isinstance(data, torch.Tensor) else None
         return parameter if label is None else mark(parameter, label, None)
 
-    with patched_here(nn.Parameter, "__new__", labelled):
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(patched_here(nn.Parameter, "__new__", labelled))
+        if hasattr(torch._C, _GROUPED):  # [2.2] came with it
+            undo.enter_context(patched_here(torch._C, _GROUPED, _grouped))
+        if compared := vars(checkpoint).get(_COMPARED):
+            as_labelled = {**compared, "default": _as_labelled}
+            undo.enter_context(patched(checkpoint, _COMPARED, as_labelled))
         yield
+
+
+_GROUPED = "_group_tensors_by_device_and_dtype"
+_COMPARED = "_allowed_determinism_checks_to_fns"
+
+
+def _as_labelled(tensor: torch.Tensor) -> dict[str, Any]:
+    """What has to be the same of a tensor when it is computed again."""
+    return {
+        "shape": tensor.shape,
+        "dtype": tensor.dtype,
+        "device": label_of(tensor) or tensor.device,
+    }
+
+
+def _grouped(
+    lists: Sequence[Sequence[torch.Tensor | None]], with_indices: bool = False
+) -> dict[tuple[torch.device, torch.dtype], tuple[list[list[Any]], list[int]]]:
+    """What ``torch._C`` gives: the lists cut into groups whose first tensors are alike.
+
+    Lists after the first may be empty.
+    """
+    groups: dict[tuple[torch.device, torch.dtype], tuple[list[list[Any]], list[int]]] = {}
+    for index, first in enumerate(lists[0]):
+        key = (label_of(first) or first.device, first.dtype)
+        columns, indices = groups.setdefault(key, ([[] for _ in lists], []))
+        for column, tensors in zip(columns, lists, strict=True):
+            column.extend(tensors[index : index + 1])
+        if with_indices:
+            indices.append(index)
+    return groups
 
 
 def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: str) -> None:

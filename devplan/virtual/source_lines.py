@@ -17,6 +17,7 @@ from types import CodeType, FrameType
 
 from torch import nn
 
+from devplan.errors import InternalError
 from devplan.findings import ModelError, SourceLine
 
 _CARRIERS = frozenset({"torch", "accelerate", "devplan", "functorch", *sys.stdlib_module_names})
@@ -87,6 +88,21 @@ def model_error(error: BaseException, phase: str) -> ModelError:
         stack=stack,
         phase=phase,
     )
+
+
+_SLIPS = (NameError, AttributeError, KeyError, ImportError, AssertionError, InternalError)
+"""What devplan's code never raises on purpose, nor an op of torch that it calls."""
+
+
+def is_devplans(error: BaseException) -> bool:
+    """Whether an exception in a run is a mistake of devplan's, and none of the model's code."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None or not isinstance(error, _SLIPS):
+        return False
+    module = traceback.tb_frame.f_globals.get("__name__") or ""
+    return module.partition(".")[0] == "devplan"
 
 
 def current_module() -> nn.Module | None:

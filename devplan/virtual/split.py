@@ -32,7 +32,7 @@ from devplan.virtual.limited import MOST_OPS
 from devplan.virtual.loan import Snapshot, restored
 from devplan.virtual.made_up import Choice
 from devplan.virtual.memory import MemoryMeter
-from devplan.virtual.placing import attach_hooks, label_by_map, labelled_parameters
+from devplan.virtual.placing import attach_hooks, label_by_map, past_the_modes
 from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
 from devplan.virtual.repeating import kinds_with_repeats
@@ -73,7 +73,7 @@ def dispatched(split: SplitModel) -> Iterator[Dispatched]:
         undo.enter_context(restored(split.model))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering(split.cards))
-        undo.enter_context(labelled_parameters())
+        undo.enter_context(past_the_modes())
         undo.enter_context(quiet())
         recorder = Recorder(split.model)
         uncovered = label_by_map(split.model, split.device_map)

@@ -109,6 +109,8 @@ class SplitRun:
         except DevplanError:  # a limit of ops, a run in the run: not the model's fault
             raise
         except Exception as error:  # the model's own code: anything can happen
+            if source_lines.is_devplans(error):
+                raise
             return source_lines.model_error(error, self.recorder.phase)
         finally:
             self.activations.stop(self.recorder.phase)

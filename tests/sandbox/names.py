@@ -17,7 +17,7 @@ from accelerate import big_modeling
 from torch import nn
 from torch.distributions import Distribution
 from torch.overrides import _get_current_function_mode_stack
-from torch.utils import _device
+from torch.utils import _device, checkpoint
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from devplan.sandbox import foreign, holding, limits, patches
@@ -31,6 +31,9 @@ def process_now() -> dict[str, Any]:
         "torch.compile": torch.compile,
         "Module.__init__": vars(nn.Module)["__init__"],
         "Module.__setattr__": vars(nn.Module)["__setattr__"],
+        "backward": torch.autograd._engine_run_backward,
+        "what a checkpoint compares": vars(checkpoint)["_allowed_determinism_checks_to_fns"],
+        "groups by device": torch._C._group_tensors_by_device_and_dtype,
         "Parameter.__new__": vars(nn.Parameter)["__new__"],
         "Distribution._validate_args": vars(Distribution)["_validate_args"],
         "accelerate's torch": accelerate_modeling.torch,

@@ -21,7 +21,7 @@ from devplan.virtual import numbered
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.lean import lean
 from devplan.virtual.loan import restored
-from devplan.virtual.placing import labelled_parameters
+from devplan.virtual.placing import past_the_modes
 from devplan.virtual.quiet import quiet
 from tests.sandbox import models
 from tests.sandbox.models import Mixing, Small, map_of, meta
@@ -94,7 +94,7 @@ def whole_run(model: nn.Module) -> None:
         undo.enter_context(restored(model))
         undo.enter_context(torch.no_grad())
         undo.enter_context(answering((VirtualCard(),)))
-        undo.enter_context(labelled_parameters())
+        undo.enter_context(past_the_modes())
         undo.enter_context(numbered.cards_by_number(sys.modules["accelerate.utils.modeling"]))
         undo.enter_context(quiet())
 
