@@ -18,10 +18,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from devplan.errors import InputError
+from devplan.examining import Examined, Examiner
 from devplan.lessons import met_in
 from devplan.live.advice import advise
 from devplan.mapfile.entries import covering_modules
-from devplan.proving import Examined, Examiner, PlanWith, Proof
+from devplan.proving import PlanWith, Proof
 from devplan.types import BlockGraph, Machine, Plan
 from devplan.units import format_bytes
 

@@ -33,17 +33,19 @@ def learn(
     learnt: Learnt,
     plan: Plan,
     subject: Subject,
-    record: RunRecord | None,
     errors: tuple[Diagnostic, ...],
 ) -> Learnt | None:
-    """What is known after a run; None when it taught nothing."""
-    if record is None:
-        return None
+    """What is known after the runs of a subject; None when they taught nothing.
+
+    Mismatches are those of the first run that has any; of short runs nothing else counts.
+    """
     before = learnt
-    if errors:
-        for event in record.mismatches:
-            learnt = _from_mismatch(learnt, event, subject)
-    learnt = _from_peaks(learnt, plan, subject, record)
+    met = next((run.mismatches for run in subject.runs if run.mismatches), ())
+    for event in met if errors else ():
+        learnt = _from_mismatch(learnt, event, subject)
+    for run in subject.runs:
+        if not run.is_short:
+            learnt = _from_peaks(learnt, plan, subject, run)
     return None if learnt is before else learnt
 
 

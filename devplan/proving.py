@@ -17,59 +17,27 @@ kind is taken back where the plan with it does not fit, stops, or has as many wa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from devplan.checks.given import given_map
-from devplan.checks.prepare import Built, Prepared
-from devplan.checks.run import result_of
-from devplan.checks.run_options import RunOptions
-from devplan.checks.running import run_all
-from devplan.checks.structure import structure_of
-from devplan.checks.subject import Subject
 from devplan.errors import InputError
-from devplan.findings import CheckResult, Diagnostic, RunRecord
+from devplan.examining import Examined, verification_of
+from devplan.findings import CheckResult, Diagnostic
 from devplan.lessons import Learnt, learn, learn_from_warnings
-from devplan.machine import least_capability
-from devplan.mapfile import contract_entries
-from devplan.mapfile.versions import installed_versions
-from devplan.skeleton import Skeleton
-from devplan.sources import ModelSource
 from devplan.types import (
     BlockGraph,
     Constraint,
     Infeasible,
-    Machine,
     Plan,
     Verification,
-    Workload,
 )
 
 MOST_ROUNDS = 8
 """Each takes a plan and a run, under a second for most models; what cannot be learnt in a few is
 not to be learnt from runs."""
 
-MODEL_RAISED = "DP302"
-"""An error of the model's own code; no map is at fault where the whole model raises one too."""
-
 PlanWith = Callable[[BlockGraph, Mapping[str, str]], Plan | Infeasible]
 """Plans a graph with pins."""
-Examine = Callable[[Plan, BlockGraph], "Examined"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Examined:
-    """A plan that was run virtually."""
-
-    prepared: Prepared
-    """The map and the model, as they were run."""
-    subject: Subject
-    """The same with what the run showed."""
-    record: RunRecord | None
-    """None: it could not be run."""
-    check: CheckResult
-    """Everything that was found."""
-    errors: tuple[Diagnostic, ...] = ()
-    """What of it stops the model on this map."""
+Examine = Callable[[Plan, BlockGraph], Examined]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +75,7 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
     result = unproven.result
     examined = examine(result, learnt.graph)
     for rounds in range(1, MOST_ROUNDS + 1):
-        more = learn(learnt, result, examined.subject, examined.record, examined.errors)
+        more = learn(learnt, result, examined.subject, examined.errors)
         if more is None or rounds == MOST_ROUNDS:
             break
         learnt = more
@@ -119,7 +87,7 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
     return Proof(
         result=_with_reasons(result, learnt, pins),
         graph=learnt.graph,
-        verification=_verification(result, examined),
+        verification=verification_of(result, examined),
         constraints=learnt.constraints,
         check=examined.check,
         errors=examined.errors,
@@ -176,124 +144,3 @@ def _with_reasons(plan: Plan, learnt: Learnt, pins: Mapping[str, str]) -> Plan:
             replace(pin, reason=why[pin.block]) if pin.block in why else pin for pin in plan.pins
         ),
     )
-
-
-def _verification(plan: Plan, examined: Examined) -> Verification:
-    record = examined.record
-    if record is None:
-        return Verification(status="unverified", detail=f"not run: {examined.subject.not_run}")
-    peaks = card_peaks(plan, record)
-    ran = f"{', '.join(record.phases) or 'nothing'} {_at(examined)} with {record.inputs}"
-    if examined.errors:
-        first = examined.errors[0]
-        place = f" at {first.source}" if first.source else ""
-        return Verification(
-            status="findings",
-            detail=f"ran {ran}: {first.code}{place}: {first.message}",
-            peak_bytes=peaks,
-        )
-    if record.error is not None:
-        place = f" at {record.error.source}" if record.error.source else ""
-        return Verification(
-            status="unverified",
-            detail=f"the model's code raised {record.error.type} on inputs that devplan made"
-            f"{place} ({record.error.phase}): {record.error.message[:200]}",
-            peak_bytes=peaks,
-        )
-    phases = phase_peaks(plan, record) if examined.subject.structure.graph.components else {}
-    versions = examined.subject.installed
-    libraries = ", ".join(f"{name} {versions[name]}" for name in _RAN_WITH if name in versions)
-    return Verification(
-        status="clean",
-        detail=f"ran {ran}: nothing that stops the model; {libraries}",
-        peak_bytes=peaks,
-        phase_bytes=phases,
-    )
-
-
-def _at(examined: Examined) -> str:
-    """The workload that ran, for which alone the run is a proof."""
-    workload, cut = examined.subject.workload, examined.record.cut_to_tokens
-    asked = f"at {workload.context_tokens:,} tokens x batch {workload.batch}"
-    return asked if cut is None else f"at {cut} tokens instead of {asked.removeprefix('at ')}"
-
-
-_RAN_WITH = ("transformers", "accelerate", "diffusers")
-
-
-def card_peaks(plan: Plan, record: RunRecord) -> dict[str, int]:
-    """Card -> load of the plan, and what the run needed beside weights, also onloaded ones, and
-    cache."""
-    rest = {
-        peak.device: peak.peak_bytes - peak.weight_bytes - peak.cache_bytes for peak in record.peaks
-    }
-    return {
-        load.device: load.load_bytes + max(rest.get(load.device, 0) - load.onload_bytes, 0)
-        for load in plan.loads
-    }
-
-
-def phase_peaks(plan: Plan, record: RunRecord) -> dict[str, dict[str, int]]:
-    """Phase -> card -> load of the plan, and the most that ran beside it in the phase."""
-    loads = {load.device: load.load_bytes for load in plan.loads}
-    found = {phase: dict(loads) for phase in record.phases}
-    for item in record.activations:
-        if item.phase in found and item.device in loads:
-            peaks = found[item.phase]
-            full = loads[item.device] + item.num_bytes
-            peaks[item.device] = max(peaks[item.device], full)
-    return found
-
-
-# --------------------------------------------------------------------------------- examining
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Examiner:
-    """Runs plans of one model on one machine."""
-
-    source: ModelSource
-    skeleton: Skeleton
-    machine: Machine
-    workload: Workload
-    """Of plans that do not say theirs."""
-    packed: bool = False
-    """Whether quantized weights count as they are stored."""
-    raises_whole: bool = False
-    """Whether the model's code raises on one card too, on the inputs that devplan makes."""
-    options: RunOptions = field(default_factory=RunOptions)
-
-    def __call__(self, plan: Plan, graph: BlockGraph) -> Examined:
-        """Run a plan and judge it as ``devplan check`` would."""
-        structure = structure_of(
-            self.skeleton,
-            self.source,
-            graph,
-            least_capability=least_capability(self.machine),
-            packed=self.packed,
-        )
-        subject = Subject(
-            model=self.source.id,
-            structure=structure,
-            given=given_map(contract_entries(plan.placement)),
-            machine=self.machine,
-            main_device=self.machine.main_device,
-            stated_main=True,
-            workload=plan.workload or self.workload,
-            installed=installed_versions(self.source.library),
-        )
-        built = Built(
-            source=self.source,
-            skeleton=self.skeleton,
-            structure=structure,
-            workload=subject.workload,
-        )
-        prepared = Prepared(subject=subject, built=built)
-        subject = run_all(prepared, self.options)
-        record = subject.runs[0] if subject.runs else None
-        check = result_of(subject)
-        forgiven = MODEL_RAISED if self.raises_whole else ""
-        errors = tuple(error for error in check.errors if error.code != forgiven)
-        return Examined(
-            prepared=prepared, subject=subject, record=record, check=check, errors=errors
-        )

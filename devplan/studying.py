@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
+from devplan.checks.matrix import workload_calls
+from devplan.checks.ways import USUAL
 from devplan.dtypes import dtype_name
 from devplan.errors import InputError
 from devplan.graph import build_graph
@@ -20,6 +22,7 @@ from devplan.machine import least_of_all
 from devplan.precisions import BITS, can_be_quantized, how_to_load, quantized_profile
 from devplan.profile import Profile, profile_skeleton
 from devplan.profile.activations import measure_activations
+from devplan.profile.cache import cache_notes
 from devplan.profile.joined import joined_activations
 from devplan.profile.model import ActivationProfile
 from devplan.profile.work import measure_work
@@ -28,6 +31,7 @@ from devplan.skeleton import Skeleton, build_skeleton
 from devplan.sources import ModelSource, resolve
 from devplan.sources.native import native_class, remote_auto_class
 from devplan.types import BlockGraph, Machine, ModelIdentity, NamedInFile, Workload
+from devplan.virtual.calls import ModelCall
 from devplan.workload import WorkloadRequest, resolve_workload
 
 Progress = Callable[[str], None]
@@ -60,6 +64,13 @@ class Studied:
     """What people should know of how this came about."""
     packed: bool = False
     """Whether quantized weights count as they are stored."""
+    run: str = USUAL
+    """The calls that are planned for: one of `PLANNED`."""
+
+    @property
+    def calls(self) -> tuple[ModelCall, ...]:
+        """Those of them that are made at the workload."""
+        return workload_calls(self.skeleton, self.run)
 
     @property
     def graph(self) -> BlockGraph:
@@ -110,6 +121,7 @@ def study(
     trust_remote_code: bool = False,
     revision: str | None = None,
     inputs: str | None = None,
+    run: str = USUAL,
     of_tokens: str = "",
     progress: Progress = silent,
 ) -> Studied:
@@ -123,7 +135,7 @@ def study(
         Batch, context and dtypes; what is None is left to the model.
     machines
         What is planned for: their least compute capability decides how quantized weights lie.
-    packed, trust_remote_code, revision, inputs, progress
+    packed, trust_remote_code, revision, inputs, run, progress
         As for `devplan.suggest`.
     of_tokens
         The command that asks, where its questions are about tokens and a pipeline is refused.
@@ -147,7 +159,8 @@ def study(
     )
     progress("running it virtually")
     profile = _profile(skeleton, source, workload, machines, packed)
-    activations = measure_activations(skeleton, profile.sites, workload)
+    calls = workload_calls(skeleton, run)
+    activations = measure_activations(skeleton, profile.sites, workload, calls)
     profile = replace(profile, activations=activations)
     workload = as_made(workload, activations.made_shape)
     notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
@@ -156,8 +169,9 @@ def study(
         skeleton=skeleton,
         workload=workload,
         profile=profile,
-        notes=notes + _cache_notes(skeleton, profile),
+        notes=notes + cache_notes(skeleton.model, profile.run),
         packed=packed,
+        run=run,
     )
 
 
@@ -173,7 +187,9 @@ def as_made(workload: Workload, made_shape: tuple[int, ...] | None) -> Workload:
 def tiled(studied: Studied) -> Studied:
     """A pipeline whose autoencoder works in tiles."""
     workload = replace(studied.workload, tiling=True)
-    activations = measure_activations(studied.skeleton, studied.profile.sites, workload)
+    activations = measure_activations(
+        studied.skeleton, studied.profile.sites, workload, studied.calls
+    )
     profile = replace(studied.profile, activations=activations)
     return replace(studied, workload=workload, profile=profile)
 
@@ -215,13 +231,12 @@ def run_at(studied: Studied, tokens: int) -> Studied:
     Nothing is run where the model's code loops over tokens: a long run would only be cut again.
     """
     activations, known = studied.profile.activations, _longest_run(studied)
-    skeleton = studied.skeleton
-    fixed = bool(skeleton.components or skeleton.own_inputs)
+    fixed = bool(studied.skeleton.components or studied.skeleton.own_inputs)
     loops = fixed or known < studied.workload.context_tokens
     if loops or not activations.blocks or tokens > LONGEST_RUN_TOKENS:
         return studied
     workload = replace(studied.workload, context_tokens=tokens)
-    more = measure_activations(studied.skeleton, studied.profile.sites, workload)
+    more = measure_activations(studied.skeleton, studied.profile.sites, workload, studied.calls)
     joined = joined_activations(activations, more)
     return replace(studied, profile=replace(studied.profile, activations=joined))
 
@@ -262,7 +277,7 @@ def padded_activations(studied: Studied) -> ActivationProfile:
     if studied.workload.batch >= PADDED_BATCH or not known.blocks:
         return known
     workload = replace(studied.workload, batch=PADDED_BATCH)
-    more = measure_activations(studied.skeleton, studied.profile.sites, workload)
+    more = measure_activations(studied.skeleton, studied.profile.sites, workload, studied.calls)
     return more if more.blocks else known
 
 
@@ -283,11 +298,3 @@ def _profile(
         )
     except InputError as error:  # of its quantization config, which does not know whose it is
         raise InputError(f"{source.id}: {error}") from error
-
-
-def _cache_notes(skeleton: Skeleton, profile: Profile) -> tuple[str, ...]:
-    """A model that generates and showed no cache: some releases return one only when asked."""
-    generates = getattr(skeleton.model, "can_generate", lambda: False)()
-    if not generates or not profile.run.order or any(profile.run.cache.values()):
-        return ()
-    return ("no KV cache was seen in the virtual run, so none is counted",)

@@ -13,7 +13,9 @@ from functools import partial
 
 from devplan.calls import accepts, flag, function, model_name, one_of, optional, text, user_function
 from devplan.checks.run_options import RunOptions
+from devplan.checks.ways import PLANNED, USUAL
 from devplan.cures import cures
+from devplan.examining import Examiner
 from devplan.machine import MachineLike, as_machine
 from devplan.machine.speeds import speeds_of
 from devplan.mapfile.hf import read_pins
@@ -22,7 +24,7 @@ from devplan.planning import plan as plan_placement
 from devplan.planning.most import plan_most_tokens
 from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic
-from devplan.proving import Examiner, Proof, prove
+from devplan.proving import Proof, prove
 from devplan.sandbox import exclusively
 from devplan.settings import OBJECTIVES
 from devplan.sources import ModelSource
@@ -61,6 +63,7 @@ LATENCY = "latency"
     trust_remote_code=flag,
     revision=optional(text("a branch, tag or commit as text")),
     inputs=optional(user_function),
+    run=one_of(*PLANNED),
     verify=flag,
     on_studied=optional(function),
     progress=function,
@@ -78,6 +81,7 @@ def suggest(
     trust_remote_code: bool = False,
     revision: str | None = None,
     inputs: str | None = None,
+    run: str = USUAL,
     verify: bool = True,
     on_studied: Callable[[Studied], None] | None = None,
     progress: Progress = silent,
@@ -109,6 +113,9 @@ def suggest(
         Branch, tag or commit on the hub.
     inputs
         ``file.py:function`` of the user's that makes the inputs.
+    run
+        Calls to plan for.  ``auto``: as the class is used, which is ``generate`` for most;
+        ``forward``: one forward over all positions, with all logits; ``all``: both.
     verify
         Whether the plan is run virtually, and planned again until the run finds nothing that stops
         the model.
@@ -142,6 +149,7 @@ def suggest(
         trust_remote_code=trust_remote_code,
         revision=revision,
         inputs=inputs,
+        run=run,
         progress=progress,
     )
     if on_studied is not None:
@@ -238,7 +246,7 @@ def examiner_of(studied: Studied, machine: Machine, source: ModelSource | None =
         workload=studied.workload,
         packed=studied.packed,
         raises_whole=bool(studied.profile.activations.raised),
-        options=RunOptions(inputs=studied.skeleton.own_inputs),
+        options=RunOptions(run=studied.run, inputs=studied.skeleton.own_inputs),
     )
 
 

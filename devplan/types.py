@@ -503,9 +503,11 @@ class Constraint:
 class Verification:
     """What was run to prove the map, and what it found."""
 
-    status: str
-    """``unverified``, ``clean`` or ``findings``."""
+    status: str  # unverified, clean or findings
     detail: str
+    runs: tuple[str, ...] = ()
+    """Calls that ran: those at the workload first, then those with few tokens."""
+    not_covered: str = ""
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
     """Card -> everything on it at the fullest moment of the run, the reserve aside."""
     phase_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

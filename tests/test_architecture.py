@@ -62,6 +62,7 @@ CHAIN = (
     "live",
     "loader",
     "lessons",
+    "examining",
     "proving",
     "cures",
     "module_graph",

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devplan.examining import card_peaks, phase_peaks
 from devplan.findings import (
     BlockActivation,
     DevicePeak,
@@ -20,7 +21,6 @@ from devplan.findings import (
 )
 from devplan.lessons import Learnt, learn, met_in
 from devplan.planning import plan
-from devplan.proving import card_peaks, phase_peaks
 from devplan.types import ActivationGrowth, Workload
 from tests.planning.strategies import layer, machine, text_graph
 
@@ -79,7 +79,9 @@ def peak(device: str, rest: int, weights: int = 30, cache: int = 5, module: str 
 
 def taught(found, run, errors=(), learnt=None):
     learnt = learnt or Learnt(graph=GRAPH, pins={})
-    return learn(learnt, found, subject(), run, errors)
+    about = subject()
+    about.runs = () if run is None else (run,)
+    return learn(learnt, found, about, errors)
 
 
 def needs(graph, name: str) -> int:
@@ -171,8 +173,8 @@ def test_what_is_learnt_holds_at_every_context_in_proportion(more, batch, tokens
     rest = room(found, "cuda:0") + more
     about = subject()
     about.workload = workload
-    run = record((FIRST, "prefill", "cuda:0", 1), peaks=(peak("cuda:0", rest),))
-    learnt = learn(Learnt(graph=GRAPH, pins={}), found, about, run, ())
+    about.runs = (record((FIRST, "prefill", "cuda:0", 1), peaks=(peak("cuda:0", rest),)),)
+    learnt = learn(Learnt(graph=GRAPH, pins={}), found, about, ())
     (growth,) = (block.activation for block in learnt.graph.blocks if block.name == FIRST)
     assert growth.bytes_at(100, batch) == rest
     before = GROWTH.bytes_at(tokens, batch)
@@ -335,3 +337,17 @@ def test_the_peak_of_a_phase_is_the_largest_of_its_own(planned):
         "encode": {"cuda:0": loads["cuda:0"] + 7, "cuda:1": loads["cuda:1"]},
         "decode": {"cuda:0": loads["cuda:0"], "cuda:1": loads["cuda:1"] + 3},
     }
+
+
+# ------------------------------------------------------------------------------------ short runs
+
+
+def test_a_short_run_teaches_what_met_and_nothing_of_memory(planned, monkeypatch):
+    found = {FIRST: "cuda:1"}
+    monkeypatch.setattr("devplan.lessons.entries_that_meet", lambda event, subject: found)
+    about = subject()
+    full = record(peaks=(peak("cuda:0", room(planned, "cuda:0") + 1),))
+    about.runs = (record(), replace(full, is_short=True))
+    assert learn(Learnt(graph=GRAPH, pins={}), planned, about, ()) is None
+    about.runs = (record(), replace(record(mismatches=(APART,)), is_short=True))
+    assert learn(Learnt(graph=GRAPH, pins={}), planned, about, (ERROR,)) is not None

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CONFIG_MAPPING
 
+from devplan.checking import check
+from devplan.checks.run_options import RunOptions
 from devplan.errors import InputError
 from devplan.machine import parse_gpus
+from devplan.mapfile import dump_map, loads_map
 from devplan.suggesting import suggest
 from devplan.types import ActivationGrowth, Infeasible, Plan
 from devplan.workload import WorkloadRequest
@@ -84,9 +87,9 @@ def test_longer_prompts_need_more_room(tmp_path):
 
 def runs_need(monkeypatch, more: float) -> None:
     """Let every run need so many times as much beside weights and cache."""
-    import devplan.proving as proving
+    import devplan.examining as examining
 
-    real = proving.run_all
+    real = examining.run_all
 
     def needing_more(prepared, options):
         subject = real(prepared, options)
@@ -98,7 +101,7 @@ def runs_need(monkeypatch, more: float) -> None:
         kept = peak.weight_bytes + peak.cache_bytes
         return kept + int(more * (peak.peak_bytes - kept))
 
-    monkeypatch.setattr(proving, "run_all", needing_more)
+    monkeypatch.setattr(examining, "run_all", needing_more)
 
 
 def test_nothing_fits_that_keeps_to_what_a_run_taught(tmp_path, monkeypatch):
@@ -151,6 +154,35 @@ def test_what_a_run_finds_becomes_constraints_until_it_finds_nothing(tmp_path):
         if device in ("cuda:0", "cuda:1"):
             assert found.result.placement[block] == device
             assert "modeling_flaubert.py:" in asked[block]
+
+
+# --------------------------------------------------------------------------- which calls are proven
+
+
+def test_a_map_says_which_calls_are_proven_and_which_are_not(tmp_path):
+    found = suggested(tmp_path, LLAMA, "800MiB,500MiB")
+    told = loads_map(dump_map(found.map_file, "map.yaml"), "map.yaml").verification
+    assert told.runs[0] == "generate" and "a padded batch of 2 (64 tokens)" in told.runs
+    assert told.not_covered.startswith("the memory of a forward over all positions at 1,024 tokens")
+
+
+@pytest.mark.parametrize("run", ["forward", "all"])
+def test_a_plan_for_a_forward_over_all_positions_holds_one(tmp_path, run):
+    """Logits of all positions are 512 MiB, those of the last one 128 KiB."""
+    gpus, context = "1100MiB,1300MiB", 4096
+    model = (*LLAMA[:2], {**LLAMA[2], "vocab_size": 32768})
+    usual = suggested(tmp_path, model, gpus, context=context)
+    forward = RunOptions(run="forward")
+    folder = str(tmp_path)
+    (over,) = check(folder, usual.map_file, options=forward).errors
+    assert over.code == "DP101" and over.module == "cuda:0"
+    found = suggested(tmp_path, model, gpus, context=context, run=run)
+    assert check(folder, found.map_file, options=forward).is_clean(strict=True)
+    told = found.map_file.verification
+    assert told.status == "clean" and "forward" in told.runs
+    assert ("generate" in told.runs) is (run == "all") is (not told.not_covered)
+    first, second = (f.result.loads[0].activation_bytes for f in (usual, found))
+    assert second >= first + 2**28
 
 
 # ----------------------------------------------------------------------------- the most tokens

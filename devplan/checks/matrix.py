@@ -18,10 +18,12 @@ import torch
 from torch import nn
 
 from devplan.checks.run_options import RunOptions
+from devplan.checks.ways import ALL, USUAL
 from devplan.errors import InputError
 from devplan.inputs import ExampleInputs, InputRequest, user_function
 from devplan.inputs.facts import Facts
 from devplan.inputs.videos import FRAMES
+from devplan.skeleton import Skeleton
 from devplan.virtual.calls import (
     ForwardCall,
     GenerateCall,
@@ -54,6 +56,24 @@ def main_call(model: nn.Module, options: RunOptions) -> ModelCall:
     usual = usual_call(model, options.generation)
     is_asked = options.run == "forward" and isinstance(usual, GenerateCall)
     return ForwardCall() if is_asked else usual
+
+
+def workload_calls(skeleton: Skeleton, run: str) -> tuple[ModelCall, ...]:
+    """The calls that ``--run`` makes at the workload; none where the model's code is not here.
+
+    Raises
+    ------
+    InputError
+        When the class cannot be called so.
+    """
+    model = skeleton.model
+    if not skeleton.executable:
+        return ()
+    main = main_call(model, RunOptions(run=run))
+    if run not in (USUAL, "generate") and not has_forward(model) and can_generate(model):
+        raise InputError(f"{type(model).__name__} has no forward of its own; leave --run {run} out")
+    also = (ForwardCall(),) if run == ALL and isinstance(main, GenerateCall) else ()
+    return (main, *also)
 
 
 @dataclass(frozen=True, kw_only=True)

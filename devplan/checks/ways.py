@@ -24,6 +24,9 @@ CALLS = ("generate", "forward")
 WAYS = ("batch", "text", "video", "beams", "loss")
 RUNS = (USUAL, ALL, *CALLS, *WAYS)
 
+PLANNED = (USUAL, "forward", ALL)
+"""Values of ``devplan suggest --run``: the calls whose memory is planned for."""
+
 IN_WORDS = {
     "batch": "a padded batch of 2",
     "text": "text alone",

@@ -100,6 +100,15 @@ def suggest_command(
     frames: Frames = None,
     tiling: Tiling = None,
     inputs: Inputs = None,
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run",
+            metavar="auto|forward|all",
+            help="Calls to plan for: auto (the default) as the class is used, mostly generate; "
+            "forward over all positions; all: both.",
+        ),
+    ] = "auto",
     objective: Annotated[
         str | None,
         typer.Option(
@@ -208,6 +217,7 @@ def suggest_command(
             trust_remote_code=trust_remote_code,
             revision=revision,
             inputs=inputs,
+            run=run,
             verify=not no_verify,
             on_studied=partial(look_at_default, asked=asked, force=force),
             progress=progress,

@@ -83,6 +83,7 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
         "verification": {
             "status": map_file.verification.status,
             "detail": map_file.verification.detail,
+            **_runs_document(map_file.verification),
             "peak_bytes": dict(map_file.verification.peak_bytes),
             **_phases_document(map_file.verification),
         },
@@ -90,6 +91,12 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
         **({"environment": lock_document(map_file.environment)} if map_file.environment else {}),
         "notes": list(map_file.notes),
     }
+
+
+def _runs_document(verification: Verification) -> dict[str, Any]:
+    """Nothing where nothing ran."""
+    told = {"runs": list(verification.runs), "not_covered": verification.not_covered}
+    return {name: value for name, value in told.items() if value}
 
 
 def _phases_document(verification: Verification) -> dict[str, Any]:
@@ -236,7 +243,12 @@ def _workload(section: dict[str, Any]) -> Workload:
 
 def _verification(section: dict[str, Any]) -> Verification:
     fields = dict(section)
-    return Verification(phase_bytes=fields.pop("phase_bytes") or {}, **fields)
+    return Verification(
+        phase_bytes=fields.pop("phase_bytes") or {},
+        runs=tuple(fields.pop("runs") or ()),
+        not_covered=fields.pop("not_covered") or "",
+        **fields,
+    )
 
 
 def _machine(document: dict[str, Any]) -> Machine:

@@ -210,6 +210,16 @@ VERIFICATION = record(
     ),
     ("detail", "What ran and what it found, or why nothing ran.", Text()),
     (
+        "runs",
+        "Calls that ran: at the workload, then with few tokens; absent where nothing did.",
+        Optional(inner=ListOf(item=Text())),
+    ),
+    (
+        "not_covered",
+        "What the runs do not prove, and how to have it proven; absent where that is nothing.",
+        Optional(inner=Text()),
+    ),
+    (
         "peak_bytes",
         "Everything on each card at the fullest moment of the run, the reserve aside.",
         TableOf(key=DEVICE, value=BYTES),

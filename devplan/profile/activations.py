@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -25,12 +25,13 @@ from devplan.inputs import ExampleInputs, InputRequest, example_inputs, user_inp
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.request import LEAST_TEXT
 from devplan.inputs.running import MOST_OPS, run_as_usual, run_few_tokens
+from devplan.profile.joined import joined_activations
 from devplan.profile.model import ActivationProfile
 from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
 from devplan.types import ActivationGrowth, Workload
 from devplan.virtual.activations import BETWEEN
-from devplan.virtual.calls import DECODE_STEPS, usual_call
+from devplan.virtual.calls import DECODE_STEPS, ModelCall, usual_call
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.limited import TooManyOps
 from devplan.virtual.split import SplitModel, dispatched
@@ -41,17 +42,28 @@ FEW_TOKENS = (32, 64, 128)
 
 
 def measure_activations(
-    skeleton: Skeleton, sites: tuple[BlockSite, ...], workload: Workload
+    skeleton: Skeleton,
+    sites: tuple[BlockSite, ...],
+    workload: Workload,
+    calls: tuple[ModelCall, ...] = (),
 ) -> ActivationProfile:
     """Run a skeleton on one virtual card and read off what its blocks need while they run.
 
-    A run that fails is no error: the profile is then empty, and a note gives the reason.
+    The most of all `calls` counts; none: of the one by which its class is used.  A run that fails
+    is no error: the profile is then empty, and a note gives the reason.
     """
     if not skeleton.executable:
         return ActivationProfile()
+    calls = calls or (usual_call(skeleton.model),)
+    return reduce(joined_activations, (_of_call(skeleton, sites, workload, c) for c in calls))
+
+
+def _of_call(
+    skeleton: Skeleton, sites: tuple[BlockSite, ...], workload: Workload, call: ModelCall
+) -> ActivationProfile:
     shown: list[tuple[int, ...]] = []
     try:
-        records, notes = _records(skeleton, sites, workload, shown)
+        records, notes = _records(skeleton, sites, workload, shown, call)
     except (InputError, UserCodeError):
         raise
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
@@ -81,19 +93,20 @@ def _records(
     sites: tuple[BlockSite, ...],
     workload: Workload,
     shown: list[tuple[int, ...]],
+    call: ModelCall,
 ) -> tuple[dict[int, RunRecord], tuple[str, ...]]:
     """Context -> what the run showed; the shape of what a pipeline made is put into `shown`."""
     if skeleton.components or skeleton.own_inputs:  # what it needs does not grow with tokens
         tokens = workload.context_tokens
-        record = _run(skeleton, sites, workload, tokens, run_as_usual, shown)
+        record = _run(skeleton, sites, workload, tokens, run_as_usual, call, shown)
         return {tokens: record, 1: record}, ()
     asked = contexts(workload.context_tokens)
     try:  # the largest first: where it takes too long, the others need not be tried
         limited = partial(run_as_usual, limit_ops=MOST_OPS)
-        records = {n: _run(skeleton, sites, workload, n, limited) for n in asked[::-1]}
+        records = {n: _run(skeleton, sites, workload, n, limited, call) for n in asked[::-1]}
         return records, _ways_in(records.values())
     except TooManyOps as reason:
-        few = {n: _run(skeleton, sites, workload, n, run_few_tokens) for n in FEW_TOKENS}
+        few = {n: _run(skeleton, sites, workload, n, run_few_tokens, call) for n in FEW_TOKENS}
         note = f"activations are foretold from runs of up to {FEW_TOKENS[-1]} tokens ({reason})"
         return few, (note, *_ways_in(few.values()))
 
@@ -109,10 +122,10 @@ def _run(
     workload: Workload,
     context: int,
     run: Callable[..., RunRecord],
+    call: ModelCall,
     shown: list[tuple[int, ...]] | None = None,
 ) -> RunRecord:
     model = skeleton.model
-    call = usual_call(model)
     new_tokens = 0 if skeleton.components else DECODE_STEPS + 1
     prompt = max(context - new_tokens, 1)
     request = request_for(workload, prompt)

@@ -25,7 +25,15 @@ from devplan.report.sections import (
 from devplan.report.tables import joined
 from devplan.report.terminal import Terminal
 from devplan.strangers import visible
-from devplan.types import DeviceMapFile, Infeasible, Machine, ModelIdentity, Plan, Workload
+from devplan.types import (
+    DeviceMapFile,
+    Infeasible,
+    Machine,
+    ModelIdentity,
+    Plan,
+    Verification,
+    Workload,
+)
 from devplan.units import format_bytes
 
 
@@ -70,7 +78,7 @@ def plan_text(
         ("Notes", _note_lines(map_file.notes, terminal)),
         (
             "Verification",
-            terminal.paragraph(f"{verification.status}: {verification.detail}"),
+            _verification_lines(verification, terminal),
         ),
         ("Map", [f"  {visible(str(map_path))}{f' ({outcome})' if outcome else ''}"]),
         (
@@ -142,3 +150,13 @@ def _bound_sentence(infeasible: Infeasible) -> str:
         return "Proven: no placement of these blocks keeps within every card."
     known = f"; the lower bound is {bound:.1%}" if math.isfinite(bound) else ""
     return f"Not proven: none was found, yet one may exist{known}."
+
+
+def _verification_lines(verification: Verification, terminal: Terminal) -> list[str]:
+    """What was found, by which calls, and what they do not prove."""
+    lines = list(terminal.paragraph(f"{verification.status}: {verification.detail}"))
+    if verification.status == "clean" and verification.runs:
+        lines += terminal.paragraph(f"proven: {', '.join(verification.runs)}")
+    if verification.not_covered:
+        lines += terminal.paragraph(f"not covered: {verification.not_covered}")
+    return lines
