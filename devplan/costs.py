@@ -85,8 +85,8 @@ class Traffic:
     basis: str
     """``run``: every copy of a virtual run of the split model; ``graph``: from what enters the
     blocks, where the plan was not run."""
-    prompt_tokens: int
-    """Of each sequence, in the prefill."""
+    prompt_tokens: int | None
+    """Of each sequence, in the prefill; None: the inputs were the user's."""
     routes: tuple[Route, ...] = ()
 
     def of(self, step: str) -> tuple[Route, ...]:

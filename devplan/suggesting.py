@@ -23,7 +23,7 @@ from devplan.mapfile.of_plan import UNVERIFIED, map_file_of
 from devplan.planning import plan as plan_placement
 from devplan.planning.most import plan_most_tokens
 from devplan.planning.pipeline import plan_pipeline
-from devplan.planning.recorded import with_recorded_traffic
+from devplan.planning.recorded import with_recorded_traffic, without_uncounted
 from devplan.proving import Proof, prove
 from devplan.sandbox import exclusively
 from devplan.settings import OBJECTIVES
@@ -195,6 +195,10 @@ def suggest_studied(
         proof = replace(proof, result=_as_run(proof, machine, studied.workload))
         if proof.errors:
             proof = replace(proof, cures=cures(proof, pins, plan_with, examiner))
+    if isinstance(proof.result, Plan):
+        is_proven = proof.examined is None or proof.verification.status != "unverified"
+        known = without_uncounted(proof.result, proof.graph, is_proven=is_proven)
+        proof = replace(proof, result=known)
     return _suggestion(studied, machine, proof)
 
 

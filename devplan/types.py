@@ -316,10 +316,11 @@ class CardLoad:
     onload_bytes: int
     """Room for weights of an offloaded block while it runs; 0 without offload."""
     activation_bytes: int = 0
-    """Activations and temporaries of the block that needs most of them, beside all that, while it
-    runs or is loaded."""
+    """Of the block that needs most of them while it runs or is loaded, temporaries among them."""
     reserve_bytes: int
     capacity_bytes: int
+    uncounted: tuple[str, ...] = ()
+    """Which of these fields are 0 as no run counted them."""
 
     @property
     def load_bytes(self) -> int:

@@ -102,7 +102,7 @@ def _check_prediction(document: dict[str, Any], refuse: Refuse) -> None:
                     f"{key} of {device} is {load[key]} here and {cards[device][key]} in machine; "
                     "make them equal",
                 )
-        left = load["capacity_bytes"] - sum(load[part] for part in _PARTS)
+        left = load["capacity_bytes"] - sum(load[part] or 0 for part in _PARTS)
         if load["headroom_bytes"] != left:
             refuse(
                 (*path, "headroom_bytes"),

@@ -64,13 +64,15 @@ def traffic_document(traffic: Traffic | None, workload: Workload) -> dict[str, A
     totals = {}
     steps = (*STEPS, WHOLE_RUN) if traffic.of(WHOLE_RUN) else STEPS
     for step in steps:
-        tokens = workload.batch * (1 if step == DECODE else traffic.prompt_tokens)
+        each = 1 if step == DECODE else traffic.prompt_tokens
+        tokens = None if each is None else workload.batch * each
+        size, seconds = traffic.num_bytes(step), float(traffic.seconds(step))
         totals[step] = {
             "num_copies": traffic.num_copies(step),
-            "bytes": traffic.num_bytes(step),
-            "seconds": float(traffic.seconds(step)),
-            "bytes_per_token": traffic.num_bytes(step) / tokens,
-            "seconds_per_token": float(traffic.seconds(step)) / tokens,
+            "bytes": size,
+            "seconds": seconds,
+            "bytes_per_token": tokens and size / tokens,
+            "seconds_per_token": tokens and seconds / tokens,
         }
     return {
         "basis": traffic.basis,

@@ -1,9 +1,9 @@
-"""The part of the table of keys that is about time: links, traffic, timing."""
+"""The part of the table of keys that is about time: links, transfers, traffic, timing."""
 
 from __future__ import annotations
 
 from devplan.mapfile.shape import ListOf, Nullable, Optional, TableOf, Text, Whole
-from devplan.mapfile.values import BYTES, DEVICE, SECONDS, record
+from devplan.mapfile.values import BYTES, DEVICE, MODULE, SECONDS, record
 
 LINKS = ListOf(
     item=record(
@@ -32,12 +32,38 @@ LINKS = ListOf(
     )
 )
 
+TRANSFERS = Nullable(
+    inner=ListOf(
+        item=record(
+            ("source", "Device that the activations leave.", DEVICE),
+            ("target", "Device that they enter.", DEVICE),
+            ("before", "Block that receives them.", MODULE),
+            ("bytes_per_token", "For one token of one sequence.", BYTES),
+        )
+    )
+)
+
+SHARED_COPIES = Nullable(
+    inner=ListOf(
+        item=record(
+            ("source", "Device where the activations are made.", DEVICE),
+            ("target", "Device of the blocks that they are copied to.", DEVICE),
+            ("num_copies", "One for each tensor and block, in every forward.", Whole()),
+            ("bytes_per_token", "Of all copies together, for one token of one sequence.", BYTES),
+        )
+    )
+)
+
 _STEP_TOTAL = record(
     ("num_copies", "Copies in the step.", Whole()),
     ("bytes", "Of all copies together.", BYTES),
     ("seconds", "What they take over their links, one after the other.", SECONDS),
-    ("bytes_per_token", "bytes over the tokens of all sequences that enter the step.", SECONDS),
-    ("seconds_per_token", "seconds over the same tokens.", SECONDS),
+    (
+        "bytes_per_token",
+        "bytes over the tokens of all sequences that enter the step; null: not known how many.",
+        Nullable(inner=SECONDS),
+    ),
+    ("seconds_per_token", "seconds over the same tokens.", Nullable(inner=SECONDS)),
 )
 
 TRAFFIC = Nullable(
@@ -47,7 +73,11 @@ TRAFFIC = Nullable(
             "run: every copy of the virtual run; graph: what enters the blocks, as no run counted.",
             Text(expected="run or graph", choices=("run", "graph")),
         ),
-        ("prompt_tokens", "Text tokens of each sequence in the prefill.", Whole(minimum=1)),
+        (
+            "prompt_tokens",
+            "Text tokens of each sequence in the prefill; null: the inputs were the user's.",
+            Nullable(inner=Whole(minimum=1)),
+        ),
         ("prefill", "All copies of a prefill.", _STEP_TOTAL),
         ("decode", "All copies of a decode step; nothing where there is none.", _STEP_TOTAL),
         ("run", "All copies of a pipeline's run of three steps.", Optional(inner=_STEP_TOTAL)),

@@ -56,7 +56,9 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
         "relaxed": [
             {"reason": each.reason, "blocks": list(each.blocks)} for each in map_file.relaxed
         ],
-        "transfers": [
+        "transfers": None
+        if map_file.traffic is None
+        else [
             {
                 "source": each.source,
                 "target": each.target,
@@ -65,7 +67,9 @@ def to_document(map_file: DeviceMapFile) -> dict[str, Any]:
             }
             for each in map_file.transfers
         ],
-        "shared_copies": [
+        "shared_copies": None
+        if map_file.traffic is None
+        else [
             {
                 "source": each.source,
                 "target": each.target,
@@ -159,17 +163,21 @@ def workload_document(workload: Workload) -> dict[str, Any]:
     return document
 
 
-def _load_document(load: CardLoad) -> dict[str, int]:
+def _load_document(load: CardLoad) -> dict[str, int | None]:
     return {
         "weights_bytes": load.weight_bytes,
         "buffers_bytes": load.buffer_bytes,
-        "kv_cache_bytes": load.cache_bytes,
+        "kv_cache_bytes": _counted(load, "cache_bytes"),
         "onload_bytes": load.onload_bytes,
-        "activations_bytes": load.activation_bytes,
+        "activations_bytes": _counted(load, "activation_bytes"),
         "reserve_bytes": load.reserve_bytes,
         "headroom_bytes": load.headroom_bytes,
         "capacity_bytes": load.capacity_bytes,
     }
+
+
+def _counted(load: CardLoad, name: str) -> int | None:
+    return None if name in load.uncounted else getattr(load, name)
 
 
 def _pins_document(pins: Iterable[Pin]) -> list[dict[str, Any]]:
@@ -214,8 +222,8 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
             Relaxation(blocks=tuple(item["blocks"]), reason=item["reason"])
             for item in document["relaxed"]
         ),
-        transfers=tuple(Transfer(**item) for item in document["transfers"]),
-        shared_copies=tuple(SharedCopies(**item) for item in document["shared_copies"]),
+        transfers=tuple(Transfer(**item) for item in document["transfers"] or ()),
+        shared_copies=tuple(SharedCopies(**item) for item in document["shared_copies"] or ()),
         traffic=traffic_of(document["traffic"]),
         timing=timing_of(document["timing"]),
         constraints=tuple(Constraint(**item) for item in document["constraints"]),
@@ -260,14 +268,16 @@ def _machine(document: dict[str, Any]) -> Machine:
     )
 
 
-def _load(device: str, section: dict[str, int]) -> CardLoad:
+def _load(device: str, section: dict[str, int | None]) -> CardLoad:
+    parts = {"cache_bytes": "kv_cache_bytes", "activation_bytes": "activations_bytes"}
     return CardLoad(
+        uncounted=tuple(name for name, key in parts.items() if section[key] is None),
         device=device,
         weight_bytes=section["weights_bytes"],
         buffer_bytes=section["buffers_bytes"],
-        cache_bytes=section["kv_cache_bytes"],
+        cache_bytes=section["kv_cache_bytes"] or 0,
         onload_bytes=section["onload_bytes"],
-        activation_bytes=section["activations_bytes"],
+        activation_bytes=section["activations_bytes"] or 0,
         reserve_bytes=section["reserve_bytes"],
         capacity_bytes=section["capacity_bytes"],
     )

@@ -62,14 +62,20 @@ def shown_parts(loads: Iterable[CardLoad]) -> dict[str, str]:
     return {
         head: part
         for head, part in PARTS.items()
-        if head not in _OCCASIONAL or any(getattr(load, part) for load in loads)
+        if head not in _OCCASIONAL
+        or any(getattr(load, part) or part in load.uncounted for load in loads)
     }
 
 
 def _row(load: CardLoad, heads: tuple[str, ...]) -> list[str]:
-    parts = [getattr(load, PARTS[head]) for head in heads]
-    parts += [load.reserve_bytes, load.headroom_bytes, load.capacity_bytes]
-    return [load.device, *map(gib_cell, parts)]
+    parts = [part_cell(load, PARTS[head]) for head in heads]
+    rest = [load.reserve_bytes, load.headroom_bytes, load.capacity_bytes]
+    return [load.device, *parts, *map(gib_cell, rest)]
+
+
+def part_cell(load: CardLoad, attribute: str) -> str:
+    """GiB of a part of a load; what was not counted is no zero."""
+    return "?" if attribute in load.uncounted else gib_cell(getattr(load, attribute))
 
 
 def gib_cell(num_bytes: int) -> str:

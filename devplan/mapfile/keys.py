@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devplan.mapfile.cost_keys import LINKS, TIMING, TRAFFIC
+from devplan.mapfile.cost_keys import LINKS, SHARED_COPIES, TIMING, TRAFFIC, TRANSFERS
 from devplan.mapfile.environment_document import ENVIRONMENT
 from devplan.mapfile.shape import (
     ListOf,
@@ -118,17 +118,21 @@ WORKLOAD = record(
 CARD_LOAD = record(
     ("weights_bytes", "Parameters.", BYTES),
     ("buffers_bytes", "Buffers.", BYTES),
-    ("kv_cache_bytes", "KV cache and other state at the workload.", BYTES),
+    (
+        "kv_cache_bytes",
+        "KV cache and other state at the workload; null: not counted, as nothing ran.",
+        Nullable(inner=BYTES),
+    ),
     ("onload_bytes", "Room for weights of an offloaded block while it runs.", BYTES),
     (
         "activations_bytes",
-        "Activations and temporaries of the block that needs most of them.",
-        BYTES,
+        "Activations and temporaries of the block that needs most of them; null: not counted.",
+        Nullable(inner=BYTES),
     ),
     ("reserve_bytes", "Kept free, as in machine.", BYTES),
     (
         "headroom_bytes",
-        "What is left: capacity less all of the above; negative when the card overflows.",
+        "What is left: capacity less all that was counted; negative when the card overflows.",
         Whole(minimum=None),
     ),
     ("capacity_bytes", "Memory of the card, as in machine.", Whole(minimum=1)),
@@ -146,24 +150,6 @@ RELAXED = ListOf(
     item=record(
         ("reason", "Why the pin could not be kept, with the numbers.", Text()),
         ("blocks", "The blocks that were let go.", ListOf(item=MODULE)),
-    )
-)
-
-TRANSFERS = ListOf(
-    item=record(
-        ("source", "Device that the activations leave.", DEVICE),
-        ("target", "Device that they enter.", DEVICE),
-        ("before", "Block that receives them.", MODULE),
-        ("bytes_per_token", "For one token of one sequence.", BYTES),
-    )
-)
-
-SHARED_COPIES = ListOf(
-    item=record(
-        ("source", "Device where the activations are made.", DEVICE),
-        ("target", "Device of the blocks that they are copied to.", DEVICE),
-        ("num_copies", "One for each tensor and block, in every forward.", Whole()),
-        ("bytes_per_token", "Of all copies together, for one token of one sequence.", BYTES),
     )
 )
 
@@ -267,13 +253,21 @@ MAP_FILE = record(
     ),
     ("pins", "Blocks that were to be on a given device.", PINS),
     ("relaxed", "Default pins that could not be kept.", RELAXED),
-    ("transfers", "Activations that cross from one device to the next.", TRANSFERS),
+    (
+        "transfers",
+        "Activations that cross from one device to the next.",
+        TRANSFERS,
+    ),
     (
         "shared_copies",
         "Activations that many blocks need (position embeddings, masks), which hooks copy to each.",
         SHARED_COPIES,
     ),
-    ("traffic", "What is copied between devices in a prefill and in a decode step.", TRAFFIC),
+    (
+        "traffic",
+        "What is copied between devices in a prefill and in a decode step.",
+        TRAFFIC,
+    ),
     ("timing", "What a request is predicted to take; null unless speed was asked for.", TIMING),
     ("constraints", "What virtual runs of earlier plans taught the planner.", CONSTRAINTS),
     ("certificate", "How good the plan is, and who says so.", CERTIFICATE),

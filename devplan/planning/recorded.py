@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from devplan.costs import DECODE, PREFILL, STEPS, WHOLE_RUN, Traffic
-from devplan.errors import ensure
 from devplan.findings import RunRecord
 from devplan.planning.speed import Request, route
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Plan, Workload
@@ -24,7 +23,9 @@ def with_recorded_traffic(
     if graph.components and record is not None and record.error is None:
         return replace(plan, traffic=_pipeline_traffic(record, machine, workload))
     prompt_tokens = Request(graph=graph, workload=workload).prompt_tokens
-    if record is None or record.error is not None or record.prompt_tokens != prompt_tokens:
+    if record is None or record.error is not None:
+        return plan
+    if record.prompt_tokens not in (None, prompt_tokens):  # [user] None: inputs of their own
         return plan
     traffic = recorded_traffic(record, machine)
     timing = plan.timing
@@ -34,6 +35,31 @@ def with_recorded_traffic(
         bound_s = min(timing.lower_bound_s, timing.request_s)
         timing = replace(timing, lower_bound_s=bound_s)
     return replace(plan, traffic=traffic, timing=timing)
+
+
+def without_uncounted(plan: Plan, graph: BlockGraph, *, is_proven: bool) -> Plan:
+    """The plan that says nothing of what no run counted.
+
+    Parameters
+    ----------
+    is_proven
+        Whether the run of the plan, if one was asked for, came to its end.
+    """
+    has_run = len(graph.unexecuted) < len(graph.blocks)
+    has_needs = graph.between is not None or any(block.activation for block in graph.blocks)
+    unknown = ("cache_bytes",) * (not has_run) + ("activation_bytes",) * (not has_needs)
+    loads = tuple(
+        replace(load, uncounted=tuple(name for name in unknown if not getattr(load, name)))
+        for load in plan.loads
+    )
+    is_counted = has_run and is_proven
+    plan = replace(plan, loads=loads, traffic=plan.traffic if is_counted else None)
+    if is_proven and not unknown:
+        return plan
+    certificate = replace(
+        plan.certificate, most_tokens=None, most_tokens_bound=None, first_full=None
+    )
+    return replace(plan, certificate=certificate)
 
 
 def _pipeline_traffic(record: RunRecord, machine: Machine, workload: Workload) -> Traffic:
@@ -55,7 +81,6 @@ def _pipeline_traffic(record: RunRecord, machine: Machine, workload: Workload) -
 
 def recorded_traffic(record: RunRecord, machine: Machine) -> Traffic:
     """Copies between devices in the prefill, and in the last decode step of a run."""
-    ensure(record.prompt_tokens is not None, "a run of the user's own inputs")
     decode = [phase for phase in record.phases if phase.startswith(DECODE)][-1:]
     known = {*machine.devices, *OFFLOAD_DEVICES}
     sums: dict[tuple[str, str, str], list[int]] = {}

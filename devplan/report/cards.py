@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from devplan.mapfile.header import gib_cell, shown_parts
+from devplan.mapfile.header import gib_cell, part_cell, shown_parts
 from devplan.report.terminal import Terminal
 from devplan.types import CardLoad
 
@@ -30,15 +30,17 @@ def card_lines(loads: Sequence[CardLoad], terminal: Terminal) -> list[str]:
     rows = [f"  {row}  {bar}".rstrip() for row, bar in zip(table[1:], bars, strict=True)]
     rest = "reserve and activations" if "activations" in parts else "reserve"
     explained = f"GiB; share: load of capacity less {rest}"
+    if any(load.uncounted for load in loads):
+        explained += "; ?: not counted"
     return [terminal.paint(f"  {table[0]}", "bold"), *rows, terminal.paint(f"  {explained}", "dim")]
 
 
 def _row(load: CardLoad, attributes: Iterable[str], terminal: Terminal) -> list[str]:
-    parts = [getattr(load, attribute) for attribute in attributes]
+    parts = [part_cell(load, attribute) for attribute in attributes]
     headroom = gib_cell(load.headroom_bytes)
     if load.headroom_bytes < 0:
         headroom = terminal.paint(headroom, "red")
-    cells = [*map(gib_cell, parts), gib_cell(load.reserve_bytes), headroom]
+    cells = [*parts, gib_cell(load.reserve_bytes), headroom]
     return [load.device, *cells, f"{load.share:.1%}"]
 
 

@@ -35,13 +35,14 @@ def traffic_lines(
 
 
 def _step_sentence(traffic: Traffic, step: str, workload: Workload) -> str:
-    tokens = workload.batch * (traffic.prompt_tokens if step == PREFILL else 1)
-    name = _IN_WORDS[step].format(tokens=tokens)
+    is_known = step != PREFILL or traffic.prompt_tokens is not None
+    tokens = workload.batch * (traffic.prompt_tokens if step == PREFILL and is_known else 1)
+    name = _IN_WORDS[step].format(tokens=tokens) if is_known else "a prefill of your inputs"
     size, seconds = traffic.num_bytes(step), traffic.seconds(step)
     copies = traffic.num_copies(step)
     text = f"{name}: {copies:,} {'copy' if copies == 1 else 'copies'}, {format_bytes(size)}, "
     text += format_seconds(seconds)
-    if tokens > 1:
+    if tokens > 1 and is_known:
         each = format_bytes(round(size / tokens))
         text += f" ({each} and {format_seconds(seconds / tokens)} per token)"
     return text

@@ -33,6 +33,8 @@ def stage_lines(plan: Plan, terminal: Terminal) -> list[str]:
 
 def transfer_lines(plan: Plan, terminal: Terminal) -> list[str]:
     """What crosses between the cards for one token."""
+    if plan.traffic is None and any(load.uncounted for load in plan.loads):
+        return terminal.paragraph("not counted: the model was not run")
     lines = []
     for group in _equal_crossings(plan.transfers):
         lines += _crossing_lines(group, terminal)
@@ -120,8 +122,13 @@ def certificate_lines(plan: Plan, terminal: Terminal) -> list[str]:
     """How good the plan is, in sentences."""
     certificate = plan.certificate
     lines = terminal.paragraph(f"{_fullest_sentence(plan)} {_proof_sentence(certificate)}")
-    lines += terminal.paragraph(tokens_sentence(plan.certificate))
+    is_run = plan.traffic is not None and not any(load.uncounted for load in plan.loads)
+    is_known = is_run or certificate.most_tokens is not None
+    lines += terminal.paragraph(tokens_sentence(certificate) if is_known else UNKNOWN_TOKENS)
     return lines
+
+
+UNKNOWN_TOKENS = "How many tokens fit is not known: the model was not run to its end."
 
 
 def _fullest_sentence(plan: Plan) -> str:
