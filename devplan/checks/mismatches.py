@@ -3,6 +3,7 @@
 One mistake shows in many layers, phases and runs: events with the same op, message and line of
 code are one group.  A group is
 
+* an **offloaded** group when an operand is on meta: a weight without the hook that loads it;
 * a **cache** group when the line is reached through transformers' cache classes;
 * a **stray** group when an operand is a tensor that no hook moves: a parameter or buffer of a
   module that is not hooked, or a plain attribute;
@@ -26,6 +27,7 @@ class Kind(Enum):
     """Why tensors met on different devices."""
 
     MISMATCH = "mismatch"
+    OFFLOADED = "offloaded"
     STRAY = "stray"
     CACHE = "cache"
 
@@ -62,10 +64,17 @@ def _group(events: list[MismatchEvent]) -> MismatchGroup:
 
 def kind_of(event: MismatchEvent, subject: Subject) -> Kind:
     """What went wrong in one event."""
+    if is_offloaded(event):
+        return Kind.OFFLOADED
     lines = (*event.stack, *([event.source] if event.source else []))
     if any(line.file.endswith(_CACHE_FILE) for line in lines):
         return Kind.CACHE
     return Kind.STRAY if stray_operand(event, subject) is not None else Kind.MISMATCH
+
+
+def is_offloaded(event: MismatchEvent) -> bool:
+    """Whether a tensor took part that has no values, as a weight outside of its hook."""
+    return any(operand.device == "meta" for operand in event.operands)
 
 
 def stray_operand(event: MismatchEvent, subject: Subject) -> OperandFact | None:

@@ -1,6 +1,7 @@
 """Changed entries that bring tensors together.
 
-What can be changed is the map, not the model's code.  Tried in this order:
+What can be changed is the map, not the model's code.  A weight that is read while it is offloaded
+is brought to where that code runs.  Else, tried in this order:
 
 1. the op runs inside a block that the map splits: put the block's entries on one device;
 2. a named parameter or buffer is on the odd device: move the block that holds it to where the
@@ -11,24 +12,37 @@ What can be changed is the map, not the model's code.  Tried in this order:
    module whose code it is: their outputs are what met the tensors of the main device.
 
 Where nothing of this applies, no entry helps and the model's code must move a tensor.
+
+An entry for a part of a module that has an entry itself is an **exception**.  accelerate gives all
+that is in the outer module hooks of the outer device, and takes them off the part alone and not off
+what is in the part: its first op finds its input on the outer device.  A part of a module that is
+offloaded, or an offloaded part, may not even load.  A repair therefore names the parts beside the
+exception one by one, and the outer entry goes (`spelled_out`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from devplan.checks.mismatches import odd_operands
+from devplan.checks.mismatches import is_offloaded, odd_operands
 from devplan.checks.subject import Subject
 from devplan.findings import MapEntry, MismatchEvent
 from devplan.mapfile.entries import contract_entries, covering_modules
-from devplan.names import is_inside
+from devplan.names import find_entry, is_inside, parent, prefixes
+from devplan.names import joined as joined_name
+from devplan.types import OFFLOAD_DEVICES
 
 
 def entries_that_meet(event: MismatchEvent, subject: Subject) -> Mapping[str, str]:
     """Changed entries after which the operands of a mismatch would be on one device."""
+    if is_offloaded(event):
+        return _kept_loaded(event, subject)
     block = subject.structure.block_of(event.module)
     if block is not None and len(subject.devices_inside(block)) > 1:
         return joined(subject, block)
+    exception = exception_around(event.module, subject)
+    if exception is not None:
+        return {exception: subject.device_map[exception]}
     home = subject.runs_at(event.module)
     odd = odd_operands(event, subject)
     named = [o.name for o in odd if o.name in subject.structure.tensors]
@@ -41,6 +55,16 @@ def entries_that_meet(event: MismatchEvent, subject: Subject) -> Mapping[str, st
     if is_embedding_away(subject):
         return {subject.structure.graph.embedding: subject.main_device}
     return _makers_to(subject, event.module, {operand.device for operand in odd}, home)
+
+
+def _kept_loaded(event: MismatchEvent, subject: Subject) -> dict[str, str]:
+    """Blocks of the weights that were read on meta, to where the code runs that read them."""
+    names = [o.name for o in event.operands if o.device == "meta"]
+    known = [name for name in names if name in subject.structure.tensors]
+    blocks = {subject.structure.block_of(name) or name for name in known}
+    # [hooks] are those of modules: a tensor of a module that is placed goes with it.
+    hooked = {parent(b) if subject.is_hooked(parent(b)) else b for b in blocks & set(known)}
+    return _blocks_to(subject, blocks - set(known) | hooked, subject.runs_at(event.module))
 
 
 def entry_behind(
@@ -56,6 +80,94 @@ def entry_behind(
     devices = {operand.device for operand in odd}
     entries = (e for e in subject.entries.values() if e.device in devices)
     return next((subject.given.map_entry(entry) for entry in entries), None)
+
+
+def exception_around(module: str, subject: Subject) -> str | None:
+    """The entry around a module that is an exception in another, and has parts of its own."""
+    key = next((p for p in prefixes(module) if p in subject.entries), None)
+    if not key or not _has_parts(key, subject):
+        return None
+    outer = subject.device_of(parent(key))
+    return None if outer in (None, subject.device_map[key]) else key
+
+
+def offload_exceptions(subject: Subject) -> dict[str, str]:
+    """Entries inside others of which one is offloaded and one is not, or is elsewhere."""
+    found = {}
+    for key, device in subject.device_map.items():
+        outer = subject.device_of(parent(key)) if key else None
+        devices = {device, outer}
+        if outer is not None and len(devices) == 2 and devices & set(OFFLOAD_DEVICES):
+            found[key] = device
+    return found
+
+
+def _has_parts(module: str, subject: Subject) -> bool:
+    own = (joined_name(module, name) for name in subject.structure.children.get(module, ()))
+    return any(subject.devices_inside(name) for name in own if name in subject.structure.modules)
+
+
+def spelled_out(
+    changed: Mapping[str, str], subject: Subject
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """A repair in entries that load and run, and the entries that it takes away.
+
+    Parameters
+    ----------
+    changed
+        Entry -> device.
+    """
+    entries = dict(subject.device_map)
+    for key, device in changed.items():
+        outer = find_entry(entries, parent(key)) if key else None
+        while outer is not None and _is_in_the_way(key, {device, entries[outer]}, subject):
+            if entries[outer] in OFFLOAD_DEVICES:
+                key = _without_own_tensors(outer, key, subject)
+            if key == outer:
+                break
+            entries = _without(outer, key, entries, subject)
+            outer = find_entry(entries, parent(key)) if key else None
+        entries[key] = device
+    gone = tuple(key for key in subject.device_map if key not in entries)
+    new = {k: d for k, d in entries.items() if subject.device_map.get(k) != d or k in changed}
+    return new, gone
+
+
+def _is_in_the_way(key: str, devices: set[str], subject: Subject) -> bool:
+    """Whether an entry may not be an exception in another; a module without parts may, on cards."""
+    if len(devices) == 1:
+        return False
+    is_leaf = key in subject.structure.modules and not _has_parts(key, subject)
+    return not is_leaf or bool(devices & set(OFFLOAD_DEVICES))
+
+
+def _without_own_tensors(outer: str, key: str, subject: Subject) -> str:
+    """The outermost module on the way to `key` with tensors of its own, else `key`.
+
+    An offloaded tensor that only an entry of its own names has no hook that brings it.
+    """
+    way = list(prefixes(key))
+    for module in reversed(way[: way.index(outer) + 1]):
+        names = (joined_name(module, name) for name in subject.structure.children.get(module, ()))
+        if any(name in subject.structure.tensors for name in names):
+            return module
+    return key
+
+
+def _without(outer: str, key: str, entries: Mapping[str, str], subject: Subject) -> dict[str, str]:
+    """The entries with everything beside `key` in place of the entry around it."""
+    found: dict[str, str] = {}
+    for name, device in entries.items():
+        if name != outer:
+            found[name] = device
+            continue
+        way = outer
+        while way != key:
+            inside = [joined_name(way, child) for child in subject.structure.children[way]]
+            way = next(name for name in inside if is_inside(key, name))
+            beside = (name for name in inside if name != way and subject.devices_inside(name))
+            found |= {name: device for name in beside if name not in entries}
+    return found
 
 
 def is_embedding_away(subject: Subject) -> bool:

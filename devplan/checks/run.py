@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from devplan.checks.remedies import spelled_out
 from devplan.checks.subject import Subject
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult, Diagnostic, Severity
@@ -17,8 +18,16 @@ _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
 def find(subject: Subject) -> tuple[Diagnostic, ...]:
     """What all rules find, the worst first, then by code and line of the map."""
-    found = [diagnostic for rule in RULES.values() for diagnostic in rule.check(subject)]
+    found = [_loadable(d, subject) for rule in RULES.values() for d in rule.check(subject)]
     return tuple(sorted(found, key=_place))
+
+
+def _loadable(diagnostic: Diagnostic, subject: Subject) -> Diagnostic:
+    """The finding with a repair that loads and runs: no exceptions inside placed modules."""
+    if not diagnostic.changed_entries or diagnostic.dropped_entries:
+        return diagnostic
+    changed, dropped = spelled_out(diagnostic.changed_entries, subject)
+    return replace(diagnostic, changed_entries=changed, dropped_entries=dropped)
 
 
 def result_of(subject: Subject) -> CheckResult:

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from devplan.checks.given import GivenEntry, GivenMap
 from devplan.findings import MapEntry, MissedRun, RunRecord
-from devplan.names import find_entry, prefixes
+from devplan.names import find_entry, parent, prefixes
 from devplan.surroundings import Difference
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Workload
 
@@ -59,6 +59,15 @@ class Structure:
     def whole_modules(self) -> tuple[str, ...]:
         """Modules that the model says must stay whole."""
         return tuple(name for name, kind in self.modules.items() if kind in self.no_split)
+
+    @cached_property
+    def children(self) -> Mapping[str, tuple[str, ...]]:
+        """Module -> the last parts of the names of its own modules and tensors."""
+        found: dict[str, list[str]] = {}
+        for name in (*self.modules, *self.tensors):
+            if name:
+                found.setdefault(parent(name), []).append(name.rpartition(".")[2])
+        return {module: tuple(names) for module, names in found.items()}
 
     def block_of(self, name: str) -> str | None:
         """The block that a module or tensor is, or lies in."""

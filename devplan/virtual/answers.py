@@ -65,7 +65,10 @@ class Answers(TorchFunctionMode):
         return made
 
     def _device(self, func, args, kwargs) -> torch.device:
-        return self._label(args[0]) or func(*args)
+        label = self._label(args[0])
+        if label == META:
+            self.execution.asked_on_meta(args[0])
+        return label or func(*args)
 
     def _label(self, tensor: torch.Tensor) -> torch.device | None:
         label = label_of(tensor)

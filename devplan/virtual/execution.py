@@ -14,18 +14,21 @@ import math
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from devplan.virtual.gradients import with_gradients
 from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.labels import (
     CPU,
     META,
+    bare_copy,
+    give_name,
     is_abstract,
     joint_sources,
     label_of,
     maker_of,
     mark,
+    name_of,
     sources_of,
 )
 from devplan.virtual.limited import OpsLimit
@@ -164,6 +167,9 @@ class Execution(TorchDispatchMode):
     def made(self, tensor: torch.Tensor) -> None:
         """Called for every result of an op."""
 
+    def asked_on_meta(self, tensor: torch.Tensor) -> None:
+        """The model's code asked where a tensor lies, and heard that it is on meta."""
+
     def note_made_up(self, op: str) -> None:
         """An integer result of `op` had no value and was made up."""
         self.made_up.add(op)
@@ -177,9 +183,10 @@ class Execution(TorchDispatchMode):
         )
 
     def _copied(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-        copy = mark(_bare_copy(tensor), device, maker_of(tensor), sources_of(tensor))
+        copy = mark(bare_copy(tensor), device, maker_of(tensor), sources_of(tensor))
         # [vmap] ops are seen with the tensor below: its label is the one that is read
         mark(whole(copy), device, maker_of(tensor), sources_of(tensor))
+        give_name(copy, name_of(tensor))
         self.made(copy)
         return copy
 
@@ -274,12 +281,6 @@ class Execution(TorchDispatchMode):
 def _without_values(tensor: torch.Tensor) -> torch.Tensor:
     """A CPU tensor of the same shape and dtype that takes no memory."""
     return torch.empty((), dtype=tensor.dtype, device=CPU).expand(tensor.shape)
-
-
-def _bare_copy(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy that no mode sees."""
-    with _disable_current_modes(), torch._C.DisableTorchFunction():
-        return tensor.detach().clone()
 
 
 def _is_abstract_under_modes(tensor: torch.Tensor) -> bool:

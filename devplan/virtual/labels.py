@@ -1,7 +1,8 @@
 """Labels: which virtual device a tensor lives on, and which block of the model made it.
 
 What the code between the blocks makes has no maker; it has **sources**, the blocks whose results
-went into it.
+went into it.  A weight that waits for its hook, offloaded, lies on meta; it and what comes of it
+there have its **name**.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 CONCRETE_LIMIT = 2**20
 """Elements up to which a value is kept for real.  Larger tensors are abstract whatever their
@@ -63,8 +65,26 @@ def mark(
 
 def unmark(tensor: torch.Tensor) -> None:
     """Take the label off again."""
-    for name in ("_devplan_device", "_devplan_maker", "_devplan_sources"):
+    for name in ("_devplan_device", "_devplan_maker", "_devplan_sources", "_devplan_name"):
         vars(tensor).pop(name, None)
+
+
+def name_of(tensor: torch.Tensor) -> str | None:
+    """The weight that a tensor is, or on meta comes from; None where it has no such label."""
+    return getattr(tensor, "_devplan_name", None)
+
+
+def give_name(tensor: torch.Tensor, name: str | None) -> torch.Tensor:
+    """Label a tensor with the weight that it is, or comes from, and return it."""
+    if name is not None:
+        tensor._devplan_name = name
+    return tensor
+
+
+def bare_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that no mode sees, without labels."""
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        return tensor.detach().clone()
 
 
 def is_abstract(tensor: torch.Tensor) -> bool:

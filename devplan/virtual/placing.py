@@ -1,9 +1,10 @@
 """Put a skeleton on virtual devices as a device map says, with accelerate's own hooks.
 
 First every parameter and buffer gets the label of the entry that governs it, as ``from_pretrained``
-would have loaded it there.  Then the installed accelerate's ``dispatch_model`` attaches its hooks,
-believing what the labels say.  What it does differently from release to release (which device it
-takes as main, how it treats tied weights) thereby enters the verdict.
+would have loaded it there: a parameter of a disk entry is on meta, a buffer on the CPU.  Then the
+installed accelerate's ``dispatch_model`` attaches its hooks, believing what the labels say.  What
+it does differently from release to release (which device it takes as main, how it treats tied
+weights) thereby enters the verdict.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from devplan.skeleton.integers import value_of
 from devplan.skeleton.pipeline import PipelineModule
 from devplan.types import CPU, DISK, OFFLOAD_DEVICES
 from devplan.virtual.attributes import plain_tensors
-from devplan.virtual.labels import CONCRETE_LIMIT, label_of, mark
+from devplan.virtual.labels import (
+    CONCRETE_LIMIT,
+    META,
+    bare_copy,
+    give_name,
+    label_of,
+    mark,
+    name_of,
+)
 
 
 def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, ...]:
@@ -37,6 +46,7 @@ def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, 
         Names that no entry governs; they are left on the CPU, where they would be created.
     """
     uncovered = []
+    seen: set[int] = set()
     for module_name, module in model.named_modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
@@ -48,7 +58,11 @@ def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, 
                     uncovered.append(full_name)
                 if tensors is module._buffers and wants_values(tensor):
                     tensor = tensors[name] = with_values(tensor)
-                mark(tensor, _load_device(device_map.get(entry, CPU)), None)
+                if id(tensor) not in seen:  # [tied] loaded under the first of its names
+                    seen.add(id(tensor))
+                    device = device_map.get(entry, CPU)
+                    mark(tensor, _load_device(device, tensors is module._parameters), None)
+                    give_name(tensor, full_name)
         _label_attributes(module)
     return tuple(uncovered)
 
@@ -61,9 +75,11 @@ def _label_attributes(module: nn.Module) -> None:
             mark(tensor, torch.device(CPU), None)
 
 
-def _load_device(device: str) -> torch.device:
-    """Where a tensor of an entry lies before hooks: weights on disk pass through the CPU."""
-    return torch.device(CPU if device == DISK else device)
+def _load_device(device: str, is_parameter: bool) -> torch.device:
+    """Where a tensor of an entry lies before hooks."""
+    if device != DISK:
+        return torch.device(device)
+    return META if is_parameter else torch.device(CPU)
 
 
 def wants_values(buffer: torch.Tensor) -> bool:
@@ -93,7 +109,9 @@ def past_the_modes() -> Iterator[None]:
     def labelled(cls, data=None, requires_grad=True):
         parameter = construct(cls, data, requires_grad)
         label = label_of(data) if isinstance(data, torch.Tensor) else None
-        return parameter if label is None else mark(parameter, label, None)
+        if label is None:
+            return parameter
+        return give_name(mark(parameter, label, None), name_of(data))
 
     with contextlib.ExitStack() as undo:
         undo.enter_context(patched_here(nn.Parameter, "__new__", labelled))
@@ -139,7 +157,7 @@ def _grouped(
 def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: str) -> None:
     """Let the installed accelerate dispatch the labelled model; to be called under the modes.
 
-    A disk entry is treated as a cpu entry: both are onloaded by the same hook at each forward.
+    The weights on disk are given as a state dict, which its loader of weights asks before any file.
     The components of a pipeline are dispatched one by one, each with its part of the map.
     """
     if not isinstance(model, PipelineModule):
@@ -179,21 +197,35 @@ def _dispatch(
     model: nn.Module, device_map: Mapping[str, str], main_device: str, **more: Any
 ) -> None:
     from accelerate import dispatch_model
+    from accelerate.utils import extract_submodules_state_dict
 
     skipped = skipped_keys(model)
     takes_skip_keys = "skip_keys" in inspect.signature(dispatch_model).parameters
-    devices: dict[str, Any] = {
-        key: CPU if device == DISK else device for key, device in device_map.items()
-    }
+    if DISK in device_map.values():
+        waiting = _on_disk(model, device_map)
+        if main_device != CPU:  # [state dict] what it takes from the model where it is given none
+            on_cpu = [name for name, device in device_map.items() if device == CPU]
+            waiting |= extract_submodules_state_dict(model.state_dict(), on_cpu)
+        more = {"state_dict": waiting, "offload_index": {}, **more}
     with _no_driver():
         dispatch_model(
             model,
-            device_map=devices,
+            device_map=dict(device_map),
             main_device=main_device,
             # [0.19] the first accelerate that may be told what stays where it is.
             **({"skip_keys": skipped} if takes_skip_keys else {}),
             **more,
         )
+
+
+def _on_disk(model: nn.Module, device_map: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """What a hook reads of the weights on disk: they come by way of the CPU."""
+    found = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        entry = find_entry(device_map, name)
+        if entry is not None and device_map[entry] == DISK and label_of(tensor) == META:
+            found[name] = mark(bare_copy(tensor), torch.device(CPU), None)
+    return found
 
 
 def _no_driver() -> contextlib.AbstractContextManager[None]:

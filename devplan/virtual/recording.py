@@ -22,10 +22,8 @@ from devplan.findings import BlockInput, MadeUpValue, MismatchEvent, OperandFact
 from devplan.names import is_inside
 from devplan.virtual import source_lines
 from devplan.virtual.attributes import attribute_path
-from devplan.virtual.labels import label_of, maker_of, sources_of
+from devplan.virtual.labels import META, label_of, maker_of, name_of, sources_of
 from devplan.virtual.rules import Mismatch, Operand
-
-_HOOKS = "accelerate/hooks.py"
 
 
 class Recorder:
@@ -171,8 +169,13 @@ class Recorder:
         return self._names.get(id(module), "") if module is not None else ""
 
     def _name_of(self, tensor: torch.Tensor) -> str | None:
-        """Name of a parameter or buffer, or path of a plain attribute of a module."""
+        """Name of a parameter or buffer, or path of a plain attribute of a module.
+
+        Of a tensor on meta it is the weight that its values would have come from.
+        """
         known = self._tensor_names.get(id(tensor))
+        if known is None and (isinstance(tensor, nn.Parameter) or label_of(tensor) == META):
+            known = name_of(tensor)
         return known or attribute_path(tensor, source_lines.running_modules(), self._names)
 
     def took(self, block: str, arguments: Any) -> None:
@@ -220,7 +223,7 @@ def _asker(tensor: torch.Tensor, by: str) -> _Asker:
     frame = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.replace("\\", "/").endswith(_HOOKS) and "module" in frame.f_locals:
+        if source_lines.is_hook_code(frame) and "module" in frame.f_locals:
             return _hook_asker(frame.f_locals, code.co_name, tensor)
         if source_lines.is_model_code(frame):
             return _Asker(kind=by)

@@ -23,6 +23,8 @@ from devplan.findings import ModelError, SourceLine
 _CARRIERS = frozenset({"torch", "accelerate", "devplan", "functorch", *sys.stdlib_module_names})
 _WRAPPERS = ("transformers.utils.", "transformers.integrations.accelerate")
 """Modules of transformers whose decorators wrap every forward."""
+_HOOKS = "accelerate/hooks.py"
+_AROUND = frozenset({"pre_forward", "post_forward"})
 _INSTALLED = re.compile(r".*[\\/](?:site|dist)-packages[\\/]")
 
 
@@ -106,8 +108,27 @@ def is_devplans(error: BaseException) -> bool:
 
 
 def current_module() -> nn.Module | None:
-    """The innermost module whose ``forward`` or method is running now."""
-    return next(running_modules(), None)
+    """The innermost module whose ``forward`` or method is running now.
+
+    What a hook of accelerate's does before or after a module runs belongs to the code that calls
+    the module.
+    """
+    by_hook = False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if by_hook and is_model_code(frame):
+            by_hook = False
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and not by_hook:
+            return owner
+        by_hook = by_hook or (frame.f_code.co_name in _AROUND and is_hook_code(frame))
+        frame = frame.f_back
+    return None
+
+
+def is_hook_code(frame: FrameType) -> bool:
+    """Whether a frame runs accelerate's hooks."""
+    return frame.f_code.co_filename.replace("\\", "/").endswith(_HOOKS)
 
 
 def running_modules() -> Iterator[nn.Module]:

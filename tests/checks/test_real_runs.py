@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from devplan.checking import check
 from devplan.checks.given import given_map
-from devplan.findings import Severity
+from devplan.findings import CheckResult, Severity
+from devplan.types import Workload
 from tests.checks.case import HERE, model_name
 
+LLAMA = model_name("tiny_llama")
 SPLIT_LAYER = HERE / "cases" / "DP202_split_layer" / "map.yaml"
 
 
@@ -25,3 +29,36 @@ def test_split_layer_is_run_and_repaired():
     repaired = check(model, given_map({**devices, **mismatch.changed_entries}))
     assert [d.code for d in repaired.diagnostics if d.severity is not Severity.NOTE] == []
     assert repaired.runs[0].phases == found.runs[0].phases
+
+
+def repaired(result: CheckResult) -> dict[str, str]:
+    """The map with what the errors of a check would change."""
+    entries = {entry.key: entry.device for entry in result.entries}
+    for finding in result.errors:
+        entries = {k: d for k, d in entries.items() if k not in finding.dropped_entries}
+        entries |= finding.changed_entries
+    return entries
+
+
+@pytest.mark.parametrize(
+    "device_map, code",
+    [
+        ({"model": 0, "model.layers.3": 1, "lm_head": 0}, "DP301"),
+        ({"": 0, "model.layers.3": 1}, "DP301"),
+        ({"model": 0, "model.layers.3": "disk", "lm_head": 0}, "DP302"),
+        ({"model": "disk", "model.layers.3": 0, "lm_head": "disk"}, "DP302"),
+    ],
+)
+def test_an_exception_inside_a_placed_module_is_repaired_by_naming_the_others(device_map, code):
+    found = check(LLAMA, device_map)
+    finding = next(d for d in found.errors if d.code == code)
+    assert finding.dropped_entries and "no entry repairs it" not in finding.remedy
+    devices = repaired(found)
+    assert devices["model.layers.2"] != devices["model.layers.3"]
+    clean = check(LLAMA, devices, workload=Workload(context_tokens=64))
+    assert clean.errors == () and clean.runs[0].phases[-1] == "decode 2"
+
+
+def test_a_part_without_parts_may_be_an_exception():
+    device_map = {"model": 0, "model.norm": 1, "lm_head": 0}
+    assert check(LLAMA, device_map).errors == ()

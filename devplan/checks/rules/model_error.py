@@ -22,10 +22,11 @@ Limits:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from devplan.checks.remedies import offload_exceptions
 from devplan.checks.subject import Subject
-from devplan.findings import DISPATCH, Diagnostic, ModelError, Severity
+from devplan.findings import DISPATCH, Diagnostic, ModelError, RunRecord, Severity
 
 SEVERITY = Severity.ERROR
 
@@ -37,19 +38,26 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         if error is None or (error.type, error.message, str(error.source)) in seen:
             continue
         seen.add((error.type, error.message, str(error.source)))
-        remedy = f"the run had {run.inputs}; give inputs that the model takes with --inputs"
-        if error.phase == DISPATCH:
-            remedy = (
-                "load the model with this map and the installed accelerate; where that works, tell "
-                "devplan's maintainers"
-            )
+        changed = offload_exceptions(subject) if error.phase == DISPATCH else {}
         yield Diagnostic(
             code="DP302",
             severity=Severity.WARNING if error.raised_whole else SEVERITY,
             message=_message(error),
             source=error.source,
-            remedy=remedy,
+            remedy=_remedy(run, changed),
+            changed_entries=changed,
         )
+
+
+def _remedy(run: RunRecord, changed: Mapping[str, str]) -> str:
+    if run.error.phase != DISPATCH:
+        return f"the run had {run.inputs}; give inputs that the model takes with --inputs"
+    if changed:
+        return "name the parts one by one: offload and an entry inside another do not go together"
+    return (
+        "load the model with this map and the installed accelerate; where that works, tell "
+        "devplan's maintainers"
+    )
 
 
 def _message(error: ModelError) -> str:
