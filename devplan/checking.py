@@ -2,8 +2,8 @@
 
     model + map -> subject -> example inputs -> split runs -> findings
 
-The run is skipped, and the result says why, where the map could not even be applied: a tensor that
-no entry governs, a device that does not exist.  What needs no run is found all the same.
+The run is skipped, and the result says why, where the map could not even be applied: a parameter
+that no entry governs, a device that does not exist.  What needs no run is found all the same.
 """
 
 from __future__ import annotations

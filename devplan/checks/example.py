@@ -43,9 +43,14 @@ def cannot_run(prepared: Prepared) -> str:
     subject = prepared.subject
     if not prepared.built.skeleton.executable:
         return "the model's own code is not here"
-    uncovered = [name for name in subject.structure.tensors if subject.device_of(name) is None]
-    if uncovered:
-        return f"{len(uncovered)} tensors are in no entry of the map, {uncovered[0]} among them"
+    tensors = subject.structure.tensors.values()
+    # [saved] what is no part of the state dict accelerate does not ask for.
+    refused = [t.name for t in tensors if t.persistent and subject.device_of(t.name) is None]
+    if refused:
+        return (
+            f"accelerate refuses the map, as {len(refused)} tensors are in no entry, {refused[0]} "
+            "among them"
+        )
     unread = [entry.key for entry in subject.given.entries if entry.device is None]
     if unread:
         return f"the device of {unread[0]!r} cannot be read"

@@ -1,7 +1,8 @@
 """Tensors that modules hold as plain attributes: neither parameters nor buffers, moved by nobody.
 
 ``self.table = torch.arange(8)``, or a tensor in a list, a tuple or a dict that is an attribute.
-Such a tensor has no name in PyTorch; here its path is one: ``layers.3.tables[1]``.
+Such a tensor has no name in PyTorch; here its path is one: ``layers.3.tables[1]``.  A view of a
+buffer has the name of the buffer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _DEEPEST = 3
 def attribute_path(
     tensor: torch.Tensor, modules: Iterable[nn.Module], names: Mapping[int, str]
 ) -> str | None:
-    """The path of a tensor in the plain attributes of modules and of their direct parts.
+    """The path of a tensor in plain attributes and buffers of modules and of their direct parts.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def attribute_path(
         except NotImplementedError:  # inside vmap: masks are made for one position at a time
             return None
         for module in _with_parts(modules):
-            for path, held in plain_tensors(module):
+            for path, held in (*plain_tensors(module), *_buffers(module)):
                 if held is tensor or held.untyped_storage()._cdata == storage:
                     name = names.get(id(module))
                     return joined(name, path)
@@ -53,6 +54,10 @@ def plain_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     for name, value in vars(module).items():
         if name not in _OF_EVERY_MODULE:
             yield from _tensors_in(value, name, _DEEPEST)
+
+
+def _buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    return ((name, held) for name, held in module._buffers.items() if held is not None)
 
 
 def _tensors_in(value: Any, path: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:

@@ -38,7 +38,9 @@ from devplan.virtual.labels import (
 def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, ...]:
     """Label every parameter and buffer with its device; give integer buffers real values.
 
-    Plain attributes lie on the CPU, where nobody moves them; their integers too get values.
+    Plain attributes lie on the CPU, where nobody moves them; their integers too get values.  One
+    that is a buffer too (``self.original = self.table``) stays behind: loading and hooks put
+    another tensor in the place of the buffer.
 
     Returns
     -------
@@ -47,6 +49,7 @@ def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, 
     """
     uncovered = []
     seen: set[int] = set()
+    held = {id(tensor) for module in model.modules() for _, tensor in plain_tensors(module)}
     for module_name, module in model.named_modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
@@ -56,8 +59,11 @@ def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, 
                 entry = find_entry(device_map, full_name)
                 if entry is None:
                     uncovered.append(full_name)
-                if tensors is module._buffers and wants_values(tensor):
-                    tensor = tensors[name] = with_values(tensor)
+                if tensors is module._buffers:
+                    if id(tensor) in held:
+                        tensor = tensors[name] = bare_copy(tensor)
+                    if wants_values(tensor):
+                        tensor = tensors[name] = with_values(tensor)
                 if id(tensor) not in seen:  # [tied] loaded under the first of its names
                     seen.add(id(tensor))
                     device = device_map.get(entry, CPU)

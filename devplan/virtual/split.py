@@ -75,8 +75,8 @@ def dispatched(split: SplitModel) -> Iterator[Dispatched]:
         undo.enter_context(answering(split.cards))
         undo.enter_context(past_the_modes())
         undo.enter_context(quiet())
-        recorder = Recorder(split.model)
         uncovered = label_by_map(split.model, split.device_map)
+        recorder = Recorder(split.model)
         error = _attach_hooks(split, recorder)
         yield Dispatched(split, recorder, uncovered, error)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from accelerate import dispatch_model
 from torch import nn
 
 from devplan.checking import check
 from devplan.checks.run_options import RunOptions
+from devplan.findings import Severity
 from devplan.skeleton.integers import RememberIntegers
 from devplan.virtual.attributes import attribute_path, plain_tensors
 from devplan.virtual.calls import ForwardCall
@@ -98,3 +100,76 @@ def test_paths():
     parent = nn.ModuleList([part])
     assert attribute_path(part.sizes, [parent], names) == "layers.7.sizes"
     assert {path for path, _ in plain_tensors(part)} >= {"_table", "sizes", "itself[0]"}
+
+
+class Rotary(nn.Module):
+    """As rotary embeddings of transformers 4.45: the frequencies, and what they were at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", torch.arange(8.0), persistent=False)
+        self.original_inv_freq = self.inv_freq
+
+    def forward(self, hidden):
+        return hidden * self.inv_freq[None]
+
+
+class Resetting(Rotary):
+    def forward(self, hidden):
+        self.register_buffer("inv_freq", self.original_inv_freq, persistent=False)
+        return super().forward(hidden)
+
+
+class Rotating(nn.Module):
+    def __init__(self, rotary: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.rotary, self.head = nn.Embedding(50, 8), rotary, nn.Linear(8, 8)
+
+    def forward(self, input_ids):
+        return self.head(self.rotary(self.embed(input_ids)))
+
+
+def found(model: nn.Module, device_map):
+    options = RunOptions(inputs=f"{__file__}:inputs")
+    return check(model, device_map, main_device="cuda:0", options=options)
+
+
+def test_an_alias_of_a_buffer_stays_behind():
+    device_map = {"embed": 0, "rotary": 0, "head": 1}
+    assert found(Rotating(Rotary()), device_map).errors == ()
+    (finding,) = found(Rotating(Resetting()), device_map).errors
+    assert finding.code == "DP303"
+    assert "rotary.original_inv_freq stays on cpu, it is a plain attribute" in finding.message
+
+
+def test_an_alias_of_a_buffer_stays_behind_for_real():
+    """``meta`` stands for the card."""
+    model = Rotating(Resetting())
+    dispatch_model(model, {"embed": "cpu", "rotary": "meta", "head": "cpu"}, main_device="cpu")
+    assert model.rotary.inv_freq.device.type == "meta"
+    assert model.rotary.original_inv_freq.device.type == "cpu"
+
+
+def test_a_buffer_that_no_entry_covers_is_run_where_it_stays():
+    device_map = {"embed": 0, "head": 1}
+    result = found(Rotating(Rotary()), device_map)
+    assert [run.phases for run in result.runs] == [("forward",)]
+    (finding,) = result.errors
+    assert finding.code == "DP303" and "rotary.inv_freq stays on cpu" in finding.message
+    assert finding.changed_entries == {"rotary": "cuda:0"}
+    (missing,) = (d for d in result.diagnostics if d.code == "DP001")
+    assert missing.severity is Severity.WARNING and missing.changed_entries == {"rotary": "cuda:0"}
+    repaired = found(Rotating(Rotary()), {**device_map, **finding.changed_entries})
+    assert repaired.errors == () and "DP001" not in {d.code for d in repaired.diagnostics}
+
+
+def test_a_buffer_that_no_entry_covers_stays_on_the_cpu_for_real():
+    model = Rotating(Rotary())
+    dispatch_model(model, {"embed": "cpu", "head": "meta"}, main_device="cpu")
+    assert model.rotary.inv_freq.device.type == "cpu" and not hasattr(model.rotary, "_hf_hook")
+
+
+def test_a_parameter_that_no_entry_covers_is_refused():
+    result = found(Rotating(Rotary()), {"embed": 0, "rotary": 1})
+    assert [d.code for d in result.errors] == ["DP001"] and result.runs == ()
+    assert "accelerate refuses the map" in result.errors[0].message

@@ -37,6 +37,7 @@ from devplan.checks.places import shown
 from devplan.checks.subject import Subject
 from devplan.errors import ensure
 from devplan.findings import Diagnostic, Severity
+from devplan.names import is_inside
 
 SEVERITY = Severity.ERROR
 
@@ -52,7 +53,8 @@ def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
     ensure(stray is not None and stray.name is not None, "a stray operand without a name")
     partners = {operand.device for operand in event.operands} - {stray.device}
     is_placed = stray.name in subject.structure.tensors
-    changed = {stray.name: min(partners)} if is_placed and len(partners) == 1 else {}
+    repairs = is_placed and len(partners) == 1
+    changed = {_placed_by(stray.name, subject): min(partners)} if repairs else {}
     kind = "no hook moves it" if is_placed else "it is a plain attribute, and no hook moves it"
     return Diagnostic(
         code="DP303",
@@ -65,9 +67,20 @@ def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
         tensors=event.operands,
         entry=subject.entry_of(stray.name),
         pytorch_message=event.message,
-        remedy="give the tensor an entry with the device of its partners"
+        remedy=f"give {next(iter(changed))} an entry with the device of its partners"
         if changed
         else "register it as a buffer of the module that uses it, or move it in that line of code",
         changed_entries=changed,
         count=group.count,
     )
+
+
+def _placed_by(tensor: str, subject: Subject) -> str:
+    """The name to put in the map: that of its module, where no other entry lies in that.
+
+    The hook of a module moves a buffer; an entry of the buffer's own name does not, in releases
+    that load only what is in the checkpoint.
+    """
+    owner = subject.structure.tensors[tensor].owner
+    is_free = owner and not any(is_inside(key, owner) and key != tensor for key in subject.entries)
+    return owner if is_free and not subject.is_hooked(owner) else tensor
