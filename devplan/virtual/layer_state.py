@@ -160,9 +160,12 @@ def _same_layout(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _is_object(value: Any) -> bool:
-    """A plain object such as a cache; no part of the model, and no configuration."""
+    """A plain object such as a cache; no part of the model, and no configuration.
+
+    The caches of transformers 4.42 to 4.48 are modules, without parameters.
+    """
     if isinstance(value, (*_PLAIN, torch.Tensor, Mapping, list, tuple)):
         return False
-    if isinstance(value, nn.Module) and next(value.parameters(), None) is not None:
-        return False
+    if isinstance(value, nn.Module):
+        return next(value.parameters(), None) is None
     return hasattr(value, "__dict__") and not (hasattr(value, "to_diff_dict") or callable(value))

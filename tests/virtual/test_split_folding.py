@@ -119,6 +119,36 @@ def test_a_cache_made_for_too_few_layers_fails_when_folded_too(num_places, grows
     assert (full.error is not None and full.error.type == "IndexError") == fails
 
 
+class ModuleCache(nn.Module):
+    """As the caches of transformers 4.42 to 4.48."""
+
+    def __init__(self, states: list[torch.Tensor | None]) -> None:
+        super().__init__()
+        self.states = states
+
+
+class DecoderWithAModule(Decoder):
+    def forward(self, input_ids):
+        cache, hidden = ModuleCache([]), self.embed(input_ids)
+        for layer in self.layers:
+            hidden = layer(hidden, cache, grows=True)
+        return hidden, cache.states[-1]
+
+
+def test_a_cache_that_is_a_module_is_filled_too():
+    with torch.device("meta"):
+        model = DecoderWithAModule(0, True)
+    devices = {f"layers.{index}": f"cuda:{index // 4}" for index in range(8)}
+    split = replace(tiny.split_of(model), device_map={"embed": "cuda:0", **devices})
+    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
+    folded, full = (
+        run_split(split, inputs, described="", call=ForwardCall(), fold=fold)
+        for fold in (True, False)
+    )
+    assert folded.error is None and told(folded) == told(full)
+    assert folded.num_ops < full.num_ops
+
+
 class ScalingLayer(nn.Module):
     """Asks its weight where it lies: of an offloaded one, outside of its hook, on meta."""
 
