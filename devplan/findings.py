@@ -240,6 +240,8 @@ class Diagnostic:
     module: str | None = None
     op: str | None = None
     source: SourceLine | None = None
+    also_at: tuple[SourceLine, ...] = ()
+    """Other lines of code where the same mistake shows."""
     tensors: tuple[OperandFact, ...] = ()
     entry: MapEntry | None = None
     pytorch_message: str | None = None

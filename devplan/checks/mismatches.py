@@ -1,7 +1,7 @@
 """The mismatches of the runs, each once, sorted by what went wrong.
 
 One mistake shows in many layers, phases and runs: events with the same op, message and line of
-code are one group.  A group is
+code are one group, and groups with one cause are one mistake (`one_mistake`).  A group is
 
 * an **offloaded** group when an operand is on meta: a weight without the hook that loads it;
 * a **cache** group when the line is reached through transformers' cache classes;
@@ -12,12 +12,13 @@ code are one group.  A group is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from devplan.checks.subject import Subject
-from devplan.findings import MismatchEvent, OperandFact
+from devplan.findings import MismatchEvent, OperandFact, SourceLine
 
 # Where transformers keeps every kind of KV cache.
 _CACHE_FILE = "transformers/cache_utils.py"
@@ -34,12 +35,14 @@ class Kind(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class MismatchGroup:
-    """One mistake."""
+    """One mistake, or one of the places where it shows."""
 
     first: MismatchEvent
     modules: tuple[str, ...]
     phases: tuple[str, ...]
     count: int
+    also_at: tuple[SourceLine, ...] = ()
+    """Other lines of code with the same cause."""
 
 
 def groups_of(subject: Subject, kind: Kind) -> tuple[MismatchGroup, ...]:
@@ -51,6 +54,35 @@ def groups_of(subject: Subject, kind: Kind) -> tuple[MismatchGroup, ...]:
                 place = str(event.source) if event.source else event.module
                 events.setdefault((event.op, event.message, place), []).append(event)
     return tuple(_group(same) for same in events.values())
+
+
+def one_mistake(
+    groups: Iterable[MismatchGroup], cause: Callable[[MismatchGroup], Hashable]
+) -> tuple[MismatchGroup, ...]:
+    """The groups, those with one cause put together at the place of the first.
+
+    Parameters
+    ----------
+    cause
+        What made a group; None: nothing that it shares with others.
+    """
+    found: dict[Any, list[MismatchGroup]] = {}
+    for index, group in enumerate(groups):
+        made_by = cause(group)
+        found.setdefault((made_by,) if made_by is not None else index, []).append(group)
+    return tuple(map(_together, found.values()))
+
+
+def _together(groups: list[MismatchGroup]) -> MismatchGroup:
+    first = groups[0]
+    sources = dict.fromkeys(group.first.source for group in groups if group.first.source)
+    return replace(
+        first,
+        modules=tuple(dict.fromkeys(module for group in groups for module in group.modules)),
+        phases=tuple(dict.fromkeys(phase for group in groups for phase in group.phases)),
+        count=sum(group.count for group in groups),
+        also_at=tuple(source for source in sources if source != first.first.source),
+    )
 
 
 def _group(events: list[MismatchEvent]) -> MismatchGroup:

@@ -7,7 +7,7 @@ same line of code, or, where a finding has no line, when its rule is the one of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from devplan.checks.loads import device_loads
 from devplan.checks.places import counted
@@ -100,14 +100,19 @@ def _nothing(result: CheckResult) -> str:
 
 def _at_lines(result: CheckResult, lines: Sequence[SourceLine]) -> Diagnostic | None:
     """The finding at the innermost line that one is at; by its text where numbers differ."""
-    located = [finding for finding in result.diagnostics if finding.source is not None]
+    located = [
+        (finding, source)
+        for finding in result.diagnostics
+        for source in (finding.source, *finding.also_at)
+        if source is not None
+    ]
     for line in reversed(lines):
-        for finding in located:
-            if (finding.source.file, finding.source.line) == (line.file, line.line):
-                return finding
-        for finding in located:
-            if line.text and _code(finding.source) == _code(line):
-                return finding
+        for finding, source in located:
+            if (source.file, source.line) == (line.file, line.line):
+                return replace(finding, source=source)
+        for finding, source in located:
+            if line.text and _code(source) == _code(line):
+                return replace(finding, source=source)
     return None
 
 

@@ -51,7 +51,8 @@ def repaired(result: CheckResult) -> dict[str, str]:
 )
 def test_an_exception_inside_a_placed_module_is_repaired_by_naming_the_others(device_map, code):
     found = check(LLAMA, device_map)
-    finding = next(d for d in found.errors if d.code == code)
+    (finding,) = (d for d in found.errors if d.code == code)
+    assert code == "DP302" or len(finding.also_at) >= 5
     assert finding.dropped_entries and "no entry repairs it" not in finding.remedy
     devices = repaired(found)
     assert devices["model.layers.2"] != devices["model.layers.3"]

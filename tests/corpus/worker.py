@@ -23,7 +23,9 @@ def check_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
 
     result = devplan.check(_model(bug["model"]), bug["map"], **_how(bug))
     return {
-        "errors": [_finding(item) for item in result.errors],
+        "errors": [
+            _finding(item, at) for item in result.errors for at in (item.source, *item.also_at)
+        ],
         "phases": [phase for run in result.runs[:1] for phase in run.phases],
         "inputs": [run.inputs for run in result.runs],
         "notes": [d.message for d in result.diagnostics if d.severity.value == "note"],
@@ -85,12 +87,12 @@ def _model(model: Mapping[str, Any]) -> Any:
     return config
 
 
-def _finding(item: Any) -> dict[str, Any]:
+def _finding(item: Any, source: Any) -> dict[str, Any]:
     return {
         "code": item.code,
         "op": item.op,
-        "at": str(item.source) if item.source else None,
-        "line": item.source.text if item.source else None,
+        "at": str(source) if source else None,
+        "line": source.text if source else None,
         "module": item.module,
         "message": item.pytorch_message or item.message,
     }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 from devplan.checks.given import GivenMap
 from devplan.checks.prepare import Built, Prepared, build, subject_of
@@ -15,7 +14,7 @@ from devplan.checks.run import result_of
 from devplan.checks.run_options import RunOptions
 from devplan.checks.running import run_prepared
 from devplan.errors import InputError
-from devplan.findings import CheckResult, Diagnostic, RunRecord
+from devplan.findings import CheckResult, Diagnostic, RunRecord, SourceLine
 from devplan.inputs import InputRequest
 from devplan.inputs.probe import describe
 from devplan.types import Machine
@@ -137,11 +136,11 @@ def _error(record: RunRecord) -> str:
 
 
 def _findings(result: CheckResult) -> tuple[Finding, ...]:
-    return tuple(sorted(_finding(one) for one in result.errors if one.code in MISMATCHES))
+    found = [one for one in result.errors if one.code in MISMATCHES]
+    return tuple(sorted(_finding(one, at) for one in found for at in (one.source, *one.also_at)))
 
 
-def _finding(diagnostic: Diagnostic) -> Finding:
-    source: Any = diagnostic.source
+def _finding(diagnostic: Diagnostic, source: SourceLine | None) -> Finding:
     return Finding(
         file=source.file if source else "",
         line=source.line if source else 0,

@@ -173,3 +173,16 @@ def test_a_parameter_that_no_entry_covers_is_refused():
     result = found(Rotating(Rotary()), {"embed": 0, "rotary": 1})
     assert [d.code for d in result.errors] == ["DP001"] and result.runs == ()
     assert "accelerate refuses the map" in result.errors[0].message
+
+
+class ReadingThrice(Rotary):
+    def forward(self, hidden):
+        hidden = hidden * self.inv_freq[None]
+        hidden = hidden + self.inv_freq
+        return hidden - self.inv_freq[:8]
+
+
+def test_a_tensor_that_is_read_in_three_places_is_one_finding():
+    (finding,) = found(Rotating(ReadingThrice()), {"embed": 0, "head": 1}).errors
+    assert finding.count == 3
+    assert [each.line - finding.source.line for each in finding.also_at] == [1, 2]

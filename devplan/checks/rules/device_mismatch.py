@@ -1,8 +1,9 @@
 """Op that receives tensors from two devices.
 
 What it does:
-    Reports every op of the virtual run that received tensors from devices which PyTorch does not
-    let it mix, once for each line of code, with PyTorch's own message.
+    Reports the ops of the virtual run that received tensors from devices which PyTorch does not let
+    them mix, with PyTorch's own message. Lines of code that one change of the map would repair, or
+    that meet the same tensor of the model, are one finding.
 
 Why it breaks:
     The model raises this error in production, at the first forward that takes this way. accelerate
@@ -31,9 +32,17 @@ Limits:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from functools import partial
 
-from devplan.checks.mismatches import Kind, MismatchGroup, groups_of, mixture, odd_operands
+from devplan.checks.mismatches import (
+    Kind,
+    MismatchGroup,
+    groups_of,
+    mixture,
+    odd_operands,
+    one_mistake,
+)
 from devplan.checks.places import counted, listed, shown
 from devplan.checks.remedies import entries_that_meet, entry_behind
 from devplan.checks.subject import Subject
@@ -43,8 +52,16 @@ SEVERITY = Severity.ERROR
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    for group in groups_of(subject, Kind.MISMATCH):
+    groups = groups_of(subject, Kind.MISMATCH)
+    for group in one_mistake(groups, partial(_cause, subject)):
         yield _finding(subject, group)
+
+
+def _cause(subject: Subject, group: MismatchGroup) -> Hashable:
+    """The tensors of the model that lie elsewhere, or the change that brings all together."""
+    named = tuple(o.name for o in odd_operands(group.first, subject) if o.name)
+    changed = tuple(entries_that_meet(group.first, subject).items())
+    return (changed, () if changed else named) if changed or named else None
 
 
 def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
@@ -60,6 +77,7 @@ def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
         module=event.module,
         op=event.op,
         source=event.source,
+        also_at=group.also_at,
         tensors=event.operands,
         entry=entry_behind(event, changed, subject),
         pytorch_message=event.message,

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.checks.mismatches import Kind, MismatchGroup, groups_of
+from devplan.checks.mismatches import Kind, MismatchGroup, groups_of, one_mistake
 from devplan.checks.places import listed, shown
 from devplan.checks.remedies import entries_that_meet
 from devplan.checks.subject import Subject
@@ -45,13 +45,18 @@ SEVERITY = Severity.ERROR
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    for group in groups_of(subject, Kind.OFFLOADED):
+    for group in one_mistake(groups_of(subject, Kind.OFFLOADED), _weight):
         yield _finding(subject, group)
+
+
+def _weight(group: MismatchGroup) -> str | None:
+    """The weight that the values on meta would have come from."""
+    return next((o.name for o in group.first.operands if o.device == "meta" and o.name), None)
 
 
 def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
     event = group.first
-    weight = next((o.name for o in event.operands if o.device == "meta" and o.name), None)
+    weight = _weight(group)
     what = "a weight that is offloaded"
     if weight is not None:
         what = f"{weight}, which waits on {subject.device_of(weight)},"
@@ -65,6 +70,7 @@ def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
         module=event.module,
         op=event.op,
         source=event.source,
+        also_at=group.also_at,
         tensors=event.operands,
         entry=subject.entry_of(weight) if weight is not None else None,
         pytorch_message=event.message,

@@ -32,7 +32,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.checks.mismatches import Kind, MismatchGroup, groups_of, mixture, stray_operand
+from devplan.checks.mismatches import (
+    Kind,
+    MismatchGroup,
+    groups_of,
+    mixture,
+    one_mistake,
+    stray_operand,
+)
 from devplan.checks.places import shown
 from devplan.checks.subject import Subject
 from devplan.errors import ensure
@@ -43,7 +50,8 @@ SEVERITY = Severity.ERROR
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    for group in groups_of(subject, Kind.STRAY):
+    groups = groups_of(subject, Kind.STRAY)
+    for group in one_mistake(groups, lambda group: stray_operand(group.first, subject).name):
         yield _finding(subject, group)
 
 
@@ -64,6 +72,7 @@ def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
         module=event.module,
         op=event.op,
         source=event.source,
+        also_at=group.also_at,
         tensors=event.operands,
         entry=subject.entry_of(stray.name),
         pytorch_message=event.message,

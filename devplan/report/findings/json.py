@@ -64,6 +64,7 @@ def finding_document(finding: Diagnostic) -> dict[str, Any]:
         "op": finding.op,
         "entry": _entry(finding.entry),
         "source": _source(finding.source),
+        "also_at": [_source(source) for source in finding.also_at],
         "tensors": [
             {
                 "argument": tensor.argument,

@@ -17,7 +17,7 @@ from devplan.checks.baseline import VERSION as VERSION_OF_FINGERPRINTS
 from devplan.checks.baseline import fingerprint
 from devplan.checks.rule import Rule
 from devplan.checks.table import RULES
-from devplan.findings import CheckResult, Diagnostic, Severity
+from devplan.findings import CheckResult, Diagnostic, Severity, SourceLine
 from devplan.report.findings.changes import change_lines, shown_finding
 from devplan.report.terminal import Terminal
 from devplan.strangers import json_text, shown
@@ -81,7 +81,10 @@ def _result(finding: Diagnostic, result: CheckResult) -> dict[str, Any]:
         "partialFingerprints": {f"devplan/v{VERSION_OF_FINGERPRINTS}": fingerprint(finding)},
     }
     if finding.source:
-        document["relatedLocations"] = [_related(finding)]
+        sources = (finding.source, *finding.also_at)
+        document["relatedLocations"] = [
+            _related(number, source) for number, source in enumerate(sources, start=1)
+        ]
     if finding.ignored_because:
         document["suppressions"] = [{"kind": "external", "justification": finding.ignored_because}]
     return document
@@ -130,8 +133,7 @@ def _relative_uri(path: str) -> str:
     return quote(path)
 
 
-def _related(finding: Diagnostic) -> dict[str, Any]:
-    source = finding.source
+def _related(number: int, source: SourceLine) -> dict[str, Any]:
     region: dict[str, Any] = {"startLine": max(source.line, 1)}
     if source.text:
         region["snippet"] = {"text": source.text}
@@ -142,7 +144,7 @@ def _related(finding: Diagnostic) -> dict[str, Any]:
         else {"uri": _relative_uri(path.as_posix()), "uriBaseId": _PACKAGES}
     )
     return {
-        "id": 1,
+        "id": number,
         "physicalLocation": {"artifactLocation": artifact, "region": region},
         "message": {"text": f"the model's code, in {source.function}"},
     }

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from devplan.checks.places import listed
 from devplan.checks.showing import entry_place, source_lines, tensor_lines
 from devplan.checks.table import RULES
 from devplan.findings import CheckResult, Diagnostic, RunRecord, Severity
 from devplan.report.findings.changes import change_lines, counts_in_words, shown_result
 from devplan.report.terminal import Terminal
+from devplan.strangers import visible
 
 # Lines of a diff that a terminal shows; renamed layers are many and alike.
 _MOST_CHANGES = 8
@@ -67,6 +69,9 @@ def finding_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) 
         lines += terminal.paragraph(f"PyTorch: {finding.pytorch_message}", rest="    ")
     if finding.source:
         lines += source_lines(finding.source)
+    if finding.also_at:
+        others = listed([visible(str(source)) for source in finding.also_at])
+        lines += terminal.paragraph(f"also at {others}", rest="    ")
     if finding.tensors:
         lines += tensor_lines(finding.tensors)
     if finding.remedy:
