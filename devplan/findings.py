@@ -191,6 +191,8 @@ class RunRecord:
     activations: tuple[BlockActivation, ...] = ()
     executed: frozenset[str] = frozenset()
     """Modules whose forward ran."""
+    used: frozenset[str] = frozenset()
+    """Weights and buffers that ops took, each by the first of its names."""
     made_up: tuple[MadeUpValue, ...] = ()
     assumed_ops: tuple[str, ...] = ()
     """Ops that no device rule is known for; the default rule was taken."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from devplan.checks.subject import Subject
 from devplan.findings import MismatchEvent, OperandFact, SourceLine
+from devplan.names import is_inside, prefixes
 
 # Where transformers keeps every kind of KV cache.
 _CACHE_FILE = "transformers/cache_utils.py"
@@ -107,6 +108,24 @@ def kind_of(event: MismatchEvent, subject: Subject) -> Kind:
 def is_offloaded(event: MismatchEvent) -> bool:
     """Whether a tensor took part that has no values, as a weight outside of its hook."""
     return any(operand.device == "meta" for operand in event.operands)
+
+
+def broke_inside(module: str, subject: Subject) -> bool | None:
+    """Whether a run met a mismatch in a module that the map splits; None where no run reached it.
+
+    Of layers that are alike one is run, so that a mismatch in another module of the class counts.
+    """
+    executed = {name for run in subject.runs for name in run.executed}
+    if not any(is_inside(name, module) or is_inside(module, name) for name in executed):
+        return None
+    kind = subject.structure.modules[module]
+    alike = {
+        name
+        for name, other in subject.structure.modules.items()
+        if other == kind and len(subject.devices_inside(name)) > 1
+    }
+    events = (event for run in subject.runs for event in run.mismatches)
+    return any(alike.intersection(prefixes(event.module)) for event in events)
 
 
 def stray_operand(event: MismatchEvent, subject: Subject) -> OperandFact | None:

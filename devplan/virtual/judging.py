@@ -58,6 +58,7 @@ class SplitExecution(Execution):
             self._note_copy(*args[:2])
         elif func is _ITEM and label_of(args[0]) == META:
             self._lost(args[0], str(func), _NO_ITEM)
+        self.recorder.used.update(filter(None, map(name_of, tensors)))
         verdict = judge(func, args, kwargs)
         self._origin = None
         if verdict.device == META:
@@ -80,6 +81,7 @@ class SplitExecution(Execution):
 
     def _lost(self, tensor: torch.Tensor, op: str, message: str) -> None:
         """The model needs the values of a tensor on meta, which has none."""
+        self.recorder.used.update(filter(None, (name_of(tensor),)))
         operand = Operand(
             argument="self",
             path="self",

@@ -51,6 +51,8 @@ class Recorder:
         self.made_up: Counter[tuple[str, Any]] = Counter()
         self.entering: Counter[BlockInput] = Counter()
         self.assumed: set[str] = set()
+        self.used: set[str] = set()
+        """Weights and buffers that ops took."""
         self._latest: dict[torch.device, str] = {}
         """Device -> the block that last gave a result there."""
         self._log: list[tuple[str, Any]] = []

@@ -254,6 +254,7 @@ class SplitRun:
             peaks=self.peaks(),
             activations=self.activations.found(),
             executed=frozenset(self.executed),
+            used=frozenset(recorder.used),
             made_up=recorder.made_up_values(),
             assumed_ops=tuple(sorted(recorder.assumed)),
             guessed_ops=tuple(sorted(execution.guess.guessed)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from transformers import BertConfig
 
 from devplan.checking import check
 from devplan.checks.given import given_map
@@ -63,3 +64,26 @@ def test_an_exception_inside_a_placed_module_is_repaired_by_naming_the_others(de
 def test_a_part_without_parts_may_be_an_exception():
     device_map = {"model": 0, "model.norm": 1, "lm_head": 0}
     assert check(LLAMA, device_map).errors == ()
+
+
+def test_a_split_of_a_declared_module_that_ran_is_a_note():
+    """Embeddings of BERT are declared whole; the sums of this class take what hooks bring."""
+    config = BertConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        architectures=["BertModel"],
+    )
+    parts = ("word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm")
+    names = [f"embeddings.{part}" for part in parts]
+    buffers = ("embeddings.position_ids", "embeddings.token_type_ids")
+    whole = dict.fromkeys((*names, *buffers, "encoder", "pooler"), "cpu")
+    ran = check(config, {**whole, "embeddings.LayerNorm": "disk"}, main_device="cpu")
+    (finding,) = (d for d in ran.diagnostics if d.code == "DP201")
+    assert finding.severity is Severity.NOTE and "ran without a mismatch" in finding.message
+    assert ran.errors == ()
+    cards = dict.fromkeys(whole, "cuda:0")
+    broken = check(config, {**cards, "embeddings.position_embeddings": 1})
+    assert {d.code for d in broken.errors} == {"DP201", "DP301"}

@@ -186,3 +186,20 @@ def test_a_tensor_that_is_read_in_three_places_is_one_finding():
     (finding,) = found(Rotating(ReadingThrice()), {"embed": 0, "head": 1}).errors
     assert finding.count == 3
     assert [each.line - finding.source.line for each in finding.also_at] == [1, 2]
+
+
+class UsesAWeight(Rotary):
+    """Its scale is read, and called by nobody; its other part is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.unused = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, hidden):
+        return hidden @ self.scale.weight
+
+
+def test_what_is_used_without_its_forward_did_run():
+    result = found(Rotating(UsesAWeight()), {"embed": 0, "rotary": 0, "head": 1})
+    assert "rotary.scale.weight" in result.runs[0].used
+    assert "rotary.unused.weight" not in result.runs[0].used

@@ -14,8 +14,9 @@ Use instead:
     inputs that reach the module: --images 1, or --inputs file.py:function.
 
 Limits:
-    A module counts as reached when any module inside it ran, on any way through its code, or when
-    all its tensors are also those of modules that did (the embedding of encoder and decoder).
+    A module counts as reached when any module inside it ran, on any way through its code, when the
+    code around it used a weight of it, or when all its tensors are also those of modules that ran
+    (the embedding of encoder and decoder).
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     ]
     # [shared] all that it holds ran under another name.
     held = _held(subject, set(missed))
+    used = {name for run in subject.runs for name in run.used}
     missed = [name for name in missed if not held[name] or held[name] - seen]
+    missed = [name for name in missed if not held[name] & used]
     if not missed:
         return
     # [empty] blocks that hold nothing of their own stand in no module's way.

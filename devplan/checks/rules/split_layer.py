@@ -21,13 +21,15 @@ Use instead:
       biogpt.layers.3: 1
 
 Limits:
-    Read off the module tree: a warning. Whether it breaks, the virtual run says (DP301).
+    Read off the module tree: a warning. Whether it breaks, the virtual run says (DP301); a note
+    where the layer ran without a mismatch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from devplan.checks.mismatches import broke_inside
 from devplan.checks.remedies import joined
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
@@ -43,14 +45,21 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         if block.stack is None or len(devices) < 2 or declared.intersection(prefixes(block.name)):
             continue
         changed = joined(subject, block.name)
+        broke = broke_inside(block.name, subject)
         inside = [key for key in subject.entries if is_inside(key, block.name)]
         yield Diagnostic(
             code="DP202",
-            severity=SEVERITY,
+            severity=Severity.NOTE if broke is False else SEVERITY,
             message=f"{block.name} is split over {', '.join(sorted(devices))}; it is a layer of "
-            f"{block.stack}, and a {block.class_name} probably adds its input to its output",
+            f"{block.stack}, {_said(block.class_name, broke)}",
             module=block.name,
             entry=subject.entry_of(next(iter(changed), inside[0] if inside else block.name)),
             remedy=f"put all of {block.name} on one device",
             changed_entries=changed,
         )
+
+
+def _said(kind: str, broke: bool | None) -> str:
+    if broke is False:
+        return "and ran without a mismatch"
+    return f"and a {kind} probably adds its input to its output"

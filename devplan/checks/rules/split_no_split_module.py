@@ -7,6 +7,8 @@ What it does:
 Why it breaks:
     Such a module adds its input to the output of its parts (a residual connection), in code that no
     hook watches: "Expected all tensors to be on the same device". Only whole modules may be placed.
+    Some classes declare modules that have no such code: where the split module ran without a
+    mismatch this is a note, where no run reached it a warning.
 
 Example:
     device_map:
@@ -25,12 +27,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from devplan.checks.mismatches import broke_inside
 from devplan.checks.remedies import joined
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
 from devplan.names import is_inside, parent, prefixes
 
 SEVERITY = Severity.ERROR
+
+
+_SEVERITIES = {True: SEVERITY, None: Severity.WARNING, False: Severity.NOTE}
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
@@ -42,14 +48,21 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         devices = ", ".join(sorted(subject.devices_inside(module)))
         kind = subject.structure.modules[module]
         changed = joined(subject, module)
+        broke = broke_inside(module, subject) if subject.runs else True
         inside = [key for key in subject.entries if is_inside(key, module) and key != module]
         yield Diagnostic(
             code="DP201",
-            severity=SEVERITY,
-            message=f"{module} is split over {devices}; a {kind} must stay whole, as the model "
-            "declares in _no_split_modules",
+            severity=_SEVERITIES[broke],
+            message=f"{module} is split over {devices}; {_said(kind, broke)}",
             module=module,
             entry=subject.entry_of(next(iter(changed), inside[0] if inside else module)),
             remedy=f"put all of {module} on one device",
             changed_entries=changed,
         )
+
+
+def _said(kind: str, broke: bool | None) -> str:
+    if broke is False:
+        return f"the model declares {kind} in _no_split_modules, but it ran without a mismatch"
+    unseen = "" if broke else ", and no run reached it"
+    return f"a {kind} must stay whole, as the model declares in _no_split_modules{unseen}"
