@@ -192,7 +192,8 @@ class RunRecord:
     executed: frozenset[str] = frozenset()
     """Modules whose forward ran."""
     used: frozenset[str] = frozenset()
-    """Weights and buffers that ops took, each by the first of its names."""
+    """Weights and buffers that ops took though no block ran that holds them, each by the first of
+    its names."""
     made_up: tuple[MadeUpValue, ...] = ()
     assumed_ops: tuple[str, ...] = ()
     """Ops that no device rule is known for; the default rule was taken."""

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from devplan.blocks import BlockSite
 from devplan.errors import DevplanError
 from devplan.findings import DevicePeak, ModelError, RunRecord
-from devplan.names import is_inside
+from devplan.names import is_inside, prefixes
 from devplan.virtual import folding, repeating, source_lines
 from devplan.virtual.activations import ActivationMeter, beyond, given_bytes
 from devplan.virtual.answers import Answers, default_on_cpu
@@ -254,7 +254,7 @@ class SplitRun:
             peaks=self.peaks(),
             activations=self.activations.found(),
             executed=frozenset(self.executed),
-            used=frozenset(recorder.used),
+            used=self._used_alone(),
             made_up=recorder.made_up_values(),
             assumed_ops=tuple(sorted(recorder.assumed)),
             guessed_ops=tuple(sorted(execution.guess.guessed)),
@@ -262,6 +262,11 @@ class SplitRun:
             num_ops=execution.num_ops,
             notes=notes,
         )
+
+    def _used_alone(self) -> frozenset[str]:
+        """Weights that ops took though no block ran that holds them."""
+        ran = self.executed
+        return frozenset(name for name in self.recorder.used if ran.isdisjoint(prefixes(name)))
 
     def peaks(self) -> tuple[DevicePeak, ...]:
         cache = sum(map(Counter, self.caches.values()), Counter())

@@ -188,18 +188,23 @@ def test_a_tensor_that_is_read_in_three_places_is_one_finding():
     assert [each.line - finding.source.line for each in finding.also_at] == [1, 2]
 
 
-class UsesAWeight(Rotary):
+class UsesAWeight(Rotating):
     """Its scale is read, and called by nobody; its other part is left out."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Rotary())
         self.scale, self.unused = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
 
-    def forward(self, hidden):
-        return hidden @ self.scale.weight
+    def forward(self, input_ids):
+        hidden = super().forward(input_ids) @ self.scale.weight
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
 
 
 def test_what_is_used_without_its_forward_did_run():
-    result = found(Rotating(UsesAWeight()), {"embed": 0, "rotary": 0, "head": 1})
-    assert "rotary.scale.weight" in result.runs[0].used
-    assert "rotary.unused.weight" not in result.runs[0].used
+    result = found(UsesAWeight(), {"": 0})
+    assert result.runs[0].used == {"scale.weight"}
+    (finding,) = (d for d in result.diagnostics if d.code == "DP902")
+    assert "unused" in finding.message and "scale" not in finding.message
