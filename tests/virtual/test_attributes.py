@@ -194,7 +194,7 @@ class UsesAWeight(Rotating):
     def __init__(self) -> None:
         super().__init__(Rotary())
         self.scale, self.unused = nn.Linear(8, 8), nn.Linear(8, 8)
-        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(8, 8)) for _ in range(4))
 
     def forward(self, input_ids):
         hidden = super().forward(input_ids) @ self.scale.weight
