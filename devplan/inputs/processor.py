@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,13 +189,21 @@ def _length(made: Any) -> int:
 
 
 def _call(facts: Facts, processor: Any, items: dict[str, int], words: int) -> Any:
+    """What the processor makes of a batch.
+
+    Of text alone it is given two rows, since those after the first are equal.
+    """
     batch, takes = facts.request.batch, _parameters(processor)
+    if batch > 2 and not any(items.values()):
+        two = Facts(facts.model, facts.config, replace(facts.request, batch=2))
+        made = _call(two, processor, items, words)
+        return {name: _lengthened(value, batch) for name, value in dict(made).items()}
     given: dict[str, Any] = {"return_tensors": "pt"}
     if "text" in takes:
         padded = words // 4 if facts.request.padded else 0
-        given["text"] = [
-            _text(processor, items, words - (padded if row == 0 else 0)) for row in range(batch)
-        ]
+        first = _text(processor, items, words - padded)
+        others = first if padded == 0 or batch == 1 else _text(processor, items, words)
+        given["text"] = [first] + [others] * (batch - 1)
         given["padding"] = True
         getattr(processor, "tokenizer", processor).padding_side = "left"
     if items["image"]:
@@ -214,6 +223,13 @@ def _call(facts: Facts, processor: Any, items: dict[str, int], words: int) -> An
             raise
         given["images"] = [image for row in given["images"] for image in row]
         return run_foreign(processor, **given)  # some want one flat list of images
+
+
+def _lengthened(value: Any, batch: int) -> Any:
+    """A tensor of two rows with the second one repeated."""
+    if not isinstance(value, torch.Tensor) or value.ndim == 0 or value.shape[0] != 2:
+        return value
+    return torch.cat([value[:1], value[1:].expand(batch - 1, *value.shape[1:])])
 
 
 def _text(processor: Any, items: dict[str, int], num_words: int) -> str:

@@ -77,6 +77,25 @@ def test_a_tokenizer_alone(tokenizer, tmp_path):
     assert example.kwargs["input_ids"].tolist() == [[3] * 9]
 
 
+def test_rows_after_the_first_are_made_once(tokenizer, tmp_path, monkeypatch):
+    """A batch of 50,000 costs the tokenizer two rows."""
+    tokenizer.save_pretrained(tmp_path)
+    model = on_meta(LlamaForCausalLM, LlamaConfig(**TEXT))
+    rows = []
+    original = PreTrainedTokenizerFast.__call__
+
+    def counted(self, text, **options):
+        rows.append(len(text))
+        return original(self, text, **options)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", counted)
+    request = InputRequest(tokens=8, batch=50_000, padded=True)
+    made = example_inputs(model, model.config, request, folder=tmp_path).kwargs
+    assert max(rows) == 2
+    assert made["input_ids"].shape == made["attention_mask"].shape == (50_000, 8)
+    assert made["attention_mask"].sum(-1).tolist() == [6] + [8] * 49_999
+
+
 def test_a_feature_extractor_alone(tmp_path):
     from tests.inputs.test_sounds import whisper
 
