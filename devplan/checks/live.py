@@ -106,6 +106,8 @@ def weightless_copy(model: nn.Module) -> nn.Module:
         for _, tensor in plain_tensors(module):
             if tensor.device.type not in ("cpu", "meta"):  # no run may touch a real card
                 memo[id(tensor)] = mark(_without_data(tensor), tensor.device, None)
+        if "_hf_hook" in vars(module):
+            memo[id(vars(module)["_hf_hook"])] = _without_weights()
     try:
         with torch.no_grad():
             copied = copy.deepcopy(model, memo)
@@ -129,6 +131,13 @@ def _remove_hooks(model: nn.Module) -> None:
     for module in model.modules():
         if "_hf_hook" in vars(module):
             remove_hook_from_module(module)
+
+
+def _without_weights() -> Any:
+    """A hook that does nothing: those of a model hold its offloaded weights, and put them back."""
+    from accelerate.hooks import ModelHook
+
+    return ModelHook()
 
 
 def _without_data(tensor: torch.Tensor) -> torch.Tensor:

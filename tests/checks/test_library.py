@@ -6,7 +6,7 @@ import threading
 
 import torch
 from accelerate import dispatch_model
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel
 
 import devplan
 from tests.checks.case import model_name
@@ -46,6 +46,19 @@ def test_a_loaded_model_with_hooks_and_its_own_map():
     assert devplan.check(model, GOOD).is_clean()
     assert devplan.check(model, model.hf_device_map).runs
     assert model.forward is hooked and torch.equal(model(ids).logits, before)
+
+
+def test_a_loaded_model_with_weights_on_disk(tmp_path):
+    """Its embeddings have a buffer that is not stored: position_ids."""
+    size = {"hidden_size": 32, "intermediate_size": 64, "image_size": 32, "patch_size": 16}
+    config = CLIPVisionConfig(num_hidden_layers=2, num_attention_heads=2, **size)
+    model = CLIPVisionModel(config).eval()
+    on_disk = {name: "disk" for name, _ in model.named_children()}
+    dispatch_model(model, on_disk, offload_dir=str(tmp_path))
+    pixels = torch.ones(1, 3, 32, 32)
+    before = model(pixels).last_hidden_state
+    assert devplan.check(model, model.hf_device_map).is_clean()
+    assert torch.equal(model(pixels).last_hidden_state, before)
 
 
 def test_one_thread_after_another():
