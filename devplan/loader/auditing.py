@@ -30,7 +30,7 @@ from devplan.loader.hooks import device_text, execution_device, offloaded_weight
 from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, target_of
 from devplan.loader.ties import broken_ties
-from devplan.loader.uses import memory_differences, placed_bytes, uses_of
+from devplan.loader.uses import memory_differences, placed_bytes, staying_bytes, uses_of
 from devplan.loader.waiting import Waiting
 from devplan.names import joined
 from devplan.types import DeviceMapFile
@@ -74,6 +74,7 @@ def audit(
 def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
     """The audit of all models of a map that is read already, each by its part of it."""
     placed: Counter[str] = Counter()
+    staying: Counter[str] = Counter()
     differences: list[AuditDifference] = []
     num_tensors = 0
     for part in parts:
@@ -81,6 +82,7 @@ def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
         tensors = tuple(_tensors(part.model))
         num_tensors += len(tensors)
         placed.update(placed_bytes(tensors, waiting))
+        staying.update(staying_bytes(tensors, part.target))
         found = (
             *_misplaced(tensors, waiting, part.target),
             *_hook_differences(part.model, part.target),
@@ -88,7 +90,7 @@ def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
         )
         differences += [_of_component(each, part.name) for each in found]
     uses = uses_of(placed, target)
-    differences += memory_differences(uses)
+    differences += memory_differences(uses, staying)
     return Audit(
         map_name=target.name, differences=tuple(differences), uses=uses, num_tensors=num_tensors
     )

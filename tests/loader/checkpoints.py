@@ -70,6 +70,9 @@ MODELS = {
         transformers.Qwen2ForCausalLM, "Qwen2Config", tie_word_embeddings=True
     ),
     "experts": experts,
+    "buffers in the layers": lambda: seeded(
+        transformers.GPTJForCausalLM, "GPTJConfig", rotary_dim=8, max_position_embeddings=1024
+    ),
     "encoder-decoder": lambda: tiny.real_model("t5"),
     "pictures and text": lambda: tiny.real_model("qwen2_5_vl"),
 }
