@@ -11,7 +11,7 @@ DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
 SEEDS := 1 2 3 4 5
 
-.PHONY: demo maps maps-check test test-all properties attacks fuzz mutation lint format bench corpus sweep clean shuffle
+.PHONY: demo maps maps-check test test-all properties attacks fuzz mutation lint format bench corpus sweep differential clean shuffle
 
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
@@ -70,6 +70,12 @@ bench: $(STAMP)
 # on where it was interrupted.
 sweep: $(STAMP)
 	$(BIN)/python -m tests.sweep
+
+# What `devplan check` says of a map against what the map does: a tiny checkpoint of every model type,
+# split over CPU and disk, loaded and run, into docs/differential.md; under an hour on two cores, and
+# goes on where it was interrupted.  Some only: make differential DIFFERENTIAL="llama bert".
+differential: $(STAMP)
+	$(BIN)/python -m tests.differential $(DIFFERENTIAL)
 
 # Real bugs of released versions, each tried where it was and where it no longer is: minutes, and
 # the first time gigabytes of packages.  Some only: make corpus CORPUS="qwen2vl-rope-index".

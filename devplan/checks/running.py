@@ -5,7 +5,7 @@ accelerate's hooks are attached once for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from devplan.virtual.calls import (
     UserCall,
     steps_asked_for,
 )
+from devplan.virtual.entering import other_ways_in
 from devplan.virtual.limited import TooManyOps
 from devplan.virtual.split import Dispatched, SplitModel, dispatched
 
@@ -65,6 +66,30 @@ def run_prepared(
     """
     subject = _run(prepared, options, around, short=False)
     return (subject.runs[0] if subject.runs else None), subject.not_run
+
+
+def planned_calls(
+    prepared: Prepared, options: RunOptions, *, short: bool = True
+) -> Iterator[tuple[str, Iterator[tuple[ModelCall, Mapping[str, Any]]]]]:
+    """The calls that `run_all` makes, or `run_prepared` (without `short`), each by its name with
+    the forms in which it is tried.
+
+    A form is the call and its keyword arguments, integers real and floats on the meta device; the
+    first that the model takes is the one that counts.
+
+    Raises
+    ------
+    NoExampleInputs
+        When no inputs can be made for the call at the workload.
+    """
+    runner = _Runner(prepared, options, None)
+    model = runner.split.model
+    runner.make_inputs(short=short)
+    ways = (runner.call, *other_ways_in(model, runner.call))
+    yield runner.call.name, ((call, call.takes(model, runner.example.kwargs)) for call in ways)
+    for way, (short, example) in runner.shorts.items():
+        forms = (short.call.takes(model, inputs.kwargs) for inputs in short.inputs(example))
+        yield IN_WORDS[way], ((short.call, kwargs) for kwargs in forms)
 
 
 def _run(prepared: Prepared, options: RunOptions, around: Around | None, *, short: bool) -> Subject:

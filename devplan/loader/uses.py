@@ -32,9 +32,7 @@ def placed_bytes(tensors: Iterable[tuple[str, torch.Tensor]], waiting: Waiting) 
     return placed
 
 
-def staying_bytes(
-    tensors: Iterable[tuple[str, torch.Tensor]], target: Target
-) -> dict[str, int]:
+def staying_bytes(tensors: Iterable[tuple[str, torch.Tensor]], target: Target) -> dict[str, int]:
     """Bytes by device of buffers that lie where their offloaded module runs, each storage once.
 
     accelerate offloads parameters alone; a map counts a block whole where its entry is.

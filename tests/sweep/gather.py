@@ -17,9 +17,10 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from devplan.mapfile.versions import installed_versions
 from tests.sweep.attempt import Task, changes_of
@@ -41,29 +42,31 @@ class Store:
 
     path: Path
     fingerprint: str
+    read: Callable[[dict[str, Any]], Any] = row_of
+    """From what a row's ``to_json`` wrote to the row."""
 
-    def rows(self, *, any_fingerprint: bool = False) -> dict[str, Row]:
+    def rows(self, *, any_fingerprint: bool = False) -> dict[str, Any]:
         """Type -> its row; the last one counts."""
         if not self.path.exists():
             return {}
         lines = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
         return {
-            line["row"]["model_type"]: row_of(line["row"])
+            line["row"]["model_type"]: self.read(line["row"])
             for line in lines
             if any_fingerprint or line["fingerprint"] == self.fingerprint
         }
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Any) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = {"fingerprint": self.fingerprint, "row": row.to_json()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
-def fingerprint() -> str:
-    """Of the code and the libraries that make the rows."""
+def fingerprint(code: Sequence[str] = _CODE) -> str:
+    """Of the code, in these folders, and the libraries that make the rows."""
     digest = hashlib.sha256(repr(sorted(installed_versions("transformers").items())).encode())
-    for path in sorted(path for folder in _CODE for path in (ROOT / folder).rglob("*.py")):
+    for path in sorted(path for folder in code for path in (ROOT / folder).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

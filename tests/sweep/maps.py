@@ -45,11 +45,11 @@ def maps_of(built: Built, machine: Machine) -> Iterator[tuple[str, GivenMap]]:
     planned = plan(built.structure.graph, machine, built.workload)
     assert not isinstance(planned, Infeasible), "the cards hold twice the model"
     yield "planned", given_map(contract_entries(planned.placement), "planned")
-    yield "in order", given_map(contract_entries(_in_order(built)), "in order")
+    yield "in order", given_map(in_order(built), "in order")
 
 
-def _in_order(built: Built) -> dict[str, str]:
-    """Block -> card: the first half of the bytes on the first card."""
+def in_order(built: Built) -> dict[str, str]:
+    """Entry -> card: the first half of the bytes on the first card."""
     graph = built.structure.graph
     half = sum(block.static_bytes for block in graph.blocks) / 2
     placement: dict[str, str] = {}
@@ -61,4 +61,4 @@ def _in_order(built: Built) -> dict[str, str]:
         filled += size
     for group in graph.tied:
         placement.update(dict.fromkeys(group, placement[group[0]]))
-    return placement
+    return contract_entries(placement)

@@ -88,9 +88,9 @@ def _findings(rows: Iterable[Row]) -> dict[Key, list[tuple[Row, str, Finding]]]:
 
 def _counts(rows: Sequence[Row]) -> str:
     counts = Counter(row.outcome for row in rows)
-    table = [(outcome.value, counts[outcome]) for outcome in Outcome]
-    table.append(("types with a class", len(rows)))
-    text = _table(("outcome", "types"), table)
+    lines = [(outcome.value, counts[outcome]) for outcome in Outcome]
+    lines.append(("types with a class", len(rows)))
+    text = table(("outcome", "types"), lines)
     return f"{text}\n\n{share_that_ran(rows):.1%} of the types with a forward run.\n"
 
 
@@ -113,9 +113,9 @@ def _mismatches(rows: Sequence[Row], catalogue: Catalogue) -> Iterable[str]:
         yield f"### {_verdict(reading)}: {', '.join(types)}\n"
         if reading is not None:
             yield f"{reading.why} Happens with {reading.maps}.\n"
-        table = [_line(key, found[key]) for key in groups[reading]]
+        lines = [_line(key, found[key]) for key in groups[reading]]
         headers = ("file and line", "op", "code", "rule", "maps")
-        yield _table(headers, table) + "\n"
+        yield table(headers, lines) + "\n"
 
 
 def _verdict(reading: Reading | None) -> str:
@@ -147,8 +147,8 @@ def _code(text: str) -> str:
 def _not_runnable(rows: Sequence[Row]) -> Iterable[str]:
     left = [row for row in rows if row.outcome is Outcome.NOT_RUNNABLE]
     yield "## Not runnable\n"
-    table = [(row.model_type, row.class_name, row.stage.value, _cell(row.reason)) for row in left]
-    yield _table(("type", "class", "stopped at", "why"), table) + "\n"
+    lines = [(row.model_type, row.class_name, row.stage.value, cell(row.reason)) for row in left]
+    yield table(("type", "class", "stopped at", "why"), lines) + "\n"
 
 
 def _otherwise(rows: Sequence[Row]) -> Iterable[str]:
@@ -156,22 +156,22 @@ def _otherwise(rows: Sequence[Row]) -> Iterable[str]:
     ran = [row for row in rows if row.outcome in (Outcome.CLEAN, Outcome.MISMATCH)]
     other = [row for row in ran if row.changed]
     yield "## Ran otherwise\n"
-    table = [(row.model_type, ", ".join(row.changed), _cell(row.reason)) for row in other]
-    yield _table(("type", "how", "why"), table) + "\n"
+    lines = [(row.model_type, ", ".join(row.changed), cell(row.reason)) for row in other]
+    yield table(("type", "how", "why"), lines) + "\n"
 
 
 def _all(rows: Sequence[Row]) -> Iterable[str]:
     ran = [row for row in rows if row.outcome in (Outcome.CLEAN, Outcome.MISMATCH)]
     yield "## Ran\n"
-    table = [
+    lines = [
         (row.model_type, row.class_name, row.outcome.value, row.inputs, _phases(row)) for row in ran
     ]
     headers = ("type", "class", "outcome", "inputs", "phases")
-    yield _table(headers, table) + "\n"
+    yield table(headers, lines) + "\n"
     holders = [row for row in rows if row.outcome is Outcome.NO_FORWARD]
     yield "## No forward of its own\n"
-    table = [(row.model_type, row.class_name) for row in holders]
-    yield _table(("type", "class"), table) + "\n"
+    lines = [(row.model_type, row.class_name) for row in holders]
+    yield table(("type", "class"), lines) + "\n"
 
 
 def _phases(row: Row) -> str:
@@ -180,7 +180,7 @@ def _phases(row: Row) -> str:
     return f"{phases}; on one card ({', '.join(sorted(alone))})" if alone else phases
 
 
-def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table that is not padded: one long cell would widen every line."""
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
@@ -189,7 +189,8 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 _LONGEST_REASON = 160
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Text of a cell: one line, not too long."""
     line = " ".join(text.split())
     short = line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 3] + "..."
     return short.replace("|", "\\|")

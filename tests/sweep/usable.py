@@ -7,6 +7,7 @@ known, else the smallest that fit.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -246,6 +247,18 @@ _DEPTHS = (
     "depth",
     "encoder_layers",
     "decoder_layers",
+    "num_encoder_layers",
+    "num_decoder_layers",
+    "encoder_num_hidden_layers",
+    "decoder_num_hidden_layers",
+    "decoder_num_layers",
+    "speech_encoder_layers",
+    "t2u_encoder_layers",
+    "t2u_decoder_layers",
+    "num_blocks",
+    "l_layers",
+    "r_layers",
+    "x_layers",
 )
 """What configurations call the number of layers of a stack."""
 _PER_LAYER = ("layer_types", "layers_block_type", "mlp_layer_types")
@@ -256,7 +269,8 @@ def _cut(part: Any, layers: int) -> None:
     for name in _DEPTHS:
         value = getattr(part, name, None)
         if isinstance(value, int) and value > layers:
-            setattr(part, name, layers)
+            with contextlib.suppress(NotImplementedError):  # it is the sum of other settings
+                setattr(part, name, layers)
     for name in _PER_LAYER:
         value = getattr(part, name, None)
         if isinstance(value, list) and len(value) > layers:

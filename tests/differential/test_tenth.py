@@ -1,0 +1,34 @@
+"""A tenth of the types, drawn by a fixed seed: check and reality agree on one map and one call.
+
+``make differential`` has all types, two maps of each, every way of loading and every call.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.differential.__main__ import PAGE, SEED
+from tests.differential.attempt import attempt
+from tests.differential.explained import load_explanations, unexplained
+from tests.differential.judge import disagreements
+from tests.differential.row import Stage
+from tests.sweep.universe import model_classes
+
+CLASSES = model_classes()
+TENTH = random.Random(SEED).sample(sorted(CLASSES), len(CLASSES) // 10)
+LEFT_OUT = "## Types that are not compared"
+HEAVY = ()
+"""Take seconds each: slow together."""
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [pytest.param(t, marks=pytest.mark.slow if t in HEAVY else ()) for t in TENTH],
+)
+def test_check_and_reality_agree(model_type):
+    found = attempt(model_type, CLASSES[model_type], brief=True)
+    left_out = PAGE.read_text(encoding="utf-8").partition(LEFT_OUT)[2]
+    assert found.stage is Stage.RAN or f"| {model_type} |" in left_out, found.reason
+    assert unexplained(disagreements(found), load_explanations()) == []
