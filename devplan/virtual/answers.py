@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from devplan.sandbox import patched_here
 from devplan.virtual.labels import CPU, META, is_abstract, label_of, maker_of, mark, sources_of
+from devplan.virtual.operands import taken_along
 
 if TYPE_CHECKING:
     from devplan.virtual.execution import Execution
@@ -127,6 +128,21 @@ class Answers(TorchFunctionMode):
         home = self._label(args[0]) or CPU if device is None else device
         return make(func, args, {**kwargs, "device": home})
 
+    def _values(self, func, args, kwargs) -> Any:
+        """``tolist``, ``numpy``: all the values of a tensor; made up where it has none."""
+        tensor, *rest = args
+        label = self._label(tensor) or CPU
+        if label != CPU and func is not torch.Tensor.tolist:
+            raise TypeError(
+                f"can't convert {label} device type tensor to numpy. Use Tensor.cpu() to copy the "
+                "tensor to host memory first."
+            )
+        if self._is_abstract(tensor):
+            self.execution.note_made_up(f"Tensor.{func.__name__}")
+            with _disable_current_modes():
+                tensor = torch.ones(tensor.shape, dtype=tensor.dtype, device=CPU)
+        return func(tensor, *rest, **kwargs)
+
     def _attention(self, func, args, kwargs) -> torch.Tensor:
         return self.execution.attention(func, args, kwargs)
 
@@ -193,6 +209,9 @@ _HANDLERS = {
     torch.nn.functional.scaled_dot_product_attention: Answers._attention,
     torch.Tensor.new_tensor: Answers._new,
     **dict.fromkeys(
+        (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__), Answers._values
+    ),
+    **dict.fromkeys(
         (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad), Answers._backward
     ),
     torch.take_along_dim: Answers._take_along,
@@ -222,24 +241,6 @@ def make(func, args, kwargs) -> Any:
     if isinstance(result, torch.Tensor):
         mark(result, device, maker_of(result))
     return result
-
-
-def taken_along(input, indices, dim=None, *, out=None) -> torch.Tensor:
-    """``take_along_dim``: a gather of operands that are broadcast against each other.
-
-    References
-    ----------
-    ``take_along_dim`` in aten/src/ATen/native/TensorAdvancedIndexing.cpp.
-    """
-    if dim is None:
-        return input.flatten().gather(0, indices.flatten())
-    at = dim % input.dim()
-    shape = torch.broadcast_shapes(
-        (*input.shape[:at], *input.shape[at + 1 :]),
-        (*indices.shape[:at], *indices.shape[at + 1 :]),
-    )
-    source = input.expand(*shape[:at], input.shape[at], *shape[at:])
-    return source.gather(at, indices.expand(*shape[:at], indices.shape[at], *shape[at:]))
 
 
 def _pinned_off(kwargs) -> dict[str, bool]:

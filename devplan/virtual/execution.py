@@ -122,6 +122,9 @@ class Execution(TorchDispatchMode):
             return self._finish(func(*args, **kwargs), device, func, settle=True)
         if not tensors and kwargs.get("device") == META:
             kwargs = {**kwargs, "device": self._home(func, args, kwargs)}
+        if func.overloadpacket is aten.all and hasattr(args[0], "_devplan_made_up"):
+            args, kwargs = on_meta(args), on_meta(kwargs)  # [made up] chosen as for abstract ones
+            return self._finish(func(*args, **kwargs), device, func, settle=True)
         if func.overloadpacket in _CUDA_ONLY_INTEGERS and not args[0].is_floating_point():
             args = (args[0].float(), *args[1:])
         return self._finish(self._computed(func, args, kwargs), device, func, settle=False)
@@ -260,6 +263,7 @@ class Execution(TorchDispatchMode):
         if settle and not (_is_float(tensor) or is_large(tensor) or func.is_view):
             self.note_made_up(str(func))
             tensor = self.choice.fill(tensor, func, self.num_choices)
+            tensor._devplan_made_up = True
         mark(tensor, device, self.block, self.sources)
         self.made(tensor)
         return tensor

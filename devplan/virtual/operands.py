@@ -99,3 +99,21 @@ def attended(query, key, value, *args, enable_gqa=False, **kwargs):
         return query, value, query.shape[:-2]
     # Queries that are learned may come once for all windows of a sound.
     return query, value, torch.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value)))
+
+
+def taken_along(input, indices, dim=None, *, out=None) -> torch.Tensor:
+    """``take_along_dim``: a gather of operands that are broadcast against each other.
+
+    References
+    ----------
+    ``take_along_dim`` in aten/src/ATen/native/TensorAdvancedIndexing.cpp.
+    """
+    if dim is None:
+        return input.flatten().gather(0, indices.flatten())
+    at = dim % input.dim()
+    shape = torch.broadcast_shapes(
+        (*input.shape[:at], *input.shape[at + 1 :]),
+        (*indices.shape[:at], *indices.shape[at + 1 :]),
+    )
+    source = input.expand(*shape[:at], input.shape[at], *shape[at:])
+    return source.gather(at, indices.expand(*shape[:at], indices.shape[at], *shape[at:]))

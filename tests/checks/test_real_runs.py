@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from transformers import BertConfig
+from transformers import BertConfig, IBertConfig, VitsConfig
 
 from devplan.checking import check
 from devplan.checks.given import given_map
@@ -87,3 +87,31 @@ def test_a_split_of_a_declared_module_that_ran_is_a_note():
     cards = dict.fromkeys(whole, "cuda:0")
     broken = check(config, {**cards, "embeddings.position_embeddings": 1})
     assert {d.code for d in broken.errors} == {"DP201", "DP301"}
+
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VitsConfig(
+            **TINY,
+            ffn_dim=32,
+            flow_size=32,
+            spectrogram_bins=9,
+            upsample_initial_channel=16,
+            upsample_rates=[2],
+            upsample_kernel_sizes=[4],
+            resblock_kernel_sizes=[3],
+            resblock_dilation_sizes=[[1]],
+            architectures=["VitsModel"],
+        ),
+        IBertConfig(**TINY, intermediate_size=32, quant_mode=True, architectures=["IBertModel"]),
+    ],
+    ids=["a check of made-up values", "numpy of tensors without values"],
+)
+def test_code_that_looks_at_values_runs_to_its_end(config):
+    result = check(config, {"": 0}, workload=Workload(context_tokens=64))
+    assert result.runs[0].phases == ("forward",)
+    assert not {"DP302"} & {d.code for d in result.diagnostics}

@@ -93,3 +93,31 @@ def test_compiled_code_runs_as_written():
     with exclusive(), answering((VirtualCard(),)):
         assert torch.compile(double) is double
         assert torch.compile(mode="reduce-overhead")(double) is double
+
+
+def on_cpu(*shape: int) -> torch.Tensor:
+    return mark(torch.empty(*shape, device="meta"), torch.device("cpu"), None)
+
+
+def test_values_as_lists_and_arrays_are_made_up(execution):
+    import numpy
+
+    assert abstract(2, 1).tolist() == [[1.0], [1.0]]
+    assert on_cpu(2).numpy().tolist() == numpy.asarray(on_cpu(2)).tolist() == [1.0, 1.0]
+    assert numpy.asarray(on_cpu(2), dtype=numpy.float64).dtype == numpy.float64
+    assert torch.tensor([3, 5]).numpy().tolist() == [3, 5]
+    assert execution.made_up == {"Tensor.tolist", "Tensor.numpy", "Tensor.__array__"}
+
+
+def test_numpy_refuses_what_lies_on_a_card(execution):
+    for tensor in (abstract(2), mark(torch.tensor([3, 5]), CARD, None)):
+        with pytest.raises(TypeError, match="can't convert cuda:1 device type tensor to numpy"):
+            tensor.numpy()
+        assert len(tensor.cpu().numpy()) == 2
+
+
+def test_a_check_of_all_holds_however_it_is_written(execution):
+    """Code asks it before it raises."""
+    values = abstract(2, 2)
+    assert (values >= 0).all() and torch.all(values < 0) and not (values < 0).any()
+    assert not torch.all(torch.tensor([True, False]))
