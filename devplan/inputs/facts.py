@@ -37,6 +37,8 @@ class Facts:
         self.model = model
         self.config = config
         self.request = request
+        self.filled: dict[str, torch.Tensor] = {}
+        """Arguments of which only the signature tells, in the form that was found for them."""
 
     @cached_property
     def accepted(self) -> Mapping[str, inspect.Parameter]:

@@ -23,6 +23,7 @@ from devplan.inputs.latents import latent_candidates
 from devplan.inputs.media import Candidate
 from devplan.inputs.probe import Probed, probe
 from devplan.inputs.request import ExampleInputs, InputRequest
+from devplan.inputs.required import required_arguments
 from devplan.inputs.sounds import sound_candidates
 from devplan.inputs.textual import decoder_arguments, text_arguments
 from devplan.inputs.tokens import KINDS, Placeholders, compose, find_token
@@ -59,8 +60,11 @@ class Chosen:
 
 def inputs_from_config(facts: Facts) -> ExampleInputs:
     """Keyword arguments made from what the model says about itself."""
+    facts.filled = _filled(facts)
     chosen, notes = _chosen(facts)
     kwargs = _assemble(facts, chosen)
+    if facts.filled and probe(facts, kwargs).error is not None:
+        kwargs = {name: kwargs[name] for name in kwargs if name not in facts.filled}
     notes += _missing(facts, kwargs)
     return ExampleInputs(
         kwargs=kwargs,
@@ -75,6 +79,20 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[InputRequest, tuple[list[Chosen], list
 )
 """Model -> what was asked for, but for the length of the text -> the forms that it takes.  Asking
 once is enough: of a model with large towers the probes take longer than the runs."""
+
+
+def _filled(facts: Facts) -> dict[str, torch.Tensor]:
+    """Required arguments that no maker knows, as the model's code takes them best."""
+    text = _assemble(facts, [])
+    missing = facts.required - text.keys()
+    known = {
+        name
+        for kind, maker in _MAKERS.items()
+        if (items := _wanted(facts, kind, []))
+        for candidate in islice(maker(facts, items), MOST_TRIES)
+        for name in candidate.arguments
+    }
+    return required_arguments(facts, text, missing) if missing - known else {}
 
 
 def _chosen(facts: Facts) -> tuple[list[Chosen], list[str]]:
@@ -204,6 +222,7 @@ def _assemble(facts: Facts, chosen: list[Chosen]) -> dict[str, Any]:
         ]
         items = {one.candidate.kind: one.candidate.items for one in chosen}
         kwargs.update(text_arguments(facts, compose(facts, placeholders), items))
+    kwargs.update({name: _copied(value) for name, value in facts.filled.items()})
     for one in chosen:
         kwargs.update({name: _copied(value) for name, value in one.candidate.arguments.items()})
     kwargs.update(decoder_arguments(facts))

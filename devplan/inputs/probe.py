@@ -22,7 +22,7 @@ from torch import nn
 
 from devplan.inputs.facts import Facts, has_weights
 from devplan.virtual.folding import layer_kinds
-from devplan.virtual.tracing import Limits, run_traced
+from devplan.virtual.tracing import Limits, Trace, run_traced
 
 _OURS = re.compile(r"[/\\](?:devplan|torch)[/\\]")
 _SAID = re.compile(r"tokens: (\d+), features:? (\d+)")
@@ -45,6 +45,8 @@ class Probed:
     error: str | None
     """What the model's own code raised, with its place; None: nothing."""
 
+    num_ops: int
+    """Ops that ran, to the end or to the error."""
     tower_ran: bool
     """Whether a module beside the text model was called."""
 
@@ -73,6 +75,7 @@ def _probe(facts: Facts, inputs: Mapping[str, Any], at_text: Callable[..., None]
     others: list[int] = []
     called: list[nn.Module] = []
     error: str | None = None
+    trace = Trace()
     with contextlib.ExitStack() as undo:
         undo.enter_context(_hooks_kept(model))
         for module in model.modules():
@@ -84,13 +87,14 @@ def _probe(facts: Facts, inputs: Mapping[str, Any], at_text: Callable[..., None]
                 undo.callback(stack[0].register_forward_pre_hook(at_text).remove)
         try:
             kinds = layer_kinds(facts.sites, facts.config)
-            run_traced(model, facts.sites, inputs, kinds=kinds, limits=_LIMITS)
+            run_traced(model, facts.sites, inputs, kinds=kinds, limits=_LIMITS, trace=trace)
         except _Reached:
             pass
         except Exception as raised:  # whatever the model's own code raises is an answer
             error = describe(raised)
     rows = (named or others or [_rows_said(error, width)])[-1]
-    return Probed(rows=rows, error=error, tower_ran=embedding is None or bool(called))
+    tower_ran = embedding is None or bool(called)
+    return Probed(rows=rows, error=error, num_ops=trace.num_ops, tower_ran=tower_ran)
 
 
 def text_embedding(model: nn.Module) -> nn.Module | None:

@@ -90,6 +90,7 @@ def run_traced(
     preset: Mapping[str, folding.Outcome] = MappingProxyType({}),
     limits: Limits = USUAL,
     entry: Callable[..., Any] | None = None,
+    trace: Trace | None = None,
 ) -> Trace:
     """Run ``model(**inputs)`` virtually and say what happened.
 
@@ -110,15 +111,18 @@ def run_traced(
         Ops that the run, and a call of each block, may take.
     entry
         What is called with the inputs instead of the model: a part of it, or its ``generate``.
+    trace
+        Where it is noted; after an exception it holds what ran before.
 
     Raises
     ------
     TooManyOps
         When a limit is passed.
     """
-    trace = Trace()
+    trace = trace or Trace()
     execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
+        undo.callback(lambda: setattr(trace, "num_ops", execution.num_ops))
         undo.enter_context(exclusive())
         undo.enter_context(lean(model))
         loan = undo.enter_context(Loan())
@@ -138,7 +142,6 @@ def run_traced(
         with Answers(execution, home=MAIN), execution:
             trace.output = execution.limit.run(entry or model, **placed_inputs)
         trace.attributes = _made_attributes(model, loan)
-    trace.num_ops = execution.num_ops
     trace.made_up = frozenset(execution.made_up)
     return trace
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from transformers import (
     Blip2QFormerConfig,
     Blip2QFormerModel,
+    PreTrainedConfig,
     TimeSeriesTransformerConfig,
     TimeSeriesTransformerModel,
 )
@@ -61,12 +63,62 @@ def test_latents(kind):
     assert example.kwargs["encoder_hidden_states"].shape == (1, 6, 32)
 
 
-def test_what_cannot_be_made_names_the_way_out():
+def test_the_vectors_of_a_bridge_between_towers():
     config = Blip2QFormerConfig(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     model = on_meta(Blip2QFormerModel, config)
+    kwargs = example_inputs(model, config, InputRequest()).kwargs
+    assert kwargs["query_embeds"].shape[-1] == 32
+    assert kwargs["encoder_hidden_states"].shape[-1] == 1408
+
+
+class Bridge(nn.Module):
+    """Takes what only its signature tells of: vectors of two widths and a mark for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Linear(24, 16)
+        self.beside = nn.Conv1d(40, 16, 3)
+        self.config = PreTrainedConfig()
+
+    def forward(
+        self,
+        query_embeds: torch.Tensor,
+        latents: torch.Tensor,
+        kind_ids: torch.LongTensor,
+        extra: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if extra is None:
+            raise ValueError("extra must be given")
+        kinds = nn.functional.one_hot(kind_ids, 16).sum(1)
+        return self.into(query_embeds).sum(1) + self.beside(latents).sum(2) + kinds + extra.mean()
+
+
+def test_required_arguments_are_offered_until_the_code_takes_them():
+    with torch.device("meta"):
+        model = Bridge()
+    kwargs = example_inputs(model, model.config, InputRequest()).kwargs
+    assert kwargs["query_embeds"].shape[-1] == 24
+    assert kwargs["latents"].shape[1] == 40
+    assert kwargs["kind_ids"].dtype == torch.int64
+    assert "extra" in kwargs  # the error named it
+
+
+class Hopeless(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.config = PreTrainedConfig()
+
+    def forward(self, session):
+        return self.layer(session.frames)
+
+
+def test_what_cannot_be_made_names_the_way_out():
+    with torch.device("meta"):
+        model = Hopeless()
     with pytest.raises(NoExampleInputs) as raised:
-        example_inputs(model, config, InputRequest())
-    assert "'query_embeds'" in str(raised.value)
+        example_inputs(model, model.config, InputRequest())
+    assert "'session'" in str(raised.value)
     assert "--inputs file.py:function" in str(raised.value)
