@@ -22,6 +22,7 @@ from devplan.loader.hooks import (
     weights_of,
 )
 from devplan.loader.target import Target
+from devplan.loader.ties import link_ties
 from devplan.loader.waiting import Waiting
 from devplan.names import joined
 from devplan.types import CPU
@@ -57,8 +58,10 @@ def dispatch(
         When tensors of the model are in no entry of the map.
     """
     import accelerate
+    from accelerate.utils import find_tied_parameters
 
     refuse_uncovered(model, target)
+    tied = find_tied_parameters(model) if offload_folder is not None else ()
     _place_bare_tensors(model, target)
     accelerate.dispatch_model(
         model,
@@ -70,6 +73,8 @@ def dispatch(
         skip_keys=skipped_keys(model),
         force_hooks=target.needs_hooks,
     )
+    if offload_folder is not None:
+        link_ties(tied, offload_folder)
 
 
 def refuse_uncovered(model: nn.Module, target: Target) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -31,6 +33,30 @@ def tied_pairs(model: nn.Module) -> Mapping[str, str]:
     if id(embedding) not in names or id(head) not in names:
         return {}
     return {f"{names[id(head)]}.weight": f"{names[id(embedding)]}.weight"}
+
+
+def link_ties(tied: Iterable[Sequence[str]], folder: str | Path) -> None:
+    """Make the files of one tensor in an offload folder one file, where accelerate wrote several.
+
+    Parameters
+    ----------
+    tied
+        Names of one tensor, each.
+    """
+    for names in tied:
+        files = [Path(folder) / f"{name}.dat" for name in names]
+        first, *others = [file for file in files if file.is_file()] or [None]
+        for other in others:
+            if not other.samefile(first):
+                other.unlink()
+                _link(other, first)
+
+
+def _link(name: Path, file: Path) -> None:
+    try:
+        os.link(file, name)
+    except OSError:  # a file system without hard links
+        name.symlink_to(file.name)
 
 
 def broken_ties(model: nn.Module, waiting: Waiting, target: Target) -> Iterator[AuditDifference]:

@@ -32,7 +32,12 @@ class Waiting:
         place = self._on_disk.get(name)
         if place is None:
             return None
-        return str(self._file(name, place)), place.get("weight_name", name)
+        file = self._file(name, place)
+        inside = place.get("weight_name")
+        if inside is not None or not file.is_file():
+            return str(file), inside or name
+        found = file.stat()  # [ties] files of one tensor are one
+        return found.st_dev, found.st_ino
 
     def _file(self, name: str, place: dict[str, Any]) -> Path:
         """As accelerate finds it: a safetensors file, or its own ``.dat`` in the folder."""

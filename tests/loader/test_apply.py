@@ -156,3 +156,29 @@ def test_the_main_device_of_the_map_wins(tmp_path):
     assert torch.equal(
         model.model.decoder.layers[0].fc1.weight, whole.model.decoder.layers[0].fc1.weight
     )
+
+
+def test_tied_weights_that_both_wait_on_disk_are_one_file(tied, tmp_path):
+    """accelerate writes each name of a tensor to a file of its own."""
+    model = tied.whole()
+    device_map = dict.fromkeys(("model.embed_tokens", "model.layers", "lm_head"), "disk")
+    device_map |= {"model.norm": "cpu", "model.rotary_emb": "cpu"}
+    folder = tmp_path / "weights"
+    devplan.apply(model, device_map, offload_folder=folder)
+    files = [folder / f"{name}.weight.dat" for name in ("model.embed_tokens", "lm_head")]
+    assert files[0].samefile(files[1])
+    assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
+
+
+def test_files_of_tied_weights_that_were_made_two_are_a_difference(tied, tmp_path):
+    model = tied.whole()
+    device_map = dict.fromkeys(("model.embed_tokens", "model.layers", "lm_head"), "disk")
+    device_map |= {"model.norm": "cpu", "model.rotary_emb": "cpu"}
+    folder = tmp_path / "weights"
+    devplan.apply(model, device_map, offload_folder=folder)
+    head = folder / "lm_head.weight.dat"
+    content = head.read_bytes()
+    head.unlink()
+    head.write_bytes(content)
+    (found,) = devplan.audit(model, device_map).differences
+    assert found.kind == "tie" and found.name == "lm_head.weight"
