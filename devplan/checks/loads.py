@@ -83,6 +83,8 @@ def tensor_bytes(subject: Subject) -> tuple[dict[str, int], dict[str, int]]:
     buffers: dict[str, int] = {}
     for tensor in subject.structure.tensors.values():
         device = subject.device_of(tensor.name)
+        if not tensor.is_parameter:  # accelerate offloads parameters only
+            device = subject.execution_device(device)
         if device is None or (tensor.first_name, device) in counted:
             continue
         counted.add((tensor.first_name, device))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from devplan.calls import accepts, flag, one_of, optional, path
-from devplan.errors import InputError
+from devplan.calls import accepts, flag, one_of, optional, path, texts
+from devplan.errors import InputError, nearest
 from devplan.loader.auditing import audit_parts
 from devplan.loader.dispatching import bring_home, dispatch, refuse_uncovered
 from devplan.loader.finishing import cache_copies
@@ -29,6 +29,7 @@ log = logging.getLogger("devplan")
     on_difference=one_of(*ON_DIFFERENCE),
     offload_folder=optional(path("a folder, new or empty")),
     offload_buffers=flag,
+    preload_module_classes=texts("names of classes of modules as a list of texts"),
     cache_transfers=flag,
 )
 @exclusively
@@ -40,6 +41,7 @@ def apply(
     on_difference: str = "raise",
     offload_folder: str | Path | None = None,
     offload_buffers: bool = False,
+    preload_module_classes: Sequence[str] = (),
     cache_transfers: bool = True,
 ) -> Any:
     """Spread a model that has its weights over the devices of a map, with accelerate's hooks.
@@ -58,6 +60,9 @@ def apply(
         As in `devplan.load`.
     offload_buffers
         Whether buffers of offloaded modules are offloaded too.
+    preload_module_classes
+        Classes of modules whose offloaded weights come all at once, before their ``forward``: for
+        code that reads a weight of a submodule without calling that.  It is accelerate's argument.
 
     Returns
     -------
@@ -85,28 +90,43 @@ def apply(
         if is_dispatched(part.model):
             bring_home(part.model, OFFLOAD_DEVICES)
         _refuse_without_weights(part.model)
+    how = {
+        "offload_buffers": offload_buffers,
+        "preload_module_classes": _classes(preload_module_classes, parts),
+    }
     if DISK in target.devices:
         with writing_to(offload_folder) as draft:
-            _dispatch_all(parts, draft.draft, offload_buffers)
+            _dispatch_all(parts, draft.draft, **how)
             answer(audit_parts(parts, target), on_difference)
             kept = draft.keep(*(part.model for part in parts))
         log.info("weights on disk are in %s", kept)
     else:
-        _dispatch_all(parts, None, offload_buffers)
+        _dispatch_all(parts, None, **how)
         answer(audit_parts(parts, target), on_difference)
     if cache_transfers:
         cache_copies(parts)
     return model
 
 
-def _dispatch_all(parts: tuple[Part, ...], folder: Path | None, offload_buffers: bool) -> None:
+def _classes(names: Sequence[str], parts: tuple[Part, ...]) -> tuple[str, ...]:
+    """The names, all of which are classes of modules."""
+    known = {type(module).__name__ for part in parts for module in part.model.modules()}
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"preload_module_classes: no module is a {name!r}{nearest(name, known)}"
+            )
+    return tuple(names)
+
+
+def _dispatch_all(parts: tuple[Part, ...], folder: Path | None, **how: Any) -> None:
     """Each with a folder of its own below the one for weights on disk."""
     for part in parts:
         dispatch(
             part.model,
             part.target,
             offload_folder=str(folder / part.name) if folder is not None else None,
-            offload_buffers=offload_buffers,
+            **how,
         )
 
 

@@ -6,7 +6,8 @@ dispatched model of 70 billion parameters takes a fraction of a second.
 
 Exceptions that are right:
 
-* weights of entries on ``cpu`` or ``disk`` are on the meta device, and wait behind their hook;
+* weights of entries on ``cpu`` or ``disk`` are on the meta device, and wait behind their hook, or
+  behind that of a module around it (``preload_module_classes``);
 * buffers of such entries lie where the module runs, unless ``offload_buffers`` was asked for;
 * with a main device that is the CPU, entries on ``cpu`` are not offloaded;
 * a map of one device needs no hooks.
@@ -32,7 +33,7 @@ from devplan.loader.target import Target, target_of
 from devplan.loader.ties import broken_ties
 from devplan.loader.uses import memory_differences, placed_bytes, staying_bytes, uses_of
 from devplan.loader.waiting import Waiting
-from devplan.names import joined
+from devplan.names import is_inside, joined
 from devplan.types import DeviceMapFile
 
 
@@ -189,8 +190,10 @@ def _hook_differences(model: nn.Module, target: Target) -> Iterator[AuditDiffere
             text=f"the whole model {text}: inputs were to enter at {target.main_device}",
         )
     groups: dict[tuple, list[str]] = {}
+    whole = [name for name, module in model.named_modules() if _places_all_inside(module)]
     for name, module in model.named_modules():
-        problem = _hook_problem(name, module, target) if name else ""
+        is_placed = any(is_inside(name, around) for around in whole if around != name)
+        problem = _hook_problem(name, module, target) if name and not is_placed else ""
         if problem:
             groups.setdefault((target.entry_of(name), problem), []).append(name)
     for (entry, problem), names in groups.items():
@@ -216,6 +219,11 @@ def _hook_problem(name: str, module: nn.Module, target: Target) -> str:
         return "" if holds_nothing and name not in target.entries else "has no hook"
     found = execution_device(module)
     return "" if found == wanted else f"runs at {found}, not at {wanted}"
+
+
+def _places_all_inside(module: nn.Module) -> bool:
+    """Whether a hook brings the weights of all modules inside (``preload_module_classes``)."""
+    return any(hook.offload and hook.place_submodules for hook in align_hooks(module))
 
 
 def _has_own(module: nn.Module) -> bool:

@@ -7,7 +7,7 @@ not the map's, the hooks are taken off and put on again; the weights stay where 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,7 @@ def dispatch(
     offload_index: dict[str, Any] | None = None,
     offload_folder: str | None = None,
     offload_buffers: bool = False,
+    preload_module_classes: Sequence[str] = (),
 ) -> None:
     """Weights to their devices and hooks on the modules, with the main device of the map.
 
@@ -71,6 +72,7 @@ def dispatch(
         offload_dir=offload_folder,
         offload_buffers=offload_buffers,
         skip_keys=skipped_keys(model),
+        preload_module_classes=list(preload_module_classes) or None,
         force_hooks=target.needs_hooks,
     )
     if offload_folder is not None:

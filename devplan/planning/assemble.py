@@ -90,10 +90,9 @@ def card_loads(
         runs_on = execution_device(device, machine.main_device)
         cache[runs_on] += block.cache_bytes(tokens, batch)
         active[runs_on] = max(active[runs_on], block.activation_bytes(tokens, batch))
-        if device in OFFLOAD_DEVICES:
-            continue
-        weights[device] += block.weight_bytes
-        buffers[device] += block.buffer_bytes
+        buffers[runs_on] += block.buffer_bytes  # accelerate offloads parameters only
+        if device not in OFFLOAD_DEVICES:
+            weights[device] += block.weight_bytes
     onload = _most_onloaded(graph, placement)
     return tuple(
         CardLoad(
@@ -120,7 +119,7 @@ def _offload_bytes(case: Case, placement: Mapping[str, str]) -> dict[str, int]:
     totals = {tier.device: 0 for tier in case.machine.tiers}
     for block in case.graph.blocks:
         if placement[block.name] in totals:
-            totals[placement[block.name]] += block.static_bytes
+            totals[placement[block.name]] += block.weight_bytes
     return {device: total for device, total in totals.items() if total}
 
 
@@ -208,13 +207,14 @@ def _on_cards(case: Case, pose: Pose) -> np.ndarray:
 
 
 def _offload_bases(case: Case, pose: Pose, tokens: int) -> list[int] | None:
-    """What offloading itself puts on the main card: caches, and room to onload."""
+    """What offloading itself puts on the main card: buffers, caches, and room to onload."""
     if not pose.tiers:
         return None
     cache = case.units.cache_bytes(tokens, case.workload.batch)
     bases = [0] * len(case.machine.cards)
     main = case.machine.devices.index(case.machine.main_device)
-    bases[main] = pose.onload_bytes + int(cache[list(pose.tiers)].sum())
+    kept = cache + case.units.buffer_bytes
+    bases[main] = pose.onload_bytes + int(kept[list(pose.tiers)].sum())
     return bases
 
 
@@ -223,7 +223,8 @@ def most_tokens(case: Case, pose: Pose, devices: list[str]) -> tuple[int | None,
     main = case.machine.main_device
     card_of = {device: index for index, device in enumerate(case.machine.devices)}
     runs_on = np.array([card_of[execution_device(device, main)] for device in devices])
-    static = np.where(_on_cards(case, pose), case.units.static_bytes, 0)
+    units = case.units
+    static = np.where(_on_cards(case, pose), units.static_bytes, units.buffer_bytes)
     fixed = np.zeros(len(card_of), dtype=np.int64)
     np.add.at(fixed, runs_on, static)
     fixed[card_of[main]] += pose.onload_bytes

@@ -193,7 +193,8 @@ class Pose:
         bases = [0] * len(self.case.machine.cards)
         for unit in self.fixed:
             # Offloaded weights are not on a card; the cache of the block is, where it runs.
-            weights = 0 if unit in self.tiers else int(static[unit])
+            held = units.buffer_bytes if unit in self.tiers else static
+            weights = int(held[unit])
             bases[self.run_slot(unit)] += weights + int(cache[unit])
         bases[self._slot_of[self.case.machine.main_device]] += self.onload_bytes
         return bases

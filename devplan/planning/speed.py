@@ -174,7 +174,7 @@ def offload_copies(
             and (block.work is None or block.work.at(step) != Work())
         ]
         if lying:
-            size = sum(block.static_bytes for block in lying)
+            size = sum(block.weight_bytes for block in lying)
             yield (tier, machine.main_device), (len(lying), size)
 
 

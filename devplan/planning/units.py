@@ -44,6 +44,12 @@ class Units:
         sums = [sum(block.static_bytes for block in blocks) for blocks in self.blocks]
         return np.array(sums, dtype=np.int64)
 
+    @cached_property
+    def buffer_bytes(self) -> np.ndarray:
+        """Buffers: where a unit runs, also one whose weights wait elsewhere.  # [units], int64"""
+        sums = [sum(block.buffer_bytes for block in blocks) for blocks in self.blocks]
+        return np.array(sums, dtype=np.int64)
+
     def activation_bytes(self, tokens: int, batch: int) -> np.ndarray:
         """What each needs while it runs; members of a unit run one at a time.  # [units], int64"""
         known = self._known_activations.get((tokens, batch))

@@ -118,7 +118,7 @@ def _check_load(
     tokens, batch = workload.context_tokens, workload.batch
     counted = (
         sum(block.weight_bytes for block in lying),
-        sum(block.buffer_bytes for block in lying),
+        sum(block.buffer_bytes for block in running),
         sum(block.cache_bytes(tokens, batch) for block in running),
         onload,
         _most_active(running, graph, is_main, workload),
@@ -146,7 +146,7 @@ def _runs_on(plan: Plan, block: Block, machine: Machine) -> str:
 def _check_tiers(plan: Plan, graph: BlockGraph, machine: Machine) -> None:
     for tier in machine.tiers:
         on_tier = [b for b in graph.blocks if plan.placement[b.name] == tier.device]
-        total = sum(block.static_bytes for block in on_tier)
+        total = sum(block.weight_bytes for block in on_tier)
         _check(plan.offload_bytes.get(tier.device, 0) == total, f"{tier.device}: wrong total")
         bounded = tier.capacity_bytes is not None
         _check(not bounded or total <= tier.capacity_bytes, f"{tier.device} overflows")

@@ -182,3 +182,46 @@ def test_files_of_tied_weights_that_were_made_two_are_a_difference(tied, tmp_pat
     head.write_bytes(content)
     (found,) = devplan.audit(model, device_map).differences
     assert found.kind == "tie" and found.name == "lm_head.weight"
+
+
+class ReadsAWeight(nn.Module):
+    """Code that takes a submodule's weight without calling it."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries, self.out = nn.Embedding(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.out(x + self.queries.weight)
+
+
+class TwoReaders(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(ReadsAWeight() for _ in range(2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def test_weights_of_a_class_come_at_once_where_its_code_reads_them(tmp_path):
+    torch.manual_seed(0)
+    model, x, device_map = TwoReaders(), torch.ones(3, 4), {"layers.0": "cpu", "layers.1": "disk"}
+    before = model(x)
+    devplan.apply(model, device_map, offload_folder=tmp_path / "a")
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        model(x)
+    devplan.apply(
+        model, device_map, offload_folder=tmp_path / "b", preload_module_classes=["ReadsAWeight"]
+    )
+    assert torch.equal(model(x), before)
+    assert model.layers[1].queries.weight.is_meta
+
+
+def test_a_class_that_no_module_is_of_is_refused():
+    with pytest.raises(
+        InputError, match="no module is a 'ReadsAWeigth'; did you mean ReadsAWeight"
+    ):
+        devplan.apply(TwoReaders(), {"": "cpu"}, preload_module_classes=["ReadsAWeigth"])
