@@ -135,6 +135,8 @@ def _from_peaks(learnt: Learnt, plan: Plan, subject: Subject, record: RunRecord)
         if load is None or rest <= load.activation_bytes + load.headroom_bytes:
             continue
         needed = dict(_needed(record, peak.device))
+        if peak.device != subject.main_device:
+            needed = _by_a_block(needed, plan, peak.device)
         blamed = max(needed, key=lambda block: needed[block], default=BETWEEN)
         needed[blamed] = max(rest, needed.get(blamed, 0))
         where = f"at the fullest moment, {peak.module or 'between the blocks'} ({peak.phase})"
@@ -148,6 +150,21 @@ def _from_peaks(learnt: Learnt, plan: Plan, subject: Subject, record: RunRecord)
             constraints=(*learnt.constraints, constraint),
         )
     return learnt
+
+
+def _by_a_block(needed: dict[str, int], plan: Plan, device: str) -> dict[str, int]:
+    """With what is needed between the blocks as the need of a block that is on the card.
+
+    The graph knows such a need of the main card alone.  The block in the middle of the longest
+    stage is taken, which is the last to leave the card when stages shift.
+    """
+    rest = {block: size for block, size in needed.items() if block != BETWEEN}
+    stages = [stage.blocks for stage in plan.stages if stage.device == device]
+    between = needed.get(BETWEEN, 0)
+    if stages and between >= max(rest.values(), default=0):
+        longest = max(stages, key=len)
+        rest[longest[len(longest) // 2]] = between
+    return rest
 
 
 def _needed(record: RunRecord, device: str) -> Iterator[tuple[str, int]]:

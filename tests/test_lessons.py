@@ -47,6 +47,7 @@ def subject():
     structure = SimpleNamespace(block_of=lambda module: module or None, tensors={})
     return SimpleNamespace(
         workload=WORKLOAD,
+        main_device="cuda:0",
         structure=structure,
         runs_at=lambda module: "cuda:0",
         devices_inside=lambda module: {"cuda:0"},
@@ -351,3 +352,15 @@ def test_a_short_run_teaches_what_met_and_nothing_of_memory(planned, monkeypatch
     assert learn(Learnt(graph=GRAPH, pins={}), planned, about, ()) is None
     about.runs = (record(), replace(record(mismatches=(APART,)), is_short=True))
     assert learn(Learnt(graph=GRAPH, pins={}), planned, about, (ERROR,)) is not None
+
+
+@pytest.mark.parametrize("known", [((("", "prefill", "cuda:1", 5)),), ()])
+def test_what_is_needed_between_the_blocks_is_learnt_on_every_card(planned, known):
+    """Features that wait on the second card: the graph counts such things on the first alone."""
+    needed = room(planned, "cuda:1") + 7
+    found = taught(planned, record(*known, peaks=(peak("cuda:1", needed),)))
+    known = [b for b in found.graph.blocks if b.activation is not None]
+    raised = [b for b in known if needs(found.graph, b.name) >= needed]
+    assert [planned.placement[block.name] for block in raised] == ["cuda:1"]
+    assert found.graph.between == GRAPH.between
+    assert f"cuda:1 keeps {needed} B for activations" in found.constraints[0].change
