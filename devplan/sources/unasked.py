@@ -26,7 +26,8 @@ def never_asked() -> Iterator[None]:
     global _inside, _before
     with _LOCK:
         if not _inside:
-            _before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+            # [4.29] has none yet, and asks nothing.
+            _before = getattr(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0)
             dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
         _inside += 1
     try:

@@ -213,3 +213,12 @@ def test_the_waiting_time_is_what_it_was():
         assert utils.TIME_OUT_REMOTE_CODE == 0
         raise ZeroDivisionError
     assert before == utils.TIME_OUT_REMOTE_CODE
+
+
+def test_releases_that_ask_nothing_have_no_waiting_time(monkeypatch):
+    """transformers 4.28 and 4.29."""
+    from transformers import dynamic_module_utils
+
+    monkeypatch.delattr(dynamic_module_utils, "TIME_OUT_REMOTE_CODE")
+    with never_asked():
+        assert dynamic_module_utils.TIME_OUT_REMOTE_CODE == 0
