@@ -75,7 +75,7 @@ def _from_transformers(source: ModelSource, dtype: str | None) -> Skeleton:
         class_name=type(model).__name__,
         dtype=compute,
         no_split=declared_no_split(model),
-        max_tokens=_max_tokens(config),
+        max_tokens=_max_tokens(config) or _position_table(model),
         notes=notes,
     )
 
@@ -156,7 +156,7 @@ def _from_factory(source: ModelSource, dtype: str | None) -> Skeleton:
         class_name=type(model).__name__,
         dtype=_first_float_dtype(model),
         no_split=declared_no_split(model),
-        max_tokens=_max_tokens(config),
+        max_tokens=_max_tokens(config) or _position_table(model),
     )
 
 
@@ -211,6 +211,21 @@ def _max_tokens(config: Any) -> int | None:
         if isinstance(value, int) and value > 0:
             return value
     return None
+
+
+def _position_table(model: nn.Module) -> int | None:
+    """Rows of the smallest table of learnt positions of a model of tokens; None: it has none.
+
+    A configuration may call them by a name of its own (``block_size`` of Bark).
+    """
+    if getattr(model, "main_input_name", "") != "input_ids":
+        return None
+    tables = [
+        module.num_embeddings
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and "position" in name.rpartition(".")[2]
+    ]
+    return min(tables, default=None)
 
 
 @contextlib.contextmanager

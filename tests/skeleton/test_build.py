@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from devplan.blocks import partition
+from devplan.checking import check
 from devplan.errors import InputError
 from devplan.skeleton import build_skeleton
 from devplan.sources import ModelSource, resolve
@@ -86,3 +89,19 @@ def test_a_module_of_the_users():
     assert skeleton.config is None
     assert skeleton.max_tokens is None
     assert {p.dtype for p in skeleton.model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("class_name", ["BarkSemanticModel", "BarkCoarseModel"])
+def test_positions_are_those_of_the_table_where_the_configuration_calls_them_otherwise(
+    tmp_path, class_name
+):
+    """Bark's configuration says ``block_size``; 4,093 made-up tokens were too many."""
+    config = getattr(transformers, class_name).config_class(
+        block_size=256, num_layers=2, num_heads=2, hidden_size=32
+    )
+    settings = {**config.to_dict(), "architectures": [class_name]}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert build_skeleton(resolve(str(tmp_path))).max_tokens == 256
+    (run, *_) = check(str(tmp_path), {"": 0}).runs
+    assert "[1, 253]" in run.inputs
+    assert run.error is None
