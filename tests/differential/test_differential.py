@@ -115,6 +115,6 @@ def test_a_real_type_agrees():
 
 @pytest.mark.slow
 def test_a_late_process_is_a_row(monkeypatch, tmp_path):
-    monkeypatch.setattr("tests.differential.gather.LIMIT_S", 0)
+    monkeypatch.setattr("tests.differential.gather.LATE_S", 0)
     (late,) = gather(model_classes(), ["llama"], processes=1, log=tmp_path / "log")
     assert late.stage is Stage.TIME
