@@ -84,8 +84,8 @@ def _setting(rows: dict[str, Row], num_types: int) -> str:
     return (
         f"{len(rows)} of {num_types} types, in an order that is drawn by a fixed seed, so that a "
         f"part of them is a sample. Measured at commits: {measured}; with {libraries}; at most "
-        f"{LIMIT_S} s of the processor and {format_bytes(MEMORY_LIMIT_BYTES)} of address space a type. Again: "
-        "`make differential`."
+        f"{LIMIT_S} s of the processor and {format_bytes(MEMORY_LIMIT_BYTES)} of address space a "
+        "type. Again: `make differential`."
     )
 
 

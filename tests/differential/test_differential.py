@@ -44,6 +44,11 @@ def test_a_finding_at_the_line_that_raises_is_agreement():
     assert kinds(mapped(Way(failures={"generate": RAISES}), SAID)) == []
 
 
+def test_other_numbers_where_an_error_was_found_are_agreement():
+    """torch multiplies a CPU tensor with a weight on meta, and does not raise."""
+    assert kinds(mapped(Way(others=("generate",)), SAID)) == []
+
+
 def test_everything_else_is_none():
     raising = Way(failures={"generate": RAISES})
     assert kinds(mapped(raising)) == [Kind.CLEAN_RAISES]
