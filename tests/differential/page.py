@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tests.differential.explained import Explanation, unexplained
 from tests.differential.judge import Disagreement, Kind, disagreements, num_compared, runs
-from tests.differential.row import MapRow, Row, Stage
+from tests.differential.row import Failure, MapRow, Row, Stage
 from tests.sweep.table import cell, table
 
 LEAST_TYPES = 400
@@ -136,10 +136,16 @@ def _failing(rows: Sequence[Row]) -> Iterable[str]:
         differing = {each.map for each in disagreements(row)}
         for each in row.maps:
             if each.said and each.name not in differing:
-                first = min(each.said, key=lambda said: said.place)
+                first = _that_happened(each)
                 what = (row.model_type, each.name, short(first.place), cell(_effect(each)))
                 lines.append((*what, first.what.partition(" ")[0]))
     yield table(("type", "map", "where", "what happens", "rule"), lines) + "\n"
+
+
+def _that_happened(row: MapRow) -> Failure:
+    """Of what the check says, what the map did; else the first."""
+    places = {f.place for way in row.ways.values() for f in way.failures.values()}
+    return next((said for said in row.said if said.place in places), row.said[0])
 
 
 def _effect(row: MapRow) -> str:

@@ -22,6 +22,7 @@ LEFT_OUT = "## Types that are not compared"
 HEAVY = frozenset(
     [
         "efficientnet",
+        "longcat_flash",
         "exaone4_5",
         "falcon_h1",
         "hgnet_v2",
