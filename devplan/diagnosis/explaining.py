@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 from devplan.diagnosis.lines import Place, is_model_line, place_of
 from devplan.diagnosis.messages import Recognised
 from devplan.diagnosis.ops import op_of_text, op_of_wrapper
-from devplan.diagnosis.pasted import PastedError, PastedFrame, Stream, read_pasted
+from devplan.diagnosis.pasted import (
+    TRACEBACK_HEAD,
+    PastedError,
+    PastedFrame,
+    Stream,
+    read_pasted,
+)
 from devplan.diagnosis.remedies import Known, in_words
 from devplan.diagnosis.story import CardMemory, Kind, Story
 from devplan.findings import SourceLine
@@ -151,12 +157,12 @@ def _cards(recognised: Recognised) -> tuple[CardMemory, ...]:
 
 
 def _own_words(recognised: Recognised) -> str:
-    """The message; of a whole log only what the pattern matched."""
+    """The message; of a whole log, or of a traceback in pieces, only what the pattern matched."""
     text = recognised.text
-    if len(text) <= _LONGEST_MESSAGE:
+    if len(text) <= _LONGEST_MESSAGE and TRACEBACK_HEAD not in text:
         return text
     match = recognised.message.pattern.search(text)
-    return match[0] if match else text[:_LONGEST_MESSAGE]
+    return (match[0] if match else text)[:_LONGEST_MESSAGE].partition(TRACEBACK_HEAD)[0]
 
 
 def _op(recognised: Recognised, frames: Sequence[PastedFrame]) -> str | None:
@@ -200,6 +206,7 @@ def _unknown(streams: Sequence[Stream]) -> list[PastedError]:
     for stream in streams:
         for error in stream.errors:
             if error.recognised is None:
-                bare = PastedError(type=error.type, message=error.message)
+                message = error.message.partition(TRACEBACK_HEAD)[0]
+                bare = PastedError(type=error.type, message=message)
                 counts[bare] = counts.get(bare, 0) + error.count
     return [replace(error, count=count) for error, count in counts.items()]

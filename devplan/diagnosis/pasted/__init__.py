@@ -8,6 +8,6 @@ Nothing is assumed to be whole: a traceback may lack its head, its end or its in
 from __future__ import annotations
 
 from devplan.diagnosis.pasted.errors import PastedError, PastedFrame, Stream
-from devplan.diagnosis.pasted.reading import read_pasted
+from devplan.diagnosis.pasted.reading import TRACEBACK_HEAD, read_pasted
 
-__all__ = ["PastedError", "PastedFrame", "Stream", "read_pasted"]
+__all__ = ["TRACEBACK_HEAD", "PastedError", "PastedFrame", "Stream", "read_pasted"]

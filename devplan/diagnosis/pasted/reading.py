@@ -20,7 +20,7 @@ from devplan.diagnosis.pasted.frames import (
     with_line,
 )
 
-_HEAD = "Traceback (most recent call last)"
+TRACEBACK_HEAD = "Traceback (most recent call last)"
 _ENDINGS = "Error|Exception|Warning|Interrupt|Exit|Group|Said"
 _RAISED = re.compile(
     rf"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:{_ENDINGS}))(?::\s?(?P<message>.*))?$"
@@ -95,7 +95,7 @@ def _sorted(line: str) -> tuple[Kind, Any]:
         frame = frame_at(line)
         if frame is not None:
             return Kind.FRAME, frame
-    if _HEAD in line:
+    if TRACEBACK_HEAD in line:
         return Kind.HEAD, None
     raised = _RAISED.match(line.strip())
     return (Kind.RAISED, (line, raised)) if raised else (Kind.PLAIN, line)
