@@ -35,7 +35,7 @@ from devplan.types import OFFLOAD_DEVICES
 
 def entries_that_meet(event: MismatchEvent, subject: Subject) -> Mapping[str, str]:
     """Changed entries after which the operands of a mismatch would be on one device."""
-    if is_offloaded(event):
+    if is_offloaded(event) and "meta" not in subject.device_map.values():
         return _kept_loaded(event, subject)
     block = subject.structure.block_of(event.module)
     if block is not None and len(subject.devices_inside(block)) > 1:
