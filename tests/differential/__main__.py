@@ -82,10 +82,9 @@ def _setting(rows: dict[str, Row], num_types: int) -> str:
     commits = Counter(row.commit for row in rows.values())
     measured = ", ".join(f"{number} at {commit}" for commit, number in commits.most_common())
     return (
-        f"{len(rows)} of {num_types} types, in an order that is drawn by a fixed seed, so that a "
-        f"part of them is a sample. Measured at commits: {measured}; with {libraries}; at most "
-        f"{LIMIT_S} s of the processor and {format_bytes(MEMORY_LIMIT_BYTES)} of address space a "
-        "type. Again: `make differential`."
+        f"{len(rows)} of {num_types} types. Measured at commits: {measured}; with {libraries}; at "
+        f"most {LIMIT_S} s of the processor and {format_bytes(MEMORY_LIMIT_BYTES)} of address "
+        "space a type. Again: `make differential`."
     )
 
 

@@ -20,19 +20,20 @@ PROSE = """\
 
 Every model type of the [sweep](coverage.md) is made small: its usable configuration with widths
 divided by 16 (less where the class does not take that), few layers and experts, random weights in
-float32, saved as safetensors. The checkpoint is split by two maps: *planned*, which
-`devplan suggest` makes for two cards, and *in order*, the module tree cut at half its bytes. The
-CPU stands in for the first card and the disk for the second, since the machine that measures has no
-GPU: the CPU is then the main device, and what is on disk is on `meta` outside of its module's
-forward. Such a map shows whether it loads, whether tied weights and buffers survive, whether code
-reads weights that its hook has not loaded, and whether the outputs are those of the unsplit model.
-It cannot show that tensors of two cards meet; what the check says of that stands in
+float32, saved as safetensors. The checkpoint is split by two maps: *planned*, where devplan's
+planner puts the blocks on two cards before any proof, and *in order*, the module tree cut at half
+its bytes. The CPU stands in for the first card and the disk for the second, since the machine that
+measures has no GPU: the CPU is then the main device, and what is on disk is on `meta` outside of
+its module's forward. Such a map shows whether it loads, whether tied weights and buffers survive,
+whether code reads weights that its hook has not loaded, and whether the outputs are those of the
+unsplit model. It cannot show that tensors of two cards meet; what the check says of that stands in
 [coverage](coverage.md).
 
-Each map is checked, loaded by `from_pretrained(device_map=...)` and by devplan (`devplan.load` for
-the planned map, `devplan.apply` for the other), and called in every way in which the check calls it
-(`generate`, a padded batch, text alone, a video, beam search, a forward with labels), with the same
-inputs. A call that the unsplit model refuses on random values is left out.
+Each map is checked and loaded by `from_pretrained(device_map=...)`. The model is then called in
+every way in which the check calls it (`generate`, a padded batch, text alone, a video, beam search,
+a forward with labels), with the same inputs. It is also loaded by devplan (`devplan.load` for the
+planned map, `devplan.apply` for the other), and called once. A call that the unsplit model refuses
+on random values is left out.
 
 Check and reality agree on a map where both find nothing and the outputs are equal, or where each
 call that raises does so at a line that an error of the check names, however it was loaded. Not all
