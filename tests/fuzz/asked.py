@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from tests.fuzz.values import NUMBERS, TEXTS
+from tests.fuzz.values import FACTORIES, NUMBERS, TEXTS
 
 _CARDS = ("1GiB", "1GiB,1GiB", "2x1GiB", "24GiB,12GiB", "rtx-4090", "h100", "0,1", "all", "64MiB")
 _OPTIONS: dict[str, tuple[str, ...]] = {
@@ -75,8 +75,9 @@ def arguments(rng: Random) -> dict[str, Any]:
         "m.yaml": "model: 0\nlm_head: 1\n",
         "log.txt": "RuntimeError: CUDA error: invalid device ordinal\n",
     }
-    # An argument has no NUL, and the hub is not asked for what a mutation happens to name.
+    # An argument has no NUL; a factory that is typed may run.
     argv = [argument.replace("\0", "0") for argument in argv]
+    argv = ["canary.plant" if argument in FACTORIES else argument for argument in argv]
     return {"files": files, "run": argv}
 
 

@@ -29,6 +29,7 @@ NUMBERS: tuple[Any, ...] = (
     20_000_000,
     1_000_000_000,
 )
+FACTORIES = ("canary:plant", "canary_here:plant")
 TEXTS: tuple[str, ...] = (
     "",
     " ",
@@ -50,9 +51,8 @@ TEXTS: tuple[str, ...] = (
     "1GiB",
     "bfloat16",
     "float8_e4m3fn",
-    "canary:plant",
+    *FACTORIES,
     "canary.plant",
-    "canary_here:plant",
     "os:abort",
     "transformers_canary",
     "../../etc/passwd",
