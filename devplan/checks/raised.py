@@ -35,8 +35,11 @@ class Done:
 
 def raised(record: RunRecord) -> bool:
     """Whether the model's code raised, and no mismatch may be the reason."""
-    error = record.error
-    return error is not None and error.phase != DISPATCH and not record.mismatches
+    return _stopped(record) and not record.mismatches
+
+
+def _stopped(record: RunRecord) -> bool:
+    return record.error is not None and record.error.phase != DISPATCH
 
 
 def _raises(placed: Dispatched, done: Done) -> bool:
@@ -72,9 +75,9 @@ def ask_one_gpu(split: SplitModel, done: Sequence[Done]) -> tuple[list[Done], li
     -------
     tuple
         The calls, with the answer in the record of each that raised; short calls that raise there
-        too are apart: the class does not take them.
+        too, and showed no mismatch before, are apart: the class does not take them.
     """
-    asked = [each for each in done if raised(each.record)]
+    asked = [each for each in done if _stopped(each.record)]
     if not asked:
         return list(done), []
     with dispatched(replace(split, device_map={"": split.main_device})) as placed:
@@ -82,7 +85,11 @@ def ask_one_gpu(split: SplitModel, done: Sequence[Done]) -> tuple[list[Done], li
             if _raises(placed, each):
                 error = replace(each.record.error, raised_whole=True)
                 each.record = replace(each.record, error=error)
-    refused = [each for each in asked if each.way and each.record.error.raised_whole]
+    refused = [
+        each
+        for each in asked
+        if each.way and each.record.error.raised_whole and not each.record.mismatches
+    ]
     return [each for each in done if each not in refused], refused
 
 

@@ -145,6 +145,20 @@ def test_what_raises_on_one_gpu_too_is_not_blamed_on_the_map():
     assert "on one GPU too" in finding.message
 
 
+class MixingAndRaising(LlamaForCausalLM):
+    """Mixes weights of two devices, and then raises whatever the map."""
+
+    def forward(self, input_ids=None, **kwargs):
+        self.model.layers[0].input_layernorm.weight + self.model.layers[-1].input_layernorm.weight
+        raise RuntimeError("no kernel")
+
+
+def test_what_raises_on_one_gpu_too_is_not_blamed_on_a_map_with_a_mismatch():
+    result = devplan.check(llama(MixingAndRaising), MAP)
+    assert set(codes(result)) == {"DP301"}
+    assert all("on one GPU too" in f.message for f in result.warnings if f.code == "DP302")
+
+
 @pytest.fixture(scope="module")
 def vision_language(tmp_path_factory) -> str:
     vision = {
