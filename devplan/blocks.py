@@ -12,6 +12,9 @@ A **block** is a module that a device map may name and that must not be split fu
 * the largest module that contains no layer: embeddings, a norm, a projector, a patch merger.
 * a bare *tensor* of a module that is taken apart (``model.image_newline``).
 
+A model without any layer (each of its lists has one element, or it has none) is divided into its
+children: what a proof finds between them is learnt, and no card has to hold all of it.
+
 Exceptions: ``ModuleList`` and ``ModuleDict`` are never blocks, since nothing calls them and no
 hook of accelerate's would move their inputs; their children are.  A module that is reached by two
 names (T5's ``shared`` is also ``encoder.embed_tokens``) is a block under each, the second one
@@ -61,7 +64,14 @@ def partition(model: nn.Module, no_split: frozenset[str] = frozenset()) -> tuple
     no_split
         Class names that must stay whole.
     """
-    return tuple(_Partition(model, no_split).visit(model, ""))
+    walk = _Partition(model, no_split)
+    sites = tuple(walk.visit(model, ""))
+    while len(sites) == 1 and (whole := sites[0].module) is not None:
+        if type(whole).__name__ in no_split or not any(map(_holds_tensors, whole.children())):
+            break
+        walk.divided[id(whole)] = True
+        sites = tuple(walk.visit(model, ""))
+    return sites
 
 
 class _Partition:
@@ -71,6 +81,7 @@ class _Partition:
         self.model = model
         self.no_split = no_split
         self.divided: dict[int, bool] = {}
+        """Id of a module -> whether it is taken apart."""
 
     def visit(self, module: nn.Module, name: str, stack: str | None = None) -> Iterator[BlockSite]:
         """The blocks in a module, which may be a block itself."""
@@ -130,7 +141,7 @@ class _Partition:
 
 
 def _whole(module: nn.Module, name: str, stack: str | None) -> Iterator[BlockSite]:
-    if any(True for _ in _tensors(module)):
+    if _holds_tensors(module):
         class_name = type(module).__name__
         yield BlockSite(name=name, class_name=class_name, stack=stack, module=module)
 
@@ -151,6 +162,10 @@ def _is_composite(module: nn.Module | None) -> bool:
 
 def _num_bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(module))
+
+
+def _holds_tensors(module: nn.Module) -> bool:
+    return any(True for _ in _tensors(module))
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:

@@ -182,6 +182,15 @@ def test_a_residual_block_stays_whole_without_any_declaration():
     assert names(model) == ["embed", "layers.0", "layers.1"]
 
 
+def test_a_model_without_any_row_of_layers_is_divided_into_its_children():
+    model = nn.ModuleDict({"a": nn.ModuleList([Layer()]), "b": nn.ModuleList([Layer()])})
+    assert names(model) == ["a.0", "b.0"]
+    assert names(nested([Layer, Layer])) == ["newline", "scale", "child0", "child1"]
+    assert names(nn.Sequential(nn.Sequential(Layer(), Attention()))) == ["0.0", "0.1"]
+    assert names(nested([Layer, Layer]), "Bare") == [""]
+    assert names(nn.Linear(2, 2)) == [""]
+
+
 def test_a_declared_class_stays_whole_although_it_holds_a_stack():
     class Big(nn.Module):
         def __init__(self) -> None:
