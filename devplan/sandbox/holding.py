@@ -70,9 +70,10 @@ class exclusive:
             _give_twice()
             raise
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, raised: type[BaseException] | None = None, *_: object) -> None:
+        # [ExitStack] hands on what another context raised, and has handled it by then.
         if self._is_outermost:
-            _give_twice()
+            _give_twice(raised)
 
     def __del__(self) -> None:
         # [Ctrl-C] may strike on the way into `__exit__`: what nobody holds any more gives the lock.
@@ -104,13 +105,13 @@ def _take() -> None:
     _state[:] = [ProcessState()]
 
 
-def _give() -> None:
+def _give(raised: type[BaseException] | None) -> None:
     """Put the process back and release the lock, where this thread has it."""
     if not is_held_here():
         return
     with shielded():
         undo_all()
-        raised = sys.exc_info()[0]
+        raised = raised or sys.exc_info()[0]
         if _state and raised is not None:
             _state[0].restore()
         _state.clear()
@@ -122,11 +123,11 @@ def _give() -> None:
         _lock.release()
 
 
-def _give_twice() -> None:
+def _give_twice(raised: type[BaseException] | None = None) -> None:
     try:
-        _give()
+        _give(raised)
     finally:
-        _give()
+        _give(raised)
 
 
 def _after_fork() -> None:

@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
-_LOCK = threading.Lock()
-_inside = 0
+_ASKS = "TIME_OUT_REMOTE_CODE"
+_inside: list[object] = []
+"""One for each context that lasts, of any thread.  [Ctrl-C] A lock would stay taken where it
+strikes on the way out; a list needs none."""
 _before = 0
 
 
@@ -21,19 +22,21 @@ _before = 0
 def never_asked() -> Iterator[None]:
     """While this lasts, in any thread, code that nobody has trusted is refused without a question;
     the waiting time is what it was when the last of them ends."""
-    from transformers import dynamic_module_utils
+    from transformers import dynamic_module_utils as asking
 
-    global _inside, _before
-    with _LOCK:
-        if not _inside:
-            # [4.29] has none yet, and asks nothing.
-            _before = getattr(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0)
-            dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
-        _inside += 1
+    global _before
+    here = object()
     try:
+        _inside.append(here)
+        if _inside[0] is here:
+            # [4.29] has none yet, and asks nothing.
+            _before = getattr(asking, _ASKS, 0)
+        setattr(asking, _ASKS, 0)
         yield
     finally:
-        with _LOCK:
-            _inside -= 1
-            if not _inside:
-                dynamic_module_utils.TIME_OUT_REMOTE_CODE = _before
+        if here in _inside:
+            _inside.remove(here)
+        if not _inside:
+            setattr(asking, _ASKS, _before)
+        if _inside:  # another thread came in between
+            setattr(asking, _ASKS, 0)

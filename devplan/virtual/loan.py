@@ -97,7 +97,8 @@ class Snapshot:
 
 
 def _refill(mapping: dict, content: dict) -> None:
-    mapping.clear()
+    if list(mapping) != list(content):  # [Ctrl-C] strikes an empty mapping as seldom as can be
+        mapping.clear()
     mapping.update(content)
 
 
