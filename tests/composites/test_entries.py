@@ -45,7 +45,7 @@ class Endless(Speaking):
     """A part whose ``generate`` waits for a value that is made up."""
 
     def generate(self, input_ids, **kwargs):
-        while not bool((self(input_ids) > 1).all(-1).any().item()):
+        while not bool((self(input_ids) > 1).any().item()):
             pass
         return input_ids
 
