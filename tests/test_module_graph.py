@@ -163,7 +163,9 @@ def test_the_model_is_left_without_hooks():
 
 
 def test_a_map_that_cannot_be_applied_has_no_graph():
-    with pytest.raises(InputError, match=r"no graph of .*accelerate refuses.* 1 tensors are in no entry.*lm_head"):
+    with pytest.raises(
+        InputError, match=r"no graph of .*accelerate refuses.* 1 tensors are in no entry.*lm_head"
+    ):
         graph_of("tiny_llama", {name: device for name, device in LLAMA.items() if "lm" not in name})
 
 

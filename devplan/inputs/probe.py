@@ -24,7 +24,11 @@ from devplan.inputs.facts import Facts, has_weights
 from devplan.virtual.folding import layer_kinds
 from devplan.virtual.tracing import Limits, Trace, run_traced
 
-_OURS = re.compile(r"[/\\](?:devplan|torch)[/\\]")
+_OURS = tuple(
+    os.path.join(folder, "")
+    for folder in (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(torch.__file__))
+)
+"""Folders of devplan and of torch; an environment may lie in a folder of such a name."""
 _SAID = re.compile(r"tokens: (\d+), features:? (\d+)")
 """How transformers refuses a text with another number of placeholders than there are features."""
 _LIMITS = Limits(run_ops=150_000)
@@ -109,7 +113,7 @@ def text_embedding(model: nn.Module) -> nn.Module | None:
 def describe(error: BaseException) -> str:
     """One line: type, message and the innermost place that is not devplan's or torch's."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _OURS.search(frame.filename)]
+    own = [frame for frame in frames if not frame.filename.startswith(_OURS)]
     place = f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}" if own else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"
 

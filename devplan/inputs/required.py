@@ -91,7 +91,7 @@ class _Search:
 
     def _learn(self, error: str) -> None:
         """What the error names: other arguments that the code wants, and widths, the last first."""
-        said = [int(number) for number in _NUMBER.findall(error.rpartition(" at ")[0])]
+        said = [int(number) for number in _NUMBER.findall(error.rpartition(" at ")[0] or error)]
         fit = [number for number in said if 1 < number <= 2**16 and number != _STEPS]
         self.widths = list(dict.fromkeys([*reversed(fit), *self.widths]))
         for name in _WORD.findall(error):

@@ -105,6 +105,14 @@ def test_required_arguments_are_offered_until_the_code_takes_them():
     assert "extra" in kwargs  # the error named it
 
 
+def test_where_a_class_lies_changes_nothing(monkeypatch):
+    """An environment in a folder called devplan: its code is no code of ours."""
+    monkeypatch.setattr("devplan.inputs.probe.traceback.extract_tb", lambda traceback: [])
+    with torch.device("meta"):
+        model = Bridge()
+    assert example_inputs(model, model.config, InputRequest()).kwargs["latents"].shape[1] == 40
+
+
 class Hopeless(nn.Module):
     def __init__(self) -> None:
         super().__init__()
