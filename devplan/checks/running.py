@@ -87,9 +87,9 @@ def planned_calls(
     runner.make_inputs(short=short)
     ways = (runner.call, *other_ways_in(model, runner.call))
     yield runner.call.name, ((call, call.takes(model, runner.example.kwargs)) for call in ways)
-    for way, (short, example) in runner.shorts.items():
-        forms = (short.call.takes(model, inputs.kwargs) for inputs in short.inputs(example))
-        yield IN_WORDS[way], ((short.call, kwargs) for kwargs in forms)
+    for way, (other, example) in runner.shorts.items():
+        forms = (other.call.takes(model, inputs.kwargs) for inputs in other.inputs(example))
+        yield IN_WORDS[way], ((other.call, kwargs) for kwargs in forms)
 
 
 def _run(prepared: Prepared, options: RunOptions, around: Around | None, *, short: bool) -> Subject:

@@ -81,8 +81,21 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[InputRequest, tuple[list[Chosen], list
 once is enough: of a model with large towers the probes take longer than the runs."""
 
 
+_FILLED: WeakKeyDictionary[nn.Module, dict[InputRequest, dict[str, torch.Tensor]]] = (
+    WeakKeyDictionary()
+)
+"""Model -> what was asked for -> what `_filled` found: a plan and its proof ask for the same."""
+
+
 def _filled(facts: Facts) -> dict[str, torch.Tensor]:
     """Required arguments that no maker knows, as the model's code takes them best."""
+    known = _FILLED.setdefault(facts.model, {})
+    if facts.request not in known:
+        known[facts.request] = _searched(facts)
+    return known[facts.request]
+
+
+def _searched(facts: Facts) -> dict[str, torch.Tensor]:
     text = _assemble(facts, [])
     missing = facts.required - text.keys()
     known = {

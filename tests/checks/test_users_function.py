@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from transformers import LlamaConfig
 
 import devplan
 from devplan import RunOptions
+from tests.small_models import small_llama
 
 STEPS = """
 import torch
@@ -69,20 +69,13 @@ MAP = {
 
 @pytest.fixture
 def checked(tmp_path):
-    config = LlamaConfig(
-        architectures=["LlamaForCausalLM"],
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        vocab_size=64,
-    )
-    config.save_pretrained(tmp_path)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "vocab_size": 64, "num_key_value_heads": 2}
+    model = small_llama(tmp_path, num_hidden_layers=2, num_attention_heads=2, **sizes)
     (tmp_path / "steps.py").write_text(STEPS)
 
     def check(function: str) -> devplan.CheckResult:
         options = RunOptions(run=f"{tmp_path / 'steps.py'}:{function}")
-        return devplan.check(str(tmp_path), MAP, machine="8GiB,8GiB", options=options)
+        return devplan.check(model, MAP, machine="8GiB,8GiB", options=options)
 
     return check
 
