@@ -25,7 +25,7 @@ from devplan.planning.most import plan_most_tokens
 from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic, without_uncounted
 from devplan.proving import Proof, prove
-from devplan.sandbox import exclusively
+from devplan.sandbox import exclusively, in_time, time_limit
 from devplan.settings import OBJECTIVES
 from devplan.sources import ModelSource
 from devplan.studying import (
@@ -66,8 +66,10 @@ LATENCY = "latency"
     run=one_of(*PLANNED),
     verify=flag,
     on_studied=optional(function),
+    timeout_s=time_limit,
     progress=function,
 )
+@in_time
 @exclusively
 def suggest(
     model: str | NamedInFile,
@@ -84,6 +86,7 @@ def suggest(
     run: str = USUAL,
     verify: bool = True,
     on_studied: Callable[[Studied], None] | None = None,
+    timeout_s: float | None = None,
     progress: Progress = silent,
 ) -> Suggestion:
     """The best device map of a model for a machine and a workload.
@@ -121,6 +124,8 @@ def suggest(
         the model.
     on_studied
         Called with what is known of the model before anything is placed.
+    timeout_s
+        Seconds for all of it; None: as long as it takes.
     progress
         Called with a few words before each long step.
 
@@ -133,7 +138,7 @@ def suggest(
     Raises
     ------
     InputError
-        When the model cannot be found or built, or the pins cannot be kept.
+        When the model cannot be found or built, the pins cannot be kept, or the time is up.
 
     Examples
     --------

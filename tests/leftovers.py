@@ -284,7 +284,9 @@ def _is_planted(module: Any) -> bool:
 
 def _is_of_an_extension(module: types.ModuleType) -> bool:
     """Whether a module without a file belongs to a package that is installed, or to Python."""
-    if getattr(module, "__spec__", None) is not None or module.__name__.startswith("_cython"):
+    if getattr(module, "__spec__", None) is not None:
+        return True
+    if module.__name__.startswith(("_cython", "cython_runtime")):  # what C made by Cython adds
         return True
     top = module.__name__.partition(".")[0]
     path = _file_of(sys.modules.get(top))

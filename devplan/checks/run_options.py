@@ -9,7 +9,7 @@ from typing import Any
 from devplan.calls import flag, mapping, of_class, optional, user_function, whole, wrong
 from devplan.checks.ways import ALL, RUNS, USUAL, WAYS, checked_run
 from devplan.inputs import InputRequest
-from devplan.sandbox import checked_seconds
+from devplan.sandbox import time_limit
 from devplan.workload import LARGEST_FRAMES, LARGEST_IMAGES, read_image_size
 
 
@@ -85,5 +85,5 @@ _FIELDS = {
     "tiling": flag,
     "inputs": optional(user_function),
     "full": flag,
-    "timeout_s": optional(lambda name, value: checked_seconds(value, name)),
+    "timeout_s": time_limit,
 }

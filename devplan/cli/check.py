@@ -23,6 +23,7 @@ from devplan.cli.shared_options import (
     MapModel,
     MapPacked,
     Tiling,
+    Timeout,
     TrustRemoteCode,
 )
 from devplan.strangers import prose, visible
@@ -115,10 +116,7 @@ def check_command(
     write_baseline: Annotated[
         bool, typer.Option("--write-baseline", help="Write what is found to --baseline.")
     ] = False,
-    timeout_s: Annotated[
-        float | None,
-        typer.Option("--timeout", metavar="SECONDS", help="For all of each map."),
-    ] = None,
+    timeout_s: Timeout = None,
     full: Annotated[
         bool, typer.Option("--full", help="Run every layer, also where layers are alike.")
     ] = False,

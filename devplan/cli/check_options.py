@@ -26,7 +26,6 @@ from devplan.machine import parse_gpus
 from devplan.machine.offload import read_tiers
 from devplan.mapfile.hf import from_hf_device
 from devplan.reading import load_yaml
-from devplan.sandbox.limits import checked_seconds
 from devplan.settings import Settings
 from devplan.types import Machine, NamedInFile, Workload
 from devplan.units import whole
@@ -100,8 +99,6 @@ def read_check_options(typed: CheckTyped, settings: Settings) -> AskedCheck:
     if typed.generation and (run == "forward" or ":" in run):
         raise InputError(f"--generate gives arguments of generate, but --run is {run}")
     _refuse_no_map(typed)
-    if typed.timeout_s is not None:
-        checked_seconds(typed.timeout_s, "--timeout")
     ignores = checked_ignores(settings.ignore or {}, settings.where("ignore"))
     return AskedCheck(
         run=typed.run,

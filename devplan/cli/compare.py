@@ -22,6 +22,7 @@ from devplan.cli.shared_options import (
     Revision,
     TableFormat,
     TableOutput,
+    Timeout,
     TrustRemoteCode,
 )
 
@@ -68,6 +69,7 @@ def compare_command(
         bool | None,
         typer.Option("--no-pin", help="Do not keep embedding, towers and head on the main device."),
     ] = None,
+    timeout_s: Timeout = None,
     form: TableFormat = "text",
     output: TableOutput = None,
     revision: Revision = None,
@@ -116,6 +118,7 @@ def compare_command(
             default_pins=asked.default_pins,
             trust_remote_code=trust_remote_code,
             revision=revision,
+            timeout_s=timeout_s,
             progress=progress,
         )
     from devplan.report.compare import compare_json, compare_text

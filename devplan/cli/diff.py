@@ -22,6 +22,7 @@ from devplan.cli.shared_options import (
     Reserve,
     TableFormat,
     TableOutput,
+    Timeout,
     TrustRemoteCode,
 )
 
@@ -56,10 +57,7 @@ def diff_command(
     image_size: ImageSize = None,
     packed: MapPacked = False,
     inputs: Inputs = None,
-    timeout_s: Annotated[
-        float | None,
-        typer.Option("--timeout", metavar="SECONDS", help="For all of it."),
-    ] = None,
+    timeout_s: Timeout = None,
     form: TableFormat = "text",
     output: TableOutput = None,
     trust_remote_code: TrustRemoteCode = False,

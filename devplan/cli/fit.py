@@ -22,6 +22,7 @@ from devplan.cli.shared_options import (
     Revision,
     TableFormat,
     TableOutput,
+    Timeout,
     TrustRemoteCode,
 )
 
@@ -74,6 +75,7 @@ def fit_command(
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not run the best rows virtually.")
     ] = False,
+    timeout_s: Timeout = None,
     form: TableFormat = "text",
     output: TableOutput = None,
     revision: Revision = None,
@@ -121,6 +123,7 @@ def fit_command(
             trust_remote_code=trust_remote_code,
             revision=revision,
             verify=not no_verify,
+            timeout_s=timeout_s,
             progress=progress,
         )
     from devplan.report.fit import fit_json, fit_text

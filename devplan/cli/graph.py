@@ -21,6 +21,7 @@ from devplan.cli.shared_options import (
     MapMemory,
     MapModel,
     MapPacked,
+    Timeout,
     TrustRemoteCode,
 )
 from devplan.strangers import visible
@@ -62,10 +63,7 @@ def graph_command(
     blocks: Annotated[
         bool, typer.Option("--blocks", help="Draw every block; else layers of a stage are one.")
     ] = False,
-    timeout_s: Annotated[
-        float | None,
-        typer.Option("--timeout", metavar="SECONDS", help="For all of it."),
-    ] = None,
+    timeout_s: Timeout = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Draw a split model: its blocks by device, the tensors between them, what crosses in red.
@@ -99,10 +97,9 @@ def graph_command(
         timeout_s=timeout_s,
         trust_remote_code=trust_remote_code,
     )
-    from devplan.sandbox import checked_seconds, within
+    from devplan.sandbox import within
 
-    seconds = None if timeout_s is None else checked_seconds(timeout_s, "--timeout")
-    graph = within(seconds, lambda: _graph(map_file, typed))
+    graph = within(timeout_s, lambda: _graph(map_file, typed))
     text = graph_text(graph if blocks else contract_layers(graph), form)
     if deliver(lambda _: text, output):
         say(f"wrote {visible(output)}: {_counted(graph)}")

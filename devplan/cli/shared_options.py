@@ -117,6 +117,23 @@ KvDtype: TypeAlias = Annotated[
         "--kv-dtype", metavar="DTYPE", help="Dtype of the KV cache. Default: as the model makes it."
     ),
 ]
+
+
+def _seconds(value: float | None) -> float | None:
+    from devplan.sandbox import time_limit
+
+    return time_limit("--timeout", value)
+
+
+Timeout: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        callback=_seconds,
+        help="For all of it; of several maps, for each.",
+    ),
+]
 Revision: TypeAlias = Annotated[
     str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")
 ]

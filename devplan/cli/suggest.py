@@ -18,6 +18,7 @@ from devplan.cli.shared_options import (
     Inputs,
     MainDevice,
     Tiling,
+    Timeout,
     TrustRemoteCode,
 )
 
@@ -162,6 +163,7 @@ def suggest_command(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what the sum of each card is made of.")
     ] = False,
+    timeout_s: Timeout = None,
     json: Annotated[bool, typer.Option("--json", help="Report as JSON, for programs.")] = False,
     revision: Annotated[
         str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")
@@ -220,6 +222,7 @@ def suggest_command(
             run=run,
             verify=not no_verify,
             on_studied=partial(look_at_default, asked=asked, force=force),
+            timeout_s=timeout_s,
             progress=progress,
         )
     return show(suggestion, asked, json=json, force=force, explain=explain)

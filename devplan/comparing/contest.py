@@ -13,7 +13,7 @@ from devplan.comparing.judged import Judged, built_of, judge
 from devplan.machine import MachineLike, as_machine
 from devplan.mapfile.hf import read_pins
 from devplan.peers import CPU_TOO, accelerate_by_hand, from_pretrained_strategy
-from devplan.sandbox import exclusively
+from devplan.sandbox import exclusively, in_time, time_limit
 from devplan.settings import OBJECTIVES
 from devplan.studying import Progress, Studied, silent, study
 from devplan.suggesting import suggest_studied
@@ -75,8 +75,10 @@ class Comparison:
     packed=flag,
     trust_remote_code=flag,
     revision=optional(text("a branch, tag or commit as text")),
+    timeout_s=time_limit,
     progress=function,
 )
+@in_time
 @exclusively
 def compare(
     model: str | NamedInFile,
@@ -89,6 +91,7 @@ def compare(
     packed: bool = False,
     trust_remote_code: bool = False,
     revision: str | None = None,
+    timeout_s: float | None = None,
     progress: Progress = silent,
 ) -> Comparison:
     """Let every planner place a model on a machine, and run every map virtually.
@@ -103,13 +106,13 @@ def compare(
         The workload at which all maps are judged.
     objective, pins, default_pins
         Of devplan's plan, as for `devplan.suggest`; the others take none.
-    packed, trust_remote_code, revision, progress
+    packed, trust_remote_code, revision, timeout_s, progress
         As there.
 
     Raises
     ------
     InputError
-        When the model cannot be found or built, or the pins cannot be kept.
+        When the model cannot be found or built, the pins cannot be kept, or the time is up.
     """
     studied = study(
         model,

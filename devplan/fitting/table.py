@@ -13,7 +13,7 @@ from devplan.fitting.offers import checked_kind, fewest_of_kind, named_offers, o
 from devplan.fitting.proofs import prove_best, row_of
 from devplan.fitting.rows import FitResult, Offer, in_order
 from devplan.machine import MachineLike, as_machine
-from devplan.sandbox import exclusively
+from devplan.sandbox import exclusively, in_time, time_limit
 from devplan.studying import (
     Progress,
     Studied,
@@ -45,8 +45,10 @@ def _machines(name: str, value: Any) -> tuple[Any, ...]:
     trust_remote_code=flag,
     revision=optional(text("a branch, tag or commit as text")),
     verify=flag,
+    timeout_s=time_limit,
     progress=function,
 )
+@in_time
 @exclusively
 def fit(
     model: str | NamedInFile,
@@ -59,6 +61,7 @@ def fit(
     trust_remote_code: bool = False,
     revision: str | None = None,
     verify: bool = True,
+    timeout_s: float | None = None,
     progress: Progress = silent,
 ) -> FitResult:
     """Which machines and precisions fit a model, and how much more they would hold.
@@ -76,7 +79,7 @@ def fit(
         Batch, context and dtypes that have to fit; what is None is left to the model.
     reserve
         Kept free on each card of `cards` and of machines given as text.
-    packed, trust_remote_code, revision, progress
+    packed, trust_remote_code, revision, timeout_s, progress
         As for `devplan.suggest`.
     verify
         Whether the best precision of every offer is run virtually.
@@ -89,7 +92,8 @@ def fit(
     Raises
     ------
     InputError
-        When there is nothing to choose from, or the model cannot be found or built.
+        When there is nothing to choose from, the model cannot be found or built, or the time is
+        up.
 
     Examples
     --------

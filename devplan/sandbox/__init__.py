@@ -14,17 +14,17 @@ switches.  All of this belongs to the process, not to a thread.
 
 from devplan.sandbox.foreign import run_foreign
 from devplan.sandbox.holding import exclusive, exclusively
-from devplan.sandbox.limits import OutOfTime, checked_seconds, in_time, within
+from devplan.sandbox.limits import OutOfTime, in_time, time_limit, within
 from devplan.sandbox.patches import patched, patched_here
 
 __all__ = [
     "OutOfTime",
-    "checked_seconds",
     "exclusive",
     "exclusively",
     "in_time",
     "patched",
     "patched_here",
     "run_foreign",
+    "time_limit",
     "within",
 ]

@@ -67,6 +67,11 @@ def checked_seconds(seconds: Any, name: str = "timeout_s") -> float:
     raise InputError(f"{name} {shown}: give seconds above 0, at most {MOST_SECONDS:,}")
 
 
+def time_limit(name: str, value: Any) -> float | None:
+    """A limit as callers give it, where None is none: how `devplan.calls.accepts` reads it."""
+    return None if value is None else checked_seconds(value, name)
+
+
 def within(seconds: float | None, work: Callable[[], T]) -> T:
     """What `work` gives, if it ends in time.
 
@@ -110,11 +115,12 @@ def _stop(limit: _Limit) -> None:
 
 
 def in_time(function: F) -> F:
-    """Let a function end within ``timeout_s`` of the `options` that it is called with."""
+    """Let a function end within the ``timeout_s`` that it, or its `options`, are called with."""
 
     @functools.wraps(function)
     def limited(*args: Any, **kwargs: Any) -> Any:
-        seconds = getattr(kwargs.get("options"), "timeout_s", None)
+        of_options = getattr(kwargs.get("options"), "timeout_s", None)
+        seconds = kwargs.get("timeout_s", of_options)
         return within(seconds, functools.partial(function, *args, **kwargs))
 
     return limited  # type: ignore[return-value]

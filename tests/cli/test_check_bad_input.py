@@ -89,11 +89,23 @@ def test_out_of_time(check, refused):
     assert "out of time after 0.001 s; raise --timeout" in line
 
 
+@pytest.mark.parametrize("command", ["suggest", "fit", "compare"])
+def test_out_of_time_before_there_is_a_plan(refused, here, checkpoint, command):
+    before = sorted(path.name for path in here.iterdir())
+    line = refused(command, checkpoint, "--gpus", "2x1GiB", "--timeout", "0.001")
+    assert "out of time after 0.001 s; raise --timeout" in line
+    assert sorted(path.name for path in here.iterdir()) == before
+
+
 @pytest.mark.parametrize("typed", ["inf", "nan", "0", "-1", "1e400", "-inf", "10000001", "1e-400"])
-@pytest.mark.parametrize("command", ["check", "graph", "diff"])
+@pytest.mark.parametrize("command", ["check", "graph", "diff", "suggest", "fit", "compare"])
 def test_seconds_that_no_run_can_have(check, refused, command, typed):
-    maps = ("map.yaml", "map.yaml") if command == "diff" else ("map.yaml",)
-    line = refused(command, *maps, "--model", LLAMA, f"--timeout={typed}")
+    rest = {
+        "check": ("map.yaml", "--model", LLAMA),
+        "graph": ("map.yaml", "--model", LLAMA),
+        "diff": ("map.yaml", "map.yaml", "--model", LLAMA),
+    }.get(command, (LLAMA, "--gpus", "2x1GiB"))
+    line = refused(command, *rest, f"--timeout={typed}")
     assert "--timeout" in line and "seconds above 0, at most 10,000,000" in line
 
 
