@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.errors import DevplanError
 from devplan.inputs.facts import Facts
 from devplan.inputs.from_config import inputs_from_config
 from devplan.inputs.pipelines import pipeline_inputs
 from devplan.inputs.processor import NoProcessor, inputs_from_folder
 from devplan.inputs.request import ExampleInputs, InputRequest
+from devplan.skeleton.boundary import one_line
 from devplan.skeleton.pipeline import PipelineModule
 from devplan.virtual.entries import entered_part
 from devplan.virtual.inputs import NoExampleInputs
@@ -55,11 +57,25 @@ def example_inputs(
             return _complete(facts, replace(made, notes=(*notes, *made.notes)))
         except NoProcessor as reason:
             notes = (*notes, f"inputs were made from the configuration: {reason}")
-    made = inputs_from_config(facts)
+    made = _from_config(facts)
     made = replace(made, notes=(*notes, *made.notes))
     if facts.required - made.kwargs.keys() and (dummy := _dummy_inputs(facts)) is not None:
         made = replace(dummy, notes=made.notes)
     return _complete(facts, made)
+
+
+def _from_config(facts: Facts) -> ExampleInputs:
+    """Inputs made from the configuration, whose values may contradict each other."""
+    try:
+        return inputs_from_config(facts)
+    except DevplanError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise NoExampleInputs(
+            f"{type(facts.model).__name__}: no example can be made from its configuration "
+            f"({type(error).__name__}: {one_line(error)}); correct it, or give inputs with "
+            "--inputs file.py:function"
+        ) from error
 
 
 def _dummy_inputs(facts: Facts) -> ExampleInputs | None:

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from devplan.skeleton.boundary import of_the_library
+
 # A component that is a number; splitting keeps the numbers.
 _NUMBER = re.compile(r"(?<![^.])(\d+)(?![^.])")
 # Stand-ins that no real index reaches.
@@ -181,7 +183,8 @@ def conversions(model: nn.Module) -> tuple[list[Any], list[Any]]:
         from transformers.core_model_loading import WeightConverter
     except ImportError:
         return [], []
-    rules = get_model_conversion_mapping(model)
+    with of_the_library(f"{type(model).__name__}: transformers cannot name its stored tensors"):
+        rules = get_model_conversion_mapping(model)
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
     return [rule for rule in rules if not isinstance(rule, WeightConverter)], converters
 

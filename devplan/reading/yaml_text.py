@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 import yaml
@@ -17,6 +18,10 @@ MOST_DIGITS = 100
 """Of a number."""
 _MOST_READ_TWICE = 2**17
 """Characters up to which a text that is refused is read again for a better message."""
+
+_LONGEST_NAME = 1024
+"""Characters of a name before its colon, by YAML's own rule ("implicit keys")."""
+_LONG_NAME = re.compile(rf"""(?:^|[\s'"{{,])([^'"\s:]{{{_LONGEST_NAME},}})['"]?[ \t]*:""")
 
 _NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
@@ -40,6 +45,12 @@ def compose(text: str, file: str) -> yaml.Node | None:
     try:
         node = _composed(text)
     except yaml.MarkedYAMLError as error:
+        if long := _LONG_NAME.search(text):
+            line = text.count("\n", 0, long.start(1)) + 1
+            raise InputError(
+                f"{file}:{line}: a name of {len(long[1]):,} characters, and YAML takes names of up "
+                f"to {_LONGEST_NAME:,}"
+            ) from None
         mark = error.problem_mark or error.context_mark
         problem = " ".join((error.problem or error.context or "cannot be read").split())
         raise InputError(f"{file}:{mark.line + 1 if mark else 1}: not YAML: {problem}") from None

@@ -32,8 +32,12 @@ _PARTS = re.compile(
     r"(^|_)(num|n)_(\w+_)?(experts?|heads?)$|coder_(attention_)?heads$"
     r"|^num_(labels|classes)$"
 )
-_WIDTHS = re.compile(r"^(hidden_size|vocab_size|d_model|n_embd|embed_dim|hidden_dim)$")
-"""Those that every tensor of a model follows from; others may be 0 for what is left out."""
+_SIZES = re.compile(
+    r"^(hidden_size|vocab_size|d_model|n_embd|embed_dim|hidden_dim)$"
+    r"|^(\w+_)?(patch|merge|merge_kernel|pooling_kernel)_size$"
+)
+"""Widths that every tensor follows from, and what an image is divided by; others may be 0 for what
+is left out."""
 
 _OF_LIBRARIES = frozenset({"quantization_config", "compression_config", "auto_map"})
 
@@ -62,7 +66,7 @@ def _reason(key: str, value: int) -> str:
         return _outside(value, 0, MOST_LAYERS)
     if _PARTS.search(key):
         return _outside(value, 0, MOST_PARTS)
-    if _WIDTHS.search(key):
+    if _SIZES.search(key):
         return _outside(value, 1, LARGEST_NUMBER)
     return ""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,18 +128,27 @@ def refuse_wrong_kinds(config: Mapping[str, Any], where: str) -> None:
     InputError
         With the key and what it holds.
     """
-    model_type = config.get("model_type")
-    if model_type is not None and not isinstance(model_type, str):
-        raise InputError(
-            f'{where}: "model_type" is {_shown(model_type)} where text is needed, such as "llama"; '
-            "correct it"
-        )
+    for name, part in _parts(config):
+        model_type = part.get("model_type")
+        if model_type is not None and not isinstance(model_type, str):
+            raise InputError(
+                f'{where}: "{name}model_type" is {_shown(model_type)} where text is needed, '
+                'such as "llama"; correct it'
+            )
     held = config.get("quantization_config")
     if held is not None and not isinstance(held, Mapping):
         raise InputError(
             f'{where}: "quantization_config" is {_shown(held)} where an object {{...}} is needed, '
             'such as {"quant_method": "gptq", "bits": 4}; correct it or remove it'
         )
+
+
+def _parts(config: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A config and those inside it, each with its name and a dot."""
+    yield name, config
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _parts(value, f"{name}{key}.")
 
 
 def names_code(key: str, value: Any) -> bool:

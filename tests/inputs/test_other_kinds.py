@@ -130,3 +130,23 @@ def test_what_cannot_be_made_names_the_way_out():
         example_inputs(model, model.config, InputRequest())
     assert "'session'" in str(raised.value)
     assert "--inputs file.py:function" in str(raised.value)
+
+
+class Looker(nn.Module):
+    """Takes patches of images, of a size that its configuration says wrongly."""
+
+    def __init__(self, size) -> None:
+        super().__init__()
+        self.vision_tower = nn.Linear(12, 4)
+        self.config = PreTrainedConfig(patch_size=size)
+
+    def forward(self, pixel_values, image_grid_thw):
+        return self.vision_tower(pixel_values)
+
+
+@pytest.mark.parametrize("size", [0, "wide", {"height": None}])
+def test_a_size_that_nothing_can_be_divided_by_is_a_reason_and_no_crash(size):
+    with torch.device("meta"):
+        model = Looker(size)
+    with pytest.raises(NoExampleInputs, match="no example can be made from its configuration"):
+        example_inputs(model, model.config, InputRequest())
