@@ -67,15 +67,24 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 # Every model type over two virtual cards, into docs/coverage.md; half an hour on one core, and goes
-# on where it was interrupted.
-sweep: $(STAMP)
-	$(BIN)/python -m tests.sweep
+# on where it was interrupted.  Packages that some types need have a folder of their own beside what
+# is tested, without what they depend on: torch stays the one that devplan is tested with.
+PACKAGES := build/packages
+sweep: $(STAMP) $(PACKAGES)
+	PYTHONPATH=$(PACKAGES) $(BIN)/python -m tests.sweep
+
+# torchaudio's compiled part is built for CUDA, and its Python refuses one that does not load.
+$(PACKAGES): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ \
+		timm==1.0.31 torchvision==0.28.0 torchaudio==2.11.1 'scipy==1.17.1; python_version >= "3.11"'
+	rm -rf $@/torchaudio/lib
+	@touch $@
 
 # What `devplan check` says of a map against what the map does: a tiny checkpoint of every model type,
 # split over CPU and disk, loaded and run, into docs/differential.md; under an hour on two cores, and
 # goes on where it was interrupted.  Some only: make differential DIFFERENTIAL="llama bert".
-differential: $(STAMP)
-	$(BIN)/python -m tests.differential $(DIFFERENTIAL)
+differential: $(STAMP) $(PACKAGES)
+	PYTHONPATH=$(PACKAGES) $(BIN)/python -m tests.differential $(DIFFERENTIAL)
 
 # Real bugs of released versions, each tried where it was and where it no longer is: minutes, and
 # the first time gigabytes of packages.  Some only: make corpus CORPUS="qwen2vl-rope-index".

@@ -22,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests.differential.row import Row, Stage
+from tests.sweep.packages import make_importable
 
 LIMIT_S = 120
 """Of the processor, for one type: 30 times what most take."""
@@ -72,6 +73,7 @@ def gather(
 
 def _warm_up(classes: Mapping[str, str]) -> None:
     """One type in this process: what it imports and compiles, no other has to."""
+    make_importable()
     from tests.differential.attempt import attempt
 
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):

@@ -15,6 +15,7 @@ from pathlib import Path
 from devplan.mapfile.versions import installed_versions
 from devplan.units import format_bytes
 from tests.sweep.gather import FEW_LAYERS, LIMIT_S, ROOT, Store, fingerprint, gather
+from tests.sweep.packages import package_versions
 from tests.sweep.readings import load_readings
 from tests.sweep.row import Row
 from tests.sweep.table import page_of, problems
@@ -55,7 +56,7 @@ def _facts() -> dict[str, str]:
     """The setting, for the page."""
     versions = installed_versions("transformers")
     versions.pop("devplan")
-    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    libraries = _listed({**versions, **package_versions()})
     with_class = model_classes()
     without = [name for name in model_types() if name not in with_class]
     return {
@@ -65,6 +66,10 @@ def _facts() -> dict[str, str]:
         "without class": f"{len(without)} configurations have no class in the tables of the auto "
         f"classes, most are parts of another type: {', '.join(without)}.",
     }
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _line(row: Row) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 
 from devplan.mapfile.versions import installed_versions
 from tests.sweep.attempt import Task, changes_of
+from tests.sweep.packages import package_versions
 from tests.sweep.row import Row, Stage, row_of
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,8 @@ class Store:
 
 def fingerprint(code: Sequence[str] = _CODE) -> str:
     """Of the code, in these folders, and the libraries that make the rows."""
-    digest = hashlib.sha256(repr(sorted(installed_versions("transformers").items())).encode())
+    versions = {**installed_versions("transformers"), **package_versions()}
+    digest = hashlib.sha256(repr(sorted(versions.items())).encode())
     for path in sorted(path for folder in code for path in (ROOT / folder).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -59,6 +59,51 @@ _OMNI_MOE = {
     },
 }
 _MODERNVBERT = {"vision_config": {"image_size": 512, "patch_size": 16}}
+# Kernel, stride and padding of each branch, as PaddleOCR's IntraCLBlock has them.
+_INTRACLASS = {
+    "intraclass_block_config": {
+        "reduce_channel": [1, 1, 0],
+        "return_channel": [1, 1, 0],
+        "vertical_long_to_small_conv_longratio": [[7, 1], [1, 1], [3, 0]],
+        "vertical_long_to_small_conv_midratio": [[5, 1], [1, 1], [2, 0]],
+        "vertical_long_to_small_conv_shortratio": [[3, 1], [1, 1], [1, 0]],
+        "horizontal_small_to_long_conv_longratio": [[1, 7], [1, 1], [0, 3]],
+        "horizontal_small_to_long_conv_midratio": [[1, 5], [1, 1], [0, 2]],
+        "horizontal_small_to_long_conv_shortratio": [[1, 3], [1, 1], [0, 1]],
+        "symmetric_conv_long_longratio": [[7, 7], [1, 1], [3, 3]],
+        "symmetric_conv_long_midratio": [[5, 5], [1, 1], [2, 2]],
+        "symmetric_conv_long_shortratio": [[3, 3], [1, 1], [1, 1]],
+    },
+    "scale_factor_list": [1, 2, 4, 8],
+    "kernel_list": [3, 2, 2],
+}
+# Each stage at half the resolution of the one before, as a detector's neck adds them up.
+_HALVING = {
+    "model_type": "pp_lcnet_v4",
+    "block_configs": [
+        [[3, 96, 96, 1, True]],
+        [[3, 96, 96, 2, False]],
+        [[3, 96, 192, 2, False]],
+        [[3, 192, 384, 2, False]],
+    ],
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
+# The default of backbone_config misspells "architecture", and names ResNet-50 so.
+_REPVIT = {
+    "backbone_config": {
+        "model_type": "timm_wrapper",
+        "architecture": "repvit_m1",
+        "num_classes": 2,
+        "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
+    }
+}
+_INDEXER = {
+    "indexer_n_heads": 4,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 256,
+    "indexer_budget": 2048,
+    "indexer_compress_ratio": 16,
+}
 
 USABLE: dict[str, dict] = {
     "aria": {"vision_config": {"image_size": 490, "patch_size": 14}},
@@ -126,6 +171,8 @@ USABLE: dict[str, dict] = {
             "<|visual token 000000|>": 151860,
         }
     },
+    "edgetam": {"vision_config": _REPVIT},
+    "edgetam_vision_model": _REPVIT,
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     "exaone4_5": {"vision_config": {"out_hidden_size": 4096}},
@@ -160,6 +207,29 @@ USABLE: dict[str, dict] = {
     "modernvbert": _MODERNVBERT,
     "moonshine_streaming": {"num_key_value_heads": 8},
     "nemotron": {"num_key_value_heads": 8},
+    "perception_lm": {
+        "vision_config": {
+            "architecture": "vit_pe_core_large_patch14_336",
+            "model_args": {
+                "embed_dim": 1024,
+                "depth": 23,
+                "img_size": [448, 448],
+                "global_pool": "",
+                "use_post_transformer_norm": False,
+                "init_values": 0.1,
+                "ref_feat_shape": [32, 32],
+            },
+        },
+        "projector_pooling_ratio": 2,
+    },
+    # A threshold and a place in the reading order for each of the two labels.
+    "pp_doclayout_v2": {"class_thresholds": [0.5, 0.5], "class_order": [0, 1]},
+    "pp_ocrv5_server_det": _INTRACLASS,
+    "pp_ocrv6_medium_det": {**_INTRACLASS, "backbone_config": _HALVING},
+    "pp_ocrv6_small_det": {
+        "backbone_config": _HALVING,
+        "layer_list_out_channels": [96, 96, 192, 384],
+    },
     "qwen2_vl": {"vision_config": {"hidden_size": 8192}},
     "shieldgemma2": {
         "text_config": {"hidden_size": 2560},
@@ -188,9 +258,30 @@ USABLE: dict[str, dict] = {
     "nemotron_h_omni": {"image_token_id": 18, "video_token_id": 19},
     "ovis2": {"hidden_size": 4096},
     "qwen3_asr": {"audio_config": {"output_dim": 2048}},
+    "qwen4_exp": {"text_config": _INDEXER},
+    "qwen4_exp_text": _INDEXER,
     "reformer": {"is_decoder": True},
     "step3p7": {"text_config": {"sliding_window": 512}},
+    "t5gemma2_encoder": {"text_config": {"dropout_rate": 0.0}},
     "table-transformer": _RESNET,
+    "timm_backbone": {"backbone": "resnet50"},
+    # Features of all stages are joined.
+    "uvdoc": {
+        "backbone_config": {
+            "model_type": "uvdoc_backbone",
+            "out_features": [f"stage{number}" for number in range(1, 7)],
+        }
+    },
+    # Three channels of the picture and one of the trimap; as wide as its backbone.
+    "vitmatte": {
+        "backbone_config": {
+            "model_type": "vitdet",
+            "num_channels": 4,
+            "hidden_size": 384,
+            "num_attention_heads": 6,
+            "out_features": ["stage12"],
+        }
+    },
     "voxtral": {"audio_token_id": 24},
     "wav2vec2-bert": {"vocab_size": 32},
     "wav2vec2-conformer": {"vocab_size": 32},

@@ -26,6 +26,9 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+    from tests.sweep.packages import make_importable
+
+    make_importable()
     from tests.sweep.attempt import Task, attempt
 
     print("ready", file=rows, flush=True)
