@@ -39,6 +39,9 @@ FEWER_IN_STAGES = (
     "contiguous stages hold at most {tokens:,} tokens; layers were packed by size to hold more, "
     "which costs transfers ({count} a token and sequence)"
 )
+OFFLOADED_TOO = (
+    "offloading layers of the main run alone does not make the model fit, so these go too"
+)
 INTERRUPTED = "pinned layers interrupt the stages: no contiguous stages fit with them in line"
 
 
@@ -147,7 +150,7 @@ def _pins(case: Case, pose: Pose) -> tuple[Pin, ...]:
         unit = case.units.of[block.name]
         if unit in case.user_pins:
             pins.append(Pin(block=block.name, device=case.user_pins[unit], reason="user"))
-        elif unit in case.defaults and unit not in pose.relaxed:
+        elif unit in case.defaults and unit not in pose.relaxed | set(pose.offloaded):
             pins.append(Pin(block=block.name, device=main, reason=REASONS[role[block.name]]))
     return tuple(pins)
 
@@ -155,7 +158,12 @@ def _pins(case: Case, pose: Pose) -> tuple[Pin, ...]:
 def _relaxations(case: Case, found: Found) -> tuple[Relaxation, ...]:
     given_up = [rung for rung in rungs(case) if set(rung) <= found.pose.relaxed]
     reasons = {rung: found.given_up_for.get(rung) or _why_relaxed(case) for rung in given_up}
-    return tuple(Relaxation(blocks=case.units.names(r), reason=reasons[r]) for r in given_up)
+    relaxed = [Relaxation(blocks=case.units.names(r), reason=reasons[r]) for r in given_up]
+    waiting = [unit for unit in found.pose.offloaded if unit in case.defaults]
+    waiting = [unit for unit in sorted(waiting) if unit not in found.pose.relaxed]
+    if waiting:
+        relaxed.append(Relaxation(blocks=case.units.names(waiting), reason=OFFLOADED_TOO))
+    return tuple(relaxed)
 
 
 def _why_relaxed(case: Case) -> str:

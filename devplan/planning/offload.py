@@ -4,11 +4,14 @@ An offloaded block still runs on the main device: its weights come and go, its c
 and the main card keeps room for the weights of one module at a time.  So every block that goes
 costs the main card something, and not all of its bytes are won.
 
-Only whole layers of the main run go: embeddings and tied weights are used in several places, and
-small blocks win little.  A run of layers at the end of the chain (next to the norm and the head,
-which are on the main device too) or at its beginning goes, as short as fits, and its last member is
-exchanged for a lighter layer where that suffices.  For layers of equal size these are the fewest
-bytes that contiguous stages allow; for unequal ones fewer may exist, and nothing is claimed.
+Only whole layers go: embeddings and tied weights are used in several places, and small blocks win
+little.  A run of layers at the end of the chain (next to the norm and the head, which are on the
+main device too) or at its beginning goes, as short as fits, and its last member is exchanged for a
+lighter layer where that suffices.  For layers of equal size these are the fewest bytes that
+contiguous stages allow; for unequal ones fewer may exist, and nothing is claimed.
+
+Where no run of the main run's layers suffices, layers of towers go first, from their end: where towers
+are pinned to the main card, each wins room there.  Then the same is asked with all of them gone.
 
 A tier is filled in the order in which the machine names them, block by block.
 """
@@ -24,19 +27,31 @@ from devplan.planning.solvers import chain
 
 def offload_fewest(pose: Pose) -> Pose | None:
     """The pose with the fewest bytes offloaded that contiguous stages fit beside, or None."""
+    return _fewest(pose, [])
+
+
+def offload_fewest_with_towers(pose: Pose) -> Pose | None:
+    """The same where layers of towers go before those of the main run."""
+    beside = beside_the_main_run(pose)
+    return _fewest(pose, beside) if beside else None
+
+
+def _fewest(pose: Pose, beside: Sequence[int]) -> Pose | None:
     layers = eligible(pose)
-    runs = (
-        _shortest(pose, lambda count: layers[len(layers) - count :], len(layers)),
-        _shortest(pose, lambda count: layers[:count], len(layers)),
-    )
-    poses = [_lightened(pose, run, layers) for run in runs if run is not None]
+    ends = (lambda count: layers[len(layers) - count :], lambda count: layers[:count])
+    runs = [_shortest(pose, beside, run_of, len(layers)) for run_of in ends]
+    poses = [
+        _lightened(pose, run, beside if set(run) <= set(beside) else layers)
+        for run in runs
+        if run is not None
+    ]
     if not poses:
         return None
     return min(poses, key=offloaded_bytes)
 
 
 def eligible(pose: Pose) -> list[int]:
-    """Layers that may be offloaded, in execution order."""
+    """Layers of the main run that may be offloaded, in execution order."""
     units, graph = pose.case.units, pose.case.graph
     ends = {graph.embedding, graph.head}
     return [
@@ -48,27 +63,49 @@ def eligible(pose: Pose) -> list[int]:
     ]
 
 
+def beside_the_main_run(pose: Pose) -> list[int]:
+    """Layers of towers that may be offloaded, wherever they are by default, in execution order."""
+    case = pose.case
+    return [
+        unit
+        for unit, blocks in enumerate(case.units.blocks)
+        if unit not in case.user_pins
+        and len(blocks) == 1
+        and blocks[0].stack in case.graph.towers
+        and not blocks[0].stage_bound
+    ]
+
+
 def offloaded_bytes(pose: Pose) -> int:
     """Weights and buffers outside the cards."""
     return sum(int(pose.case.units.static_bytes[unit]) for unit in pose.tiers)
 
 
 def _shortest(
-    pose: Pose, run_of: Callable[[int], Sequence[int]], num_layers: int
+    pose: Pose,
+    beside: Sequence[int],
+    run_of: Callable[[int], Sequence[int]],
+    num_layers: int,
 ) -> Sequence[int] | None:
-    """The shortest run that makes the rest fit, or None.
+    """The shortest run that makes the rest fit, of layers beside the main run before any of its.
 
-    Tried one by one: a longer run is no easier to fit beside, since its caches move to the main
-    card.  Volume says where to begin, and the main card when to stop.
+    Tried one by one: a longer run of the main run's layers is no easier to fit beside, since their
+    caches move to the main card.  Volume says where to begin, and the main card when to stop.
     """
     budgets = pose.case.budgets_bytes
     excess = int(pose.case.loads_bytes.sum()) - sum(budgets)
-    for length in range(num_layers + 1):
-        run = run_of(length)
+    num_beside = len(beside)
+    for length in range(num_beside + num_layers + 1):
+        aside, along = min(length, num_beside), max(length - num_beside, 0)
+        run = [*beside[num_beside - aside :], *run_of(along)]
         if _static_bytes(pose, run) < excess:
             continue
         offloaded = _with_tiers(pose, run)
-        if offloaded is None or not _bases_fit(offloaded):
+        if offloaded is None:
+            return None
+        if not _bases_fit(offloaded):
+            if length < num_beside:
+                continue
             return None
         if chain.fits(offloaded.problem()):
             return run
@@ -80,7 +117,7 @@ def _static_bytes(pose: Pose, units: Iterable[int]) -> int:
 
 
 def _bases_fit(pose: Pose) -> bool:
-    """Whether what is fixed fits; it only grows with the run that is offloaded."""
+    """Whether what is fixed fits; layers of the main run only add to it when they go."""
     slots = (slot for slot in pose.problem().slots if slot.in_use)
     return all(slot.base_bytes + slot.active_bytes <= slot.budget_bytes for slot in slots)
 
@@ -112,10 +149,10 @@ def _with_tiers(pose: Pose, run: Sequence[int]) -> Pose | None:
 
 
 def _lightened(pose: Pose, run: Sequence[int], layers: Sequence[int]) -> Pose:
-    """The run with its heaviest member exchanged for the lightest layer that still suffices."""
+    """The run with the heaviest of these layers exchanged for the lightest that still suffices."""
     static = pose.case.units.static_bytes
-    if run:
-        heaviest = max(run, key=lambda unit: static[unit])
+    heaviest = max((u for u in run if u in layers), key=lambda unit: static[unit], default=None)
+    if heaviest is not None:
         rest = [unit for unit in run if unit != heaviest]
         seen = {int(static[heaviest])}
         for unit in sorted(set(layers) - set(run), key=lambda unit: (static[unit], unit)):

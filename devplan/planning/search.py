@@ -5,6 +5,7 @@
 2. The same with the default pins of one rung of the ladder after another given up, until
    something fits; then every rung that need not have been given up is restored.
 3. With offloading, where it was allowed: the fewest bytes, default pins as in 1 and 2.
+4. The same with layers of towers offloaded before those of the main run.
 
 Whatever is proven to be hopeless by volume is skipped.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from devplan.errors import ensure
 from devplan.planning.bounds import exceeds
 from devplan.planning.objectives import Objective
-from devplan.planning.offload import offload_fewest
+from devplan.planning.offload import offload_fewest, offload_fewest_with_towers
 from devplan.planning.pins import ladder
 from devplan.planning.pose import Case, Pose, has_pinned_layers
 from devplan.planning.problem import Assignment
@@ -65,7 +66,8 @@ def find_offload(case: Case) -> Pose | None:
     if not case.machine.tiers:
         return None
     poses = (
-        offload_fewest(Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False))
+        fewest(Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False))
+        for fewest in (offload_fewest, offload_fewest_with_towers)
         for relaxed in relaxations(case)
     )
     return next((pose for pose in poses if pose is not None), None)

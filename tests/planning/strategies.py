@@ -95,7 +95,8 @@ def text_graph(layers: list[Block], *, embed: int = 5, head: int = 5, tied: bool
 def vision_graph(layers: list[Block], towers: list[int], *, merger: int = 2) -> BlockGraph:
     """The same with a tower of blocks and its merger before the layers."""
     text = text_graph(layers)
-    tower = [block(f"model.visual.blocks.{i}", size) for i, size in enumerate(towers)]
+    stack = "model.visual.blocks"
+    tower = [block(f"{stack}.{i}", size, stack=stack) for i, size in enumerate(towers)]
     return BlockGraph(
         blocks=(
             text.blocks[0],
@@ -105,7 +106,7 @@ def vision_graph(layers: list[Block], towers: list[int], *, merger: int = 2) -> 
         ),
         embedding=text.embedding,
         head=text.head,
-        towers=("model.visual.blocks",),
+        towers=(stack,),
     )
 
 

@@ -253,6 +253,43 @@ def test_tiers_are_filled_in_order_and_not_beyond_their_size():
     assert isinstance(answer, Infeasible) and not answer.proven
 
 
+def test_layers_of_towers_are_offloaded_where_those_of_the_main_run_do_not_suffice():
+    # Main card: 10 of the ends, 3 of norm, rotary embedding and merger, and a tower of 3 x 6.
+    graph = vision_graph(layers(4, 4), [6, 6, 6], merger=1)
+    cards = machine(24, tiers=(cpu(),))
+    answer = plan(graph, cards, SMALL)
+    # With both layers of the main run gone 31 are left.  With two of the tower gone it is 13, one
+    # of 6, and room to load one; with all three 19, beside which one layer of 4 has room.
+    assert offloaded(answer) == [
+        "model.visual.blocks.0",
+        "model.visual.blocks.1",
+        "model.visual.blocks.2",
+        "model.layers.1",
+    ]
+    assert answer.loads[0].load_bytes == 5 + 5 + 3 + 4 + 6
+    assert [relaxed.blocks for relaxed in answer.relaxed] == [tuple(offloaded(answer)[:3])]
+    assert "go too" in answer.relaxed[0].reason
+    pinned = {pin.block for pin in answer.pins}
+    assert "model.visual.merger" in pinned and "model.visual.blocks.2" not in pinned
+
+
+def test_towers_stay_where_offloading_layers_of_the_main_run_suffices():
+    graph = vision_graph(layers(4, 4, 4, 4), [2, 2, 2])
+    answer = plan(graph, machine(32, tiers=(cpu(),)), SMALL)
+    assert offloaded(answer) == ["model.layers.2", "model.layers.3"] and answer.relaxed == ()
+
+
+def test_a_tower_that_the_user_pins_is_not_offloaded():
+    graph = vision_graph(layers(4, 4), [6, 6, 6], merger=1)
+    cards = machine(24, tiers=(cpu(),))
+    answer = plan(graph, cards, SMALL, pins={"model.visual.blocks.1": "cuda:0"})
+    assert isinstance(answer, Infeasible)
+
+
+def offloaded(answer: Plan) -> list[str]:
+    return [name for name, device in answer.placement.items() if device == "cpu"]
+
+
 def test_a_user_may_pin_to_a_tier():
     graph = text_graph(layers(*[4] * 4))
     pins = {"model.layers.1": "cpu"}
