@@ -10,8 +10,8 @@ main device too) or at its beginning goes, as short as fits, and its last member
 lighter layer where that suffices.  For layers of equal size these are the fewest bytes that
 contiguous stages allow; for unequal ones fewer may exist, and nothing is claimed.
 
-Where no run of the main run's layers suffices, layers of towers go first, from their end: where towers
-are pinned to the main card, each wins room there.  Then the same is asked with all of them gone.
+Where no run of the main run's layers suffices, layers of towers go first, from their end: each that
+was pinned to the main card wins room there.  Then the same is asked with all of them gone.
 
 A tier is filled in the order in which the machine names them, block by block.
 """
