@@ -63,6 +63,8 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# All benchmarks, into docs/measurements/; some only: python -m benchmarks NAME.  `make test` runs each
+# over less of everything (python -m benchmarks --small).
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 

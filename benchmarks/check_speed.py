@@ -31,22 +31,33 @@ from devplan.findings import CheckResult
 from devplan.sources import resolve
 from devplan.types import Workload
 from devplan.units import GIB
-from devplan.virtual.split import DECODE_STEPS
+from devplan.virtual.calls import DECODE_STEPS
 
 LLAMA = "meta-llama/Llama-3.1-70B-Instruct"
 TOKENS = 2048
 WORKLOAD = Workload(batch=1, context_tokens=TOKENS + DECODE_STEPS + 1, dtype="bfloat16")
 GPUS = "2x80GiB"
 NUM_ROUNDS = 7
+NUM_WARM_UPS = 1
 FEW_LAYERS, MANY_LAYERS = 8, 80
 LARGE = (
     ("Qwen/Qwen2.5-VL-72B-Instruct", "Qwen2_5_VLForConditionalGeneration", "2x80GiB"),
     ("deepseek-ai/DeepSeek-V3", "DeepseekV3ForCausalLM", "16x141GiB"),
 )
+MOST_S = {"Qwen/Qwen2.5-VL-72B-Instruct": 2.0, "deepseek-ai/DeepSeek-V3": 3.0}
+MOST_TIMES_ALONE = 2.0
 NUM_PROCESSES = 3
 
 MOST_FULL, MOST_FOLDED, MOST_GROWTH = 2.0, 1.0, 1.5
-MOST_S, MOST_BYTES = 4.0, 2 * GIB
+MOST_BYTES = 2 * GIB
+
+SMALL = {
+    "NUM_WARM_UPS": 0,
+    "NUM_ROUNDS": 1,
+    "NUM_PROCESSES": 1,
+    "LARGE": LARGE[:1],
+    "MANY_LAYERS": 9,
+}
 
 PROSE = f"""
 *Forward*: the skeleton of Llama-3.1-70B at full size and {TOKENS:,} tokens, in one process, the
@@ -58,9 +69,10 @@ accelerate's hooks, the run with all records, undoing it, and all rules.
 
 *Large models*: a process for each, which imports what is needed and runs a small model first; then
 `devplan.check` is timed from the name of the model to the findings, the skeleton and accelerate's
-`auto` map included: prefill of {TOKENS:,} text tokens (and an image of 1,040 where the model
-sees), and {DECODE_STEPS} decode steps. Best of {NUM_PROCESSES} processes; memory is the largest of
-the whole process.
+`auto` map included: every run that the check makes by default, the first of them `generate` with
+{TOKENS:,} text tokens (and an image of 1,040 where the model sees) and {DECODE_STEPS} decode steps.
+*Alone* is the same check with `--run generate`, in the same process. Best of {NUM_PROCESSES}
+processes; memory is the largest of the whole process.
 
 *Layers*: Llama-3.1-70B with {FEW_LAYERS} and with {MANY_LAYERS} layers, split in the middle over
 two cards. *Command* is the whole process of `devplan check`, what a user waits for; *check* is
@@ -195,7 +207,9 @@ def _large_row(model: str, run: Mapping[str, Any]) -> dict:
         "inputs": run["inputs"],
         "phases": ", ".join(run["phases"]),
         "transfers": str(run["transfers"]),
+        "runs": str(len(run["runs"])),
         "wall s": f"{run['wall_s']:.2f}",
+        "alone, s": f"{run['alone_s']:.2f}",
         "peak GiB": f"{run['peak_bytes'] / GIB:.2f}",
     }
 
@@ -204,9 +218,14 @@ def _large_bounds(model: str, run: Mapping[str, Any]) -> list[Requirement]:
     name = model.partition("/")[2]
     return [
         Requirement(
-            text=f"{name}: under {MOST_S:.0f} s",
+            text=f"{name}: under {MOST_S[model]:.0f} s",
             measured=f"{run['wall_s']:.2f} s",
-            met=run["wall_s"] < MOST_S,
+            met=run["wall_s"] < MOST_S[model],
+        ),
+        Requirement(
+            text=f"{name}: all runs at most {MOST_TIMES_ALONE} times generate alone",
+            measured=f"{run['wall_s'] / run['alone_s']:.2f}",
+            met=run["wall_s"] <= MOST_TIMES_ALONE * run["alone_s"],
         ),
         Requirement(
             text=f"{name}: peak memory under {MOST_BYTES // GIB} GiB",
@@ -225,10 +244,10 @@ def _growth() -> list[dict[str, float | str]]:
         numbers = (FEW_LAYERS, MANY_LAYERS)
         commands = {n: _command(Path(folder), n) for n in numbers}
         walls: dict[int, list[float]] = {n: [] for n in numbers}
-        for _ in range(NUM_PROCESSES + 1):  # the first round fills the file cache
+        for _ in range(NUM_WARM_UPS + NUM_PROCESSES):  # the first round fills the file cache
             for n in numbers:
                 walls[n].append(_in_process(commands[n])[0])
-    found = [("command, generate", {n: min(walls[n][1:]) for n in numbers})]
+    found = [("command, generate", {n: min(walls[n][NUM_WARM_UPS:]) for n in numbers})]
     for run in ("generate", "forward"):
         options = RunOptions(run=run)
         subjects = {n: _prepared(n) for n in numbers}

@@ -15,6 +15,7 @@ from benchmarks.report import Report, Requirement, Table
 from devplan.units import GIB, MIB
 
 NUM_ROUNDS = 5
+NUM_WARM_UPS = 1
 MOST_HELP_S = 0.3
 MOST_ABOVE_IMPORT_S = 2.0
 MOST_BYTES = int(1.5 * GIB)
@@ -27,6 +28,8 @@ SUGGESTED = (
     ),
     ("meta-llama/Llama-3.1-70B-Instruct", "from transformers import LlamaForCausalLM", "2x80GiB"),
 )
+
+SMALL = {"NUM_WARM_UPS": 0, "NUM_ROUNDS": 1, "SUGGESTED": SUGGESTED[1:]}
 
 PROSE = f"""
 Whole processes, taken in turns, {NUM_ROUNDS} rounds after one that is thrown away: wall time from
@@ -83,10 +86,10 @@ def _suggest_name(id: str) -> str:
 
 def _in_turns(commands: Mapping[str, Sequence[str]]) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {name: [] for name in commands}
-    for turn in range(NUM_ROUNDS + 1):
+    for turn in range(NUM_WARM_UPS + NUM_ROUNDS):
         for name, command in commands.items():
             found = _run(command)
-            if turn:  # the first round fills the file cache and writes byte code
+            if turn >= NUM_WARM_UPS:  # the first round fills the file cache and writes byte code
                 runs[name].append(found)
     return runs
 

@@ -24,6 +24,8 @@ MOST_SHARE = 0.02
 LARGE = "meta-llama/Llama-3.1-70B-Instruct"
 MOST_STORY_S = 1.0
 
+SMALL = {"NUM_ROUNDS": 1, "CALLS_A_ROUND": 10, "FORWARDS_A_ROUND": 1}
+
 PROSE = f"""
 *While nothing fails*: a call of a module that does nothing (`nn.Identity`): plain, inside
 `with devplan.diagnose(module)`, and with `devplan.diagnosis.attach(module)`. What is added to a

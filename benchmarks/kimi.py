@@ -29,6 +29,8 @@ CASES = (
 MOST_S = 15.0
 MOST_BYTES = 3 * GIB
 
+SMALL = {"CASES": CASES[:1], "NUM_PROCESSES": 1}
+
 PROSE = f"""
 Seconds of `suggest` for {MODEL} at {TOKENS:,} tokens, in a process that has imported
 everything and made one small suggestion, the best of {NUM_PROCESSES} processes, and the largest

@@ -24,6 +24,8 @@ TOKENS = 3 * WINDOW + 5
 BATCH = 2
 FEWEST_KINDS = 8
 
+SMALL = {"TWINS": {kind: dict([*models.items()][:1]) for kind, models in [*TWINS.items()][:1]}}
+
 PROSE = f"""
 For each kind of cache, tiny models of the installed transformers (four layers, a width of 32,
 windows of {WINDOW} tokens), {BATCH} sequences of {TOKENS} tokens in bfloat16. *Predicted* is what

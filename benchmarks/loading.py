@@ -17,6 +17,7 @@ from benchmarks.report import Report, Requirement, Table
 from devplan.units import GIB
 
 NUM_ROUNDS = 5
+NUM_WARM_UPS = 1
 MOST_ABOVE = 0.05
 WAYS = ("plain", "devplan")
 
@@ -26,6 +27,16 @@ CASES = {
     "half left on disk": {"cuda:0": "cpu", "cuda:1": "disk"},
 }
 """Case -> what stands in for the two cards of the map."""
+
+SMALL = {
+    "LAYERS": 2,
+    "HIDDEN": 64,
+    "INTERMEDIATE": 64,
+    "VOCABULARY": 64,
+    "NUM_WARM_UPS": 0,
+    "NUM_ROUNDS": 1,
+    "CASES": dict([*CASES.items()][1:]),
+}
 
 PROSE = f"""
 A Llama of {LAYERS} layers is written in float32, several GiB of safetensors in shards; its map, by
@@ -77,28 +88,31 @@ def measure() -> Report:
 def _checkpoint(place: Path) -> tuple[Path, Path]:
     """Written by a process that ends, as its memory is not this one's matter."""
     folder, map_path = place / "llama", place / "map.yaml"
-    _python("-m", "benchmarks.loading", str(folder))
+    sizes = map(str, (LAYERS, HIDDEN, INTERMEDIATE, VOCABULARY))
+    _python("-m", "benchmarks.loading", str(folder), *sizes)
     gpus = ["--gpus", "4GiB,4GiB", "--context", "1024", "--dtype", "bfloat16"]
     _python("-m", "devplan", "suggest", str(folder), *gpus, "-o", str(map_path))
     return folder, map_path
 
 
-def write_checkpoint(folder: Path) -> None:
+def write_checkpoint(
+    folder: Path, layers: int, hidden: int, intermediate: int, vocabulary: int
+) -> None:
     """Shards of a few layers each, one after the other: never all weights in memory."""
     import torch
     from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        hidden_size=HIDDEN, intermediate_size=INTERMEDIATE, num_hidden_layers=LAYERS,
-        num_attention_heads=16, num_key_value_heads=4, vocab_size=VOCABULARY, dtype="float32",
+        hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers,
+        num_attention_heads=16, num_key_value_heads=4, vocab_size=vocabulary, dtype="float32",
         architectures=["LlamaForCausalLM"],
     )  # fmt: skip
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
     folder.mkdir()
     config.save_pretrained(folder)
-    some = torch.randn(VOCABULARY * HIDDEN, generator=torch.Generator().manual_seed(0)) * 0.02
+    some = torch.randn(vocabulary * hidden, generator=torch.Generator().manual_seed(0)) * 0.02
     shards: dict[str, list[str]] = {}
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     for name in shapes:
@@ -118,10 +132,10 @@ def write_checkpoint(folder: Path) -> None:
 def _in_turns(map_path: Path, folder: Path, here: Mapping[str, str]) -> dict[str, list[Load]]:
     loads: dict[str, list[Load]] = {way: [] for way in WAYS}
     arguments = (str(map_path), str(folder), json.dumps(here))
-    for turn in range(NUM_ROUNDS + 1):
+    for turn in range(NUM_WARM_UPS + NUM_ROUNDS):
         for way in WAYS:
             answer = _python("-m", "benchmarks.one_load", way, *arguments)
-            if turn:  # the first round fills the file cache and writes byte code
+            if turn >= NUM_WARM_UPS:  # the first round fills the file cache and writes byte code
                 loads[way].append(Load(**json.loads(answer)))
     return loads
 
@@ -163,4 +177,4 @@ def _requirement(case: str, both: Mapping[str, Sequence[Load]]) -> Requirement:
 
 
 if __name__ == "__main__":
-    write_checkpoint(Path(sys.argv[1]))
+    write_checkpoint(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -34,6 +34,8 @@ GPUS = "16x141GiB"
 NUM_ROUNDS = 3
 MOST_S, MOST_RATIO = 1.0, 0.5
 
+SMALL = {"NUM_LAYERS": 3, "NUM_EXPERTS": 8, "NUM_ROUNDS": 1}
+
 PROSE = f"""
 A model built from plain modules in the shape of Kimi-K2: {NUM_LAYERS} layers with
 {NUM_EXPERTS} experts each, every expert a module with three matrices and an activation. It is

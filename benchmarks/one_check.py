@@ -17,24 +17,26 @@ from devplan.checks.run_options import RunOptions
 from devplan.inputs import InputRequest
 from devplan.machine import parse_gpus
 from devplan.types import Workload
-from devplan.virtual.split import DECODE_STEPS
+from devplan.virtual.calls import DECODE_STEPS
 
 TOKENS = 2048
 IMAGE_SIZE = (728, 1120)
 """Pixels: with 28 to a token in Qwen2.5-VL, 26 x 40 tokens."""
 
 
-def checked(model, gpus: str):
-    """The result of `devplan.check` with accelerate's ``auto`` map."""
+def checked(model, gpus: str, run: str):
+    """The result of `devplan.check` with accelerate's ``auto`` map, and its wall seconds."""
     workload = Workload(context_tokens=TOKENS + DECODE_STEPS + 1, dtype="bfloat16")
     request = InputRequest(tokens=TOKENS, image_size=IMAGE_SIZE)
-    return devplan.check(
+    start = time.perf_counter()
+    result = devplan.check(
         model,
         "auto",
         machine=parse_gpus(gpus),
         workload=workload,
-        options=RunOptions(run="generate", request=request),
+        options=RunOptions(run=run, request=request),
     )
+    return result, time.perf_counter() - start
 
 
 def main(model: str, class_name: str, gpus: str) -> None:
@@ -44,13 +46,14 @@ def main(model: str, class_name: str, gpus: str) -> None:
     getattr(transformers, class_name)
     sizes = dict(hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
     small = transformers.LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=64)
-    checked(small, "1GiB,1GiB")
-    start = time.perf_counter()
-    result = checked(model, gpus)
-    wall_s = time.perf_counter() - start
-    (run,) = result.runs
+    checked(small, "1GiB,1GiB", "auto")
+    _, alone_s = checked(model, gpus, "generate")
+    result, wall_s = checked(model, gpus, "auto")
+    run = result.runs[0]
     told = {
         "wall_s": wall_s,
+        "alone_s": alone_s,
+        "runs": [each.name for each in result.runs],
         "phases": run.phases,
         "inputs": run.inputs,
         "transfers": sum(event.count for event in run.transfers),

@@ -25,6 +25,8 @@ CASES = (
 MOST_BYTES = 3 * GIB
 """Of any of them: what devplan asks of itself."""
 
+SMALL = {"CASES": CASES[1:2]}
+
 PROSE = """
 Seconds of the processor that `suggest` takes in a process that has imported everything: the models
 of the pipeline on the meta device, its own code run virtually at the size that it makes by default

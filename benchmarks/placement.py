@@ -17,6 +17,8 @@ FREE_LIMIT, PINNED_LIMIT = 1.005, 1.03
 """What devplan allows itself over the optimum, without pins and with the default pins."""
 NUM_ROUNDS = 3
 
+SMALL = {"CASES": CASES[:1], "NUM_ROUNDS": 1}
+
 PROSE = f"""
 Twelve cases in bfloat16 with one sequence of {CONTEXT_TOKENS:,} tokens and no reserve on any
 card. A share is the load of the fullest card divided by its capacity: first weights and buffers

@@ -18,6 +18,8 @@ from devplan.types import Infeasible, Machine, Plan
 
 NUM_ROUNDS = 9
 
+SMALL = {"CASES": CASES[:1], "NUM_ROUNDS": 1}
+
 PROSE = """
 Milliseconds from a skeleton on the meta device to a device map, in one process, the planners in
 turns, the best of nine rounds. For devplan that is: divide the model into blocks, measure the

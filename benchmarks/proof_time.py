@@ -26,6 +26,8 @@ CASES = (
 MOST_S = 10.0
 """For the first case: what devplan asks of itself."""
 
+SMALL = {"CASES": CASES[1:2], "NUM_PROCESSES": 1}
+
 PROSE = f"""
 Wall seconds of `suggest` in a process that has imported everything and made one small suggestion:
 read the catalogue, build the class on the meta device, run it virtually for sizes, cache and

@@ -36,6 +36,8 @@ CONTEXT_TOKENS = 8192
 DEVPLAN = "devplan"
 PLANNERS = (DEVPLAN, BY_HAND, *STRATEGIES)
 
+SMALL = {"MODELS": MODELS[:1], "MACHINES": MACHINES[:1]}
+
 PROSE = f"""
 {len(MODELS)} models on {len(MACHINES)} machines, one sequence of {CONTEXT_TOKENS:,} tokens, 1 GiB
 of every card kept as a reserve. Every map is run virtually, prefill and two decode steps, and

@@ -65,6 +65,7 @@ SIZES = (
         most_ms=None,
     ),
 )
+SMALL = {"SIZES": SIZES[:1], "NUM_RUNS": 1}
 
 
 def measure() -> Report:

@@ -53,6 +53,8 @@ MACHINES = ("24GiB,12GiB", "4x24GiB", "80GiB,48GiB,24GiB,24GiB", "8x80GiB")
 TOLERANCE = 1e-9
 """Shares that differ by less are equal: rounding of floats."""
 
+SMALL = {"MODELS": MODELS[:1], "MACHINES": MACHINES[:1]}
+
 PROSE = f"""
 {len(MODELS)} models on {len(MACHINES)} machines in bfloat16, one sequence of {CONTEXT_TOKENS:,}
 tokens, no reserve. A share is the load of the fullest card with its KV cache, divided by its

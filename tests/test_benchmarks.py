@@ -1,0 +1,27 @@
+"""Every benchmark works: each is run over less of everything.  Its times mean nothing here."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from benchmarks.__main__ import BENCHMARKS, main, measured_small
+from benchmarks.report import as_markdown
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_measures_and_has_a_page(name):
+    module = importlib.import_module(f"benchmarks.{name}")
+    whole = {each: getattr(module, each) for each in module.SMALL}
+    report = measured_small(name)
+    page = as_markdown(report, f"python -m benchmarks {name}")
+    assert page.startswith(f"# {report.title}\n") and "; at commit " in page
+    assert all(table.rows for table in report.tables)
+    assert {each: getattr(module, each) for each in module.SMALL} == whole
+    assert all(module.SMALL[each] != whole[each] for each in module.SMALL)
+
+
+def test_a_benchmark_that_is_not_there(capsys):
+    assert main(["speed"]) == 2
+    assert "no benchmark 'speed'; there are command_line, " in capsys.readouterr().err
