@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -53,10 +54,9 @@ def learn_from_warnings(learnt: Learnt, warnings: Iterable[Diagnostic]) -> Learn
     """Pins for the modules that warnings would move; None where nothing is to be learnt."""
     before = learnt
     for each in warnings:
-        device = each.changed_entries.get(each.module or "")
-        is_block = device is not None and each.module in learnt.graph.names
-        if is_block and not _is_pinned(each.module, learnt.pins):
-            learnt = _pinned(learnt, {each.module: device}, f"{each.code}, {each.message}")
+        block, device = each.module, each.changed_entries.get(each.module)
+        if device and block in learnt.graph.names and not _is_pinned(block, learnt.pins):
+            learnt = _pinned(learnt, {block: device}, f"{each.code}, {each.message}")
     return None if learnt is before else learnt
 
 
@@ -95,10 +95,9 @@ def _is_pinned(block: str, pins: Mapping[str, str]) -> bool:
 
 def _makers(event: MismatchEvent, subject: Subject, graph: BlockGraph) -> tuple[str, ...]:
     """The block whose code it is, and those that made what met there on another device."""
-    names = [subject.structure.block_of(event.module)]
-    odd = odd_operands(event, subject)
-    operands = odd if names[0] else event.operands
-    names += [maker for operand in operands for maker in operand.makers]
+    block = subject.structure.block_of(event.module)
+    operands = odd_operands(event, subject) if block else event.operands
+    names = [block, *(maker for operand in operands for maker in operand.makers)]
     known = set(graph.names)
     return tuple(dict.fromkeys(name for name in names if name in known))
 
@@ -138,7 +137,7 @@ def _from_peaks(learnt: Learnt, plan: Plan, subject: Subject, record: RunRecord)
         if peak.device != subject.main_device:
             needed = _by_a_block(needed, plan, peak.device)
         blamed = max(needed, key=lambda block: needed[block], default=BETWEEN)
-        needed[blamed] = max(rest, needed.get(blamed, 0))
+        needed[blamed] = max([rest, *needed.values()])
         where = f"at the fullest moment, {peak.module or 'between the blocks'} ({peak.phase})"
         constraint = Constraint(
             change=f"{peak.device} keeps {format_bytes(rest)} for activations",
@@ -161,17 +160,17 @@ def _by_a_block(needed: dict[str, int], plan: Plan, device: str) -> dict[str, in
     rest = {block: size for block, size in needed.items() if block != BETWEEN}
     stages = [stage.blocks for stage in plan.stages if stage.device == device]
     between = needed.get(BETWEEN, 0)
-    if stages and between >= max(rest.values(), default=0):
+    if stages and between >= max(rest.values(), default=between):
         longest = max(stages, key=len)
         rest[longest[len(longest) // 2]] = between
     return rest
 
 
 def _needed(record: RunRecord, device: str) -> Iterator[tuple[str, int]]:
-    most: dict[str, int] = {}
+    most: defaultdict[str, int] = defaultdict(int)
     for item in record.activations:
         if item.device == device:
-            most[item.block] = max(most.get(item.block, 0), item.num_bytes)
+            most[item.block] = max(most[item.block], item.num_bytes)
     yield from most.items()
 
 
@@ -198,11 +197,12 @@ def _at_least(
     A plan for fewer tokens is made from it next: were only this one point raised, each answer
     would be a little too large again.
     """
-    foretold = growth.bytes_at(tokens, batch) if growth else 0
-    if growth is not None and foretold >= num_bytes:
-        return growth
     raised = {tokens: num_bytes}
-    if growth is not None and foretold:
-        factor = Fraction(num_bytes, foretold) * Fraction(batch, growth.batch)
-        raised = {n: math.ceil(known * factor) for n, known in growth.samples} | raised
+    if growth is not None:
+        foretold = growth.bytes_at(tokens, batch)
+        if foretold >= num_bytes:
+            return growth
+        if foretold:
+            factor = Fraction(num_bytes, foretold) * Fraction(batch, growth.batch)
+            raised = {n: math.ceil(known * factor) for n, known in growth.samples} | raised
     return ActivationGrowth(samples=rising(raised), batch=batch)

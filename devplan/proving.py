@@ -74,9 +74,9 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
     learnt = Learnt(graph=unproven.graph, pins=dict(pins))
     result = unproven.result
     examined = examine(result, learnt.graph)
-    for rounds in range(1, MOST_ROUNDS + 1):
+    for _ in range(MOST_ROUNDS - 1):
         more = learn(learnt, result, examined.subject, examined.errors)
-        if more is None or rounds == MOST_ROUNDS:
+        if more is None:
             break
         learnt = more
         result = _planned(plan_with, learnt)
@@ -85,7 +85,7 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
         examined = examine(result, learnt.graph)
     learnt, result, examined = _with_fewer_warnings(learnt, result, examined, plan_with, examine)
     return Proof(
-        result=_with_reasons(result, learnt, pins),
+        result=_with_reasons(result, learnt),
         graph=learnt.graph,
         verification=verification_of(result, examined),
         constraints=learnt.constraints,
@@ -135,9 +135,9 @@ def _infeasible(result: Infeasible, learnt: Learnt) -> Proof:
     )
 
 
-def _with_reasons(plan: Plan, learnt: Learnt, pins: Mapping[str, str]) -> Plan:
+def _with_reasons(plan: Plan, learnt: Learnt) -> Plan:
     """Pins that a run asked for carry its finding, not the word ``user``."""
-    why = {block: text for block, text in learnt.reasons.items() if block not in pins}
+    why = learnt.reasons
     return replace(
         plan,
         pins=tuple(

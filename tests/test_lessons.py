@@ -18,8 +18,9 @@ from devplan.findings import (
     OperandFact,
     RunRecord,
     Severity,
+    SourceLine,
 )
-from devplan.lessons import Learnt, learn, met_in
+from devplan.lessons import Learnt, learn, learn_from_warnings, met_in
 from devplan.planning import plan
 from devplan.types import ActivationGrowth, Workload
 from tests.planning.strategies import layer, machine, text_graph
@@ -154,6 +155,21 @@ def test_what_lies_between_the_blocks_is_learnt_of_them_alone(planned, noted):
     assert "between the blocks (prefill)" in found.constraints[0].finding
 
 
+def test_a_card_that_has_room_keeps_none_from_teaching(planned):
+    """Of a device that the plan does not fill, of a card with room, and of one without."""
+    more = room(planned, "cuda:1") + 1
+    fits = (peak("cpu", 10**9), peak("cuda:0", room(planned, "cuda:0")))
+    run = record((LAST, "prefill", "cuda:1", 20), peaks=(*fits, peak("cuda:1", more)))
+    assert needs(taught(planned, run).graph, LAST) == more
+
+
+def test_a_block_that_needs_more_than_the_fullest_moment_keeps_its_need(planned):
+    """A peak is counted without what is freed before; the block's own need is not lowered."""
+    more = room(planned, "cuda:0") + 2
+    run = record((FIRST, "prefill", "cuda:0", more + 5), peaks=(peak("cuda:0", more),))
+    assert needs(taught(planned, run).graph, FIRST) == more + 5
+
+
 def test_each_card_teaches_its_own(planned):
     more = {device: room(planned, device) + 2 for device in ("cuda:0", "cuda:1")}
     run = record(
@@ -233,6 +249,16 @@ def test_blocks_that_met_belong_together(planned, entries):
     assert found.pins == {} and found.graph.blocks == GRAPH.blocks
 
 
+def test_a_finding_names_the_line_where_there_is_one_and_else_the_module(planned, entries):
+    line = SourceLine(file="a.py", line=7, function="forward", text="a + b")
+    for event, where in (
+        (replace(APART, source=line), str(line)),
+        (replace(APART, module=FIRST), FIRST),
+    ):
+        found = taught(planned, record(mismatches=(event,)), (ERROR,))
+        assert found.constraints[0].finding == f"aten.add.Tensor at {where}: two devices"
+
+
 def test_without_an_error_a_mismatch_teaches_nothing(planned, entries):
     assert taught(planned, record(mismatches=(APART,))) is None
 
@@ -308,6 +334,57 @@ def test_a_pin_of_another_block_does_not_stand_in_the_way(planned, entries):
     found = taught(planned, record(mismatches=(APART,)), (ERROR,), before)
     assert found.pins == {LAST: "cuda:0", FIRST: "cuda:1"}
     assert found.reasons[LAST] == "why"
+
+
+# --------------------------------------------------------------------------------------- warnings
+
+
+def warning(module: str | None, **changed: str) -> Diagnostic:
+    """``block=device``; names with ``__`` for the dots."""
+    return Diagnostic(
+        code="DP305",
+        severity=Severity.WARNING,
+        message="too many copies",
+        module=module,
+        changed_entries={name.replace("__", "."): device for name, device in changed.items()},
+    )
+
+
+AWAY = warning("model.norm", model__norm="cuda:1")
+
+
+def test_a_warning_moves_the_block_that_it_names():
+    before = Learnt(graph=GRAPH, pins={"lm_head": "cuda:0"}, reasons={"lm_head": "why"})
+    found = learn_from_warnings(before, [AWAY, warning("model.rotary_emb")])
+    assert found.pins == {"lm_head": "cuda:0", "model.norm": "cuda:1"}
+    assert found.reasons == {"lm_head": "why", "model.norm": "DP305, too many copies"}
+    (constraint,) = found.constraints
+    assert constraint.change == "model.norm on cuda:1"
+    assert constraint.finding == "DP305, too many copies"
+    assert found.graph is GRAPH
+    both = [AWAY, warning("model.rotary_emb", model__rotary_emb="cuda:1", model__norm="cuda:0")]
+    found = learn_from_warnings(before, both)
+    assert found.pins == before.pins | {"model.norm": "cuda:1", "model.rotary_emb": "cuda:1"}
+    # What one warning moved is not moved back by the next.
+    again = [AWAY, warning("model.norm", model__norm="cuda:0")]
+    assert learn_from_warnings(before, again).pins["model.norm"] == "cuda:1"
+
+
+@pytest.mark.parametrize(
+    "warnings",
+    [
+        (),
+        (warning(None, model__norm="cuda:1"),),
+        (warning("model.norm"),),
+        (warning("model.norm", lm_head="cuda:1"),),
+        (warning("model", model="cuda:1"),),  # no block
+        (warning(FIRST, **{FIRST.replace(".", "__"): "cuda:1"}),),  # pinned
+        (warning("lm_head", lm_head="cuda:1"),),  # pinned inside
+    ],
+)
+def test_other_warnings_teach_nothing(warnings):
+    pins = {"model.layers": "cuda:0", "lm_head.weight": "cuda:0"}
+    assert learn_from_warnings(Learnt(graph=GRAPH, pins=pins), warnings) is None
 
 
 # ------------------------------------------------------------------------------- peaks of a proof

@@ -173,10 +173,8 @@ def _without(outer: str, key: str, entries: Mapping[str, str], subject: Subject)
 def is_embedding_away(subject: Subject) -> bool:
     """Whether the input embedding is computed off the main device."""
     embedding = subject.structure.graph.embedding
-    if embedding is None:
-        return False
-    device = subject.execution_device(subject.device_of(embedding))
-    return device is not None and device != subject.main_device
+    placed = None if embedding is None else subject.device_of(embedding)
+    return subject.execution_device(placed) not in (None, subject.main_device)
 
 
 def joined(subject: Subject, module: str) -> dict[str, str]:

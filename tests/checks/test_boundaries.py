@@ -8,7 +8,13 @@ import pytest
 
 from devplan.checks.given import given_map
 from devplan.checks.loads import device_loads
-from devplan.checks.rules import cache_on_wrong_device, hidden_transfers, over_capacity
+from devplan.checks.remedies import is_embedding_away
+from devplan.checks.rules import (
+    cache_on_wrong_device,
+    hidden_transfers,
+    over_capacity,
+    shadowed_entry,
+)
 from devplan.findings import (
     BlockActivation,
     BlockInput,
@@ -119,6 +125,42 @@ def test_the_entry_that_is_named_is_the_largest_of_the_card_that_is_too_full(spl
         assert sizes[found.entry.key] == max(sizes[key] for key in here)
         assert found.entry.device == device
     assert not list(over_capacity.check(replace(split, machine=None)))
+
+
+# --------------------------------------------------------------------------------------- entries
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        # what is placed by longer entries alone, on several cards, on another one, on the same
+        ({"model": "cuda:1"}, "cuda:0, cuda:1"),
+        ({"model.embed_tokens": "cuda:0", "model.embed_tokens.weight": "cuda:1"}, "cuda:1"),
+        ({"model.embed_tokens": "cuda:0", "model.embed_tokens.weight": "cuda:0"}, None),
+        # what places something, and what the model does not have
+        ({"model.layers.0.mlp": "cuda:1"}, None),
+        ({"model.layers.99": "cuda:1"}, None),
+    ],
+)
+def test_an_entry_that_places_nothing_is_told_where_its_hook_does_something(split, more, found):
+    given = given_map({**MAP, **more})
+    told = list(shadowed_entry.check(replace(split, given=given)))
+    assert [each.module for each in told] == ([next(iter(more))] if found else [])
+    for each in told:
+        assert f"longer entries place all of it on {found}, and its hook" in each.message
+        assert each.dropped_entries == (each.module,)
+
+
+@pytest.mark.parametrize(
+    ("device", "away"), [("cuda:0", False), ("cuda:1", True), ("cpu", False), ("disk", False)]
+)
+def test_the_embedding_belongs_where_it_is_computed(split, device, away):
+    given = given_map({**MAP, "model.embed_tokens": device})
+    moved = replace(split, given=given)
+    assert is_embedding_away(moved) is away
+    assert is_embedding_away(replace(moved, main_device="cuda:1")) is (device == "cuda:0")
+    without = replace(split.structure, graph=replace(split.structure.graph, embedding=None))
+    assert not is_embedding_away(replace(moved, structure=without))
 
 
 # --------------------------------------------------------------------------------------- copies

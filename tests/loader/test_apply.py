@@ -12,6 +12,7 @@ from devplan.errors import InputError
 from devplan.loader.dispatching import settle
 from devplan.loader.hooks import execution_device, is_dispatched
 from devplan.loader.target import target_of
+from devplan.mapfile import read_map
 from tests.loader import checkpoints
 from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, assert_same, outputs
 
@@ -100,8 +101,34 @@ def test_a_map_of_another_model(tied):
     )
     with pytest.raises(InputError, match=r"has no module 'model.embed_tokens'") as refused:
         devplan.apply(other, tied.map, devices=ALL_CPU)
-    assert "\n" not in str(refused.value)
+    line, entries = str(refused.value), read_map(tied.map).device_map
+    assert "\n" not in line and "GPT2LMHeadModel has no module" in line
+    assert set(entries) & {name for name, _ in other.named_modules()} == {"lm_head"}
+    assert f"({len(entries) - 1} of {len(entries)} entries are strange to it)" in line
+    # It is said where the entry stands.
+    file, number, _ = line.split(":", 2)
+    assert file == str(tied.map)
+    entry = tied.map.read_text(encoding="utf-8").splitlines()[int(number) - 1]
+    assert entry.strip().startswith("model.embed_tokens:")
     assert not is_dispatched(other)
+
+
+@pytest.mark.parametrize("strange", ["modle", "model.layers.99", "lm_head.wieght"])
+def test_an_entry_of_a_mapping_that_the_model_does_not_have(tied, strange):
+    entries = {"model": "cpu", "lm_head": "cpu", strange: "cpu"}
+    with pytest.raises(InputError) as refused:
+        devplan.apply(tied.whole(), entries)
+    where, _, said = str(refused.value).partition(": ")
+    assert not where.rpartition(":")[2].isdigit()
+    assert f"has no module {strange!r} (1 of 3 entries are strange to it)" in said
+
+
+@pytest.mark.parametrize(
+    "known", ["model.layers.0.mlp.up_proj.weight", "model.rotary_emb.inv_freq"]
+)
+def test_an_entry_may_name_a_tensor(tied, known):
+    model = devplan.apply(tied.whole(), {"model": "cpu", "lm_head": "cpu", known: "cpu"})
+    assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
 
 
 def test_a_model_without_weights(tied):

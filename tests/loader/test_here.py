@@ -178,3 +178,26 @@ def test_another_class_is_refused(tied, tmp_path):
     folder = spoilt(tied, tmp_path, architectures=["MistralForCausalLM"])
     with pytest.raises(DeviceMapError, match="is a MistralForCausalLM, the map is for a Llama"):
         devplan.load(tied.map, folder, devices=ALL_CPU)
+
+
+PLANNED, OTHER = "a" * 40, "b" * 40
+
+
+@pytest.mark.parametrize("subfolder", ["", "text"])
+@pytest.mark.parametrize("commit", [PLANNED, OTHER, None])
+def test_the_commit_of_a_folder_in_the_cache_of_the_hub(
+    tied, tmp_path, on, caplog, commit, subfolder
+):
+    """``snapshots/<commit>``, and folders below it; other folders are of no commit."""
+    on(card(0, 1), card(1, 0.5), card(2, 1))
+    caplog.set_level(logging.INFO, logger="devplan")
+    top = tmp_path / "snapshots" / commit if commit else tmp_path / "model"
+    shutil.copytree(tied.folder, top / subfolder)
+    content = read_map(tied.map)
+    of_commit = replace(content, model=replace(content.model, revision=PLANNED))
+    with pytest.raises(StopIteration):
+        devplan.load(of_commit, top, **({"subfolder": subfolder} if subfolder else {}))
+    said = [r.getMessage() for r in caplog.records if "revision" in r.getMessage()]
+    assert len(said) == (commit == OTHER)
+    for line in said:
+        assert f"of revision {OTHER}, the map is for {PLANNED}" in line

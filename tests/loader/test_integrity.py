@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import devplan
 from devplan.errors import InputError
+from devplan.loader.pickles import refuse_code
 from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
 
 INDEX = "model.safetensors.index.json"
@@ -195,6 +196,23 @@ def test_a_truncated_pickle(folder, refused):
     path.write_bytes(path.read_bytes()[:1000])
     line = refused()
     assert f"{path} (1000 bytes)" in line and "truncated" in line
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_pickles_of_both_forms_are_opened_and_none_is_read_whole(tmp_path, monkeypatch, is_zip):
+    """Only the younger form, a zip file, can be mapped; the older one must be read to be seen."""
+    path, asked = tmp_path / "pytorch_model.bin", []
+    content = {"lm_head.weight": torch.ones(10, 10)}
+    torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+    real = torch.load
+
+    def load(*args, **kwargs):
+        asked.append((kwargs["map_location"], kwargs["weights_only"], kwargs.get("mmap", False)))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", load)
+    refuse_code([path])
+    assert asked == [("meta", True, is_zip)]
 
 
 def test_a_pickle_is_not_taken_where_safetensors_are(tied, folder, tmp_path):

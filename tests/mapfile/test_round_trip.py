@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.mapfile import dump_map, loads_map, to_hf_device_map
+from devplan.mapfile.header import card_table
 from devplan.mapfile.json_schema import schema
-from devplan.types import Machine, ModelIdentity, OffloadTier, Pin, Relaxation
+from devplan.types import CardLoad, Machine, ModelIdentity, OffloadTier, Pin, Relaxation
 from tests.report.example_plans import MAP_FILE, TIMED_FILE, offload_plan
 
 # Names that YAML 1.1 takes for something else when they are not quoted.
@@ -144,6 +145,61 @@ def test_header_is_comment_and_holds_the_python_line():
     assert 'yaml.safe_load(open("maps/here.yaml"))["device_map"]' in header
     assert "from transformers import Qwen2_5_VLForConditionalGeneration" in header
     assert "10.67" in header  # GiB of weights on cuda:0
+
+
+NOTHING = CardLoad(
+    device="cuda:0",
+    weight_bytes=0,
+    buffer_bytes=0,
+    cache_bytes=0,
+    onload_bytes=0,
+    reserve_bytes=0,
+    capacity_bytes=2**30,
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "heads", "cells"),
+    [
+        ({}, "weights buffers KV cache", "0.00 0.00 0.00 0.00 1.00"),
+        ({"weight_bytes": 1}, "weights buffers KV cache", "<0.01 0.00 0.00 0.00 1.00"),
+        ({"cache_bytes": 2**29}, "weights buffers KV cache", "0.00 0.00 0.50 0.00 0.50"),
+        ({"reserve_bytes": 2**28}, "weights buffers KV cache", "0.00 0.00 0.00 0.25 0.75"),
+        (
+            {"onload_bytes": 2**28},
+            "weights buffers KV cache onload",
+            "0.00 0.00 0.00 0.25 0.00 0.75",
+        ),
+        (
+            {"activation_bytes": 2**28},
+            "weights buffers KV cache activations",
+            "0.00 0.00 0.00 0.25 0.00 0.75",
+        ),
+        (
+            {"uncounted": ("cache_bytes", "activation_bytes")},
+            "weights buffers KV cache activations",
+            "0.00 0.00 ? ? 0.00 1.00",
+        ),
+    ],
+)
+def test_the_table_of_cards_shows_what_is_there_and_no_empty_columns(fields, heads, cells):
+    card = replace(MAP_FILE.machine.cards[0], device="cuda:0", name="one\nGiB")
+    machine = Machine(cards=(card,), main_device="cuda:0")
+    one = replace(MAP_FILE, loads=(replace(NOTHING, **fields),), machine=machine)
+    first, second = (line.split() for line in card_table(one).splitlines())
+    assert first == f"card {heads} reserve headroom capacity name".split()
+    assert second == f"cuda:0 {cells} 1.00 one\\nGiB".split()
+
+
+def test_equal_cards_in_a_row_are_counted_in_the_header():
+    given = MAP_FILE.machine.cards[0]
+    cards = tuple(
+        replace(given, device=f"cuda:{index}", name=name)
+        for index, name in enumerate(("24GiB", "24GiB", "12GiB", "24GiB"))
+    )
+    machine = Machine(cards=cards, main_device="cuda:0")
+    text = dump_map(replace(MAP_FILE, machine=machine))
+    assert text.splitlines()[0].endswith(" on 2 x 24GiB + 12GiB + 24GiB,")
 
 
 def test_device_map_is_early_in_the_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 
@@ -125,6 +126,16 @@ def test_context_and_batch_remedies_work_and_are_the_largest():
 
     holds()
     assert tried["--context"] >= 5 and tried["--batch"] >= 5
+
+
+def test_a_search_that_was_given_up_proves_nothing():
+    """Layers are multiples of 3, with which each card would have to be filled but for a byte."""
+    chance = random.Random(2)
+    sizes = [3 * chance.randint(1000, 3000) for _ in range(24)]
+    card = sum(sizes) // 12 * 3 + 3
+    answer = plan(text_graph(layers(*sizes), embed=0, head=0), machine(*[card] * 4), Workload())
+    assert isinstance(answer, Infeasible) and not answer.proven
+    assert answer.reason.startswith("no placement was found: at best cuda:")
 
 
 @pytest.mark.parametrize("tiers", [(), (cpu(3),)])

@@ -293,6 +293,16 @@ WRITING = [
     ),
     both("index_fill_", TWO_NEAR, lambda n, f: n(x()).index_fill_(0, f(ids()), 1.0)),
     both(
+        "index_fill_ by a far 0-dim index",
+        TWO_NEAR,
+        lambda n, f: n(x()).index_fill_(0, f(torch.tensor(1)), 1.0),
+    ),
+    both(
+        "index_fill by a far 0-dim index and a far 0-dim value",
+        TWO_NEAR,
+        lambda n, f: n(x()).index_fill(0, f(torch.tensor(1)), f(scalar())),
+    ),
+    both(
         "index_fill by a far 0-dim value",
         None,
         lambda n, f: n(x()).index_fill(0, n(ids()), f(scalar())),
