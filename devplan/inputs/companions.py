@@ -34,6 +34,14 @@ def patch_masks(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]
     return {name: torch.ones(*shape[:-3], *grid, dtype=torch.int64)}
 
 
+def picture_masks(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """A mask that says which pictures of a sequence are there, under the name of one of pixels."""
+    name = "pixel_attention_mask"
+    if name not in facts.accepted or len(shape) != 5:
+        return {}
+    return {name: torch.ones(shape[:2], dtype=torch.bool)}
+
+
 _OTHER_PICTURES = {"high_res_pixel_values": "high_res", "codebook_pixel_values": "codebook"}
 """The same image once more for a second tower -> what that tower's configuration is called."""
 

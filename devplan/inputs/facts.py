@@ -26,6 +26,10 @@ SIDES = {
 }
 """What the parts of a configuration, and the modules of a tower, are called."""
 
+_DOCUMENTED = re.compile(r"^\s*(\w+) \(`?[^`\n]*`? of shape `\(([^`\n]+?),?\)`", re.M)
+"""As transformers writes it: ``name (`torch.Tensor` of shape `(batch_size, 1, length)`)``."""
+_AXIS = re.compile(r"[\w.]+(?:\s*\*\s*[\w.]+)*")
+
 _GENERIC = re.compile(r"encoder")
 """``encoder`` may be of any modality: it is looked at after the parts that name theirs."""
 
@@ -39,6 +43,10 @@ class Facts:
         self.request = request
         self.filled: dict[str, torch.Tensor] = {}
         """Arguments of which only the signature tells, in the form that was found for them."""
+        self.refusals: list[str] = []
+        """What the model's code said of the forms of pictures that were offered so far."""
+        self.said_sides: tuple[int, ...] | None = None
+        """Sides of pictures in these, in the order of likelihood; None: not asked for yet."""
 
     @cached_property
     def accepted(self) -> Mapping[str, inspect.Parameter]:
@@ -48,14 +56,32 @@ class Facts:
         return {name: item for name, item in parameters.items() if item.kind not in variadic}
 
     @cached_property
+    def documented(self) -> Mapping[str, tuple[str, ...]]:
+        """Argument -> its axes as the docstring of ``forward`` names them."""
+        text = getattr(self.model.forward, "__doc__", None) or ""
+        found = {}
+        for name, axes in _DOCUMENTED.findall(text):
+            matched = [_AXIS.match(axis.strip()) for axis in axes.split(",")]
+            if name in self.accepted and all(matched):
+                found[name] = tuple(axis[0] for axis in matched if axis is not None)
+        return found
+
+    @cached_property
     def required(self) -> frozenset[str]:
         return frozenset(
             name for name, item in self.accepted.items() if item.default is inspect.Parameter.empty
         )
 
     def takes(self, *names: str) -> str | None:
-        """The first of `names` that ``forward`` has a parameter for."""
-        return next((name for name in names if name in self.accepted), None)
+        """The first of `names` that ``forward`` has a parameter for, which is no switch."""
+        return next(
+            (
+                name
+                for name in names
+                if name in self.accepted and not isinstance(self.accepted[name].default, bool)
+            ),
+            None,
+        )
 
     @cached_property
     def dtype(self) -> torch.dtype:

@@ -21,9 +21,10 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from devplan.inputs.companions import companions, patch_masks
+from devplan.inputs.documented import documented_shapes
 from devplan.inputs.facts import Facts, pair
 from devplan.inputs.media import Candidate
+from devplan.inputs.pictures import image_size, num_channels, pixel_candidates
 
 PIXELS = (
     "pixel_values",
@@ -33,13 +34,7 @@ PIXELS = (
     "flattened_patches",
     "image_patches",
 )
-_OTHER_SIZES = ((512, 512), (1536, 1536))
-"""Tried last: powers of two for pixel shuffles; what Depth Pro cuts into patches of 384."""
 _PROJECTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-_MOST_CHANNELS = 4
-"""Of a picture: a first convolution with more works on features, and its channels say nothing."""
-_CHANNELS = 3
-"""Red, green, blue, where neither configuration nor weights say another number."""
 
 
 def image_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
@@ -63,7 +58,7 @@ def image_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
     elif _starts_with_patches(facts):
         yield from _plain_patches(facts, items, name)
     if name is not None and grid is None:
-        yield from _pixels(facts, items, name)
+        yield from pixel_candidates(facts, items, name)
 
 
 # --------------------------------------------------------------------------------- patches
@@ -79,10 +74,18 @@ def grid_candidates(
     grids = torch.tensor([cell] * total, dtype=torch.int64)
     num = total * frames * height * width
     for shape in _patch_shapes(facts):
-        for patches in (facts.floats(num, *shape), facts.floats(1, num, *shape)):
+        forms = [(num, *shape), (1, num, *shape), *_documented_rows(facts, name, num)]
+        for patches in (facts.floats(*form) for form in dict.fromkeys(forms)):
             arguments = {name: patches, grid: grids, **_merge_sizes(facts, total)}
             runs = (1, frames) if frames > 1 else (1,)
             yield Candidate(kind=kind, items=items, arguments=arguments, runs=runs)
+
+
+def _documented_rows(facts: Facts, name: str, num: int) -> Iterator[tuple[int, ...]]:
+    """A row of the documented shape for each cell of the grid: a cell may be of several patches."""
+    for _, *row in documented_shapes(facts, name):
+        if row:
+            yield (num, *row)
 
 
 def _merge_sizes(facts: Facts, total: int) -> dict[str, torch.Tensor]:
@@ -140,15 +143,6 @@ def _starts_with_patches(facts: Facts) -> bool:
     if patch is None or not isinstance(first, nn.Linear):
         return False
     return first.in_features == num_channels(facts) * patch[0] * patch[1]
-
-
-def num_channels(facts: Facts) -> int:
-    """As the first convolution of the tower takes them, else as stated."""
-    first = facts.first_layer("vision", nn.Conv2d, nn.Conv3d)
-    if first is not None and first.in_channels <= _MOST_CHANNELS:
-        return first.in_channels
-    stated = facts.setting("num_channels", "in_channels", "in_chans", side="vision")
-    return stated if isinstance(stated, int) else _CHANNELS
 
 
 def _shaped_patches(facts: Facts, items: int, name: str, shapes: str) -> Iterator[Candidate]:
@@ -218,58 +212,3 @@ def _tiles_with_ratios(facts: Facts, items: int, name: str) -> Iterator[Candidat
         mask[..., 0] = 1
         arguments["aspect_ratio_mask"] = mask
     yield Candidate(kind="image", items=items, arguments=arguments)
-
-
-# ----------------------------------------------------------------------------------- pixels
-
-
-def image_size(facts: Facts) -> tuple[int, int]:
-    """The size that the configuration fixes, or the size asked for."""
-    stated = pair(facts.setting("image_size", "img_size", "input_size", "crop_size", side="vision"))
-    return stated or facts.request.image_size
-
-
-def _pixels(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
-    batch, channels = facts.request.batch, num_channels(facts)
-    total = items * batch
-    frames = facts.setting("num_frames", "frames_per_clip", side="vision")
-    sizes = [image_size(facts), facts.request.image_size, *_OTHER_SIZES]
-    if "image_sizes" in facts.accepted and not _has_fixed_positions(facts, sizes[0]):
-        sizes.insert(0, facts.request.image_size)  # the size that is stated is the largest
-    for size in dict.fromkeys(sizes):
-        picture = (channels, *size)
-        flat, per_sequence = (total, *picture), (batch, items, *picture)
-        tiled, two = (total, 2, *picture), (batch, 2, *picture)
-        orders = [flat, per_sequence, tiled, two]
-        if isinstance(frames, int):
-            orders.insert(0, (total, frames, *picture))
-        elif "pixel_attention_mask" in facts.accepted or "image_num_crops" in facts.accepted:
-            orders = [per_sequence, flat, tiled]
-        elif facts.setting("image_grid_pinpoints") is not None:
-            # Two tiles beside each other and the whole picture in small.
-            orders = [(total, 3, *picture), flat, per_sequence]
-        # Other sizes are for models that refused this one, not for the rarer forms.
-        likely = orders if size == sizes[0] else orders[:2]
-        for shape in dict.fromkeys(likely):
-            arguments = {name: facts.floats(*shape), **companions(facts, shape)}
-            sized = [arguments]
-            if "image_sizes" in facts.accepted:
-                whole = [size[0], 2 * size[1]] if shape == (total, 3, *picture) else list(size)
-                sizes_of = torch.tensor([whole] * total, dtype=torch.int64)
-                sized.insert(0, {**arguments, "image_sizes": sizes_of})
-            masks = patch_masks(facts, shape)
-            for form in sized:
-                # [mask last] where it may be left out, the model's own code makes it
-                for extra in ({}, masks) if masks else ({},):
-                    yield Candidate(kind="image", items=items, arguments={**form, **extra})
-
-
-def _has_fixed_positions(facts: Facts, size: tuple[int, int]) -> bool:
-    """Whether a table of positions has as many rows as the picture has patches (one more: CLS)."""
-    patch = pair(facts.setting("patch_size", side="vision", default=16))
-    cells = (size[0] // patch[0]) * (size[1] // patch[1])
-    return any(
-        cells in (num, num - 1)
-        for parameter in facts.tower("vision").parameters()
-        for num in parameter.shape[:-1]
-    )

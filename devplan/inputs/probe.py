@@ -46,6 +46,8 @@ class Probed:
 
     rows: int | None
     """Rows of features, for all items of the batch together; None: none were made."""
+    said: int | None
+    """The same in the words of a refusal."""
     error: str | None
     """What the model's own code raised, with its place; None: nothing."""
 
@@ -96,9 +98,10 @@ def _probe(facts: Facts, inputs: Mapping[str, Any], at_text: Callable[..., None]
             pass
         except Exception as raised:  # whatever the model's own code raises is an answer
             error = describe(raised)
-    rows = (named or others or [_rows_said(error, width)])[-1]
+    said = _rows_said(error, width)
+    rows = (named or others or [said])[-1]
     tower_ran = embedding is None or bool(called)
-    return Probed(rows=rows, error=error, num_ops=trace.num_ops, tower_ran=tower_ran)
+    return Probed(rows=rows, said=said, error=error, num_ops=trace.num_ops, tower_ran=tower_ran)
 
 
 def text_embedding(model: nn.Module) -> nn.Module | None:

@@ -1,41 +1,63 @@
 """Arguments that a class requires and of which only its signature tells.
 
 A codec's ``latents``, the ``query_embeds`` of a bridge between towers, the ``state`` of a robot.
-Their widths are those of the first layers, of the configuration, and of what the model's code
-complains about: "to have 512 channels, but got 64".
+Shapes are those that the docstring states; widths those of the first layers, of the configuration,
+and of what the model's code complains about: "to have 512 channels, but got 64".
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from devplan.inputs.documented import STEPS, documented_shapes
 from devplan.inputs.facts import Facts
 from devplan.inputs.probe import probe
 
+_MOST_SAID = 4
+"""Numbers of an error that are looked at: more are a list of shapes."""
 MOST_OFFERS = 40
 """Forms that are offered before the arguments are given up."""
 
-_STEPS = 64
-"""Of a sequence that is no text."""
 _HOP = 320
 """Samples of a step of sound: 20 ms at 16 kHz, what most codecs make one vector of."""
 _WIDTHS = ("hidden_size", "latent_dim", "codebook_dim", "max_state_dim", "d_model", "hidden_dim")
 _INTEGER = re.compile(r"(_ids|_positions?|_index|_indices|_codes|labels|lengths?)$|^num_")
+_NOT_INTEGER = re.compile(r"scalar types: Long|must be (?:long|int)|indices .* (?:long|int)", re.I)
+"""How PyTorch refuses numbers with a fraction where it looks something up."""
 _NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"\w+")
 
 
+Form = tuple[tuple[int, ...], str]
+"""Shape and content: ``floats``, ``zeros`` or ``ones`` (integers), ``mask`` (true)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search came to."""
+
+    forms: Mapping[str, Form]
+    is_taken: bool
+    """Whether the model's code ran to its end with them."""
+
+
 def required_arguments(
-    facts: Facts, kwargs: Mapping[str, Any], missing: Collection[str]
-) -> dict[str, torch.Tensor]:
+    facts: Facts,
+    kwargs: Mapping[str, Any],
+    missing: Collection[str],
+    *,
+    known: Found | None,
+    makeable: Collection[str],
+) -> Found:
     """Forms of arguments, the ones with which the model's code gets farthest.
 
-    One argument after the other is offered in one form after the other; a form is kept where more
-    ops run than before.
+    All are offered as documented; then one after the other in one form after the other, and a form
+    is kept where more ops run than before.
 
     Parameters
     ----------
@@ -43,60 +65,131 @@ def required_arguments(
         The model, and the arguments that are made already.
     missing
         Names of those that are not.
+    known
+        What was found for another request: it is offered first, and kept where a search was in
+        vain.
+    makeable
+        Those that the makers of media make too: they may have theirs where no form was taken.
     """
-    return _Search(facts, kwargs, [n for n in facts.accepted if n in missing]).run()
+    if known is not None and not known.is_taken:
+        return known
+    forms = known.forms if known is not None else {}
+    search = _Search(facts, kwargs, [name for name in facts.accepted if name in {*missing, *forms}])
+    forms = search.run(forms)
+    kept = forms if search.is_taken else {name: forms[name] for name in forms.keys() - makeable}
+    return Found(forms=kept, is_taken=search.is_taken)
 
 
 class _Search:
     def __init__(self, facts: Facts, kwargs: Mapping[str, Any], names: list[str]) -> None:
         self.facts, self.kwargs, self.names = facts, kwargs, names
         self.widths = list(dict.fromkeys(_widths(facts)))
-        self.made = {name: self._made(name, self._shapes()[0]) for name in names}
+        self.said: list[int] = []
+        """Numbers in the error of the best forms: an axis of one of them may have to be another."""
+        self.wants_integers = False
+        self.forms: dict[str, Form] = {}
+        """Argument -> the form with which the code got farthest."""
+        for name in names:
+            self.forms[name] = self._forms(name)[0]
         self.farthest = -1
-        self.offered: set[tuple[tuple[str, tuple[int, ...]], ...]] = set()
+        self.offered: set[tuple[tuple[str, Form], ...]] = set()
         self.is_taken = False
 
-    def run(self) -> dict[str, torch.Tensor]:
-        self._offer({})
+    def run(self, known: Mapping[str, Form]) -> dict[str, Form]:
+        for forms in (*([known] if known else []), *self._documented()):
+            if not self.is_taken and self._is_new(forms):
+                self._offer(forms)
         while any([self._offer_next(name) for name in list(self.names)]):
             pass
-        return self.made
+        return self.forms
+
+    def _documented(self) -> Iterator[Mapping[str, Form]]:
+        """All arguments together, as docstrings state them: pictures that belong together are of
+        one size."""
+        yield {}
+        stated = {name: documented_shapes(self.facts, name) for name in self.names}
+        for number in range(1, max(map(len, stated.values()), default=0)):
+            yield {
+                name: (shapes[min(number, len(shapes) - 1)], self._contents(name)[0])
+                for name, shapes in stated.items()
+                if shapes
+            }
 
     def _offer_next(self, name: str) -> bool:
         """Offer an argument in its next form; whether there was one, and time for it."""
         if self.is_taken or len(self.offered) >= MOST_OFFERS:
             return False
-        untried = (shape for shape in self._shapes() if self._is_new(name, shape))
-        shape = next(untried, None)
-        if shape is not None:
-            self._offer({name: self._made(name, shape)})
-        return shape is not None
+        untried = (form for form in self._forms(name) if self._is_new({name: form}))
+        form = next(untried, None)
+        if form is not None:
+            self._offer({name: form})
+        return form is not None
 
-    def _is_new(self, name: str, shape: tuple[int, ...]) -> bool:
-        return self._key({name: self._made(name, shape)}) not in self.offered
+    def _is_new(self, other: Mapping[str, Form]) -> bool:
+        return self._key(other) not in self.offered
 
-    def _key(self, other: Mapping[str, torch.Tensor]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        return tuple((name, tuple(value.shape)) for name, value in {**self.made, **other}.items())
+    def _key(self, other: Mapping[str, Form]) -> tuple[tuple[str, Form], ...]:
+        return tuple({**self.forms, **other}.items())
 
-    def _offer(self, other: Mapping[str, torch.Tensor]) -> None:
+    def _made(self, other: Mapping[str, Form]) -> dict[str, torch.Tensor]:
+        return {name: _tensor(self.facts, form) for name, form in {**self.forms, **other}.items()}
+
+    def _offer(self, other: Mapping[str, Form]) -> None:
         """Ask the model's code, and learn from what it says."""
         self.offered.add(self._key(other))
-        answer = probe(self.facts, {**self.kwargs, **self.made, **other})
+        answer = probe(self.facts, {**self.kwargs, **made_of(self.facts, {**self.forms, **other})})
         self.is_taken = answer.error is None
-        if self.is_taken or answer.num_ops > self.farthest:
+        is_farther = self.is_taken or answer.num_ops > self.farthest
+        if is_farther:
             self.farthest = answer.num_ops
-            self.made.update(other)
+            self.forms.update(other)
         if answer.error is not None:
-            self._learn(answer.error)
+            self._learn(answer.error, is_farther)
 
-    def _learn(self, error: str) -> None:
+    def _learn(self, error: str, is_farther: bool) -> None:
         """What the error names: other arguments that the code wants, and widths, the last first."""
-        said = [int(number) for number in _NUMBER.findall(error.rpartition(" at ")[0] or error)]
-        fit = [number for number in said if 1 < number <= 2**16 and number != _STEPS]
+        numbers = [int(number) for number in _NUMBER.findall(error.rpartition(" at ")[0] or error)]
+        fit = [number for number in numbers if 1 < number <= 2**16]
+        if is_farther:
+            self.said = list(dict.fromkeys(fit))[:_MOST_SAID]
+        fit = [number for number in fit if number != STEPS]
         self.widths = list(dict.fromkeys([*reversed(fit), *self.widths]))
+        self.wants_integers = self.wants_integers or _NOT_INTEGER.search(error) is not None
         for name in _WORD.findall(error):
             if name in self.facts.accepted and name not in {*self.kwargs, *self.names}:
                 self.names.append(name)
+
+    def _forms(self, name: str) -> list[Form]:
+        """As documented, then in every shape that is likely, then with another content."""
+        contents = self._contents(name)
+        documented = documented_shapes(self.facts, name)
+        shapes = self._shapes()
+        if contents[0] != "floats":
+            shapes = [shape[:2] for shape in shapes]
+        found = [(shape, contents[0]) for shape in (*self._swapped(name), *documented, *shapes)]
+        found += [
+            (shape, content)
+            for content in contents[1:]
+            for shape in (*documented, self.forms.get(name, found[0])[0])
+        ]
+        return list(dict.fromkeys(found))
+
+    def _swapped(self, name: str) -> Iterator[tuple[int, ...]]:
+        """The shape of an argument with another number that the error names for one of its axes."""
+        shape, _ = self.forms.get(name, ((), ""))
+        for axis, old in enumerate(shape):
+            if old in self.said:
+                yield from (
+                    (*shape[:axis], new, *shape[axis + 1 :]) for new in self.said if new != old
+                )
+
+    def _contents(self, name: str) -> tuple[str, ...]:
+        annotation = str(self.facts.accepted[name].annotation)
+        if "mask" in name and "BoolTensor" in annotation:
+            return ("mask",)
+        if _INTEGER.search(name) or "LongTensor" in annotation:
+            return ("zeros", "ones")
+        return ("floats", "zeros") if self.wants_integers else ("floats",)
 
     def _shapes(self) -> list[tuple[int, ...]]:
         batch = self.facts.request.batch
@@ -106,20 +199,27 @@ class _Search:
             if isinstance(value, torch.Tensor) and value.is_floating_point()
         ]
         for width in self.widths:
-            found += [(batch, _STEPS, width), (batch, width, _STEPS), (batch, width)]
+            found += [(batch, STEPS, width), (batch, width, STEPS), (batch, width)]
         ids = self.kwargs.get("input_ids")
         if isinstance(ids, torch.Tensor):
             found.append(tuple(ids.shape))
-        found += [(batch, _STEPS), (batch,), (batch, 1, _STEPS * _HOP)]
+        found += [shape for shape, content in self.forms.values() if content != "floats"]
+        found += [(batch, STEPS), (batch,), (batch, 1, STEPS * _HOP)]
         return list(dict.fromkeys(found))
 
-    def _made(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        annotation = str(self.facts.accepted[name].annotation)
-        if _INTEGER.search(name) or "LongTensor" in annotation:
-            return torch.zeros(shape[:2], dtype=torch.int64)
-        if "mask" in name and "BoolTensor" in annotation:
-            return torch.ones(shape[:2], dtype=torch.bool)
-        return self.facts.floats(*shape)
+
+def made_of(facts: Facts, forms: Mapping[str, Form]) -> dict[str, torch.Tensor]:
+    """Arguments in these forms."""
+    return {name: _tensor(facts, form) for name, form in forms.items()}
+
+
+def _tensor(facts: Facts, form: Form) -> torch.Tensor:
+    shape, content = form
+    if content == "floats":
+        return facts.floats(*shape)
+    if content == "mask":
+        return torch.ones(shape, dtype=torch.bool)
+    return torch.full(shape, int(content == "ones"), dtype=torch.int64)
 
 
 def _widths(facts: Facts) -> Iterator[int]:

@@ -67,8 +67,8 @@ def sound_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
 
 def _spectrograms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
     total = items * facts.request.batch
-    for bins in _bins(facts):
-        for frames in _frames(facts):
+    for bins in num_bins(facts):
+        for frames in num_frames(facts):
             lengths = _lengths(facts, total, frames)
             masks = _masks(facts, total, frames)
             # [no mask] some count in it what their tower makes of the frames, not the frames.
@@ -84,8 +84,8 @@ def _spectrograms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
             yield Candidate(kind="audio", items=items, arguments=flat)
 
 
-def _bins(facts: Facts) -> list[int]:
-    """As stated, as a first convolution takes them, or one of the two usual numbers."""
+def num_bins(facts: Facts) -> list[int]:
+    """Of a spectrogram: as stated, as a first convolution takes them, or a usual number."""
     stated = facts.setting(*_BINS, side="audio")
     first = facts.first_layer("audio", nn.Conv1d, nn.Conv2d, nn.Linear)
     width = getattr(first, "in_channels", None) or getattr(first, "in_features", None)
@@ -93,7 +93,8 @@ def _bins(facts: Facts) -> list[int]:
     return list(dict.fromkeys(value for value in found if isinstance(value, int) and value > 1))
 
 
-def _frames(facts: Facts) -> list[int]:
+def num_frames(facts: Facts) -> list[int]:
+    """Of a spectrogram: as the positions of the tower fix them, then of the length asked for."""
     asked = int(facts.request.audio_seconds * _FRAMES_PER_S)
     positions = facts.setting("max_source_positions", side="audio")
     if isinstance(positions, int):
@@ -132,10 +133,15 @@ def _cutoffs(facts: Facts, samples: int) -> dict[str, torch.Tensor]:
     }
 
 
+def num_samples(facts: Facts) -> int:
+    """Of a waveform of the length asked for."""
+    rate = facts.setting("sampling_rate", "sample_rate", side="audio", default=_SAMPLES_PER_S)
+    return max(1, int(facts.request.audio_seconds * rate) // _WHOLE_FRAMES) * _WHOLE_FRAMES
+
+
 def _waveforms(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
     total = items * facts.request.batch
-    rate = facts.setting("sampling_rate", "sample_rate", side="audio", default=_SAMPLES_PER_S)
-    samples = max(1, int(facts.request.audio_seconds * rate) // _WHOLE_FRAMES) * _WHOLE_FRAMES
+    samples = num_samples(facts)
     shapes = [(total, samples), (total, 1, samples), (total, 2, samples)]
     frames = facts.setting("max_length", side="audio")
     bins = facts.setting("num_mel_bins", side="audio")

@@ -32,8 +32,16 @@ def text_arguments(facts: Facts, sequences: Sequences, items: dict[str, int]) ->
         if name in facts.accepted:
             value = maker(facts, sequences, items)
             if value is not None:
-                made[name] = value
+                made[name] = _with_last_axis(facts, name, value)
     return made
+
+
+def _with_last_axis(facts: Facts, name: str, value: Any) -> Any:
+    """Several numbers for each token where the docstring says so: rows and columns of a table."""
+    axes = facts.documented.get(name, ())
+    if len(axes) != value.dim() + 1 or not axes[-1].isdecimal():
+        return value
+    return value[..., None].expand(*value.shape, int(axes[-1])).clone()
 
 
 def decoder_arguments(facts: Facts) -> dict[str, torch.Tensor]:

@@ -130,9 +130,9 @@ def refuse_too_long(batch: int, tokens: int) -> None:
         )
 
 
-def compose(facts: Facts, placeholders: list[Placeholders]) -> Sequences:
-    """Sequences with plain text around the placeholders."""
-    tokens = num_tokens(facts, facts.request.tokens)
+def compose(facts: Facts, placeholders: list[Placeholders], length: int | None = None) -> Sequences:
+    """Sequences with plain text around the placeholders; `length` tokens, else as many as asked."""
+    tokens = num_tokens(facts, facts.request.tokens) if length is None else length
     batch = facts.request.batch
     refuse_too_long(batch, max(tokens, sum(item.rows * item.items for item in placeholders)))
     items = _items(facts, placeholders)

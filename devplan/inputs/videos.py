@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from devplan.inputs.facts import Facts
-from devplan.inputs.images import grid_candidates, image_size, num_channels, positioned_patches
+from devplan.inputs.images import grid_candidates, positioned_patches
 from devplan.inputs.media import Candidate
+from devplan.inputs.pictures import image_size, num_channels, said_sizes
 
 FRAMES = ("pixel_values_videos", "video_pixel_values")
 
@@ -27,10 +28,17 @@ def video_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
         yield from _frames_of_patches(facts, items, name, frames)
         return
     total = items * facts.request.batch
-    picture = (num_channels(facts), *image_size(facts))
-    for shape in ((total, frames, *picture), (total * frames, *picture), (total, *picture)):
-        arguments = {name: facts.floats(*shape)}
-        yield Candidate(kind="video", items=items, arguments=arguments)
+    for size in _sizes(facts):
+        picture = (num_channels(facts), *size)
+        for shape in ((total, frames, *picture), (total * frames, *picture), (total, *picture)):
+            arguments = {name: facts.floats(*shape)}
+            yield Candidate(kind="video", items=items, arguments=arguments)
+
+
+def _sizes(facts: Facts) -> Iterator[tuple[int, int]]:
+    """Of a frame: as stated, then as the model's code says where it refuses that."""
+    yield image_size(facts)
+    yield from said_sizes(facts)
 
 
 def _frames_of_patches(facts: Facts, items: int, name: str, frames: int) -> Iterator[Candidate]:
