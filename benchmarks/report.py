@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
+
+from tools.commit import commit
 
 MEASURED_WITH = ("torch", "transformers", "accelerate", "numpy")
 
@@ -66,7 +67,7 @@ def setting(command: str) -> str:
     return (
         f"`{command}`, Python {platform.python_version()}, {versions}; "
         f"{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()}), no GPU used; "
-        f"at commit {_commit()}."
+        f"at commit {commit()}."
     )
 
 
@@ -76,13 +77,6 @@ def write(report: Report, name: str, folder: Path) -> Path:
     path = folder / f"{name}.md"
     path.write_text(as_markdown(report, f"python -m benchmarks {name}"), encoding="utf-8")
     return path
-
-
-def _commit() -> str:
-    """Of the code that was measured; ``-dirty`` where it was changed since."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    return told.stdout.strip() or "unknown"
 
 
 def _version(name: str) -> str:

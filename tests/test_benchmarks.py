@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 
 import pytest
 
-from benchmarks.__main__ import BENCHMARKS, main, measured_small
+from benchmarks.__main__ import BENCHMARKS, FOLDER, main, measured_small
 from benchmarks.report import as_markdown
 
 
@@ -25,3 +26,8 @@ def test_a_benchmark_measures_and_has_a_page(name):
 def test_a_benchmark_that_is_not_there(capsys):
     assert main(["speed"]) == 2
     assert "no benchmark 'speed'; there are command_line, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_says_which_code_was_measured(page):
+    assert re.search(r"\bcommits?\b[^.]*?\b[0-9a-f]{7}", page.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from typing import Any
 from tests.corpus.environments import ROOT
 from tests.corpus.results import read_results
 from tests.corpus.running import catalogue, lines_of
+from tools.commit import commits
 
 FILE = ROOT / "docs" / "corpus.md"
 
@@ -22,6 +23,10 @@ in the one, and no error in the other. Facts and sources stand in
 """
 
 
+_BEFORE = "62a4d70 or an earlier one"
+"""The last commit whose results do not say which code they are of."""
+
+
 def document_text() -> str:
     """The whole page."""
     bugs, results = catalogue(), read_results()
@@ -33,6 +38,7 @@ def document_text() -> str:
         f"{len(caught)} of {len(bugs)} bugs are caught, over {len(ops)} ops: "
         + ", ".join(f"`{op}`" for op in ops)
         + ".\n",
+        f"Tried at commits: {commits(each.get('commit', _BEFORE) for each in results.values())}.\n",
         "## Caught\n",
         _table(caught, results),
     ]

@@ -20,6 +20,7 @@ from tests.corpus.__main__ import PARALLEL
 from tests.corpus.environments import HERE, ROOT, NoEnvironment, environment, variables
 from tests.corpus.results import read_results
 from tests.corpus.running import TIMEOUT_S, catalogue, pins_for
+from tools.commit import commit, commits
 
 FILE = ROOT / "docs" / "measurements" / "patched_bugs.md"
 SEEN = HERE / "patched.yaml"
@@ -36,6 +37,10 @@ stops the model any more.
 """
 
 
+_BEFORE = "9c169cd or an earlier one"
+"""The last commit whose results do not say which code they are of."""
+
+
 def main(names: list[str]) -> int:
     """Run, tell, and keep."""
     bugs = [bug for bug in _caught() if not names or bug["id"] in names]
@@ -43,7 +48,7 @@ def main(names: list[str]) -> int:
     with ThreadPoolExecutor(PARALLEL) as pool:
         for bug, advice in zip(bugs, pool.map(_advice, bugs), strict=True):
             print(f"{bug['id']}: {_verdict(advice)}", flush=True)
-            seen[bug["id"]] = advice
+            seen[bug["id"]] = {**advice, "commit": commit()}
             SEEN.write_text(yaml.safe_dump(seen), encoding="utf-8")
             FILE.write_text(_text(seen), encoding="utf-8")
     return 0
@@ -98,6 +103,8 @@ def _text(seen: Mapping[str, Mapping[str, Any]]) -> str:
         release = bug["buggy"] if package == "transformers" else f"{package} {bug['buggy']}"
         rows.append(f"| {bug['id']} | {release} | {names} | {where} | {_verdict(advice)} |")
     count = f"{len(cured)} of {len(tried)} are cured; {left} of {len(caught)} were not tried yet.\n"
+    tried_at = commits(advice.get("commit", _BEFORE) for _, advice in tried)
+    count += f"Tried at commits: {tried_at}.\n"
     return "\n".join([_HEAD, count, *rows]) + "\n"
 
 

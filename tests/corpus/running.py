@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from tests.corpus.environments import HERE, NoEnvironment, environment, pins_of, variables
+from tools.commit import commit
 
 TIMEOUT_S = 240
 """For one check.  Measured on two busy cores: imports take about 10 s of it, most checks 5 s."""
@@ -131,6 +132,7 @@ def record(bug: Mapping[str, Any], buggy: Outcome, fixed: Outcome) -> dict[str, 
         "buggy": _summary(buggy),
         "fixed": _summary(fixed),
         "fixed_findings": [str(e["at"] or e["message"]) for e in fixed.errors],
+        "commit": commit(),
     }
 
 

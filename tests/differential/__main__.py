@@ -13,10 +13,8 @@ from __future__ import annotations
 import logging
 import os
 import random
-import subprocess
 import sys
 import warnings
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from tests.differential.page import page_of, problems
 from tests.differential.row import Row, row_of
 from tests.sweep.gather import ROOT, Store, fingerprint
 from tests.sweep.universe import model_classes
+from tools.commit import commit, commits
 
 ROWS = ROOT / "build" / "differential.jsonl"
 LOG = ROOT / "build" / "differential.log"
@@ -48,9 +47,9 @@ def main(arguments: list[str]) -> int:
     wanted = [] if only_page else arguments or missing
     ROWS.parent.mkdir(exist_ok=True)
     _quiet()
-    commit = _commit()
+    here = commit()
     for row in gather(classes, wanted, processes=NUM_PROCESSES, log=LOG):
-        row = replace(row, commit=commit)
+        row = replace(row, commit=here)
         store.add(row)
         known[row.model_type] = row
         print(_line(row), flush=True)
@@ -79,19 +78,12 @@ def _setting(rows: dict[str, Row], num_types: int) -> str:
     versions = installed_versions("transformers")
     versions.pop("devplan")
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
-    commits = Counter(row.commit for row in rows.values())
-    measured = ", ".join(f"{number} at {commit}" for commit, number in commits.most_common())
+    measured = commits(row.commit for row in rows.values())
     return (
         f"{len(rows)} of {num_types} types. Measured at commits: {measured}; with {libraries}; at "
         f"most {LIMIT_S} s of the processor and {format_bytes(MEMORY_LIMIT_BYTES)} of address "
         "space a type. Again: `make differential`."
     )
-
-
-def _commit() -> str:
-    """The commit that is checked out, and whether the code was changed since."""
-    described = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(described, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def _line(row: Row) -> str:

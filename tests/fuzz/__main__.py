@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from tests.fuzz.inputs import make_input
 from tests.fuzz.minimise import minimised, signature
 from tests.fuzz.page import page_of, setting
 from tests.fuzz.working import Result, run_all, run_input
+from tools.commit import commit
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "build" / "fuzz"
@@ -130,13 +130,10 @@ def _minimise(seed: str, known: dict[int, Result]) -> int:
 
 
 def _page(results: list[Result], seed: str) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
     return page_of(
         results,
         seed=seed,
-        commit=commit,
+        commit=commit(),
         date=f"{datetime.date.today():%Y-%m-%d}",
         setting=setting(),
         attacks=len(load_attacks()),

@@ -7,12 +7,12 @@ import datetime
 import difflib
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tools.commit import commit
 from tools.mutation import calls, trying
 from tools.mutation.document import document
 from tools.mutation.mutants import PARTS, Mutant, mutated, sample
@@ -47,7 +47,7 @@ def main() -> int:
     results = [done[mutant.name] for mutant in mutants]
     if not options.only:
         today = datetime.date.today().isoformat()
-        page = document(results, parts, commit=_commit(), date=today, seed=options.seed)
+        page = document(results, parts, commit=commit(), date=today, seed=options.seed)
         PAGE.write_text(page, encoding="utf-8")
     print(f"{sum(each['noticed'] for each in results)} of {len(results)} mistakes were noticed")
     return 0
@@ -168,11 +168,6 @@ def _state() -> str:
         for path in sorted((COPY / folder).rglob("*.py")):
             hashed.update(path.read_bytes())
     return hashed.hexdigest()[:12]
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":
