@@ -174,11 +174,11 @@ def large_run(runs: Runs, workload: Workload) -> tuple[tuple[int, Trace] | None,
     """
     if not growths(runs, None, None):
         return None, ()
-    promised = runs.skeleton.max_tokens
-    wanted = min(max(workload.context_tokens, promised or 0), MOST_TOKENS)
-    needed = min(workload.context_tokens, promised or workload.context_tokens)
+    asked, promised = workload.context_tokens, runs.skeleton.max_tokens
+    wanted = min(max(asked, promised or asked), MOST_TOKENS)
+    needed = min(asked, promised or asked, MOST_TOKENS)
     reason = ""
-    for tokens in _attempts(wanted, promised):
+    for tokens in _attempts(wanted, needed):
         try:
             trace = _run_without_loops(runs, tokens)
         except TooManyOps as error:
@@ -192,9 +192,9 @@ def large_run(runs: Runs, workload: Workload) -> tuple[tuple[int, Trace] | None,
     return None, (_unseen(MEDIUM_TOKENS, reason),) if wanted > MEDIUM_TOKENS else ()
 
 
-def _attempts(wanted: int, promised: int | None) -> list[int]:
+def _attempts(wanted: int, needed: int) -> list[int]:
     """Numbers of tokens to try, falling; beyond its promised context a model may well fail."""
-    tries = {wanted, *((promised,) if promised else ()), *(8192, 2048, 512, 128)}
+    tries = {wanted, needed, 8192, 2048, 512, 128}
     return sorted((tokens for tokens in tries if MEDIUM_TOKENS < tokens <= wanted), reverse=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from devplan.virtual.rules import decomposes, has_no_rule, judge, judge_function, rule_of
+from devplan.virtual.rules.call import read_call
 from tests.virtual.rules_bench import at
 
 aten = torch.ops.aten
@@ -108,6 +110,35 @@ def test_one_device_is_never_a_mismatch(call, device):
     assert verdict.device in (device and torch.device(device), torch.device(device or "cpu"))
 
 
+@pytest.mark.parametrize("device", [None, "cuda:1"])
+def test_operands_on_one_device_are_judged_in_one_walk(monkeypatch, device):
+    """Nearly all calls of a run are of that kind: they are not read argument by argument."""
+
+    def never(*_):
+        raise AssertionError("the call was read")
+
+    monkeypatch.setattr("devplan.virtual.rules.plan.read_call", never)
+    for func, args, kwargs in CALLS:
+        if func is not aten._pack_padded_sequence.default:
+            verdict = judge(func, *labelled(args, kwargs, [device] * 8))
+            assert verdict.device == (device and torch.device(device))
+    near = [at(device, x())]
+    judge(aten._foreach_add.List_out, (near, near), {"out": near})
+    judge(aten.clamp.Tensor, (near[0], None, near[0]))
+    with pytest.raises(AssertionError, match="was read"):
+        judge(aten.mm.default, (at("cuda:0", x()), at("cuda:1", x().T)))
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: str(call[0]))
+@pytest.mark.parametrize("labels", [[None, "cpu"], ["cpu", None]])
+def test_without_a_label_a_tensor_lies_on_the_cpu(call, labels):
+    func, args, kwargs = call
+    verdict = judge(func, *labelled(args, kwargs, labels * 4))
+    assert verdict.mismatch is None
+    several = sum(isinstance(item, torch.Tensor) for item in tree_flatten((args, kwargs))[0]) > 1
+    assert verdict.device == (torch.device("cpu") if several or labels[0] else None)
+
+
 def test_operands_are_named_and_placed():
     far = at("cuda:1", ids())
     args = (at("cuda:0", x()), [None, at("cuda:0", ids()), far])
@@ -146,6 +177,54 @@ def test_results_follow_the_operand_that_the_op_writes_into_or_reads():
     assert judge(aten.index.Tensor, (far, [at(None, ids())]), {}).device == GPU1
 
 
+PACKED = (aten._pack_padded_sequence.default, (x(), ids(), True), {})
+IN_SILENCE = [
+    # (call, devices of its tensors in turn, device of the result)
+    ((aten.index_put.default, (x(), [ids()], x()), {}), ["cuda:0", "cuda:1", "cuda:0"], GPU0),
+    ((aten.index_put_.default, (x(), [ids()], number()), {}), ["cuda:1", None, "cuda:0"], GPU1),
+    ((aten.masked_fill.Tensor, (x(), x() > 0, number()), {}), ["cuda:1", "cuda:1", None], GPU1),
+    ((aten.index_fill.int_Tensor, (x(), 0, ids(), number()), {}), ["cuda:1"] * 2 + [None], GPU1),
+    ((aten.index.Tensor, (x(), [ids()]), {}), ["cuda:1", None], GPU1),
+    ((aten._foreach_add.List, ([x()], [number()]), {}), ["cuda:1", None], GPU1),
+    ((aten.addcmul.default, (x(), x(), number()), {}), ["cuda:1", "cuda:1", None], GPU1),
+    ((aten.add.out, (x(), number()), {"out": x()}), ["cuda:1", None, "cuda:1"], GPU1),
+    ((aten.where.self, (number() > 0, x(), number()), {}), [None, "cuda:1", "cuda:0"], GPU1),
+    ((aten.slice_scatter.default, (x(), x()), {}), ["cuda:1", "cuda:0"], GPU1),
+    ((aten.fill_.Tensor, (x(), number()), {}), ["cuda:1", "cuda:0"], GPU1),
+    (PACKED, ["cuda:1", None], GPU1),
+    (PACKED, ["cuda:1", "cpu"], GPU1),
+]
+
+
+@pytest.mark.parametrize(("call", "devices", "home"), IN_SILENCE)
+def test_results_of_calls_that_may_mix_devices_lie_where_pytorch_has_them(call, devices, home):
+    func, args, kwargs = call
+    verdict = judge(func, *labelled(args, kwargs, devices))
+    assert verdict.mismatch is None and verdict.device == home
+
+
+def test_tensors_in_lists_of_keyword_arguments_are_operands_too():
+    near, far = [at("cuda:0", x())], [at("cuda:1", x())]
+    assert judge(aten._foreach_add.List_out, (near, near), {"out": near}).mismatch is None
+    mismatch = judge(aten._foreach_add.List_out, (near, near), {"out": far}).mismatch
+    assert [operand.path for operand in mismatch.operands] == ["self[0]", "other[0]", "out[0]"]
+    assert mismatch.target == GPU1 and mismatch.moved == (0, 1)
+
+
+def test_the_first_pair_of_lists_that_clashes_is_told_and_all_are_repaired():
+    one = [at("cuda:1", x()), at("cuda:0", x()), at("cuda:1", x())]
+    other = [at("cuda:1", x()), at("cuda:1", x()), at("cuda:0", x())]
+    mismatch = judge(aten._foreach_add.List, (one, other), {}).mismatch
+    assert mismatch.message.endswith("cuda:0 and cuda:1!") and mismatch.target == GPU0
+    assert sorted(mismatch.moved) == [2, 4]
+
+
+def test_what_a_view_is_of_is_not_written_into():
+    for func, written in ((aten.view_as.default, False), (aten.add_.Tensor, True)):
+        first, second = read_call(func, (x(), x()), {}).seen
+        assert (first.is_output, second.is_output) == (written, False)
+
+
 def test_written_operands_stay_where_they_are():
     verdict = judge(aten.add_.Tensor, (at(None, x()), at("cuda:0", x())), {})
     assert verdict.mismatch.target == torch.device("cpu")
@@ -156,9 +235,10 @@ def test_written_operands_stay_where_they_are():
 
 
 def test_an_offloaded_weight_is_told_as_pytorch_does():
-    call = (at("cuda:0", x()), at("meta", x().T))
-    message = judge(aten.mm.default, call, {}).mismatch.message
-    assert message == "Tensor on device cuda:0 is not on the expected device meta!"
+    for first, second in (("cuda:0", "meta"), ("meta", "cuda:0")):
+        call = (at(first, x()), at(second, x().T))
+        message = judge(aten.mm.default, call, {}).mismatch.message
+        assert message == "Tensor on device cuda:0 is not on the expected device meta!"
 
 
 def test_packed_lengths_belong_on_the_cpu_even_if_all_is_on_one_gpu():
@@ -181,6 +261,24 @@ def test_recurrent_layers_name_the_kind_of_tensor():
     )
 
 
+@pytest.mark.parametrize(
+    ("weight", "hidden", "said"),
+    [
+        ("cuda:1", "cuda:0", "parameter tensor at cuda:1"),
+        ("cuda:0", "cuda:1", "hidden tensor at cuda:1"),
+        ("cpu", "cuda:1", "hidden tensor at cuda:1"),  # hidden states are looked at first
+    ],
+)
+def test_the_kernel_of_a_recurrent_layer_says_the_same(weight, hidden, said):
+    given = at("cuda:0", torch.ones(1, 1, 2))
+    weights = [at(weight, torch.ones(8, 2))]
+    state = at(hidden, torch.ones(1, 1, 2))
+    rest = (2, 2, 0, 1, False, 0.0, False, False, [], None)
+    call = (given, weights, 4, None, state, state, *rest)
+    message = judge(aten._cudnn_rnn.default, call, {}).mismatch.message
+    assert message.endswith(f"found input tensor at cuda:0 and {said}")
+
+
 def test_half_precision_convolution_uses_the_type_names_of_pytorch():
     image, weight = torch.ones(1, 1, 4), torch.ones(1, 1, 2)
     rest = (None, [1], [0], [1], False, [0], 1)
@@ -201,7 +299,10 @@ def test_an_unknown_op_is_judged_by_the_default_and_says_so():
         mismatch = judge(func, (at("cuda:0", x()), at("cuda:1", x())), {}).mismatch
         assert mismatch.assumed
         assert "cuda:0 and cuda:1" in mismatch.message
-        assert judge(func, (at("cuda:0", x()), at(None, number())), {}).mismatch is None
+        for call in ((x(), number()), (number(), x())):
+            placed = [at("cuda:0" if item.dim() else None, item) for item in call]
+            verdict = judge(func, tuple(placed), {})
+            assert verdict.mismatch is None and verdict.device == GPU0
 
 
 def test_composite_ops_are_told_apart():

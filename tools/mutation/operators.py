@@ -101,11 +101,13 @@ class ForcedBranch(_Replacement):
 
 
 class LostAnswer(_Replacement):
-    """``return None`` in the place of an answer."""
+    """``return None`` in the place of an answer; to a caller, False is hardly another one."""
 
     def replacements(self, node: _Node) -> Iterator[tuple[_Node, str]]:
-        if isinstance(node, ReturnStmt) and node.children[1].get_code().strip() != "None":
-            yield node.children[1], "None"
+        if isinstance(node, ReturnStmt):
+            answer = node.children[1].get_code().strip()
+            if answer not in ("None", "False"):
+                yield node.children[1], "None"
 
 
 class LostStatement(_Replacement):

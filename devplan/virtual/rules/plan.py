@@ -57,29 +57,20 @@ def judge(func, args: tuple, kwargs: dict | None = None) -> Verdict:
     Verdict
         The device of the result, and the mismatch if PyTorch would have raised.
     """
-    plan = plan_of(func)
+    plan, kwargs = plan_of(func), kwargs or {}
     common = _UNSEEN
     for kind, item in zip(plan.kinds, args, strict=False):
         if kind == _TENSOR:
-            if isinstance(item, torch.Tensor):
-                label = label_of(item)
-                if label is not common:
-                    if common is _UNSEEN:
-                        common = label
-                    elif label != common:
-                        return _weighed(plan, func, args, kwargs or {})
-        elif kind == _LIST and item is not None:
-            common = _common_label(item, common)
-            if common is _APART:
-                return _weighed(plan, func, args, kwargs or {})
-    if kwargs:
-        common = _common_label(_flattened(kwargs.values()), common)
-        if common is _APART:
-            return _weighed(plan, func, args, kwargs)
-        if (device := kwargs.get("device")) is not None:
-            return _named(torch.device(device))
+            common = _common_label((item,), common)
+        elif kind == _LIST:
+            common = _common_label(item or (), common)
+    common = _common_label(_flattened(kwargs.values()), common)
+    if common is _APART:
+        return _weighed(plan, func, args, kwargs)
+    if (device := kwargs.get("device")) is not None:
+        return _named(torch.device(device))
     if plan.always_weighed or plan.device_position is not None:
-        return _weighed(plan, func, args, kwargs or {})
+        return _weighed(plan, func, args, kwargs)
     return _unanimous(None if common is _UNSEEN else common)
 
 
@@ -88,11 +79,10 @@ def _common_label(items: Iterable, common: Any) -> Any:
     for item in items:
         if isinstance(item, torch.Tensor):
             label = label_of(item)
-            if label is not common:
-                if common is _UNSEEN:
-                    common = label
-                elif label != common:
-                    return _APART
+            if common is _UNSEEN:
+                common = label
+            elif label != common:
+                return _APART
     return common
 
 
@@ -179,7 +169,7 @@ def rule_of(func) -> Rule:
         return checked_by_schema(facts.checked[name], func)
     if _num_inputs(func._schema.arguments) <= 1:
         return OUT_ONLY
-    if base in facts.checked and name.endswith("out"):  # a generated form: runs `base`, then copies
+    if base in facts.checked:  # a generated ``out`` form: runs `base`, then copies
         return checked_by_schema(facts.checked[base], func)
     return Assumed()
 

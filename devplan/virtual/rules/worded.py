@@ -29,7 +29,7 @@ class Worded:
 
     def weigh(self, call: Call) -> Clash | None:
         seen = [item for argument in self.arguments for item in call.of(argument)]
-        if all(item.device == seen[0].device for item in seen):
+        if len({item.device for item in seen}) < 2:
             return None
         devices = {item.argument: item.device for item in seen}
         return clash_at(self.text.format_map(devices), gathering_place(seen), seen)
