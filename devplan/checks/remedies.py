@@ -203,8 +203,10 @@ def move(subject: Subject, block: str, device: str) -> tuple[dict[str, str], tup
     if entry is None or entry.key == block:
         return {block: device}, ()
     inside = [name for name in subject.structure.graph.names if is_inside(name, entry.key)]
-    placement = {name: subject.device_of(name) or entry.device for name in inside}
-    return contract_entries({**placement, block: device}), (entry.key,)
+    placement = {name: subject.device_of(name) or entry.device for name in inside} | {block: device}
+    if set(placement.values()) == {device}:
+        return {entry.key: device}, ()
+    return contract_entries(placement), (entry.key,)
 
 
 def _blocks_to(subject: Subject, names: Iterable[str], device: str) -> dict[str, str]:
