@@ -120,9 +120,7 @@ class CheckpointNames:
 
     def _learn(self, name: str, numbers: Sequence[str]) -> Rule:
         """The rule for a name, in which stand-ins may take the place of `numbers`."""
-        for candidate, is_piece in ((name, False), (weight_name(name), True)):
-            if candidate is None:
-                continue
+        for candidate, is_piece in ((name, False), (weight_name(name) or name, True)):
             targets = [
                 self._known_form(_template(renamed, len(numbers)), numbers)
                 for renamed in self._renamed(candidate)

@@ -107,9 +107,6 @@ class _Book:
 
     def enter(self, tensor: StoredTensor, targets: tuple[str, ...], *, packed: bool) -> None:
         """Enter a tensor; one that is split over several parameters, by their elements."""
-        if len(targets) == 1:
-            self._enter_one(targets[0], tensor.bytes, packed)
-            return
         shares = [self._skeleton.numel.get(self._skeleton.first_name(t), 0) for t in targets]
         total = sum(shares)
         for target, share in zip(targets, shares, strict=True):
