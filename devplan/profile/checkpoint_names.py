@@ -213,7 +213,7 @@ def stored_projections(
         experts = parameter.rpartition(".")[0]
         names = tuple(f"{experts}.0.{projection}" for projection in projections)
     undone = tuple(_undone(renamings, f"{name}.weight").removesuffix(".weight") for name in names)
-    return (names, undone) if undone != names else (names,)
+    return tuple(dict.fromkeys((names, undone)))
 
 
 def _by_converter(converters: Iterable[Any], parameter: str) -> tuple[str, ...] | None:

@@ -6,13 +6,14 @@ import ast
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import PureWindowsPath
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devplan.machine import machine_label
-from devplan.mapfile import default_path, import_lines, load_code, load_line
+from devplan.mapfile import default_path, dump_map, import_lines, load_code, load_line
 from devplan.types import Workload
 from tests.report.example_plans import MAP_FILE, MAP_PATH, machine
 
@@ -119,6 +120,142 @@ def test_a_factory_is_called():
     lines = load_code(replace(MAP_FILE, model=model), "m.yaml")
     assert "from package.module import make" in lines
     assert "    make()," in lines
+
+
+OPEN = 'device_map=yaml.safe_load(open("m.yaml"))["device_map"]'
+QWEN, HUB = MAP_FILE.model.class_name, MAP_FILE.model.id
+FACTORY = ["import yaml", "from accelerate import load_checkpoint_and_dispatch"]
+DIFFUSERS = {"diffusers": "0.42.1"}
+
+
+def call(imports, head, *arguments):
+    return [*imports, f"model = {head}(", *(f"    {each}," for each in arguments), ")"]
+
+
+@pytest.mark.parametrize(
+    ("model", "versions", "code"),
+    [
+        (
+            {"revision": "abc"},
+            {},
+            call(
+                ["import yaml", f"from transformers import {QWEN}"],
+                f"{QWEN}.from_pretrained",
+                *(f'"{HUB}"', 'revision="abc"', 'dtype="bfloat16"', OPEN),
+            ),
+        ),
+        # a part of a repository: where there is one, and no folder that looks like it
+        (
+            {"id": "a/b/c/d", "revision": "abc", "class_name": "Text"},
+            {},
+            call(
+                ["import yaml", "from transformers import Text"],
+                "Text.from_pretrained",
+                *('"a/b"', 'subfolder="c/d"', 'revision="abc"', 'dtype="bfloat16"', OPEN),
+            ),
+        ),
+        (
+            {"id": "a/b/c", "class_name": "Text"},
+            {},
+            call(
+                ["import yaml", "from transformers import Text"],
+                "Text.from_pretrained",
+                *('"a/b/c"', 'dtype="bfloat16"', OPEN),
+            ),
+        ),
+        (
+            {"id": "./a/b/c", "class_name": "Text", "dtype": "float8_e4m3fn"},
+            DIFFUSERS,
+            call(
+                ["import yaml", "from diffusers import Text"],
+                *("Text.from_pretrained", '"./a/b/c"', OPEN),
+            ),
+        ),
+        # code that comes with the model
+        (
+            {"auto_class": "AutoModelForCausalLM", "class_name": "Own", "id": "a/b"},
+            {"transformers": "4.55.0"},
+            call(
+                ["import yaml", "from transformers import AutoModelForCausalLM"],
+                "AutoModelForCausalLM.from_pretrained",
+                *('"a/b"', 'torch_dtype="bfloat16"', "trust_remote_code=True", OPEN),
+            ),
+        ),
+        # names that Python cannot write
+        (
+            {"class_name": "class", "id": "a/b"},
+            {},
+            call(
+                ["import yaml", "import transformers"],
+                'getattr(transformers, "class").from_pretrained',
+                *('"a/b"', 'dtype="bfloat16"', OPEN),
+            ),
+        ),
+        (
+            {"class_name": "3D", "id": "a/b"},
+            DIFFUSERS,
+            call(
+                ["import torch, yaml", "import diffusers"],
+                'getattr(diffusers, "3D").from_pretrained',
+                *('"a/b"', "torch_dtype=torch.bfloat16", OPEN),
+            ),
+        ),
+        # factories
+        (
+            {"id": "a.b:Model.make"},
+            {"transformers": "4.45.0"},
+            call(
+                [*FACTORY, "from a.b import Model"],
+                "load_checkpoint_and_dispatch",
+                *("Model.make()", 'checkpoint="CHECKPOINT"', 'dtype="bfloat16"', OPEN),
+            ),
+        ),
+        (
+            {"id": "a:make", "dtype": "int8"},
+            {},
+            call(
+                [*FACTORY, "from a import make"],
+                "load_checkpoint_and_dispatch",
+                *("make()", 'checkpoint="CHECKPOINT"', OPEN),
+            ),
+        ),
+        # pipelines
+        (
+            {"components": ("unet",), "id": "a:make"},
+            DIFFUSERS,
+            ["import devplan", 'pipeline = devplan.load("m.yaml")'],
+        ),
+    ],
+)
+@pytest.mark.parametrize("path", ["m.yaml", PureWindowsPath("m.yaml")])
+def test_the_code_of_every_kind_of_model(model, versions, code, path):
+    map_file = replace(MAP_FILE, model=replace(MAP_FILE.model, **model), versions=versions)
+    assert load_code(map_file, path) == code
+    line = load_line(map_file, path)
+    imports = import_lines(map_file)
+    assert code[: len(imports)] == imports
+    assert [line] == code[1:] or line.replace(" ", "") == "".join(code[len(imports) :]).replace(
+        " ", ""
+    ).replace(",)", ")")
+
+
+def test_a_pipeline_decodes_in_tiles_where_the_workload_does():
+    model = replace(MAP_FILE.model, components=("vae",))
+    tiled = replace(MAP_FILE, model=model, workload=replace(MAP_FILE.workload, tiling=True))
+    path = PureWindowsPath("maps\\m.yaml")
+    lines = ['pipeline = devplan.load("maps/m.yaml")', "pipeline.vae.enable_tiling()"]
+    assert load_code(tiled, path) == ["import devplan", *lines]
+    assert load_line(tiled, path) == "; ".join(lines)
+    assert import_lines(tiled) == ["import devplan"]
+
+
+def test_the_heading_says_when_packed_weights_have_to_stay_so():
+    packed = replace(MAP_FILE, model=replace(MAP_FILE.model, packed=True))
+    for map_file, said in (
+        (MAP_FILE, "# Load the model with it:\n"),
+        (packed, "# Load the model with it, where its weights stay packed (DP514):\n"),
+    ):
+        assert said in dump_map(map_file)
 
 
 @example("0:0", "")

@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from devplan.mapfile import dump_map, loads_map, to_hf_device_map
 from devplan.mapfile.header import card_table
 from devplan.mapfile.json_schema import schema
-from devplan.types import CardLoad, Machine, ModelIdentity, OffloadTier, Pin, Relaxation
+from devplan.types import (
+    CardLoad,
+    Constraint,
+    Machine,
+    ModelIdentity,
+    OffloadTier,
+    Pin,
+    Relaxation,
+    SharedCopies,
+    Verification,
+    Workload,
+)
 from tests.report.example_plans import MAP_FILE, TIMED_FILE, offload_plan
 
 # Names that YAML 1.1 takes for something else when they are not quoted.
@@ -145,6 +156,88 @@ def test_header_is_comment_and_holds_the_python_line():
     assert 'yaml.safe_load(open("maps/here.yaml"))["device_map"]' in header
     assert "from transformers import Qwen2_5_VLForConditionalGeneration" in header
     assert "10.67" in header  # GiB of weights on cuda:0
+
+
+SHARED = SharedCopies(source="cuda:0", target="cuda:1", num_copies=22, bytes_per_token=512)
+WHOLE = Verification(
+    status="clean",
+    detail="ran",
+    runs=("generate", "beam search"),
+    not_covered="a forward",
+    peak_bytes={"cuda:0": 7, "cuda:1": 8},
+    phase_bytes={"encode": {"cuda:0": 5, "cuda:1": 0}, "decode": {"cuda:0": 6, "cuda:1": 8}},
+)
+PICTURES = Workload(
+    context_tokens=32768,
+    dtype="bfloat16",
+    kv_dtype="float8_e4m3fn",
+    images=3,
+    image_size=(560, 448),
+    frames=16,
+    tiling=True,
+)
+LEARNT = Constraint(change="a on cuda:1", finding="aten.add.Tensor at a.py:7: apart")
+
+
+@pytest.mark.parametrize(
+    ("changed", "keys"),
+    [
+        ({"shared_copies": (SHARED,)}, {}),
+        ({"constraints": (LEARNT, LEARNT)}, {}),
+        ({"verification": WHOLE}, {"verification": {"runs", "not_covered", "phase_bytes"}}),
+        (
+            {"verification": replace(WHOLE, phase_bytes={})},
+            {"verification": {"runs", "not_covered"}},
+        ),
+        (
+            {"verification": replace(WHOLE, runs=(), phase_bytes={})},
+            {"verification": {"not_covered"}},
+        ),
+        (
+            {"workload": PICTURES},
+            {"workload": {"images", "image_size", "frames", "tiling"}},
+        ),
+        (
+            {"workload": replace(PICTURES, images=0, frames=None)},
+            {"workload": {"images", "image_size", "tiling"}},
+        ),
+        (
+            {"workload": replace(PICTURES, images=None, tiling=False)},
+            {"workload": {"image_size", "frames"}},
+        ),
+        ({"model": {"components": ("unet", "vae")}}, {"model": {"components"}}),
+        ({"model": {"repository": "a/b"}}, {"model": {"repository"}}),
+        ({"model": {"packed": True, "auto_class": "AutoModel"}}, {"model": {"weights"}}),
+        ({"offload_bytes": {"cpu": 5}, "machine": WIDE_MACHINE, "loads": ()}, {}),
+    ],
+)
+def test_what_a_map_may_say_beside_the_usual_is_read_back_and_else_left_out(changed, keys):
+    if "model" in changed:
+        changed = {"model": replace(MAP_FILE.model, **changed["model"])}
+    map_file = replace(MAP_FILE, **changed)
+    text = dump_map(map_file)
+    assert loads_map(text, "x") == map_file
+    validate(text)
+    document, usual = yaml.safe_load(text), yaml.safe_load(dump_map(MAP_FILE))
+    assert set(document) == set(usual)
+    for section in ("model", "workload", "verification"):
+        assert set(document[section]) - set(usual[section]) == keys.get(section, set())
+
+
+def test_what_is_not_known_is_no_zero():
+    """Of a model that could not be run: no traffic, and loads without cache and activations."""
+    uncounted = ("cache_bytes", "activation_bytes")
+    for fields in (uncounted, uncounted[:1], uncounted[1:], ()):
+        loads = tuple(
+            replace(load, uncounted=fields, **dict.fromkeys(fields, 0)) for load in MAP_FILE.loads
+        )
+        map_file = replace(MAP_FILE, loads=loads, traffic=None, transfers=())
+        document = yaml.safe_load(dump_map(map_file))
+        assert loads_map(dump_map(map_file), "x") == map_file
+        assert (document["transfers"], document["shared_copies"]) == (None, None)
+        load = document["prediction"]["cuda:0"]
+        assert (load["kv_cache_bytes"] is None) is ("cache_bytes" in fields)
+        assert (load["activations_bytes"] is None) is ("activation_bytes" in fields)
 
 
 NOTHING = CardLoad(
