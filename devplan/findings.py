@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ class RunRecord:
 # --------------------------------------------------------------------------------- diagnostics
 
 
-class Severity(str, Enum):
+class Severity(StrEnum):
     """How bad it is: errors stop the model, warnings cost or may break, notes are limits."""
 
     ERROR = "error"

@@ -18,7 +18,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path, PurePath
 
 from devplan.errors import InputError
@@ -35,7 +35,7 @@ _being_written: set[str] = set()
 """Names of the drafts that this process is writing."""
 
 
-class WriteOutcome(str, Enum):
+class WriteOutcome(StrEnum):
     """What a write did; the value is the word that a report shows."""
 
     WRITTEN = "written"

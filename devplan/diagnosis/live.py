@@ -54,8 +54,8 @@ def _tell(error: BaseException, recognised: Recognised, model: Any, map: Any) ->
     except Exception as own:  # [any] the user's exception must go on, whatever happens to ours
         put(error, None, f"devplan could not explain this: {type(own).__name__}: {own}")
         return
-    is_shown = put(error, story, text)
-    log_story(story, story.headline if is_shown else text)
+    put(error, story, text)
+    log_story(story)
 
 
 def story_of_exception(error: BaseException, recognised: Recognised, model: Any, map: Any) -> Story:

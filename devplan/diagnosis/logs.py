@@ -7,7 +7,7 @@ a dict of the keys that `story_document` gives.  `JsonFormatter` writes it all a
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from devplan.diagnosis.document import story_document
@@ -17,9 +17,9 @@ from devplan.strangers import json_text
 LOGGER = logging.getLogger("devplan")
 
 
-def log_story(story: Story, text: str) -> None:
-    """One record at level ERROR; `text` is what a person reads."""
-    LOGGER.error("%s", text, extra={"devplan": story_document(story)})
+def log_story(story: Story) -> None:
+    """One record at level ERROR, with the headline for people."""
+    LOGGER.error("%s", story.headline, extra={"devplan": story_document(story)})
 
 
 class JsonFormatter(logging.Formatter):
@@ -38,7 +38,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         content: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),

@@ -1,10 +1,4 @@
-"""Where a story is put so that it travels with its exception.
-
-* Python 3.11 and newer: ``add_note``, which every traceback shows.
-* Python 3.10 has no notes.  The text still goes into ``__notes__``, which pytest, IPython's
-  successors and the ``exceptiongroup`` backport read, and as Python's own traceback does not show
-  it, the log record of the failure holds the whole story instead of its head (see `logs`).  Neither
-  the arguments nor the cause of the exception are touched to carry it.
+"""The story of a failure travels with its exception, as a note that every traceback shows.
 
 The story itself is kept on the exception too: `story_of` gives it back.
 """
@@ -18,18 +12,13 @@ from devplan.diagnosis.story import Story
 _ATTRIBUTE = "_devplan_story"
 
 
-def put(error: BaseException, story: Story | None, text: str) -> bool:
-    """Add a story and its text; whether Python's traceback will show the text.
+def put(error: BaseException, story: Story | None, text: str) -> None:
+    """Add a story and its text.
 
     With no story the text alone is added, and the exception counts as looked at.
     """
     error.__dict__[_ATTRIBUTE] = story
-    add_note = getattr(error, "add_note", None)
-    if add_note is not None:
-        add_note(text)
-        return True
-    error.__dict__.setdefault("__notes__", []).append(text)
-    return False
+    error.add_note(text)
 
 
 def is_told(error: BaseException) -> bool:

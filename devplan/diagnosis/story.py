@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from devplan.findings import Diagnostic, MapEntry, OperandFact, SourceLine
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What a message is about."""
 
     MISMATCH = "mismatch"

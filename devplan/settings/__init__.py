@@ -21,7 +21,7 @@ that was cloned would then run a stranger's code.
 from __future__ import annotations
 
 import os
-import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +34,6 @@ from devplan.reading import SETTINGS, compose, construct, read_text
 from devplan.settings.values import OBJECTIVES as OBJECTIVES
 from devplan.settings.values import READERS, Refused
 from devplan.types import NamedInFile
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SETTINGS_FILE = "devplan.yaml"
 PROJECT_FILE = "pyproject.toml"

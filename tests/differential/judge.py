@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from tests.differential.row import Failure, MapRow, Row, Stage, Way
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """How the two disagree."""
 
     CLEAN_RAISES = "clean, and raises"

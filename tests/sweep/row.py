@@ -7,11 +7,11 @@ meaning of the words is in one place.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """What the table says of a type."""
 
     CLEAN = "ran clean"
@@ -20,7 +20,7 @@ class Outcome(str, Enum):
     NO_FORWARD = "no forward of its own"
 
 
-class Stage(str, Enum):
+class Stage(StrEnum):
     """How far an attempt got; the order is that of the way."""
 
     BUILD = "build"
