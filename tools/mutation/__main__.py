@@ -34,7 +34,8 @@ def main() -> int:
     parts = tuple(options.only or PARTS)
     trying.import_heavy()
     trying.copy_of(ROOT, COPY)
-    mutants = sample(ROOT, parts, options.sample, options.seed)
+    commit = _commit()  # of what is copied: work may go on while this runs
+    mutants = sample(COPY, parts, options.sample, options.seed)
     tests = _Tests(fresh=options.fresh, near=options.near)
     journal = WORK / f"{_state()}-{options.seed}{'-near' if options.near else ''}.jsonl"
     done = {each["name"]: each for each in _lines(journal)}

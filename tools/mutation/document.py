@@ -13,8 +13,10 @@ def document(
     commit: str,
     date: str,
     seed: int,
+    near: bool,
 ) -> str:
     """The page, from the lines of the journal."""
+    which = "of the function's own folder that call it" if near else "that call the function"
     found = list(results)
     rows = [_row(part, [each for each in found if _is_in(each["path"], part)]) for part in parts]
     missed = [each for each in found if not each["noticed"]]
@@ -22,7 +24,7 @@ def document(
         "# Would the tests notice a mistake?",
         "",
         "Written by `make mutation`; not to be edited. One mistake at a time was made in a copy of",
-        "the code, and the quick test files that call the function were run, nearest folder first.",
+        f"the code, and the quick test files {which} were run, nearest folder first.",
         "Mistakes that change nothing are among those that were not noticed.",
         "",
         f"Commit {commit}, {date}, seed {seed}, {len(found)} mistakes.",
