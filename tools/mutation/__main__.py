@@ -34,7 +34,7 @@ def main() -> int:
     parts = tuple(options.only or PARTS)
     trying.import_heavy()
     trying.copy_of(ROOT, COPY)
-    commit = _commit()  # of what is copied: work may go on while this runs
+    copied = commit()  # work may go on while this runs
     mutants = sample(COPY, parts, options.sample, options.seed)
     tests = _Tests(fresh=options.fresh, near=options.near)
     journal = WORK / f"{_state()}-{options.seed}{'-near' if options.near else ''}.jsonl"
@@ -48,7 +48,8 @@ def main() -> int:
     results = [done[mutant.name] for mutant in mutants]
     if not options.only:
         today = datetime.date.today().isoformat()
-        page = document(results, parts, commit=commit(), date=today, seed=options.seed)
+        about = {"commit": copied, "date": today, "seed": options.seed, "near": options.near}
+        page = document(results, parts, **about)
         PAGE.write_text(page, encoding="utf-8")
     print(f"{sum(each['noticed'] for each in results)} of {len(results)} mistakes were noticed")
     return 0
