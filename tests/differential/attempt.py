@@ -35,7 +35,7 @@ from devplan.types import CPU, DISK, DeviceMapFile, ModelIdentity, Plan
 from devplan.virtual.calls import usual_call
 from devplan.virtual.entering import other_ways_in
 from devplan.workload import WorkloadRequest
-from tests.differential.real import RealCall, real_call, tried
+from tests.differential.real import RealCall, raise_out_of_memory, real_call, tried
 from tests.differential.row import Failure, MapRow, Row, Stage, Way
 from tests.differential.tiny import SIZES, TooLarge, tiny_model
 from tests.sweep.maps import in_order, machine_for
@@ -237,6 +237,7 @@ def _way(subject: Subject, load: Callable[[Path], Any], calls: tuple[RealCall, .
         try:
             model = load(Path(folder) / "offload").eval()
         except Exception as error:  # that is the question
+            raise_out_of_memory(error)
             return Way(refused=describe(error)[:400])
         return tried(model, calls)
 

@@ -78,11 +78,24 @@ def tried(model: nn.Module, calls: tuple[RealCall, ...]) -> Way:
         try:
             given = given_by(model, each.call, each.kwargs)
         except Exception as error:  # that is the question
+            raise_out_of_memory(error)
             failures[each.name] = failure_of(error)
         else:
             if not _alike(given, each.expected):
                 others.append(each.name)
     return Way(failures=failures, others=tuple(others))
+
+
+def raise_out_of_memory(error: Exception) -> None:
+    """Raise where the limit of the process ended a call: it says nothing of the map.
+
+    Raises
+    ------
+    MemoryError
+        For an allocation that failed, of Python's or of PyTorch's.
+    """
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        raise MemoryError(describe(error)) from error
 
 
 def failure_of(error: Exception) -> Failure:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+from devplan.virtual.calls import usual_call
 from tests.differential.__main__ import PAGE
 from tests.differential.attempt import attempt
 from tests.differential.explained import Explanation, load_explanations, unexplained
 from tests.differential.gather import gather
 from tests.differential.judge import Kind, disagreements
 from tests.differential.page import agreement, page_of, problems
+from tests.differential.real import RealCall, tried
 from tests.differential.row import Failure, MapRow, Row, Stage, Way, row_of
 from tests.differential.tiny import SIZES, tiny_config
 from tests.sweep.universe import model_classes
@@ -123,3 +126,13 @@ def test_a_late_process_is_a_row(monkeypatch, tmp_path):
     monkeypatch.setattr("tests.differential.gather.LATE_S", 0)
     (late,) = gather(model_classes(), ["llama"], processes=1, log=tmp_path / "log")
     assert late.stage is Stage.TIME
+
+
+def test_memory_of_this_machine_that_ends_says_nothing_of_the_map():
+    class Hungry(torch.nn.Module):
+        def forward(self):
+            return torch.empty(2**55)
+
+    call = RealCall(name="forward", call=usual_call(Hungry()), kwargs={}, expected=[])
+    with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+        tried(Hungry(), (call,))
