@@ -12,7 +12,7 @@ what it needs at the workload is foretold from these runs; a note says so.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from typing import Any
 
@@ -25,7 +25,7 @@ from devplan.inputs import ExampleInputs, InputRequest, example_inputs, user_inp
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.request import LEAST_TEXT
 from devplan.inputs.running import MOST_OPS, run_as_usual, run_few_tokens
-from devplan.profile.joined import joined_activations
+from devplan.profile.joined import joined_activations, rising
 from devplan.profile.model import ActivationProfile
 from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
@@ -73,7 +73,10 @@ def _of_call(
     for tokens, record in records.items():
         for name, num_bytes in _most(record).items():
             samples[name][tokens] = num_bytes
-    grown = {name: _growth(found, workload.batch) for name, found in samples.items()}
+    grown = {
+        name: ActivationGrowth(samples=rising(found), batch=workload.batch)
+        for name, found in samples.items()
+    }
     between = grown.pop(BETWEEN, None)
     made = shown[-1] if shown else None
     raised = next((r.error.message for r in records.values() if r.error is not None), "")
@@ -184,19 +187,11 @@ def _refuse_images(example: ExampleInputs, workload: Workload, request: InputReq
 
 def _most(record: RunRecord) -> dict[str, int]:
     """Block -> the most that it needed in any phase."""
-    most: dict[str, int] = {}
+    most: defaultdict[str, int] = defaultdict(int)
     for item in record.activations:
         if item.device == CARD:
-            most[item.block] = max(most.get(item.block, 0), item.num_bytes)
-    return most
-
-
-def _growth(samples: Mapping[int, int], batch: int) -> ActivationGrowth:
-    rising: list[tuple[int, int]] = []
-    for tokens, num_bytes in sorted(samples.items()):
-        before = rising[-1][1] if rising else 0
-        rising.append((tokens, max(num_bytes, before)))
-    return ActivationGrowth(samples=tuple(rising), batch=batch)
+            most[item.block] = max(most[item.block], item.num_bytes)
+    return dict(most)
 
 
 def _uncounted(reason: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from devplan.errors import ensure
 from devplan.profile.model import ActivationProfile
 from devplan.types import ActivationGrowth
@@ -34,7 +36,7 @@ def _joined(a: ActivationGrowth | None, b: ActivationGrowth | None) -> Activatio
     return ActivationGrowth(samples=rising(most), batch=a.batch)
 
 
-def rising(samples: dict[int, int]) -> tuple[tuple[int, int], ...]:
+def rising(samples: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
     """(tokens, bytes) in the order of the tokens, bytes never falling."""
     found: list[tuple[int, int]] = []
     for tokens, num_bytes in sorted(samples.items()):
