@@ -225,9 +225,15 @@ def _dispatch(
 
 
 def _on_disk(model: nn.Module, device_map: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    """What a hook reads of the weights on disk: they come by way of the CPU."""
+    """What a hook reads of the weights on disk: they come by way of the CPU.
+
+    What the class never saves (``_keys_to_ignore_on_save``) is in no file from which to read it.
+    """
     found = {}
+    never_saved = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
     for name, tensor in model.state_dict(keep_vars=True).items():
+        if name in never_saved:
+            continue
         entry = find_entry(device_map, name)
         if entry is not None and device_map[entry] == DISK and label_of(tensor) == META:
             found[name] = mark(bare_copy(tensor), torch.device(CPU), None)

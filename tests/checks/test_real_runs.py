@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from transformers import BertConfig, IBertConfig, VitsConfig
+import torch
+from transformers import BertConfig, IBertConfig, MarianConfig, MarianMTModel, VitsConfig
 
 from devplan.checking import check
 from devplan.checks.given import given_map
@@ -115,3 +116,34 @@ def test_code_that_looks_at_values_runs_to_its_end(config):
     result = check(config, {"": 0}, workload=Workload(context_tokens=64))
     assert result.runs[0].phases == ("forward",)
     assert not {"DP302"} & {d.code for d in result.diagnostics}
+
+
+def test_a_weight_that_is_never_saved_cannot_wait_on_disk(tmp_path):
+    """from_pretrained takes the map, and the first call misses the weight: so does the check."""
+    config = MarianConfig(
+        **dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 16),
+        **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 2),
+        **dict.fromkeys(("encoder_layers", "decoder_layers"), 1),
+        **dict.fromkeys(("pad_token_id", "decoder_start_token_id"), 0),
+        vocab_size=64,
+        max_position_embeddings=64,
+        eos_token_id=1,
+        forced_eos_token_id=1,
+    )
+    MarianMTModel(config).save_pretrained(tmp_path / "model")
+    positions = "model.decoder.embed_positions"
+    decoder = ("model.decoder.embed_tokens", "model.decoder.layers")
+    on_cpu = ("model.shared", "model.encoder", *decoder, "lm_head", "final_logits_bias")
+    device_map = {**dict.fromkeys(on_cpu, "cpu"), positions: "disk"}
+    ids = {"input_ids": torch.ones(1, 4, dtype=torch.int64)}
+    model = MarianMTModel.from_pretrained(
+        tmp_path / "model", device_map=device_map, offload_folder=tmp_path / "offload"
+    )
+    with pytest.raises(KeyError, match=positions):
+        model(**ids, decoder_input_ids=ids["input_ids"])
+    found = check(tmp_path / "model", device_map, workload=Workload(context_tokens=32))
+    (finding,) = found.errors
+    assert (finding.code, finding.entry.key, finding.module) == ("DP302", positions, positions)
+    assert "never saves it" in finding.message and "embed_positions(" in finding.source.text
+    clean = check(tmp_path / "model", repaired(found), workload=Workload(context_tokens=32))
+    assert clean.errors == () and clean.runs[0].phases[-1] == "decode 2"

@@ -2,7 +2,8 @@
 
 What it does:
     Reports the exception that ended a virtual run, where it was no device mismatch, with its place;
-    also one that accelerate raised while it attached its hooks.
+    also one that accelerate raised while it attached its hooks, or because no file holds a weight
+    that the map places on disk.
 
 Why it breaks:
     The model raised it by itself: inputs that it does not take, a library that is missing, a bug.
@@ -27,6 +28,8 @@ from collections.abc import Iterator, Mapping
 from devplan.checks.remedies import offload_exceptions
 from devplan.checks.subject import Subject
 from devplan.findings import DISPATCH, Diagnostic, ModelError, RunRecord, Severity
+from devplan.names import parent
+from devplan.types import DISK
 
 SEVERITY = Severity.ERROR
 
@@ -38,6 +41,9 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         if error is None or (error.type, error.message, str(error.source)) in seen:
             continue
         seen.add((error.type, error.message, str(error.source)))
+        if (name := _never_saved(subject, error)) is not None:
+            yield _in_no_file(subject, error, name)
+            continue
         changed = offload_exceptions(subject) if error.phase == DISPATCH else {}
         yield Diagnostic(
             code="DP302",
@@ -47,6 +53,28 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
             remedy=_remedy(run, changed),
             changed_entries=changed,
         )
+
+
+def _never_saved(subject: Subject, error: ModelError) -> str | None:
+    """The weight on disk that accelerate looked for and that no file holds."""
+    name = error.message.strip("'\"")
+    is_weight = error.type == "KeyError" and name in subject.structure.tensors
+    return name if is_weight and subject.device_of(name) == DISK else None
+
+
+def _in_no_file(subject: Subject, error: ModelError, name: str) -> Diagnostic:
+    module = parent(name)
+    return Diagnostic(
+        code="DP302",
+        severity=SEVERITY,
+        message=f"accelerate finds no stored weight for {name} in {error.phase} (KeyError): the "
+        "class makes that weight itself and never saves it, and the map places it on disk",
+        module=module,
+        source=error.source,
+        entry=subject.entry_of(name),
+        remedy=f"place {module} on a card or on the CPU",
+        changed_entries={module: subject.main_device},
+    )
 
 
 def _remedy(run: RunRecord, changed: Mapping[str, str]) -> str:
