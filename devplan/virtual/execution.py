@@ -32,7 +32,7 @@ from devplan.virtual.labels import (
     sources_of,
 )
 from devplan.virtual.limited import OpsLimit
-from devplan.virtual.made_up import Choice, num_choices
+from devplan.virtual.made_up import Choice, given_by, with_least
 from devplan.virtual.memory import whole
 from devplan.virtual.operands import (
     all_on_meta,
@@ -109,7 +109,7 @@ class Execution(TorchDispatchMode):
         if self.num_ops > self.limit_ops:
             self.limit.refuse(self.block)
         kwargs = kwargs or {}
-        self.num_choices = num_choices(func, args) if self.block is None else 0
+        self.given = given_by(func, args, between_blocks=self.block is None)
         tensors = tensors_in(args, kwargs)
         self.sources = joint_sources(tensors) if self.block is None else None
         device = self.result_device(func, args, kwargs, tensors)
@@ -157,7 +157,7 @@ class Execution(TorchDispatchMode):
         result = self._shaped(func, args, kwargs)
         if isinstance(target, torch.Tensor) and isinstance(result, torch.Tensor):
             return self._finish(self._kept(target, func), device, func, settle=False)
-        return self._finish(result, device, func, settle=not mutates)
+        return with_least(func, args, self._finish(result, device, func, settle=not mutates))
 
     # ------------------------------------------------------------ what a split run overrides
 
@@ -262,7 +262,7 @@ class Execution(TorchDispatchMode):
         """Make up small integers that have no value, and label."""
         if settle and not (_is_float(tensor) or is_large(tensor) or func.is_view):
             self.note_made_up(str(func))
-            tensor = self.choice.fill(tensor, func, self.num_choices)
+            tensor = self.choice.fill(tensor, func, self.given)
             tensor._devplan_made_up = True
         mark(tensor, device, self.block, self.sources)
         self.made(tensor)

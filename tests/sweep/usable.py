@@ -111,6 +111,8 @@ USABLE: dict[str, dict] = {
     "aya_vision": {"vision_config": {"hidden_size": 1152, "num_attention_heads": 16}},
     "bamba": {"attn_layer_indices": [9, 18, 27]},
     "blip-2": {"image_token_index": 50265},
+    # The cache reads it of the whole model, which has it in its parts only: the decoder's.
+    "blt": {"num_hidden_layers": 9},
     "chameleon": {"vocabulary_map": {"<image>": 8711, "IMGIMGAZ": 4}},
     "conditional_detr": _RESNET,
     "cosmos3_omni": {"vision_config": {"out_hidden_size": 4096}},
@@ -192,6 +194,14 @@ USABLE: dict[str, dict] = {
     "glm_image": {"text_config": _GLM_ROPE},
     "glm_image_text": _GLM_ROPE,
     "granitemoehybrid": {"layer_types": (["mamba"] * 7 + ["attention"]) * 4},
+    # A vector of the codec for each of the semantic model, whose hop is 320 samples at 16 kHz.
+    "higgs_audio_v2_tokenizer": {
+        "acoustic_model_config": {
+            "model_type": "dac",
+            "downsampling_ratios": [8, 5, 4, 2, 3],
+            "upsampling_ratios": [8, 5, 4, 2, 3],
+        }
+    },
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128},
     "hunyuan_vl_text": _HUNYUAN,

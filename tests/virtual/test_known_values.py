@@ -42,6 +42,23 @@ def test_integers_that_only_take_a_shape_are_known(execution, fill, value):
     assert not execution.made_up
 
 
+@pytest.mark.parametrize(
+    ("clamped", "least"),
+    [
+        (lambda x: torch.clamp_min(x.sum(-1), 1), 1),
+        (lambda x: x[0].clamp(min=2.5), 3),
+        (lambda x: x[0].clamp(0, 9), 0),
+        (lambda x: x[0].clamp(min=float("-inf")), 0),
+    ],
+)
+def test_a_length_is_no_smaller_than_it_was_clamped_to(execution, clamped, least):
+    """VITS: `clamp_min(sum(duration), 1).long()` frames; a convolution takes no sound of none."""
+    lengths = clamped(abstract(2, 2)).long()
+    assert lengths.tolist() == [least, least]
+    assert torch.arange(lengths.max()).shape == (least,)
+    assert execution.made_up
+
+
 def test_large_integers_stay_abstract(execution):
     assert torch.ones_like(abstract(2000, 2000), dtype=torch.int64).untyped_storage()._cdata
     assert not execution.made_up
