@@ -228,7 +228,8 @@ def _checked(prepared: Prepared, brief: bool) -> CheckedSubject:
 
 def _said(diagnostic: Diagnostic) -> Failure:
     what = f"{diagnostic.code} {diagnostic.message}"[:300]
-    return Failure(what=what, place=str(diagnostic.source or ""))
+    others = tuple(map(str, diagnostic.also_at))
+    return Failure(what=what, place=str(diagnostic.source or ""), stack=others)
 
 
 def _way(subject: Subject, load: Callable[[Path], Any], calls: tuple[RealCall, ...]) -> Way:

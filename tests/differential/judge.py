@@ -76,4 +76,4 @@ def runs(way: Way) -> bool:
 
 def _is_foretold(failure: Failure, said: tuple[Failure, ...]) -> bool:
     """Whether a finding names the line at which the model stopped."""
-    return any(each.place == failure.place for each in said)
+    return any(failure.place in (each.place, *each.stack) for each in said)

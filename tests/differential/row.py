@@ -34,7 +34,8 @@ class Failure:
     """``transformers/models/bert/modeling_bert.py:7``; empty where no line of a model's code is
     known."""
     stack: tuple[str, ...] = ()
-    """Lines of the model's code that led there, outermost first."""
+    """Lines of the model's code that led there, outermost first; of a finding, the other lines at
+    which the same mistake shows."""
 
 
 @dataclass(frozen=True, kw_only=True)

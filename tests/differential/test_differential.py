@@ -47,6 +47,12 @@ def test_a_finding_at_the_line_that_raises_is_agreement():
     assert kinds(mapped(Way(failures={"generate": RAISES}), SAID)) == []
 
 
+def test_a_finding_that_shows_at_the_line_that_raises_too_is_agreement():
+    """What reads a weight on meta first gives arbitrary numbers, and the next line raises."""
+    earlier = Failure(what="DP403 a weight is read on meta", place=ELSEWHERE, stack=(HERE,))
+    assert kinds(mapped(Way(failures={"generate": RAISES}), earlier)) == []
+
+
 def test_other_numbers_where_an_error_was_found_are_agreement():
     """torch multiplies a CPU tensor with a weight on meta, and does not raise."""
     assert kinds(mapped(Way(others=("generate",)), SAID)) == []
