@@ -21,6 +21,7 @@ from tests.sweep.row import Row
 from tests.sweep.table import page_of, problems
 from tests.sweep.universe import model_classes, model_types
 from tests.sweep.worker import MEMORY_LIMIT_BYTES
+from tools.commit import commit
 
 ROWS = ROOT / "build" / "sweep.jsonl"
 PAGE = ROOT / "docs" / "coverage.md"
@@ -61,7 +62,7 @@ def _facts() -> dict[str, str]:
     without = [name for name in model_types() if name not in with_class]
     return {
         "layers": str(FEW_LAYERS),
-        "setting": f"With {libraries}; at most {LIMIT_S} s and "
+        "setting": f"Measured at commit {commit()} with {libraries}; at most {LIMIT_S} s and "
         f"{format_bytes(MEMORY_LIMIT_BYTES)} of address space a type. Again: `make sweep`.",
         "without class": f"{len(without)} configurations have no class in the tables of the auto "
         f"classes, most are parts of another type: {', '.join(without)}.",
