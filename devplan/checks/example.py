@@ -46,7 +46,7 @@ def cannot_run(prepared: Prepared) -> str:
     tensors = subject.structure.tensors.values()
     # [saved] what is no part of the state dict accelerate does not ask for.
     refused = [t.name for t in tensors if t.persistent and subject.device_of(t.name) is None]
-    if refused:
+    if refused and not subject.is_unhooked:
         return (
             f"accelerate refuses the map, as {len(refused)} tensors are in no entry, {refused[0]} "
             "among them"

@@ -20,6 +20,7 @@ from devplan.profile import profile_skeleton, sizes_in_memory
 from devplan.skeleton import Skeleton
 from devplan.sources import ModelSource
 from devplan.types import BlockGraph, Workload
+from devplan.virtual.unhooked import loads_without_hooks
 
 
 def build_structure(
@@ -67,6 +68,7 @@ def structure_of(
         class_name=skeleton.class_name,
         notes=notes,
         by_tensors_only=not skeleton.executable,
+        unhooked_on_one_device=loads_without_hooks(skeleton.model),
     )
 
 

@@ -18,6 +18,7 @@ from devplan.findings import MapEntry, MissedRun, RunRecord
 from devplan.names import find_entry, parent, prefixes
 from devplan.surroundings import Difference
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Workload
+from devplan.virtual.unhooked import is_one_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ class Structure:
     """Whether the model's code is not here, so that modules without stored tensors are unknown."""
     packed: bool = False
     """Whether quantized weights count as they are stored where transformers would unpack them."""
+    unhooked_on_one_device: bool = False
+    """Whether the code that loads the model puts no hooks for a map of one device."""
 
     @cached_property
     def whole_modules(self) -> tuple[str, ...]:
@@ -118,6 +121,11 @@ class Subject:
     def devices(self) -> tuple[str, ...]:
         """All devices of the map, in its order."""
         return tuple(dict.fromkeys(self.device_map.values()))
+
+    @cached_property
+    def is_unhooked(self) -> bool:
+        """Whether the code that loads the model takes the map without asking accelerate."""
+        return self.structure.unhooked_on_one_device and is_one_device(self.devices)
 
     def is_known(self, key: str) -> bool:
         """Whether an entry's key names something in the model."""

@@ -151,7 +151,10 @@ def _problem(
     wanted = target.device_of(name)
     found = device_text(tensor.device)
     if wanted is None:
-        return "place", f"lies on {found}, and no entry of the map says where"
+        # [no hooks] nothing refuses such a map, and what lies beside the rest runs there.
+        is_beside = not target.needs_hooks and found in target.devices
+        text = f"lies on {found}, and no entry of the map says where"
+        return None if is_beside else ("place", text)
     if not target.is_offloaded(wanted):
         return None if found == wanted else _lies_elsewhere(name, found, wanted, waiting)
     if found == "meta":

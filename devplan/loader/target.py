@@ -63,8 +63,8 @@ class Target:
     @property
     def needs_hooks(self) -> bool:
         """Whether inputs must be moved: one device needs no hooks, unless it stands for more."""
-        needed = self.always_hooked or bool(self.stand_ins)
-        return needed or len(self.devices) > 1 or DISK in self.devices
+        named = {entry.device for entry in self.entries.values()}
+        return self.always_hooked or max(len(named), len(self.devices)) > 1 or DISK in self.devices
 
     def here(self, device: str) -> str:
         """A device of the map as it is on this machine."""

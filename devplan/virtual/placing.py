@@ -33,6 +33,7 @@ from devplan.virtual.labels import (
     mark,
     name_of,
 )
+from devplan.virtual.unhooked import is_one_device, loads_without_hooks
 
 
 def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, ...]:
@@ -64,8 +65,9 @@ def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, 
                         tensor = tensors[name] = bare_copy(tensor)
                     if wants_values(tensor):
                         tensor = tensors[name] = with_values(tensor)
-                if id(tensor) not in seen:  # [tied] loaded under the first of its names
-                    seen.add(id(tensor))
+                if id(tensor) not in seen:  # [tied] loaded under the first name with an entry
+                    if entry is not None:
+                        seen.add(id(tensor))
                     device = device_map.get(entry, CPU)
                     mark(tensor, _load_device(device, tensors is module._parameters), None)
                     give_name(tensor, full_name)
@@ -163,11 +165,13 @@ def _grouped(
 def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: str) -> None:
     """Let the installed accelerate dispatch the labelled model; to be called under the modes.
 
+    Where ``from_pretrained`` would not call it, nothing is done: all lies where it was labelled.
     The weights on disk are given as a state dict, which its loader of weights asks before any file.
     The components of a pipeline are dispatched one by one, each with its part of the map.
     """
     if not isinstance(model, PipelineModule):
-        _dispatch(model, device_map, main_device)
+        if not (is_one_device(device_map.values()) and loads_without_hooks(model)):
+            _dispatch(model, device_map, main_device)
         return
     for name, component in model.named_children():
         part = part_of_map(device_map, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,6 +49,14 @@ def test_it_generates_as_the_whole_model(tied):
 def test_the_model_of_the_map_is_the_default(tied):
     """The id in the map is the folder that was planned for."""
     model = devplan.load(tied.map, devices=ALL_CPU)
+    assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
+
+
+def test_what_a_map_of_one_device_leaves_out_is_no_difference_beside_the_rest(tied):
+    """accelerate is not asked, and transformers ties it to what has an entry."""
+    one_card = read_map(checkpoints.suggest(tied.folder, name="one", gpus="1GiB"))
+    model = devplan.load(replace(one_card, device_map={"model": "cuda:0"}), tied.folder, devices={"cuda:0": "cpu"})
+    assert not is_dispatched(model)
     assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
 
 

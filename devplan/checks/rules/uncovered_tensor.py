@@ -9,6 +9,10 @@ Why it breaks:
     frequencies of rotary embeddings) escape that refusal: they stay on the CPU, no hook moves the
     inputs of their module, and the first op may mix devices. These are a warning.
 
+    transformers 5 does not call accelerate for a map of one device. There it loads parameters
+    without an entry on the CPU, which is a warning too: the run shows whether an op mixes devices.
+    A parameter that is tied to one with an entry lies with that, and is no finding.
+
 Example:
     device_map:
       model.embed_tokens: 0
@@ -41,13 +45,23 @@ from devplan.units import format_bytes, whole
 
 SEVERITY = Severity.ERROR
 
+LEFT_ON_CPU = (
+    "from_pretrained loads them on the CPU and puts no hooks for a map of one device; "
+    "accelerate.dispatch_model and devplan.apply refuse the map"
+)
+
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
     tensors = subject.structure.tensors.values()
     uncovered = [tensor for tensor in tensors if subject.device_of(tensor.name) is None]
     saved = [tensor for tensor in uncovered if tensor.persistent]
     unsaved = [tensor for tensor in uncovered if not tensor.persistent]
-    if saved:
+    if subject.is_unhooked:
+        tied = {t.first_name for t in tensors if subject.device_of(t.name) is not None}
+        left = [tensor for tensor in saved if tensor.first_name not in tied]
+        if left:
+            yield _finding(subject, left, Severity.WARNING, LEFT_ON_CPU)
+    elif saved:
         yield _finding(subject, saved, Severity.ERROR, "accelerate refuses the map")
     if unsaved:
         why = "they stay on the CPU, and no hook moves the inputs of their modules"
