@@ -19,7 +19,7 @@ from typing import Any
 
 from devplan.checks.subject import Subject
 from devplan.findings import MismatchEvent, OperandFact, SourceLine
-from devplan.names import is_inside, prefixes
+from devplan.names import is_inside, parent, prefixes
 
 # Where transformers keeps every kind of KV cache.
 _CACHE_FILE = "transformers/cache_utils.py"
@@ -126,6 +126,30 @@ def broke_inside(module: str, subject: Subject) -> bool | None:
     }
     events = (event for run in subject.runs for event in run.mismatches)
     return any(alike.intersection(prefixes(event.module)) for event in events)
+
+
+def split_whole_modules(subject: Subject) -> tuple[str, ...]:
+    """The outermost modules that the map splits though the model says that they must stay whole."""
+    split = [m for m in subject.structure.whole_modules if len(subject.devices_inside(m)) > 1]
+    found = set(split)
+    return tuple(
+        module
+        for module in split
+        if module and not any(p in found for p in prefixes(parent(module)) if p)
+    )
+
+
+def split_around(event: MismatchEvent, subject: Subject) -> tuple[str, ...]:
+    """The split modules of the class in which tensors met; none where it is whole.
+
+    Only for what DP301 reports: a tensor that no hook moves is another mistake.
+    """
+    split = split_whole_modules(subject)
+    around = next((m for m in split if is_inside(event.module, m)), None)
+    if around is None or kind_of(event, subject) is not Kind.MISMATCH:
+        return ()
+    classes = subject.structure.modules
+    return tuple(module for module in split if classes[module] == classes[around])
 
 
 def stray_operand(event: MismatchEvent, subject: Subject) -> OperandFact | None:

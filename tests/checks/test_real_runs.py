@@ -87,10 +87,28 @@ def test_a_split_of_a_declared_module_that_ran_is_a_note():
     assert ran.errors == ()
     cards = dict.fromkeys(whole, "cuda:0")
     broken = check(config, {**cards, "embeddings.position_embeddings": 1})
-    assert {d.code for d in broken.errors} == {"DP201", "DP301"}
+    assert {d.code for d in broken.errors} == {"DP301"}
+    assert "DP201" not in {d.code for d in broken.diagnostics}
 
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
+
+
+def test_a_split_layer_is_one_mistake_with_the_line_that_shows_it():
+    names = ("model.embed_tokens", "model.rotary_emb", "model.norm", "lm_head")
+    layers = {f"model.layers.{i}": int(i >= 3) for i in range(6)}
+    device_map = {**dict.fromkeys(names, 0), **layers}
+    split = {"model.layers.4.self_attn": 0, "model.layers.5.mlp": 0}
+    found = check(LLAMA, {**device_map, **split})
+    (error,) = found.errors
+    assert error.code == "DP301" and error.source.file.endswith("modeling_llama.py")
+    assert "model.layers.4 and model.layers.5 are split" in error.message
+    assert "a LlamaDecoderLayer must stay whole" in error.message
+    assert "DP201" not in {each.code for each in found.diagnostics}
+    changed = {**device_map, **split, **error.changed_entries}
+    repaired = check(LLAMA, {k: d for k, d in changed.items() if k not in error.dropped_entries})
+    assert {each.code for each in repaired.diagnostics}.isdisjoint({"DP201", "DP301"})
+    assert repaired.errors == ()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 What it does:
     Reports the ops of the virtual run that received tensors from devices which PyTorch does not let
     them mix, with PyTorch's own message. Lines of code that one change of the map would repair, or
-    that meet the same tensor of the model, are one finding.
+    that meet the same tensor of the model, are one finding. Where they are in a module that must
+    stay whole (DP201), the finding says so, and its repair joins all split modules of that class.
 
 Why it breaks:
     The model raises this error in production, at the first forward that takes this way. accelerate
@@ -42,11 +43,12 @@ from devplan.checks.mismatches import (
     mixture,
     odd_operands,
     one_mistake,
+    split_around,
 )
 from devplan.checks.places import counted, listed, shown
-from devplan.checks.remedies import entries_that_meet, entry_behind
+from devplan.checks.remedies import entries_that_meet, entry_behind, joined
 from devplan.checks.subject import Subject
-from devplan.findings import Diagnostic, Severity
+from devplan.findings import Diagnostic, MismatchEvent, Severity
 
 SEVERITY = Severity.ERROR
 
@@ -60,20 +62,20 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
 def _cause(subject: Subject, group: MismatchGroup) -> Hashable:
     """The tensors of the model that lie elsewhere, or the change that brings all together."""
     named = tuple(o.name for o in odd_operands(group.first, subject) if o.name)
-    changed = tuple(entries_that_meet(group.first, subject).items())
+    changed = tuple(sorted(_changed(group.first, subject).items()))
     return (changed, () if changed else named) if changed or named else None
 
 
 def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
     event = group.first
-    changed = entries_that_meet(event, subject)
+    changed = _changed(event, subject)
     others = len(group.modules) - 1
     more = f" and {counted(others, 'other module')}" if others else ""
     return Diagnostic(
         code="DP301",
         severity=SEVERITY,
         message=f"{event.op} in {shown(event.module)}{more} mixes {mixture(event.operands)} "
-        f"({listed(group.phases)})",
+        f"({listed(group.phases)}){_split(event, subject)}",
         module=event.module,
         op=event.op,
         source=event.source,
@@ -84,6 +86,29 @@ def _finding(subject: Subject, group: MismatchGroup) -> Diagnostic:
         remedy=_remedy(subject, group, bool(changed)),
         changed_entries=changed,
         count=group.count,
+    )
+
+
+def _changed(event: MismatchEvent, subject: Subject) -> dict[str, str]:
+    """The entries that bring the operands together; all of a class that must stay whole."""
+    changed = dict(entries_that_meet(event, subject))
+    split = split_around(event, subject)
+    if any(changed == joined(subject, module) for module in split):
+        for module in split:
+            changed |= joined(subject, module)
+    return changed
+
+
+def _split(event: MismatchEvent, subject: Subject) -> str:
+    """The cause, where the map splits a module that must stay whole."""
+    split = split_around(event, subject)
+    if not split:
+        return ""
+    kind = subject.structure.modules[split[0]]
+    verb = "is" if len(split) == 1 else "are"
+    return (
+        f"; {listed(split)} {verb} split, and a {kind} must stay whole, as the model declares in "
+        "_no_split_modules"
     )
 
 

@@ -8,7 +8,8 @@ Why it breaks:
     Such a module adds its input to the output of its parts (a residual connection), in code that no
     hook watches: "Expected all tensors to be on the same device". Only whole modules may be placed.
     Some classes declare modules that have no such code: where the split module ran without a
-    mismatch this is a note, where no run reached it a warning.
+    mismatch this is a note, where no run reached it a warning. Where the run shows the op that
+    breaks, DP301 reports it with its line of code and names the split module as the cause.
 
 Example:
     device_map:
@@ -27,11 +28,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.checks.mismatches import broke_inside
+from devplan.checks.mismatches import broke_inside, split_around, split_whole_modules
 from devplan.checks.remedies import joined
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
-from devplan.names import is_inside, parent, prefixes
+from devplan.names import is_inside
 
 SEVERITY = Severity.ERROR
 
@@ -40,10 +41,10 @@ _SEVERITIES = {True: SEVERITY, None: Severity.WARNING, False: Severity.NOTE}
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    split = [m for m in subject.structure.whole_modules if len(subject.devices_inside(m)) > 1]
-    found = set(split)
-    for module in split:
-        if not module or any(p in found for p in prefixes(parent(module)) if p):
+    events = [event for run in subject.runs for event in run.mismatches]
+    shown = {module for event in events for module in split_around(event, subject)}
+    for module in split_whole_modules(subject):
+        if module in shown:
             continue
         devices = ", ".join(sorted(subject.devices_inside(module)))
         kind = subject.structure.modules[module]
