@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from devplan.types import DISK
+
 Value = TypeVar("Value")
 
 
@@ -73,3 +75,8 @@ def component_main(part: Mapping[str, str], main_device: str) -> str:
 
 def _number(device: str) -> int:
     return int(device.partition(":")[2])
+
+
+def is_one_device(devices: Iterable[str]) -> bool:
+    """Whether a map with these devices needs no hooks: one, and weights on disk come and go."""
+    return len(found := set(devices)) == 1 and DISK not in found

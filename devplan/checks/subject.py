@@ -15,10 +15,9 @@ from functools import cached_property
 
 from devplan.checks.given import GivenEntry, GivenMap
 from devplan.findings import MapEntry, MissedRun, RunRecord
-from devplan.names import find_entry, parent, prefixes
+from devplan.names import find_entry, is_one_device, parent, prefixes
 from devplan.surroundings import Difference
 from devplan.types import OFFLOAD_DEVICES, BlockGraph, Machine, Workload
-from devplan.virtual.unhooked import is_one_device
 
 
 @dataclass(frozen=True, kw_only=True)

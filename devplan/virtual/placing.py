@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils import checkpoint
 
-from devplan.names import component_main, find_entry, joined, part_of_map
+from devplan.names import component_main, find_entry, is_one_device, joined, part_of_map
 from devplan.sandbox import patched, patched_here
 from devplan.skeleton.integers import value_of
 from devplan.skeleton.pipeline import PipelineModule
@@ -33,7 +33,7 @@ from devplan.virtual.labels import (
     mark,
     name_of,
 )
-from devplan.virtual.unhooked import is_one_device, loads_without_hooks
+from devplan.virtual.unhooked import loads_without_hooks
 
 
 def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, ...]:

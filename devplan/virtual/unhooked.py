@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection
 
 from torch import nn
-
-from devplan.types import DISK
 
 _SINCE = 5
 """The first major release of transformers that does so."""
@@ -27,8 +24,3 @@ def loads_without_hooks(model: nn.Module) -> bool:
     base = getattr(library, "PreTrainedModel", None)
     release = re.match(r"\d+", getattr(library, "__version__", ""))
     return base is not None and isinstance(model, base) and int(release[0]) >= _SINCE
-
-
-def is_one_device(devices: Collection[str]) -> bool:
-    """Whether a map with these devices needs no hooks."""
-    return len(set(devices)) == 1 and DISK not in devices

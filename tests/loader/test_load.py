@@ -55,7 +55,8 @@ def test_the_model_of_the_map_is_the_default(tied):
 def test_what_a_map_of_one_device_leaves_out_is_no_difference_beside_the_rest(tied):
     """accelerate is not asked, and transformers ties it to what has an entry."""
     one_card = read_map(checkpoints.suggest(tied.folder, name="one", gpus="1GiB"))
-    model = devplan.load(replace(one_card, device_map={"model": "cuda:0"}), tied.folder, devices={"cuda:0": "cpu"})
+    left_out = replace(one_card, device_map={"model": "cuda:0"})
+    model = devplan.load(left_out, tied.folder, devices={"cuda:0": "cpu"})
     assert not is_dispatched(model)
     assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
 
