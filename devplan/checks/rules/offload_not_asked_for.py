@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.checks.loads import device_loads, tensor_bytes
+from devplan.checks.loads import tensor_bytes
 from devplan.checks.places import listed
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
@@ -38,7 +38,7 @@ SEVERITY = Severity.WARNING
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    if not device_loads(subject) or all(d in OFFLOAD_DEVICES for d in subject.devices):
+    if all(device in OFFLOAD_DEVICES for device in subject.devices):
         return
     allowed = {tier.device for tier in subject.machine.tiers} if subject.machine else set()
     for device in OFFLOAD_DEVICES:
