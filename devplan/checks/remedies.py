@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping
 from devplan.checks.mismatches import is_offloaded, odd_operands
 from devplan.checks.subject import Subject
 from devplan.findings import MapEntry, MismatchEvent
-from devplan.mapfile.entries import contract_entries, covering_modules
+from devplan.mapfile.entries import covering_modules
 from devplan.names import find_entry, is_inside, parent, prefixes
 from devplan.names import joined as joined_name
 from devplan.types import OFFLOAD_DEVICES
@@ -191,22 +191,6 @@ def joined(subject: Subject, module: str) -> dict[str, str]:
         if is_inside(key, module) and value != device
     }
     return inside if subject.device_of(module) in (device, None) else {module: device, **inside}
-
-
-def move(subject: Subject, block: str, device: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Entries that put a block on a device, and those to drop for it.
-
-    An entry around the block is written out: accelerate gives all inside it hooks of its device,
-    whatever a longer entry says.
-    """
-    entry = subject.entry_of(block)
-    if entry is None or entry.key == block:
-        return {block: device}, ()
-    inside = [name for name in subject.structure.graph.names if is_inside(name, entry.key)]
-    placement = {name: subject.device_of(name) or entry.device for name in inside} | {block: device}
-    if set(placement.values()) == {device}:
-        return {entry.key: device}, ()
-    return contract_entries(placement), (entry.key,)
 
 
 def _blocks_to(subject: Subject, names: Iterable[str], device: str) -> dict[str, str]:

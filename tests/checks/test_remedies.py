@@ -16,7 +16,6 @@ from devplan.checks.remedies import (
     entry_behind,
     exception_around,
     joined,
-    move,
     offload_exceptions,
     spelled_out,
 )
@@ -232,23 +231,19 @@ def test_a_block_that_moves_takes_nothing_with_it(case, name, blocks):
     entries = {key: d for key, d in whole.items() if key in ("", "model", "model.layers", "head")}
     entries |= blocks
     about = subject(entries)
-    around = about.entry_of(name).key
-    new, gone = move(about, name, device)
+    new, gone = spelled_out({name: device}, about)
     placed, before = placement(changed(entries, new, gone)), placement(entries)
     for tensor in STRUCTURE.tensors:
         assert placed[tensor] == (device if is_inside(tensor, name) else before[tensor])
-    # The block is no exception in an entry that was around it.
-    assert gone in ((), (around,)) and name not in gone
-    assert around == name or gone or new == {around: device}
-    assert all(is_inside(key, around) for key in new)
+    assert new[name] == device and all(is_inside(name, around) for around in gone)
 
 
-def test_a_block_moves_to_where_all_beside_it_are():
-    """The entry around it changes: one for the whole model would say too much."""
+def test_a_block_leaves_the_entry_around_it_where_all_beside_it_are_elsewhere():
     entries = {**EVEN, "model.layers": "cuda:0", "model.layers.0": "cuda:1"}
     del entries["model.layers.1"]
-    assert move(subject(entries), "model.layers.1", "cuda:1") == ({"model.layers": "cuda:1"}, ())
-    assert move(subject(EVEN), "model.norm", "cuda:0") == ({"model.norm": "cuda:0"}, ())
+    change = {"model.layers.1": "cuda:1"}
+    assert spelled_out(change, subject(entries)) == (change, ("model.layers",))
+    assert spelled_out({"model.norm": "cuda:0"}, subject(EVEN)) == ({"model.norm": "cuda:0"}, ())
 
 
 @settings(max_examples=200, deadline=None)

@@ -43,7 +43,7 @@ from dataclasses import dataclass
 
 from devplan.checks.loads import fits_after
 from devplan.checks.places import counted
-from devplan.checks.remedies import move
+from devplan.checks.remedies import spelled_out
 from devplan.checks.rules.cache_on_wrong_device import CACHE_ARGUMENTS
 from devplan.checks.subject import Subject
 from devplan.findings import BlockInput, Diagnostic, RunRecord, Severity, TransferEvent
@@ -87,7 +87,7 @@ def _finding(
     device, fewer = _better_device(subject, run, maker)
     source = maker or "masks and positions made between the blocks"
     better = f"; {device} would save {fewer}, what enters it counted" if device else ""
-    changed, dropped = move(subject, maker, device) if device else ({}, ())
+    changed, dropped = spelled_out({maker: device}, subject) if device else ({}, ())
     return Diagnostic(
         code="DP305",
         severity=Severity.WARNING if device else Severity.NOTE,
@@ -145,7 +145,8 @@ def _better_device(
     gains = {
         device: here - _copies(subject, run, maker, takers, device)
         for device in dict.fromkeys(_runs_on(subject, item.block) for item in takers)
-        if device not in (None, home) and fits_after(subject, *move(subject, maker, device))
+        if device not in (None, home)
+        and fits_after(subject, *spelled_out({maker: device}, subject))
     }
     gains = {device: gain for device, gain in gains.items() if gain.is_gain}
     if not gains:
