@@ -22,6 +22,7 @@ from devplan.checks.ways import ALL, USUAL
 from devplan.errors import InputError
 from devplan.inputs import ExampleInputs, InputRequest, user_function
 from devplan.inputs.facts import Facts
+from devplan.inputs.sounds import SPECTROGRAMS, WAVEFORMS
 from devplan.inputs.videos import FRAMES
 from devplan.skeleton import Skeleton
 from devplan.virtual.calls import (
@@ -117,8 +118,9 @@ def short_calls(
     has_text = "text" in kinds
     lightest = text if has_text and not kinds - {"text", "decoder text"} else few
     if request.batch < 2:
-        call = ShortCall(way="batch", call=main, request=replace(few, batch=2, padded=True))
-        yield call
+        two = replace(few, batch=2, padded=True)
+        masked = tuple(_masked(Facts(model, config, two))) if has_forward(model) else ()
+        yield ShortCall(way="batch", call=main, request=two, completed=masked)
     if has_text and kinds & {"image", "video", "audio"}:
         yield ShortCall(way="text", call=main, request=text)
     if "video" not in kinds and request.images != 0 and _takes_videos(model):
@@ -142,6 +144,24 @@ def _searches_beams(model: nn.Module, main: GenerateCall) -> bool:
 
     own = getattr(type(model), "generate", None)
     return own is GenerationMixin.generate and "num_beams" not in main.arguments
+
+
+def _masked(facts: Facts) -> Iterator[Callable[[Mapping[str, Any]], Mapping[str, Any] | None]]:
+    """Inputs with the mask that sounds of two lengths come with, which not every class takes."""
+    if "attention_mask" in facts.accepted and "input_ids" not in facts.accepted:
+        yield partial(_with_sound_mask, facts)
+        yield dict
+
+
+def _with_sound_mask(facts: Facts, kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    name = next((name for name in (*WAVEFORMS, *SPECTROGRAMS) if name in kwargs), None)
+    if name is None or "attention_mask" in kwargs:
+        return None
+    sound = kwargs[name]
+    length = sound.shape[-1] if name in WAVEFORMS else sound.shape[1]
+    mask = torch.ones(facts.request.batch, length, dtype=torch.int64)
+    mask[0, length - length // 4 :] = 0
+    return {**kwargs, "attention_mask": mask}
 
 
 # ----------------------------------------------------------------------------------- labels

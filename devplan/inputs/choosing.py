@@ -84,17 +84,16 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[InputRequest, _Known]] = WeakKeyDictio
 once is enough: of a model with large towers the probes take longer than the runs."""
 
 
-def names_of_makers(facts: Facts) -> set[str]:
-    """Arguments that the makers of media can make."""
-    names = {
-        name
-        for kind, maker in _MAKERS.items()
-        if (items := _wanted(facts, kind, []))
-        for candidate in islice(maker(facts, items), MOST_TRIES)
-        for name in candidate.arguments
-    }
+def shapes_of_makers(facts: Facts) -> dict[str, list[tuple[int, ...]]]:
+    """Arguments that the makers of media can make -> their shapes, the likeliest first."""
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for kind, maker in _MAKERS.items():
+        items = _wanted(facts, kind, [])
+        for candidate in islice(maker(facts, items), MOST_TRIES if items else 0):
+            for name, value in candidate.arguments.items():
+                shapes.setdefault(name, []).append(tuple(getattr(value, "shape", ())))
     facts.said_sides = None  # nothing was offered yet
-    return names
+    return shapes
 
 
 def chosen_forms(facts: Facts) -> tuple[list[Chosen], list[str]]:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from devplan.inputs.choosing import Chosen, assemble, chosen_forms, names_of_makers
+from devplan.inputs.choosing import Chosen, assemble, chosen_forms, shapes_of_makers
 from devplan.inputs.facts import Facts
 from devplan.inputs.probe import probe
 from devplan.inputs.request import ExampleInputs, InputRequest
@@ -52,8 +52,8 @@ def _filled(facts: Facts) -> dict[str, torch.Tensor]:
 def _searched(facts: Facts, known: Found | None) -> Found:
     text = assemble(facts, [])
     missing = facts.required - text.keys()
-    makeable = names_of_makers(facts)
-    if not missing - makeable:
+    makeable = shapes_of_makers(facts)
+    if not missing - makeable.keys():
         return Found(forms={}, is_taken=True)
     return required_arguments(facts, text, missing, known=known, makeable=makeable)
 

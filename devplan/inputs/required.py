@@ -8,7 +8,7 @@ and of what the model's code complains about: "to have 512 channels, but got 64"
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,8 @@ _WORD = re.compile(r"\w+")
 
 
 Form = tuple[tuple[int, ...], str]
-"""Shape and content: ``floats``, ``zeros`` or ``ones`` (integers), ``mask`` (true)."""
+"""Shape and content: ``floats``, ``zeros`` or ``ones`` (integers), ``mask`` (true), ``half``
+(true and false by turns: a masked autoencoder wants some of both)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def required_arguments(
     missing: Collection[str],
     *,
     known: Found | None,
-    makeable: Collection[str],
+    makeable: Mapping[str, Sequence[tuple[int, ...]]],
 ) -> Found:
     """Forms of arguments, the ones with which the model's code gets farthest.
 
@@ -69,20 +70,30 @@ def required_arguments(
         What was found for another request: it is offered first, and kept where a search was in
         vain.
     makeable
-        Those that the makers of media make too: they may have theirs where no form was taken.
+        Those that the makers of media make too, with the shapes that these offer: they may have
+        theirs where no form was taken.
     """
     if known is not None and not known.is_taken:
         return known
     forms = known.forms if known is not None else {}
-    search = _Search(facts, kwargs, [name for name in facts.accepted if name in {*missing, *forms}])
+    names = [name for name in facts.accepted if name in {*missing, *forms}]
+    search = _Search(facts, kwargs, names, makeable)
     forms = search.run(forms)
-    kept = forms if search.is_taken else {name: forms[name] for name in forms.keys() - makeable}
+    kept = (
+        forms if search.is_taken else {name: forms[name] for name in forms.keys() - makeable.keys()}
+    )
     return Found(forms=kept, is_taken=search.is_taken)
 
 
 class _Search:
-    def __init__(self, facts: Facts, kwargs: Mapping[str, Any], names: list[str]) -> None:
-        self.facts, self.kwargs, self.names = facts, kwargs, names
+    def __init__(
+        self,
+        facts: Facts,
+        kwargs: Mapping[str, Any],
+        names: list[str],
+        makeable: Mapping[str, Sequence[tuple[int, ...]]],
+    ) -> None:
+        self.facts, self.kwargs, self.names, self.makeable = facts, kwargs, names, makeable
         self.widths = list(dict.fromkeys(_widths(facts)))
         self.said: list[int] = []
         """Numbers in the error of the best forms: an axis of one of them may have to be another."""
@@ -115,9 +126,23 @@ class _Search:
                 if shapes
             }
 
+    def _offer_swapped(self) -> bool:
+        """Offer what the error of the best forms suggests; whether it suggests anything new."""
+        for name, (shape, content) in list(self.forms.items()):
+            for other in self._swapped(shape):
+                if not self._is_over() and self._is_new({name: (other, content)}):
+                    self._offer({name: (other, content)})
+                    return True
+        return False
+
+    def _is_over(self) -> bool:
+        return self.is_taken or len(self.offered) >= MOST_OFFERS
+
     def _offer_next(self, name: str) -> bool:
         """Offer an argument in its next form; whether there was one, and time for it."""
-        if self.is_taken or len(self.offered) >= MOST_OFFERS:
+        while self._offer_swapped():
+            pass
+        if self._is_over():
             return False
         untried = (form for form in self._forms(name) if self._is_new({name: form}))
         form = next(untried, None)
@@ -163,20 +188,17 @@ class _Search:
         """As documented, then in every shape that is likely, then with another content."""
         contents = self._contents(name)
         documented = documented_shapes(self.facts, name)
-        shapes = self._shapes()
+        shapes = [*self.makeable.get(name, ()), *self._shapes()]
         if contents[0] != "floats":
             shapes = [shape[:2] for shape in shapes]
-        found = [(shape, contents[0]) for shape in (*self._swapped(name), *documented, *shapes)]
-        found += [
-            (shape, content)
-            for content in contents[1:]
-            for shape in (*documented, self.forms.get(name, found[0])[0])
-        ]
+        found = [(shape, contents[0]) for shape in documented]
+        if (held := self.forms.get(name)) is not None:
+            found += [(held[0], content) for content in contents]
+        found += [(shape, contents[0]) for shape in shapes]
         return list(dict.fromkeys(found))
 
-    def _swapped(self, name: str) -> Iterator[tuple[int, ...]]:
-        """The shape of an argument with another number that the error names for one of its axes."""
-        shape, _ = self.forms.get(name, ((), ""))
+    def _swapped(self, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """A shape with another number that the error names for one of its axes."""
         for axis, old in enumerate(shape):
             if old in self.said:
                 yield from (
@@ -186,7 +208,7 @@ class _Search:
     def _contents(self, name: str) -> tuple[str, ...]:
         annotation = str(self.facts.accepted[name].annotation)
         if "mask" in name and "BoolTensor" in annotation:
-            return ("mask",)
+            return ("mask", "half")
         if _INTEGER.search(name) or "LongTensor" in annotation:
             return ("zeros", "ones")
         return ("floats", "zeros") if self.wants_integers else ("floats",)
@@ -219,6 +241,8 @@ def _tensor(facts: Facts, form: Form) -> torch.Tensor:
         return facts.floats(*shape)
     if content == "mask":
         return torch.ones(shape, dtype=torch.bool)
+    if content == "half":
+        return (torch.arange(shape[-1]) % 2 == 0).expand(shape).clone()
     return torch.full(shape, int(content == "ones"), dtype=torch.int64)
 
 

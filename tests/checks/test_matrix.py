@@ -5,7 +5,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2VLConfig
+from transformers import (
+    HubertConfig,
+    HubertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2VLConfig,
+)
 
 import devplan
 from tests.small_models import config_folder
@@ -197,3 +203,21 @@ def test_no_images_means_text_alone(vision_language):
     result = devplan.check(vision_language, VL_MAP, options=devplan.RunOptions(images=0))
     assert all(run.inputs.startswith("text (") for run in result.runs)
     assert "a video" not in ran(result)
+
+
+def test_sounds_of_two_lengths_have_a_mask():
+    """HubertForSequenceClassification pools with a mask that comes from the caller's: it is on the
+    main device, the hidden states are where the projector left them."""
+    config = HubertConfig(
+        **{name: value for name, value in SIZES.items() if name not in ("num_key_value_heads",)},
+        conv_dim=[16] * 7,
+        classifier_proj_size=16,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
+    with torch.device("meta"):
+        model = HubertForSequenceClassification(config)
+    result = devplan.check(model, {"hubert": 0, "projector": 1, "classifier": 1})
+    texts = [one.source.text for one in result.errors if one.source is not None]
+    assert any("hidden_states.sum(dim=1) / padding_mask" in text for text in texts), texts
+    assert ran(result)[PADDED] == ("forward",) and not result.missed

@@ -257,3 +257,30 @@ def test_tables_have_seven_types_for_each_token():
     )
     made, _ = made_and_run(on_meta(TapasModel, config), batch=2)
     assert made.kwargs["token_type_ids"].shape == (2, 64, 7)
+
+
+class Masked(Asked):
+    """What the mask leaves out is put back, and some of both has to be there."""
+
+    def __init__(self) -> None:
+        super().__init__(image_size=32, num_frames=4)
+        self.vision = nn.Conv3d(3, 8, (2, 16, 16), (2, 16, 16))
+
+    def forward(self, pixel_values, bool_masked_pos: torch.BoolTensor):
+        r"""
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, sequence_length)`):
+            Which patches are left out.
+        """
+        batch, *rest = pixel_values.shape
+        assert len(rest) == 4
+        states = self.vision(pixel_values.transpose(1, 2)).flatten(2).transpose(1, 2)
+        seen = states[~bool_masked_pos].reshape(batch, -1, 8)
+        return seen.reshape(batch, seen.shape[1], -1, 4)
+
+
+def test_a_mask_hides_half_of_the_patches():
+    with torch.device("meta"):
+        model = Masked()
+    made = example_inputs(model, model.config, InputRequest()).kwargs
+    assert made["pixel_values"].shape == (1, 4, 3, 32, 32)
+    assert made["bool_masked_pos"].any() and not made["bool_masked_pos"].all()
