@@ -80,6 +80,14 @@ def test_text_says(fact):
     assert fact in " ".join(check_report([FOUND], "text", PIPE).split())
 
 
+def test_text_says_that_a_repair_was_not_tried_where_there_is_one():
+    untried = "The changed map was not run"
+    assert untried in check_report([FOUND], "text", PIPE)
+    without = replace(FOUND, diagnostics=(replace(MISMATCH, changed_entries={}),))
+    assert untried not in check_report([without], "text", PIPE)
+    assert untried not in check_report([CLEAN], "text", PIPE)
+
+
 def test_text_of_a_clean_map():
     text = check_report([CLEAN], "text", PIPE)
     assert text.rstrip().endswith("clean")

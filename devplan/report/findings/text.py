@@ -19,6 +19,8 @@ from devplan.strangers import visible
 # Lines of a diff that a terminal shows; renamed layers are many and alike.
 _MOST_CHANGES = 8
 
+NOT_TRIED = "The changed map was not run: change the entries, then check it again."
+
 _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 
@@ -112,4 +114,7 @@ def _summary(result: CheckResult, terminal: Terminal) -> list[str]:
         verdict = terminal.paint("clean" if result.runs else "nothing found", "green")
         return [f"{verdict}{f' ({words})' if words else ''}{ignored}"]
     first = next(d.code for d in result.diagnostics)
-    return [f"{words}{ignored}; `devplan explain {first}` says more"]
+    lines = [f"{words}{ignored}; `devplan explain {first}` says more"]
+    if any(error.changed_entries for error in result.errors):
+        lines += terminal.paragraph(NOT_TRIED, first="")
+    return lines
