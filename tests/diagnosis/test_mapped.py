@@ -96,7 +96,7 @@ def test_devices_of_the_message_narrow_the_modules_down(pasted):
             "model.visual",
         ),
         (
-            {"model": 0},
+            {"model": 0, "model.layers": 1},
             "ValueError: lm_head.weight doesn't have any device set.",
             "DP001",
             None,
