@@ -9,12 +9,14 @@ import time
 from dataclasses import dataclass, replace
 
 from devplan.checks.given import GivenMap
+from devplan.checks.mismatches import Kind, kind_of
 from devplan.checks.prepare import Built, Prepared, build, subject_of
 from devplan.checks.run import result_of
 from devplan.checks.run_options import RunOptions
 from devplan.checks.running import run_prepared
+from devplan.checks.subject import Subject
 from devplan.errors import InputError
-from devplan.findings import CheckResult, Diagnostic, RunRecord, SourceLine
+from devplan.findings import CheckResult, Diagnostic, MismatchEvent, RunRecord
 from devplan.inputs import InputRequest
 from devplan.inputs.probe import describe
 from devplan.types import Machine
@@ -24,8 +26,8 @@ from tests.sweep.maps import machine_for, maps_of
 from tests.sweep.row import Finding, MapRow, Row, Stage
 from tests.sweep.usable import usable_config
 
-MISMATCHES = ("DP301", "DP303", "DP304")
-"""Rules that report tensors which meet on two devices."""
+MISMATCHES = {Kind.MISMATCH: "DP301", Kind.STRAY: "DP303", Kind.CACHE: "DP304"}
+"""What goes wrong where tensors meet on two devices, and the rule that reports it."""
 
 REQUEST = InputRequest()
 """One sequence of 64 tokens, an image, a sound, as far as the model takes them."""
@@ -101,13 +103,13 @@ def _run(task: Task, row: Row, name: str, given: GivenMap, built: Built, machine
     record, reason = run_prepared(prepared, RunOptions(request=REQUEST, run=task.run))
     if record is None:
         return replace(row, stage=Stage.INPUTS, reason=reason)
-    result = result_of(replace(subject, runs=(record,)))
+    subject = replace(subject, runs=(record,))
     item = MapRow(
         name=name,
         num_devices=len(subject.devices),
         phases=record.phases,
         error=_error(record),
-        findings=_findings(result),
+        findings=findings_of(subject, result_of(subject)),
     )
     notes = tuple(dict.fromkeys((*row.notes, *record.notes)))
     row = replace(
@@ -135,18 +137,38 @@ def _error(record: RunRecord) -> str:
     return f"{error.type}: {error.message[:200]} at {error.source} ({error.phase})"
 
 
-def _findings(result: CheckResult) -> tuple[Finding, ...]:
-    found = [one for one in result.errors if one.code in MISMATCHES]
-    return tuple(sorted(_finding(one, at) for one in found for at in (one.source, *one.also_at)))
+def findings_of(subject: Subject, result: CheckResult) -> tuple[Finding, ...]:
+    """Every line and op at which tensors met, with the rule and the words of its diagnostic.
+
+    A diagnostic names one op and all of its lines; the op of each line is in the run.
+    """
+    events = [event for run in subject.runs for event in run.mismatches]
+    told = {event: _diagnostic_of(event, subject, result) for event in events}
+    return tuple(sorted({_finding(event, one) for event, one in told.items() if one is not None}))
 
 
-def _finding(diagnostic: Diagnostic, source: SourceLine | None) -> Finding:
+def _diagnostic_of(
+    event: MismatchEvent, subject: Subject, result: CheckResult
+) -> Diagnostic | None:
+    """The one that begins with this event, or else one that shows at its line."""
+    code = MISMATCHES.get(kind_of(event, subject))
+    here = [
+        one
+        for one in result.errors
+        if one.code == code and event.source in (one.source, *one.also_at)
+    ]
+    own = [one for one in here if (one.source, one.op) == (event.source, event.op)]
+    return next(iter(own or here), None)
+
+
+def _finding(event: MismatchEvent, diagnostic: Diagnostic) -> Finding:
+    source = event.source
     return Finding(
         file=source.file if source else "",
         line=source.line if source else 0,
-        op=diagnostic.op or "",
+        op=event.op,
         code=diagnostic.code,
-        module=diagnostic.module or "",
+        module=event.module,
         text=source.text if source else "",
         message=diagnostic.message,
     )

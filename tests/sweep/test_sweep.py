@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from devplan.checks.run import result_of
+from devplan.findings import RunRecord, SourceLine
+from tests.checks.test_remedies import EVEN, FAR, NEAR, event, operand, subject
 from tests.sweep.__main__ import PAGE, _facts
-from tests.sweep.attempt import Task, attempt
+from tests.sweep.attempt import Task, attempt, findings_of
 from tests.sweep.gather import FEW_LAYERS, Store, Worker, next_task
 from tests.sweep.readings import Catalogue, Reading, load_readings
 from tests.sweep.row import Finding, MapRow, Outcome, Row, Stage, row_of
@@ -60,6 +64,28 @@ def test_a_finding_counts_only_where_the_run_has_an_end():
     found = ran("invented", FINDING)
     assert found.outcome is Outcome.MISMATCH
     assert row(stage=Stage.RUN, maps=found.maps).outcome is Outcome.NOT_RUNNABLE
+
+
+def test_every_line_has_its_own_op_though_one_diagnostic_tells_of_all():
+    lines = [SourceLine(file="a.py", line=n, function="f", text=f"line {n}") for n in (1, 2)]
+    first = replace(event("model", NEAR, FAR), op="aten.div.Tensor", source=lines[0])
+    met = (
+        first,
+        replace(first, op="aten.add.Tensor"),
+        replace(first, op="aten.masked_fill.Scalar", source=lines[1]),
+        replace(first, phase="decode 1"),
+        event("model", NEAR, operand("meta")),  # a weight without its hook: not this sweep's matter
+    )
+    run = RunRecord(phases=("prefill",), inputs="text", mismatches=met)
+    about = replace(subject(EVEN), runs=(run,))
+    result = result_of(about)
+    assert [one.also_at for one in result.errors if one.code == "DP301"] == [(lines[1],)]
+    found = [(one.line, one.op, one.text) for one in findings_of(about, result)]
+    assert found == [
+        (1, "aten.add.Tensor", "line 1"),
+        (1, "aten.div.Tensor", "line 1"),
+        (2, "aten.masked_fill.Scalar", "line 2"),
+    ]
 
 
 def test_types_without_forward_are_no_part_of_the_share():
