@@ -6,7 +6,6 @@ accelerate always adds.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -14,9 +13,6 @@ from torch import nn
 
 from devplan.peers import CARDS_ONLY, DeviceMap, accelerate_by_hand, from_pretrained_strategy
 from devplan.types import Machine
-
-# accelerate warns of each card that this machine lacks; printing it must not count as planning.
-logging.getLogger("accelerate.utils.modeling").setLevel(logging.ERROR)
 
 Peer = Callable[[nn.Module, Machine], DeviceMap]
 

@@ -62,6 +62,7 @@ class Look:
         self.scratch = str(scratch)
         self.state = {name: read() for name, read in _READ.items()}
         self.modules = dict(sys.modules)
+        self.levels = _levels()
         self.threads = set(threading.enumerate())
         self.files = _open_files()
         self.folders = {path: _entries(path) for path in self._folders()}
@@ -75,6 +76,7 @@ class Look:
         return [
             *self._changed_state(),
             *self._changed_torch(),
+            *self._changed_levels(),
             *self._planted_modules(),
             *self._threads_left(),
             *self._files_left(),
@@ -107,6 +109,12 @@ class Look:
                 yield from _changes(name, _functions(before), _functions(now[name]))
             elif now[name] is not before and now[name] != before and not _is_librarys(now[name]):
                 yield f"{name} is {_shown(now[name])} instead of {_shown(before)}"
+
+    def _changed_levels(self) -> Iterable[str]:
+        """Of the loggers that were there; what an import brings sets its own."""
+        for name, level in _levels().items():
+            if level != (before := self.levels.get(name, level)):
+                yield f"the level of the logger {name} is {level} instead of {before}"
 
     def _planted_modules(self) -> Iterable[str]:
         if self.modules == sys.modules:
@@ -272,6 +280,11 @@ def _is_librarys(value: Any) -> bool:
 
 def _functions(names: dict[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in names.items() if isinstance(v, _FUNCTIONS)}
+
+
+def _levels() -> dict[str, int]:
+    known = logging.root.manager.loggerDict
+    return {name: one.level for name, one in known.items() if isinstance(one, logging.Logger)}
 
 
 def _is_planted(module: Any) -> bool:

@@ -121,6 +121,10 @@ LEFT = {
     "logging.disable": lambda: called(
         lambda: logging.disable(logging.ERROR), lambda: logging.disable(logging.NOTSET)
     ),
+    "the level of the logger devplan": lambda: called(
+        lambda: logging.getLogger("devplan").setLevel(logging.DEBUG),
+        lambda: logging.getLogger("devplan").setLevel(logging.NOTSET),
+    ),
     "logging.root.handlers": a_handler,
     "thread forgotten is alive": a_thread,
     "child processes": a_child,

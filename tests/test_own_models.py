@@ -47,9 +47,19 @@ class TwoTowers(nn.Module):
         return self.head(text)
 
 
+class Reader(TwoTowers):
+    def forward(self, session):
+        return super().forward(session.pixels, session.tokens)
+
+
 def build():
     with torch.device("meta"):
         return TwoTowers()
+
+
+def build_reader():
+    with torch.device("meta"):
+        return Reader()
 """
 INPUTS = """
 import torch
@@ -79,10 +89,10 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("towers_of_a_user", None)
 
 
-def suggestion_for(own, function: str | None = "example"):
+def suggestion_for(own, function: str | None = "example", factory: str = "build"):
     inputs = f"{own / 'inputs.py'}:{function}" if function else None
     machine = parse_gpus("2x256MiB", reserve="0")
-    return suggest("towers_of_a_user:build", machine, WorkloadRequest(), inputs=inputs)
+    return suggest(f"towers_of_a_user:{factory}", machine, WorkloadRequest(), inputs=inputs)
 
 
 def test_both_towers_are_spread_and_the_map_is_clean(own):
@@ -98,8 +108,14 @@ def test_both_towers_are_spread_and_the_map_is_clean(own):
     ).is_clean()
 
 
-def test_without_inputs_the_plan_says_how_to_give_them(own):
+def test_inputs_of_plain_tensors_are_found_in_the_code(own):
     found = suggestion_for(own, None)
+    assert found.map_file.verification.status == "clean"
+    assert not found.graph.unexecuted
+
+
+def test_without_inputs_the_plan_says_how_to_give_them(own):
+    found = suggestion_for(own, None, "build_reader")
     assert found.map_file.verification.status == "unverified"
     assert any("--inputs" in note for note in found.notes)
 

@@ -30,6 +30,7 @@ def target(**devices: str):
         device_of=devices.get,
         is_offloaded=lambda device: device in OFFLOAD_DEVICES and device != "cpu",
         main_device="cpu",
+        needs_hooks=True,
         static_bytes=lambda: {"cpu": 12, "cuda:1": 7},
     )
 
