@@ -1,9 +1,10 @@
 """Two maps of a model over two equal cards.
 
-*planned* is the first plan of ``devplan suggest``, before it runs the plan and plans again: layers
-over both cards in execution order, embeddings, towers and head on the first. *in order* fills the
-first card with half of the bytes, block after block of the module tree, and the second with the
-rest, as ``device_map="auto"`` does: towers may be cut, and the head ends on the second card.
+*planned* is what the planner of ``devplan suggest`` makes of weights and caches, before anything
+was run: layers over both cards in execution order, embeddings, towers and head on the first. *in
+order* fills the first card with half of the bytes, block after block of the module tree, and the
+second with the rest, as ``device_map="auto"`` does: towers may be cut, and the head ends on the
+second card.
 
 Both cut between blocks only (`devplan.blocks`), so that declared classes and layers of stacks stay
 whole, and keep tied weights together.  What they show is no fault of the map.

@@ -23,10 +23,10 @@ _PROSE = """\
 Every model type of the installed transformers that has a model class, at its default configuration
 and full size, is given example inputs and run over two virtual cards, the way `devplan check`
 does: prefill and two steps with the cache for what generates, `forward` for the rest. Each type
-has two maps: *planned*, the first plan of `devplan suggest`, and *in order*, the module tree cut
-at half its bytes. Both keep declared classes, layers and tied weights whole, so that what is found
-is no fault of the map. `devplan suggest` does not end with its first plan: it runs it, plans again
-with what the run taught, and says what is left.
+has two maps: *planned*, what the planner of `devplan suggest` makes of weights and caches alone,
+and *in order*, the module tree cut at half its bytes. Both keep declared classes, layers and tied
+weights whole, so that what is found is no fault of the map. `devplan suggest` itself also counts
+activations, runs its plan, plans again with what the run taught, and says what is left.
 
 A type whose default configuration contradicts itself gets the few settings in
 `tests/sweep/usable.py`. A type that does not run in bfloat16 is tried in float32, one whose
