@@ -16,8 +16,15 @@ _depths: dict[int, int] = {}
 """Thread -> how often it entered foreign code."""
 _shields: dict[int, int] = {}
 """Thread -> how often it entered what may not be interrupted."""
-gate = threading.Lock()
+gate = threading.RLock()
 """Held by who interrupts a thread, and by a thread that puts up its shield."""
+
+
+def let_go() -> None:
+    """Release the gate where this thread has it: an interruption may strike at the end of a
+    ``with`` before the lock is released, and who interrupts would wait for ever."""
+    while gate._is_owned():
+        gate.release()
 
 
 def run_foreign(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -62,6 +69,7 @@ class shielded:
                 _shields[self.thread] = self.before + 1
             _deliver()
         except BaseException:
+            let_go()
             _shields[self.thread] = self.before
             raise
 

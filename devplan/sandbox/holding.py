@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from devplan.errors import InputError
-from devplan.sandbox.foreign import forget, in_foreign, shielded
+from devplan.sandbox.foreign import forget, gate, in_foreign, shielded
 from devplan.sandbox.patches import undo_all
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -133,6 +133,7 @@ def _give_twice(raised: type[BaseException] | None = None) -> None:
 def _after_fork() -> None:
     """A process that another thread forked during a run has no run, and no owner of the lock."""
     global _lock
+    gate._at_fork_reinit()
     if not is_held_here():
         undo_all()
         _state.clear()

@@ -28,7 +28,7 @@ from numbers import Real
 from typing import Any, TypeVar
 
 from devplan.errors import InputError
-from devplan.sandbox.foreign import gate, in_foreign, is_shielded, shielded
+from devplan.sandbox.foreign import gate, in_foreign, is_shielded, let_go, shielded
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -167,9 +167,12 @@ class _Limit:
     def stop(self) -> None:
         """Interrupt no more, and take back what was sent but did not arrive; twice does no harm."""
         with shielded():
-            with gate:
-                self._over.set()
-                is_sent, self._is_sent = self._is_sent, False
+            try:
+                with gate:
+                    self._over.set()
+                    is_sent, self._is_sent = self._is_sent, False
+            finally:
+                let_go()
             if is_sent and not self._uses_signal():
                 _receive()
             if self._watch.ident is not None:

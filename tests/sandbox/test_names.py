@@ -27,9 +27,6 @@ from tests.sandbox import models
 from tests.sandbox.models import Mixing, Small, map_of, meta
 from tests.sandbox.names import changed, process_now
 
-STRIDE = 11
-"""Between two of the lines at which Ctrl-C is tried; prime, so that loops are met everywhere."""
-
 PACKAGE = Path(devplan.__file__).parent
 
 
@@ -116,14 +113,14 @@ class Interrupting:
 
 
 def test_ctrl_c_at_any_line_of_ours():
-    """At many lines in turn, those that put things back included."""
+    """At every line in turn, those that put things back included."""
     model = meta(Small, 1)
     whole_run(model)
     before, forward = process_now(), vars(model.head).copy()
     traced = sys.gettrace()
-    at, num_interrupted = 1 - STRIDE, 0
+    at, num_interrupted = 0, 0
     while True:
-        at += STRIDE
+        at += 1
         interrupting = Interrupting(at)
         try:
             sys.settrace(interrupting)
