@@ -33,6 +33,7 @@ from devplan.errors import InputError, nearest
 from devplan.reading import SETTINGS, compose, construct, read_text
 from devplan.settings.values import OBJECTIVES as OBJECTIVES
 from devplan.settings.values import READERS, Refused
+from devplan.strangers import shortened
 from devplan.types import NamedInFile
 
 SETTINGS_FILE = "devplan.yaml"
@@ -230,7 +231,7 @@ def _read_value(found: Found, key: Any, value: Any) -> Any:
     try:
         return reader(value)
     except Refused as refused:
-        raise InputError(f"{where} holds {value!r}; {refused}") from refused
+        raise InputError(f"{where} holds {shortened(repr(value))}; {refused}") from refused
 
 
 def _where(name: str, lines: Mapping[str, int], key: str) -> str:
