@@ -290,6 +290,8 @@ def _levels() -> dict[str, int]:
 def _is_planted(module: Any) -> bool:
     """Whether a module came from a test and not from a package that is installed."""
     path = _file_of(module)
+    if module is sys.modules.get("__main__"):  # under a second name, by an import
+        return False
     if path is None:
         return type(module) is types.ModuleType and not _is_of_an_extension(module)
     return not path.startswith(_OWN_MODULES)

@@ -28,6 +28,8 @@ from devplan.errors import InputError
 from tests.checks.test_library import GOOD, LLAMA
 from tests.leftovers import ROOT, Look
 
+LOGGER = logging.getLogger("devplan")
+
 
 @contextlib.contextmanager
 def called(do, undo):
@@ -122,8 +124,7 @@ LEFT = {
         lambda: logging.disable(logging.ERROR), lambda: logging.disable(logging.NOTSET)
     ),
     "the level of the logger devplan": lambda: called(
-        lambda: logging.getLogger("devplan").setLevel(logging.DEBUG),
-        lambda: logging.getLogger("devplan").setLevel(logging.NOTSET),
+        lambda: LOGGER.setLevel(logging.DEBUG), lambda: LOGGER.setLevel(logging.NOTSET)
     ),
     "logging.root.handlers": a_handler,
     "thread forgotten is alive": a_thread,
