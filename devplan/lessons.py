@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -13,7 +12,7 @@ from devplan.checks.remedies import entries_that_meet
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, MismatchEvent, RunRecord
 from devplan.names import is_inside
-from devplan.profile.joined import rising
+from devplan.profile.joined import most_needed, rising
 from devplan.types import ActivationGrowth, BlockGraph, Constraint, Plan
 from devplan.units import format_bytes
 from devplan.virtual.activations import BETWEEN
@@ -133,7 +132,7 @@ def _from_peaks(learnt: Learnt, plan: Plan, subject: Subject, record: RunRecord)
         rest = peak.peak_bytes - peak.weight_bytes - peak.cache_bytes
         if load is None or rest <= load.activation_bytes + load.headroom_bytes:
             continue
-        needed = dict(_needed(record, peak.device))
+        needed = most_needed(record, peak.device)
         if peak.device != subject.main_device:
             needed = _by_a_block(needed, plan, peak.device)
         blamed = max(needed, key=lambda block: needed[block], default=BETWEEN)
@@ -164,14 +163,6 @@ def _by_a_block(needed: dict[str, int], plan: Plan, device: str) -> dict[str, in
         longest = max(stages, key=len)
         rest[longest[len(longest) // 2]] = between
     return rest
-
-
-def _needed(record: RunRecord, device: str) -> Iterator[tuple[str, int]]:
-    most: defaultdict[str, int] = defaultdict(int)
-    for item in record.activations:
-        if item.device == device:
-            most[item.block] = max(most[item.block], item.num_bytes)
-    yield from most.items()
 
 
 def _raised(graph: BlockGraph, needed: Mapping[str, int], subject: Subject) -> BlockGraph:

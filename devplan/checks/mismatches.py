@@ -19,7 +19,7 @@ from typing import Any
 
 from devplan.checks.subject import Subject
 from devplan.findings import MismatchEvent, OperandFact, SourceLine
-from devplan.names import is_inside, parent, prefixes
+from devplan.names import is_inside, prefixes
 
 # Where transformers keeps every kind of KV cache.
 _CACHE_FILE = "transformers/cache_utils.py"
@@ -128,23 +128,12 @@ def broke_inside(module: str, subject: Subject) -> bool | None:
     return any(alike.intersection(prefixes(event.module)) for event in events)
 
 
-def split_whole_modules(subject: Subject) -> tuple[str, ...]:
-    """The outermost modules that the map splits though the model says that they must stay whole."""
-    split = [m for m in subject.structure.whole_modules if len(subject.devices_inside(m)) > 1]
-    found = set(split)
-    return tuple(
-        module
-        for module in split
-        if module and not any(p in found for p in prefixes(parent(module)) if p)
-    )
-
-
 def split_around(event: MismatchEvent, subject: Subject) -> tuple[str, ...]:
     """The split modules of the class in which tensors met; none where it is whole.
 
     Only for what DP301 reports: a tensor that no hook moves is another mistake.
     """
-    split = split_whole_modules(subject)
+    split = subject.split_whole_modules
     around = next((m for m in split if is_inside(event.module, m)), None)
     if around is None or kind_of(event, subject) is not Kind.MISMATCH:
         return ()

@@ -161,6 +161,18 @@ class Subject:
         return self._devices_inside.get(module, frozenset())
 
     @cached_property
+    def split_whole_modules(self) -> tuple[str, ...]:
+        """The outermost modules that the map splits though the model says that they must stay
+        whole."""
+        whole = self.structure.whole_modules
+        split = {module: None for module in whole if len(self.devices_inside(module)) > 1}
+        return tuple(
+            module
+            for module in split
+            if module and not any(p in split for p in prefixes(parent(module)) if p)
+        )
+
+    @cached_property
     def _devices_inside(self) -> Mapping[str, frozenset[str]]:
         inside: dict[str, set[str]] = {}
         for name in self.structure.tensors:

@@ -156,9 +156,6 @@ class _Search:
     def _key(self, other: Mapping[str, Form]) -> tuple[tuple[str, Form], ...]:
         return tuple({**self.forms, **other}.items())
 
-    def _made(self, other: Mapping[str, Form]) -> dict[str, torch.Tensor]:
-        return {name: _tensor(self.facts, form) for name, form in {**self.forms, **other}.items()}
-
     def _offer(self, other: Mapping[str, Form]) -> None:
         """Ask the model's code, and learn from what it says."""
         self.offered.add(self._key(other))

@@ -25,7 +25,7 @@ from devplan.inputs import ExampleInputs, InputRequest, example_inputs, user_inp
 from devplan.inputs.for_workload import refuse_images_not_taken, request_for
 from devplan.inputs.request import LEAST_TEXT
 from devplan.inputs.running import MOST_OPS, run_as_usual, run_few_tokens
-from devplan.profile.joined import joined_activations, rising
+from devplan.profile.joined import joined_activations, most_needed, rising
 from devplan.profile.model import ActivationProfile
 from devplan.profile.runs import one_line
 from devplan.skeleton.model import Skeleton
@@ -71,7 +71,7 @@ def _of_call(
         return ActivationProfile(raised=reason, notes=(_uncounted(reason),))
     samples: dict[str, dict[int, int]] = defaultdict(dict)
     for tokens, record in records.items():
-        for name, num_bytes in _most(record).items():
+        for name, num_bytes in most_needed(record, CARD).items():
             samples[name][tokens] = num_bytes
     grown = {
         name: ActivationGrowth(samples=rising(found), batch=workload.batch)
@@ -183,15 +183,6 @@ def _refuse_images(example: ExampleInputs, workload: Workload, request: InputReq
             f"{size} pixels, which with a short question take {needed:,} tokens; give --context "
             f"{needed} or more, or smaller or fewer images"
         )
-
-
-def _most(record: RunRecord) -> dict[str, int]:
-    """Block -> the most that it needed in any phase."""
-    most: defaultdict[str, int] = defaultdict(int)
-    for item in record.activations:
-        if item.device == CARD:
-            most[item.block] = max(most[item.block], item.num_bytes)
-    return dict(most)
 
 
 def _uncounted(reason: str) -> str:

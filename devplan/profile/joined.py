@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 from devplan.errors import ensure
+from devplan.findings import RunRecord
 from devplan.profile.model import ActivationProfile
 from devplan.types import ActivationGrowth
 
@@ -34,6 +36,15 @@ def _joined(a: ActivationGrowth | None, b: ActivationGrowth | None) -> Activatio
     for tokens, num_bytes in b.samples:
         most[tokens] = max(num_bytes, most.get(tokens, 0))
     return ActivationGrowth(samples=rising(most), batch=a.batch)
+
+
+def most_needed(record: RunRecord, device: str) -> dict[str, int]:
+    """Block -> the most bytes of activations that it needed on a device in any phase."""
+    most: defaultdict[str, int] = defaultdict(int)
+    for item in record.activations:
+        if item.device == device:
+            most[item.block] = max(most[item.block], item.num_bytes)
+    return dict(most)
 
 
 def rising(samples: Mapping[int, int]) -> tuple[tuple[int, int], ...]:

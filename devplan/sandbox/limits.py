@@ -52,24 +52,21 @@ class OutOfTime(InputError):
     """A call took longer than it was allowed to."""
 
 
-def checked_seconds(seconds: Any, name: str = "timeout_s") -> float:
-    """The seconds of a limit.
+def time_limit(name: str, seconds: Any) -> float | None:
+    """The seconds of a limit, where None is none: how `devplan.calls.accepts` reads it.
 
     Raises
     ------
     InputError
         When they are none, with the range.
     """
+    if seconds is None:
+        return None
     is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
     if is_number and 0 < seconds <= MOST_SECONDS:
         return float(seconds)
     shown = f"{seconds:g}" if isinstance(seconds, float) else repr(seconds)[:40]
     raise InputError(f"{name} {shown}: give seconds above 0, at most {MOST_SECONDS:,}")
-
-
-def time_limit(name: str, value: Any) -> float | None:
-    """A limit as callers give it, where None is none: how `devplan.calls.accepts` reads it."""
-    return None if value is None else checked_seconds(value, name)
 
 
 def within(seconds: float | None, work: Callable[[], T]) -> T:
@@ -85,9 +82,10 @@ def within(seconds: float | None, work: Callable[[], T]) -> T:
     OutOfTime
         When it does not.
     """
-    if seconds is None:
+    limit_s = time_limit("timeout_s", seconds)
+    if limit_s is None:
         return work()
-    limit = _Limit(checked_seconds(seconds))
+    limit = _Limit(limit_s)
     late = OutOfTime(f"out of time after {seconds:g} s; raise --timeout (in Python, timeout_s)")
     try:
         try:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.checks.mismatches import broke_inside, split_around, split_whole_modules
+from devplan.checks.mismatches import broke_inside, split_around
 from devplan.checks.remedies import joined
 from devplan.checks.subject import Subject
 from devplan.findings import Diagnostic, Severity
@@ -43,7 +43,7 @@ _SEVERITIES = {True: SEVERITY, None: Severity.WARNING, False: Severity.NOTE}
 def check(subject: Subject) -> Iterator[Diagnostic]:
     events = [event for run in subject.runs for event in run.mismatches]
     shown = {module for event in events for module in split_around(event, subject)}
-    for module in split_whole_modules(subject):
+    for module in subject.split_whole_modules:
         if module in shown:
             continue
         devices = ", ".join(sorted(subject.devices_inside(module)))
