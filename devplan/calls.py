@@ -127,7 +127,7 @@ def one_of(*known: str) -> Reader:
     return read
 
 
-def whole(least: int, most: int) -> Reader:
+def whole_number(least: int, most: int) -> Reader:
     """A whole number of any integer type, numpy's among them."""
 
     def read(name: str, value: Any) -> int:

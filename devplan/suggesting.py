@@ -26,7 +26,6 @@ from devplan.planning.pipeline import plan_pipeline
 from devplan.planning.recorded import with_recorded_traffic, without_uncounted
 from devplan.proving import Proof, prove
 from devplan.sandbox import exclusively, in_time, time_limit
-from devplan.settings import OBJECTIVES
 from devplan.sources import ModelSource
 from devplan.studying import (
     Progress,
@@ -46,7 +45,7 @@ from devplan.types import (
     Plan,
     Workload,
 )
-from devplan.workload import WorkloadRequest, as_request
+from devplan.workload import OBJECTIVE_NAMES, WorkloadRequest, as_request
 
 LATENCY = "latency"
 """The objective for which the work of the blocks is counted."""
@@ -56,7 +55,7 @@ LATENCY = "latency"
     model=model_name,
     machine=as_machine,
     request=as_request,
-    objective=one_of(*OBJECTIVES),
+    objective=one_of(*OBJECTIVE_NAMES),
     pins=optional(read_pins),
     default_pins=flag,
     packed=flag,

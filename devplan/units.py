@@ -48,7 +48,7 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * factor)
 
 
-def whole(digits: str) -> int:
+def parse_whole(digits: str) -> int:
     """The number of a text of decimal digits; one that is longer than any number that devplan
     meets (an index, a line, a part of a version) counts as the largest of them."""
     return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS

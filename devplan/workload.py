@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from devplan.calls import flag, optional, whole, wrong
+from devplan.calls import flag, optional, whole_number, wrong
 from devplan.dtypes import compute_dtype_name, full_dtype_name
 from devplan.types import Workload
 
@@ -23,6 +23,9 @@ LARGEST_IMAGES = 1024
 LARGEST_FRAMES = 4096
 LARGEST_SIDE = 99_999
 """Pixels of an image."""
+
+OBJECTIVE_NAMES = ("balance", "context", "fewest", "latency")
+"""What a plan may be best at; `devplan.planning.objectives` says how each is reached."""
 
 DEFAULT_BATCH = 1
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -75,18 +78,18 @@ def read_image_size(name: str, value: Any) -> tuple[int, int]:
     """Height and width in pixels."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise wrong(name, value, "height and width in pixels: (448, 672)")
-    height, width = (whole(1, LARGEST_SIDE)(name, side) for side in value)
+    height, width = (whole_number(1, LARGEST_SIDE)(name, side) for side in value)
     return height, width
 
 
 _FIELDS = {
-    "batch": whole(1, LARGEST_BATCH),
-    "context_tokens": optional(whole(1, LARGEST_CONTEXT)),
+    "batch": whole_number(1, LARGEST_BATCH),
+    "context_tokens": optional(whole_number(1, LARGEST_CONTEXT)),
     "dtype": optional(_dtype(compute_dtype_name)),
     "kv_dtype": optional(_dtype(full_dtype_name)),
-    "images": optional(whole(0, LARGEST_IMAGES)),
+    "images": optional(whole_number(0, LARGEST_IMAGES)),
     "image_size": optional(read_image_size),
-    "frames": optional(whole(1, LARGEST_FRAMES)),
+    "frames": optional(whole_number(1, LARGEST_FRAMES)),
     "tiling": flag,
 }
 

@@ -10,7 +10,7 @@ from devplan.checks.table import RULES
 from devplan.errors import InputError, nearest
 from devplan.mapfile.hf import from_hf_device
 from devplan.planning.objectives import OBJECTIVES
-from devplan.settings.values import READERS
+from devplan.settings_values import READERS
 from devplan.sources.catalogue import did_you_mean
 from devplan.spelling import near_names
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from devplan.calls import flag, mapping, of_class, optional, user_function, whole, wrong
+from devplan.calls import flag, mapping, of_class, optional, user_function, whole_number, wrong
 from devplan.checks.ways import ALL, RUNS, USUAL, WAYS, checked_run
 from devplan.inputs import InputRequest
 from devplan.sandbox import time_limit
@@ -79,9 +79,9 @@ _FIELDS = {
     "run": _run,
     "generation": mapping('arguments of generate: {"num_beams": 2}'),
     "request": optional(of_class("an InputRequest of devplan.inputs", InputRequest)),
-    "images": optional(whole(0, LARGEST_IMAGES)),
+    "images": optional(whole_number(0, LARGEST_IMAGES)),
     "image_size": optional(read_image_size),
-    "frames": optional(whole(1, LARGEST_FRAMES)),
+    "frames": optional(whole_number(1, LARGEST_FRAMES)),
     "tiling": flag,
     "inputs": optional(user_function),
     "full": flag,

@@ -17,7 +17,7 @@ from devplan.errors import InputError
 from devplan.sandbox import exclusively
 from devplan.skeleton import build_skeleton
 from devplan.sources import resolve
-from devplan.units import whole
+from devplan.units import parse_whole
 
 
 @exclusively
@@ -36,7 +36,7 @@ def fitting_model(keys: Iterable[str]) -> str | None:
 
 def _longest_stack(keys: Iterable[str]) -> int:
     """Layers of the longest stack that the map lists, by its highest number."""
-    numbers = (whole(part) for key in keys for part in key.split(".") if part.isdecimal())
+    numbers = (parse_whole(part) for key in keys for part in key.split(".") if part.isdecimal())
     return max(numbers, default=-1) + 1
 
 

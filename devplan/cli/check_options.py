@@ -28,7 +28,7 @@ from devplan.mapfile.hf import from_hf_device
 from devplan.reading import load_yaml
 from devplan.settings import Settings
 from devplan.types import Machine, NamedInFile, Workload
-from devplan.units import whole
+from devplan.units import parse_whole
 from devplan.workload import (
     DEFAULT_BATCH,
     WorkloadRequest,
@@ -201,7 +201,7 @@ def main_device_of(typed: CheckTyped) -> str | None:
 
 def _index_or_text(text: str) -> int | str:
     """Digits of other scripts are a text, which names no device."""
-    return whole(text) if text.isascii() and text.isdecimal() else text
+    return parse_whole(text) if text.isascii() and text.isdecimal() else text
 
 
 def workload_of(

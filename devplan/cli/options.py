@@ -22,11 +22,12 @@ from devplan.dtypes import compute_dtype_name, full_dtype_name
 from devplan.errors import InputError, nearest
 from devplan.machine import parse_gpus
 from devplan.names import is_inside
-from devplan.settings import OBJECTIVES, Settings
+from devplan.settings import Settings
 from devplan.types import Machine, NamedInFile
-from devplan.units import whole
+from devplan.units import parse_whole
 from devplan.workload import (
     DEFAULT_BATCH,
+    OBJECTIVE_NAMES,
     WorkloadRequest,
 )
 
@@ -205,10 +206,10 @@ def _first_or_none(*values: Any) -> Any:
 
 
 def _objective(objective: str) -> str:
-    if objective not in OBJECTIVES:
+    if objective not in OBJECTIVE_NAMES:
         raise InputError(
-            f"--objective {objective!r} is none of {', '.join(OBJECTIVES)}"
-            f"{nearest(objective, OBJECTIVES)}"
+            f"--objective {objective!r} is none of {', '.join(OBJECTIVE_NAMES)}"
+            f"{nearest(objective, OBJECTIVE_NAMES)}"
         )
     return objective
 
@@ -238,7 +239,7 @@ def _read_pin(text: str) -> tuple[str, str]:
 def _device(text: str) -> str:
     """``1`` and ``CUDA:1`` as ``cuda:1``; whether there is such a card, the planner says."""
     text = text.strip().lower()
-    return f"cuda:{whole(text)}" if text.isascii() and text.isdecimal() else text
+    return f"cuda:{parse_whole(text)}" if text.isascii() and text.isdecimal() else text
 
 
 def _refuse_contradictions(

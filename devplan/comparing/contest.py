@@ -14,11 +14,10 @@ from devplan.machine import MachineLike, as_machine
 from devplan.mapfile.hf import read_pins
 from devplan.peers import CPU_TOO, accelerate_by_hand, from_pretrained_strategy
 from devplan.sandbox import exclusively, in_time, time_limit
-from devplan.settings import OBJECTIVES
 from devplan.studying import Progress, Studied, silent, study
 from devplan.suggesting import suggest_studied
 from devplan.types import Machine, ModelIdentity, NamedInFile, Plan, Workload
-from devplan.workload import WorkloadRequest, as_request
+from devplan.workload import OBJECTIVE_NAMES, WorkloadRequest, as_request
 
 DEVPLAN = "devplan"
 BY_HAND = "accelerate"
@@ -69,7 +68,7 @@ class Comparison:
     model=model_name,
     machine=as_machine,
     request=as_request,
-    objective=one_of(*OBJECTIVES),
+    objective=one_of(*OBJECTIVE_NAMES),
     pins=optional(read_pins),
     default_pins=flag,
     packed=flag,

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from devplan.diagnosis.story import CardMemory
-from devplan.units import whole
+from devplan.units import parse_whole
 
 
 def card_memory(devices: Iterable[str], predicted: Mapping[str, int]) -> tuple[CardMemory, ...]:
     """One entry for every card that the map names or that this process has memory on."""
     named = {device for device in (*devices, *predicted) if device.startswith("cuda:")}
     present = _present()
-    shown = sorted(named | set(present), key=lambda device: whole(device.partition(":")[2]))
+    shown = sorted(named | set(present), key=lambda device: parse_whole(device.partition(":")[2]))
     return tuple(_card(device, predicted.get(device), device in present) for device in shown)
 
 

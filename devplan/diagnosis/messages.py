@@ -19,7 +19,7 @@ from importlib import resources
 import yaml
 
 from devplan.diagnosis.story import Kind
-from devplan.units import parse_bytes, whole
+from devplan.units import parse_bytes, parse_whole
 
 _LONGEST_SIZE = 30
 """Characters; no card has a size of more digits."""
@@ -93,7 +93,7 @@ class Recognised:
         text = self.facts.get(name, "").replace("bytes", "B")
         if not text or len(text) > _LONGEST_SIZE:
             return None
-        return whole(text) if text.isdecimal() else parse_bytes(text)
+        return parse_whole(text) if text.isdecimal() else parse_bytes(text)
 
 
 def device_name(text: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from devplan.findings import Severity
 from devplan.surroundings import Difference, Environment, FoundCard
-from devplan.units import whole
+from devplan.units import parse_whole
 
 UNUSABLE = "DP508"
 
@@ -104,7 +104,7 @@ def _has_code_for(card: FoundCard, archs: tuple[str, ...]) -> bool:
         match = _ARCH.fullmatch(arch)
         if match is None:
             return True  # an architecture of a name that is not known: nothing is proven
-        has = whole(match[2]), whole(match[3])
+        has = parse_whole(match[2]), parse_whole(match[3])
         exact = has[0] == card.compute_capability[0] or match[1] == "compute"
         if exact and has <= card.compute_capability:
             return True
@@ -147,7 +147,7 @@ def _unusable(
 
 def _pair(version: str | None) -> tuple[int, int] | None:
     numbers = re.match(r"(\d+)\.(\d+)", version or "")
-    return (whole(numbers[1]), whole(numbers[2])) if numbers else None
+    return (parse_whole(numbers[1]), parse_whole(numbers[2])) if numbers else None
 
 
 def _dotted(pair: tuple[int, int] | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from devplan.findings import Severity
 from devplan.surroundings import Difference, Environment
 from devplan.types import DeviceMapFile
-from devplan.units import whole
+from devplan.units import parse_whole
 
 UNPACKED = "DP514"
 LIBRARY = "transformers"
@@ -37,4 +37,4 @@ def compare_packing(map_file: DeviceMapFile, environment: Environment) -> Iterat
 
 def _major(version: str) -> int:
     first = version.partition(".")[0]
-    return whole(first) if first.isdecimal() else 0
+    return parse_whole(first) if first.isdecimal() else 0

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from devplan.findings import Severity
 from devplan.surroundings import Difference, Environment
 from devplan.types import DeviceMapFile
-from devplan.units import whole
+from devplan.units import parse_whole
 
 OTHER_RELEASE = "DP501"
 TOO_OLD = "DP513"
@@ -133,7 +133,7 @@ def _python(made: str, here: str) -> Iterator[Difference]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(whole(part) for part in version.split(".") if part.isdecimal())
+    return tuple(parse_whole(part) for part in version.split(".") if part.isdecimal())
 
 
 # ------------------------------------------------------------------------------ lower bounds

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from devplan.units import whole
+from devplan.units import parse_whole
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -80,9 +80,9 @@ def read_visibility(text: str, num_gpus: int | None = None) -> Visibility:
 
 def _number(word: str, num_gpus: int | None) -> str | None:
     match = _NUMBER.match(word.strip())
-    if match is None or (num_gpus is not None and whole(match[1]) >= num_gpus):
+    if match is None or (num_gpus is not None and parse_whole(match[1]) >= num_gpus):
         return None
-    return str(whole(match[1]))
+    return str(parse_whole(match[1]))
 
 
 def _uuid(word: str, prefix: str) -> str | None:

@@ -19,7 +19,7 @@ from devplan.errors import InputError
 from devplan.reading import parse_json
 from devplan.sources.config import CONFIG_FILE, read_text
 from devplan.sources.inside import require_inside
-from devplan.sources.stored import parse_index
+from devplan.sources.stored import parse_shard_index
 
 _SAFETENSORS = {
     "transformers": "model.safetensors",
@@ -141,7 +141,7 @@ def _files(main: Path, locate: Callable[[Sequence[str]], list[Path]]) -> Checkpo
             tensors_of={},
             are_pickles=are_pickles,
         )
-    parsed = parse_index(read_text(main), str(main))
+    parsed = parse_shard_index(read_text(main), str(main))
     tensors: dict[str, set[str]] = {shard: set() for shard in parsed.shards}
     for tensor, shard in parsed.shard_of.items():
         tensors[shard].add(tensor)

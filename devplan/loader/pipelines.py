@@ -36,7 +36,7 @@ from devplan.loader.pipeline_arguments import (
 from devplan.loader.target import Target
 from devplan.skeleton.component_classes import component_class
 from devplan.skeleton.quiet_libraries import quiet_diffusers
-from devplan.sources.components import PIPELINE_FILE, named_components, parse_index
+from devplan.sources.components import PIPELINE_FILE, named_components, parse_pipeline_index
 from devplan.sources.config import read_text
 from devplan.types import CPU, DISK
 
@@ -99,7 +99,7 @@ class Pipeline:
     def _named(self, folder: Path) -> dict[str, tuple[str, str]]:
         """Component -> library and class, as the index has them."""
         path = folder / PIPELINE_FILE
-        index = parse_index(read_text(path), str(path))
+        index = parse_pipeline_index(read_text(path), str(path))
         return {name: (library, kind) for name, library, kind in named_components(index)}
 
     def stored(self, target: Target) -> Stored:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from devplan.errors import InputError
 from devplan.machine.items import FEW, Item, read_items
 from devplan.types import Card
-from devplan.units import whole
+from devplan.units import parse_whole
 
 LOCAL = ("all", "auto")
 
@@ -48,7 +48,7 @@ def read_cards(gpus: str, memory: str | None) -> tuple[Card, ...]:
 def find_device(text: str, cards: Sequence[Card], option: str) -> str:
     """The device that ``1`` or ``cuda:1`` names among the cards."""
     name = text.strip().lower()
-    device = f"cuda:{whole(name)}" if name.isdecimal() else name
+    device = f"cuda:{parse_whole(name)}" if name.isdecimal() else name
     known = [card.device for card in cards]
     if device not in known:
         given = text.strip() or repr(text)

@@ -21,7 +21,7 @@ from devplan.calls import described, mapping
 from devplan.errors import InputError
 from devplan.spelling import near_names
 from devplan.types import CPU, DISK
-from devplan.units import whole
+from devplan.units import parse_whole
 
 # The device types that accelerate dispatches to: accelerate.big_modeling.dispatch_model and
 # accelerate.utils.modeling.check_device_same (1.15.0).
@@ -116,7 +116,8 @@ def _shown(value: Any) -> str:
 
 def _refusal(value: Any, text: str) -> str:
     if text.isdecimal():
-        return f"{value!r} is text, and torch knows no device of that name; write {whole(text)}"
+        number = parse_whole(text)
+        return f"{value!r} is text, and torch knows no device of that name; write {number}"
     if _BEYOND.fullmatch(text):
         return f"{text[:24]!r} is no device, indices are 0 to {MAX_INDEX}; {_FORMS}"
     if not text:

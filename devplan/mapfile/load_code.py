@@ -17,7 +17,7 @@ from pathlib import PurePath
 
 from devplan.strangers import python_text, visible
 from devplan.types import DISK, DeviceMapFile
-from devplan.units import whole
+from devplan.units import parse_whole
 
 _DTYPE_KEYWORD_SINCE = (4, 56)
 
@@ -166,7 +166,7 @@ def load_dtype(map_file: DeviceMapFile) -> str:
 def dtype_keyword(transformers_version: str) -> str:
     """What the installed transformers calls the dtype."""
     numbers = re.match(r"(\d+)\.(\d+)", transformers_version)
-    if numbers and (whole(numbers[1]), whole(numbers[2])) < _DTYPE_KEYWORD_SINCE:
+    if numbers and (parse_whole(numbers[1]), parse_whole(numbers[2])) < _DTYPE_KEYWORD_SINCE:
         return "torch_dtype"
     return "dtype"
 

@@ -36,7 +36,7 @@ ReadText = Callable[[str], str | None]
 """Text of a file by its path below the pipeline; None where there is none."""
 
 
-def parse_index(text: str, where: str) -> dict[str, Any]:
+def parse_pipeline_index(text: str, where: str) -> dict[str, Any]:
     """The content of a ``model_index.json``.
 
     Raises

@@ -11,7 +11,7 @@ from devplan.sources.components import (
     PIPELINE_FILE,
     component_source,
     named_components,
-    parse_index,
+    parse_pipeline_index,
     pipeline_source,
 )
 from devplan.sources.config import (
@@ -77,7 +77,7 @@ def described_pipeline(model: str, folder: Path) -> ModelSource:
     InputError
         When its index or a configuration is broken.
     """
-    index = parse_index(read_text(folder / PIPELINE_FILE), str(folder / PIPELINE_FILE))
+    index = parse_pipeline_index(read_text(folder / PIPELINE_FILE), str(folder / PIPELINE_FILE))
     whole = ModelSource(
         id=model,
         origin="folder",

@@ -10,7 +10,7 @@ from devplan.sources.components import (
     PIPELINE_FILE,
     component_source,
     named_components,
-    parse_index,
+    parse_pipeline_index,
     pipeline_source,
 )
 from devplan.sources.config import CONFIG_FILE, read_text
@@ -57,7 +57,7 @@ def _cached(folder: Path) -> StoredWeights:
 
 def _pipeline(address: HubAddress, snapshot: Snapshot, read, weights) -> ModelSource:
     where = f"{address.text}: {PIPELINE_FILE}"
-    index = parse_index(read_text(snapshot.folder / PIPELINE_FILE), where)
+    index = parse_pipeline_index(read_text(snapshot.folder / PIPELINE_FILE), where)
     whole = ModelSource(
         id=address.model,
         origin="hub",

@@ -18,7 +18,7 @@ from devplan.sources.stored import (
     main_weight_file,
     merge,
     no_weights_notes,
-    parse_index,
+    parse_shard_index,
     read_header,
     stored_tensor,
 )
@@ -47,7 +47,7 @@ def remote_weights(pinned: HubAddress, names: Sequence[str]) -> StoredWeights:
         return StoredWeights(notes=no_weights_notes(names))
     if not main.endswith(INDEX_SUFFIX):
         return StoredWeights(tensors=_remote_header(pinned, main))
-    index = parse_index(read_text(download(pinned, main)), f"{pinned.text}: {main}")
+    index = parse_shard_index(read_text(download(pinned, main)), f"{pinned.text}: {main}")
     headers = _remote_headers(pinned, index.shards)
     return StoredWeights(tensors=merge(headers), metadata=index.metadata)
 

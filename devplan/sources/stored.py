@@ -79,7 +79,7 @@ def read_folder_weights(folder: Path) -> StoredWeights:
     if not main.endswith(INDEX_SUFFIX):
         shards, metadata = (main,), {}
     else:
-        index = parse_index(read_text(folder / main), str(folder / main))
+        index = parse_shard_index(read_text(folder / main), str(folder / main))
         shards, metadata = index.shards, index.metadata
     missing = [shard for shard in shards if not _is_there(folder / shard)]
     if len(missing) == len(shards):
@@ -149,7 +149,7 @@ def stored_tensor(name: str, dtype: str, shape: Iterable[int], where: str) -> St
     return StoredTensor(name=name, dtype=dtype, shape=tuple(shape))
 
 
-def parse_index(text: str, where: str) -> ShardIndex:
+def parse_shard_index(text: str, where: str) -> ShardIndex:
     """Shards (each once, in the order of their names) and metadata of an index file."""
     index = parse_object(text, where)
     weight_map = index.get("weight_map")

@@ -41,7 +41,7 @@ from devplan.checks.subject import Subject, TensorFact
 from devplan.findings import Diagnostic, Severity
 from devplan.mapfile.entries import covering_modules
 from devplan.names import is_inside
-from devplan.units import format_bytes, whole
+from devplan.units import format_bytes, parse_whole
 
 SEVERITY = Severity.ERROR
 
@@ -101,7 +101,7 @@ def _neighbour_device(subject: Subject, module: str) -> str:
     """The device of the layer before in the same stack, else the main device."""
     parent, _, last = module.rpartition(".")
     if last.isdecimal() and last != "0":
-        before = subject.device_of(f"{parent}.{whole(last) - 1}")
+        before = subject.device_of(f"{parent}.{parse_whole(last) - 1}")
         if before is not None:
             return before
     return subject.main_device

@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from devplan.diagnosis.pasted.errors import PastedFrame
-from devplan.units import whole
+from devplan.units import parse_whole
 
 # Every pattern takes a line without blanks at its ends and reads it once: no two parts that follow
 # one another can take the same character.
@@ -76,7 +76,7 @@ def _frame(match: re.Match[str]) -> PastedFrame:
     function, class_name = _member(parts.get("function") or "")
     return PastedFrame(
         file=parts["file"].strip(),
-        line=whole(parts.get("line") or "0"),
+        line=parse_whole(parts.get("line") or "0"),
         function=function,
         class_name=class_name,
     )
@@ -94,7 +94,7 @@ def with_line(frame: PastedFrame, line: str) -> PastedFrame:
     bare = line.strip()
     arrow = _ARROW.match(bare)
     if arrow:
-        number = frame.line or whole(arrow["line"])
+        number = frame.line or parse_whole(arrow["line"])
         return replace(frame, line=number, text=arrow["text"].lstrip(_RULE))
     # [numbers] notebooks number the lines around the one that an arrow points at.
     if frame.text or not bare or is_underline(bare) or _NUMBERED.match(bare):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from devplan.units import parse_tokens
+from devplan.workload import OBJECTIVE_NAMES
 
 
 class Refused(Exception):
@@ -59,8 +60,8 @@ def _switch(value: Any) -> bool:
 
 
 def _objective(value: Any) -> str:
-    if value not in OBJECTIVES:
-        raise Refused(f"give {', '.join(OBJECTIVES[:-1])} or {OBJECTIVES[-1]}")
+    if value not in OBJECTIVE_NAMES:
+        raise Refused(f"give {', '.join(OBJECTIVE_NAMES[:-1])} or {OBJECTIVE_NAMES[-1]}")
     return value
 
 
@@ -75,8 +76,6 @@ def _reasons(value: Any) -> dict[str, str]:
         raise Refused("give a mapping from code to reason, such as DP203: ties are for training")
     return {_text(code): _text(reason) for code, reason in value.items()}
 
-
-OBJECTIVES = ("balance", "context", "fewest", "latency")
 
 READERS: Mapping[str, Callable[[Any], Any]] = {
     "model": _text,

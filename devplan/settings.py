@@ -31,8 +31,7 @@ import yaml
 
 from devplan.errors import InputError, nearest
 from devplan.reading import SETTINGS, compose, construct, read_text
-from devplan.settings.values import OBJECTIVES as OBJECTIVES
-from devplan.settings.values import READERS, Refused
+from devplan.settings_values import READERS, Refused
 from devplan.strangers import shortened
 from devplan.types import NamedInFile
 
