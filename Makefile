@@ -11,7 +11,7 @@ DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
 SEEDS := 1 2 3 4 5
 
-.PHONY: demo maps maps-check test test-all properties attacks fuzz mutation lint format bench corpus sweep differential clean shuffle
+.PHONY: architecture pages demo maps maps-check test test-all properties attacks fuzz mutation lint format bench corpus sweep differential clean shuffle
 
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
@@ -20,6 +20,11 @@ demo: $(STAMP)
 # cores.  Some only: make maps MAPS="Qwen/Qwen3-8B google/gemma-3-4b-it".
 maps: $(STAMP)
 	$(BIN)/python -m tests.gallery $(MAPS)
+
+# What is made from the code: pages of rules, reference and schema of the map file, facts of PyTorch,
+# the diagram of the subpackages.  Tests fail until it was run.
+pages architecture: $(STAMP)
+	$(BIN)/python -m tools.pages
 
 # Every map planned again and compared, checked with `devplan check`, the maps that must be refused, and
 # a tiny checkpoint of every architecture loaded by its map: a quarter of an hour on two cores.

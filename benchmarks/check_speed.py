@@ -23,14 +23,14 @@ from transformers import AutoConfig
 from benchmarks.models import machine
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
-from devplan.checks.prepare import Prepared, prepare
-from devplan.checks.run import result_of
-from devplan.checks.run_options import RunOptions
-from devplan.checks.running import run_prepared
-from devplan.findings import CheckResult
-from devplan.sources import resolve
-from devplan.types import Workload
-from devplan.units import GIB
+from devplan.checker.preparation import Prepared, prepare
+from devplan.checker.run import result_of
+from devplan.checker.run_options import RunOptions
+from devplan.checker.running import run_prepared
+from devplan.core.findings import CheckResult
+from devplan.core.types import Workload
+from devplan.core.units import GIB
+from devplan.models.resolution import resolve
 from devplan.virtual.calls import DECODE_STEPS
 
 LLAMA = "meta-llama/Llama-3.1-70B-Instruct"

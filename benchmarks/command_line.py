@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.report import Report, Requirement, Table
-from devplan.units import GIB, MIB
+from devplan.core.units import GIB, MIB
 
 NUM_ROUNDS = 5
 NUM_WARM_UPS = 1

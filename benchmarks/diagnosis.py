@@ -12,10 +12,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
-from devplan.checks.live import weightless_copy
-from devplan.diagnosis import attach, diagnose, story_of
-from devplan.skeleton import build_skeleton
-from devplan.sources import resolve
+from devplan.checker.from_model import weightless_copy
+from devplan.diagnosis.attached import attach
+from devplan.diagnosis.notes import story_of
+from devplan.diagnosis.watching import diagnose
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
 
 NUM_ROUNDS = 25
 CALLS_A_ROUND = 2_000

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from benchmarks.report import Report, Requirement, Table
-from devplan.units import GIB
+from devplan.core.units import GIB
 
 MODEL = "moonshotai/Kimi-K2-Thinking"
 TOKENS = 8192

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.report import Report, Requirement, Table
-from devplan.units import GIB
+from devplan.core.units import GIB
 
 NUM_ROUNDS = 5
 NUM_WARM_UPS = 1

@@ -18,12 +18,13 @@ from benchmarks.models import machine, workload
 from benchmarks.peers import AUTO
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
-from devplan.blocks import partition
-from devplan.graph import build_graph
-from devplan.planning import plan
-from devplan.profile import Profile, RunProfile, block_of, measure_weights
-from devplan.skeleton import Skeleton
-from devplan.skeleton.build import declared_no_split
+from devplan.models.blocks import partition
+from devplan.models.build import declared_no_split
+from devplan.models.skeleton import Skeleton
+from devplan.planning.planner import plan
+from devplan.profile.graph import build_graph
+from devplan.profile.model import Profile, RunProfile
+from devplan.profile.profiling import block_of, measure_weights
 
 HIDDEN, DENSE_WIDTH, EXPERT_WIDTH, VOCABULARY = 7168, 18432, 2048, 163840
 NUM_LAYERS, NUM_DENSE_LAYERS, NUM_EXPERTS = 61, 1, 384

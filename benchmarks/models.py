@@ -8,11 +8,14 @@ from functools import cache
 
 from torch import nn
 
-from devplan.graph import build_graph
-from devplan.profile import Profile, profile_skeleton
-from devplan.skeleton import Skeleton, build_skeleton
-from devplan.sources import ModelSource, resolve
-from devplan.types import BlockGraph, Machine, Workload
+from devplan.core.types import BlockGraph, Machine, Workload
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
+from devplan.models.skeleton import Skeleton
+from devplan.models.source import ModelSource
+from devplan.profile.graph import build_graph
+from devplan.profile.model import Profile
+from devplan.profile.profiling import profile_skeleton
 
 CONTEXT_TOKENS = 32_768
 
@@ -59,6 +62,6 @@ def workload(tokens: int = CONTEXT_TOKENS) -> Workload:
 
 def machine(gpus: str) -> Machine:
     """Cards without reserve, since the peers know none."""
-    from devplan.machine import parse_gpus
+    from devplan.machine.parse import parse_gpus
 
     return parse_gpus(gpus, reserve="0")

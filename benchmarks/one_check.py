@@ -13,10 +13,10 @@ import time
 from importlib import import_module
 
 import devplan
-from devplan.checks.run_options import RunOptions
-from devplan.inputs import InputRequest
-from devplan.machine import parse_gpus
-from devplan.types import Workload
+from devplan.checker.run_options import RunOptions
+from devplan.core.types import Workload
+from devplan.inputs.request import InputRequest
+from devplan.machine.parse import parse_gpus
 from devplan.virtual.calls import DECODE_STEPS
 
 TOKENS = 2048

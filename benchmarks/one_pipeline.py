@@ -12,11 +12,11 @@ import resource
 import sys
 import time
 
-from devplan.machine import parse_gpus
-from devplan.skeleton import build_skeleton
-from devplan.sources import resolve
-from devplan.suggesting import suggest
-from devplan.workload import WorkloadRequest
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
+from devplan.workflows.suggesting import suggest
 
 
 def main(model: str, gpus: str, dtype: str, tiling: str) -> None:

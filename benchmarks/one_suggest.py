@@ -16,12 +16,12 @@ import sys
 import time
 
 from benchmarks.peers import AUTO
-from devplan.machine import parse_gpus
-from devplan.skeleton import build_skeleton
-from devplan.sources import resolve
-from devplan.suggesting import Suggestion, suggest
-from devplan.types import Plan
-from devplan.workload import WorkloadRequest
+from devplan.core.types import Plan
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
+from devplan.workflows.suggesting import Suggestion, suggest
 
 SMALL = "Qwen/Qwen2-VL-2B-Instruct"
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from devplan.types import BlockGraph
+from devplan.core.types import BlockGraph
 
 
 def chain_loads(graph: BlockGraph, tokens: int) -> list[int]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from benchmarks.models import Model
 from benchmarks.peers import DeviceMap
-from devplan.blocks import BlockSite
-from devplan.mapfile.hf import from_hf_device_map
-from devplan.names import find_entry
-from devplan.types import DISK, Machine
+from devplan.core.devices import from_hf_device_map
+from devplan.core.names import find_entry
+from devplan.core.types import DISK, Machine
+from devplan.models.blocks import BlockSite
 
 MOST = 2**31
 """Beyond any context: a cache that still fits here does not fill a card."""

@@ -1,7 +1,7 @@
 """The planners that are installed anyway, as the benchmarks ask them: the cards and nothing else.
 
-`devplan.peers` asks them.  No ``cpu`` is offered, so that what does not fit goes to ``disk``, which
-accelerate always adds.
+`devplan.checker.baselines` asks them.  No ``cpu`` is offered, so that what does not fit goes to
+``disk``, which accelerate always adds.
 """
 
 from __future__ import annotations
@@ -11,8 +11,13 @@ from functools import partial
 
 from torch import nn
 
-from devplan.peers import CARDS_ONLY, DeviceMap, accelerate_by_hand, from_pretrained_strategy
-from devplan.types import Machine
+from devplan.checker.baselines import (
+    CARDS_ONLY,
+    DeviceMap,
+    accelerate_by_hand,
+    from_pretrained_strategy,
+)
+from devplan.core.types import Machine
 
 Peer = Callable[[nn.Module, Machine], DeviceMap]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.report import Report, Requirement, Table
-from devplan.units import GIB
+from devplan.core.units import GIB
 
 CASES = (
     ("tencent/HunyuanVideo-1.5", "3x24GiB", "bfloat16", "tiled"),

@@ -9,9 +9,9 @@ from benchmarks.outcome import Outcome, outcome
 from benchmarks.peers import PEERS
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
-from devplan.planning import plan
-from devplan.types import Infeasible, Machine, Plan
-from devplan.units import GIB
+from devplan.core.types import Infeasible, Machine, Plan
+from devplan.core.units import GIB
+from devplan.planning.planner import plan
 
 FREE_LIMIT, PINNED_LIMIT = 1.005, 1.03
 """What devplan allows itself over the optimum, without pins and with the default pins."""

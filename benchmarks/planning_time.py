@@ -10,11 +10,11 @@ from benchmarks.models import Model, machine, model, workload
 from benchmarks.peers import AUTO
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
-from devplan.blocks import partition
-from devplan.graph import build_graph
-from devplan.planning import plan
-from devplan.profile import measure_weights
-from devplan.types import Infeasible, Machine, Plan
+from devplan.core.types import Infeasible, Machine, Plan
+from devplan.models.blocks import partition
+from devplan.planning.planner import plan
+from devplan.profile.graph import build_graph
+from devplan.profile.profiling import measure_weights
 
 NUM_ROUNDS = 9
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.report import Report, Requirement, Table
-from devplan.units import GIB
+from devplan.core.units import GIB
 
 NUM_PROCESSES = 3
 CASES = (

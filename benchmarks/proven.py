@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.survey import MODELS
-from devplan.checks.given import given_map
-from devplan.comparing.contest import BY_HAND, STRATEGIES, peers_of
-from devplan.comparing.judged import Judged, built_of, judge, peak_share
-from devplan.machine import parse_gpus
-from devplan.planning.most import plan_most_tokens
-from devplan.studying import Studied, study
-from devplan.suggesting import suggest_studied
-from devplan.types import Infeasible, Machine, Plan
-from devplan.workload import WorkloadRequest
+from devplan.core.types import Infeasible, Machine, Plan
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.device_map import given_map
+from devplan.planning.capacity import plan_most_tokens
+from devplan.workflows.comparison import BY_HAND, STRATEGIES, peers_of
+from devplan.workflows.evaluation import Evaluation, built_of, judge, peak_share
+from devplan.workflows.profiled_model import ProfiledModel, study
+from devplan.workflows.suggesting import suggest_studied
 
 MACHINES = (
     "24GiB,12GiB",
@@ -55,7 +55,7 @@ class Cell:
 
     model: str
     gpus: str
-    judged: Mapping[str, Judged | None]
+    judged: Mapping[str, Evaluation | None]
     """Planner -> its map; None: it says that nothing fits, or refuses."""
     pinned: Plan | None
     """Of devplan's context objective, default pins kept where they cost no tokens."""
@@ -88,13 +88,13 @@ def _cells(id: str) -> list[Cell]:
     return [_cell(studied, gpus, machine) for gpus, machine in machines.items()]
 
 
-def _cell(studied: Studied, gpus: str, machine: Machine) -> Cell:
+def _cell(studied: ProfiledModel, gpus: str, machine: Machine) -> Cell:
     built = built_of(studied)
     found = suggest_studied(studied, machine, pins={})
-    judged: dict[str, Judged | None] = {DEVPLAN: None}
+    judged: dict[str, Evaluation | None] = {DEVPLAN: None}
     if found.map_file is not None:
         judged[DEVPLAN] = judge(DEVPLAN, built, given_map(found.map_file.device_map), machine)
-    known: dict[tuple, Judged] = {}
+    known: dict[tuple, Evaluation] = {}
     for name, planner in peers_of(studied):
         device_map = planner(machine)
         key = tuple(device_map.items())
@@ -110,7 +110,7 @@ def _cell(studied: Studied, gpus: str, machine: Machine) -> Cell:
     )
 
 
-def _longest(studied: Studied, machine: Machine, *, default_pins: bool) -> Plan | None:
+def _longest(studied: ProfiledModel, machine: Machine, *, default_pins: bool) -> Plan | None:
     found = plan_most_tokens(
         studied.graph, machine, studied.workload, default_pins=default_pins, limit=None
     )
@@ -120,15 +120,15 @@ def _longest(studied: Studied, machine: Machine, *, default_pins: bool) -> Plan 
 # ------------------------------------------------------------------------------- what it says
 
 
-def _works(judged: Judged | None) -> bool:
+def _works(judged: Evaluation | None) -> bool:
     return judged is not None and judged.is_clean and not judged.spilled_bytes
 
 
-def _fullest(judged: Judged) -> float:
+def _fullest(judged: Evaluation) -> float:
     return max(map(peak_share, judged.loads))
 
 
-def _tokens(judged: Judged | None) -> int:
+def _tokens(judged: Evaluation | None) -> int:
     return (judged.most_tokens or 0) if judged is not None and _works(judged) else 0
 
 
@@ -232,7 +232,7 @@ def _row(cell: Cell) -> dict[str, str]:
     return row
 
 
-def _in_words(judged: Judged | None) -> str:
+def _in_words(judged: Evaluation | None) -> str:
     """Fullest card of a map that works, or what is in the way."""
     if judged is None:
         return "nothing fits"

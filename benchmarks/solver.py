@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from benchmarks.optimum import optimum
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
+from devplan.core.units import GIB
 from devplan.planning.problem import Problem, Slot, num_transfers, share_of
 from devplan.planning.solvers import chain, sequential
 from devplan.planning.solvers.card_states import card_states
-from devplan.units import GIB
 
 LAYER_BYTES = 855_654_400 * 2
 MATRIX_BYTES = 128_256 * 8_192 * 2

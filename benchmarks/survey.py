@@ -14,9 +14,9 @@ from benchmarks.outcome import Outcome, outcome
 from benchmarks.peers import AUTO, Peer
 from benchmarks.placement import PINNED_LIMIT
 from benchmarks.report import Report, Requirement, Table
-from devplan.planning import plan
-from devplan.types import Infeasible, Machine
-from devplan.units import GIB
+from devplan.core.types import Infeasible, Machine
+from devplan.core.units import GIB
+from devplan.planning.planner import plan
 
 MODELS = (
     "Qwen/Qwen2-VL-2B-Instruct",

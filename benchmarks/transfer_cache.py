@@ -16,17 +16,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import devplan
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
-from devplan.checks.given import given_map
-from devplan.checks.prepare import Prepared, subject_of
-from devplan.comparing.contest import BY_HAND, STRATEGIES, peers_of
-from devplan.comparing.judged import built_of
-from devplan.findings import RunRecord
-from devplan.live.foretold import CachedRun, run_cached
-from devplan.machine import parse_gpus
-from devplan.studying import study
-from devplan.suggesting import suggest_studied
-from devplan.units import GIB, MIB
-from devplan.workload import WorkloadRequest
+from devplan.checker.preparation import Prepared, subject_of
+from devplan.core.findings import RunRecord
+from devplan.core.units import GIB, MIB
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.device_map import given_map
+from devplan.runtime.predicted import CachedRun, run_cached
+from devplan.workflows.comparison import BY_HAND, STRATEGIES, peers_of
+from devplan.workflows.evaluation import built_of
+from devplan.workflows.profiled_model import study
+from devplan.workflows.suggesting import suggest_studied
 
 CASES = (
     ("Qwen/Qwen2.5-VL-72B-Instruct", "4x48GiB"),

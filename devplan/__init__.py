@@ -4,51 +4,43 @@ The public names, imported on first use: ``import devplan`` costs nothing.
 """
 
 # [order] nothing may be imported before the path is clean, neither typing nor __future__.
-from devplan.import_path import is_run_by_name, leave_out_current_folder
-
-if is_run_by_name():
-    leave_out_current_folder()
-
-from importlib import import_module
-from typing import Any
-
-from devplan.version import VERSION as __version__
-
-_HOME = {
-    "CheckResult": "devplan.findings",
-    "DeviceMapError": "devplan.errors",
-    "InputError": "devplan.errors",
-    "RunOptions": "devplan.checks.run_options",
-    "WorkloadRequest": "devplan.workload",
-    "apply": "devplan.loader.applying",
-    "audit": "devplan.loader.auditing",
-    "cache_transfers": "devplan.live",
-    "check": "devplan.checking",
-    "compare": "devplan.comparing",
-    "device_map": "devplan.loader.adapter",
-    "diagnose": "devplan.diagnosis",
-    "diff": "devplan.comparing",
-    "fit": "devplan.fitting",
-    "load": "devplan.loader.loading",
-    "needed_patch": "devplan.live",
-    "parse_gpus": "devplan.machine",
-    "patch_embeddings": "devplan.live",
-    "read_map": "devplan.mapfile",
-    "suggest": "devplan.suggesting",
-    "to_main": "devplan.loader.inputs",
-    "unpatch_embeddings": "devplan.live",
-    "write_map": "devplan.mapfile",
-}
-
-__all__ = ["__version__", *_HOME]
+import os
+import sys
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'devplan' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+def _is_run_by_name():
+    """Whether the interpreter is executing ``python -m devplan``, and has come as far as this."""
+    if sys.argv[:1] != ["-m"]:
+        return False
+    place = len(sys.orig_argv) - len(sys.argv)  # the arguments behind the name are the same in both
+    name = sys.orig_argv[place] if place >= 0 else ""
+    return name.removeprefix("-m").partition(".")[0] == "devplan"
 
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+def _leave_out_current_folder():
+    """Take the current folder off the path, unless PYTHONPATH names it in full.
+
+    ``python -m devplan`` puts the current folder first, so that a ``torch.py`` or ``yaml.py`` in a
+    folder that somebody sent would run in place of the library.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed
+        here = None
+    paths = list(sys.path)
+    is_added = not getattr(sys.flags, "safe_path", False)
+    if is_added and paths and paths[0] in ("", here):
+        del paths[0]  # what ``-m`` put there
+    asked = here in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:] = [path for path in paths if os.path.isabs(path) and (asked or path != here)]
+
+
+if _is_run_by_name():
+    _leave_out_current_folder()
+
+import lazy_loader  # noqa: E402
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = ["__version__", *__all__]

@@ -5,9 +5,9 @@ import sys
 
 def script() -> int:
     """The command line, which imports nothing from the current folder."""
-    from devplan.import_path import leave_out_current_folder
+    from devplan import _leave_out_current_folder
 
-    leave_out_current_folder()
+    _leave_out_current_folder()
     from devplan.cli import main
 
     return main()

@@ -1,8 +1,6 @@
-"""Imports go one way, and nothing heavy is imported before it is needed.
+"""The structure of devplan: which subpackage may import what, and how large a module may be.
 
-``config -> skeleton -> profile -> graph -> plan -> map file -> report``: each part may import what
-stands to its left in `CHAIN`, and nothing to its right.  A new part of devplan gets its place
-here, or this test fails.
+`tools.architecture` names the layers and reads the imports; ``make architecture`` draws them.
 """
 
 from __future__ import annotations
@@ -11,150 +9,166 @@ import ast
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections import defaultdict
 
-import pytest
+from tools import architecture
+from tools.architecture import LAYERS, PACKAGE, ROOT, module_of, subpackage_of, tree_of
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "devplan"
-FILES = sorted(PACKAGE.rglob("*.py"))
+MOST_SUBPACKAGES = 20
+MOST_LAYERS = 13
+MOST_LINES = 600
+MOST_LINES_OF_A_FUNCTION = 50
 
-# Every part may import these; they import only one another.
-VOCABULARY = (
-    "import_path",
-    "version",
-    "spelling",
-    "strangers",
-    "errors",
-    "calls",
-    "units",
-    "reading",
-    "streams",
-    "names",
-    "writing",
-    "dtypes",
-    "costs",
-    "types",
-    "findings",
-    "surroundings",
-)
-CHAIN = (
-    "sandbox",
-    "catalog",
-    "machine",
-    "settings",
-    "sources",
-    "skeleton",
-    "workload",
-    "blocks",
-    "virtual",
-    "inputs",
-    "profile",
-    "graph",
-    "planning",
-    "main_device",
-    "mapfile",
-    "environment",
-    "peers",
-    "checks",
-    "checking",
-    "diagnosis",
-    "live",
-    "loader",
-    "lessons",
-    "examining",
-    "proving",
-    "cures",
-    "module_graph",
-    "precisions",
-    "known",
-    "studying",
-    "suggestion",
-    "suggesting",
-    "fitting",
-    "comparing",
-    "report",
-    "cli",
-    "__main__",
-)
+# Functions that are above the limit and may not grow; the set only shrinks.
+STILL_LONG = {"devplan.cli.check.check_command", "devplan.mapfile.document.to_document"}
 
-# Parts that any path may import: they must come without the heavy libraries.
-LIGHT = (*VOCABULARY, "catalog", "machine", "settings", "mapfile", "environment", "workload", "cli")
-HEAVY = ("torch", "transformers", "accelerate", "diffusers", "numpy", "huggingface_hub", "networkx")
-
-MOST_LINES = 300
-# The vocabulary is one file, so that there is one place to look.
-# The run of a split model is above the limit and may not grow: divide it at the next change.
-LONGER = {
-    "devplan/types.py": 540,
+# What each member of a family with a table defines.
+FAMILIES = {
+    "check": "devplan.rules.",
+    "solve": "devplan.planning.solvers.",
+    "fits": "devplan.planning.solvers.",
+    "is_exact": "devplan.planning.solvers.",
+    "sizes": "devplan.profile.quantization.",
+    "pieces": "devplan.profile.quantization.",
+    "published_texts": "tools.",
 }
 
-# Only the command line prints; a module that is run to renew a published file may say so.
-MAY_PRINT = ("cli",)
+# Names that two modules define; the set only shrinks.
+STILL_TWICE = {
+    "Checked",
+    "DeviceUse",
+    "Found",
+    "Kind",
+    "Known",
+    "Layout",
+    "Place",
+    "Plan",
+    "Remedy",
+    "Rule",
+    "Runs",
+    "Snapshot",
+    "StoredTensor",
+    "Traffic",
+    "assemble",
+    "card_loads",
+    "change_lines",
+    "compose",
+    "contract",
+    "described",
+    "device_name",
+    "example_inputs",
+    "execution_device",
+    "expand",
+    "find",
+    "finding_lines",
+    "groups_of",
+    "ids",
+    "is_inside",
+    "joined",
+    "judge",
+    "kind_of",
+    "load",
+    "machine_of",
+    "model_of",
+    "models_of",
+    "most_tokens",
+    "nearest",
+    "one_line",
+    "place_of",
+    "read",
+    "read_image_size",
+    "read_text",
+    "refuse_code",
+    "route",
+    "rule_of",
+    "running_modules",
+    "show",
+    "shown",
+    "spelled_out",
+    "suggest_command",
+    "tensors_in",
+    "text_of",
+    "timing_of",
+    "traffic_of",
+}
+
+# Subpackages that are imported before it is known what a command needs.
+LIGHT = ("core", "io", "sandbox", "catalog", "machine", "mapfile", "environment", "cli")
+HEAVY = ("torch", "transformers", "accelerate", "diffusers", "numpy", "huggingface_hub", "networkx")
 
 
-def part_of(module: str) -> str:
-    """``devplan.mapfile.read`` is in the part ``mapfile``."""
-    return module.split(".")[1] if "." in module else "__init__"
+def test_a_subpackage_imports_from_the_layers_before_it():
+    loose = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert not loose, "every module belongs into a subpackage"
+    there = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert there == set(architecture.subpackages())
+    assert len(there) <= MOST_SUBPACKAGES and len(LAYERS) <= MOST_LAYERS
+    layer = {name: number for number, names in enumerate(LAYERS) for name in names}
+    for here, other, taken in architecture.crossings():
+        where = f"{module_of(taken.path)}:{taken.line}"
+        assert layer[other] < layer[here], f"{where}: {here} may not import {taken.module}"
 
 
-def module_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def test_what_crosses_is_what_a_subpackage_exports():
+    exported = architecture.exports()
+    used = defaultdict(set)
+    for _, other, taken in architecture.crossings():
+        where = f"{module_of(taken.path)}:{taken.line}"
+        assert taken.module == f"devplan.{other}", f"{where}: import it from devplan.{other}"
+        assert taken.name in exported[other], f"{where}: devplan.{other} does not export it"
+        used[other].add(taken.name)
+    for node in ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            used[node.module] |= {alias.name for alias in node.names}
+    used["cli"].add("main")
+    for name, names in exported.items():
+        assert not names - used[name], f"devplan.{name} exports what nobody imports"
+        modules = {path.stem for path in (PACKAGE / name).glob("*.py")}
+        defined = {taken.name for taken in _exported_definitions(name)}
+        assert not defined & modules, "a name and a module of one name hide each other"
 
 
-def imports_of(path: Path) -> set[str]:
-    """Modules of devplan that a file imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: relative import"
-            inside = (f"{node.module}.{alias.name}" for alias in node.names)
-            found |= set(inside) if node.module == "devplan" else {node.module}
-    return {name for name in found if name.split(".")[0] == "devplan"}
+def _exported_definitions(name: str) -> list[ast.alias]:
+    """What a subpackage exports of its modules' contents, not the modules themselves."""
+    stub = PACKAGE / name / "__init__.pyi"
+    path = stub if stub.is_file() else PACKAGE / name / "__init__.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    whole = (None, f"devplan.{name}")
+    return [alias for node in froms if node.module not in whole for alias in node.names]
 
 
-def test_every_part_has_its_place():
-    parts = {part_of(module_of(path)) for path in FILES} - {"__init__"}
-    assert parts <= {*VOCABULARY, *CHAIN}
-    assert not {*VOCABULARY} & {*CHAIN}
+def test_modules_and_functions_are_short():
+    for path in architecture.files():
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= MOST_LINES, module_of(path)
+        assert path.stem not in ("utils", "helpers", "common", "misc"), module_of(path)
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef):
+                length = _lines_of_code(node)
+                name = f"{module_of(path)}.{node.name}"
+                assert length <= MOST_LINES_OF_A_FUNCTION or name in STILL_LONG, name
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_imports_go_one_way(path):
-    here = part_of(module_of(path))
-    if here in VOCABULARY:
-        allowed = {*VOCABULARY}
-    elif here == "__init__":
-        allowed = {"import_path", "version"}
-    else:
-        allowed = {*VOCABULARY, *CHAIN[: CHAIN.index(here) + 1]}
-    for name in imports_of(path):
-        assert part_of(name) in allowed, f"{here} imports {name}, which stands to its right"
+def _lines_of_code(node: ast.FunctionDef) -> int:
+    """Lines from the first statement behind the docstring to the end."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_files_are_short_and_named_for_what_they_hold(path):
-    name = path.relative_to(ROOT).as_posix()
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGER.get(name, MOST_LINES)
-    assert path.stem not in ("utils", "helpers", "common", "misc")
+def test_only_the_command_line_prints_and_it_does_through_one_module():
+    """What strangers wrote is escaped there, so that nothing may go around it."""
+    for path in architecture.files():
+        if subpackage_of(path) == "cli" and path.name == "printing.py":
+            continue
+        for node in ast.walk(tree_of(path)):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            printed = called in ("print", "typer.echo", "click.echo", "sys.stdout.write")
+            assert not printed, f"{module_of(path)}:{node.lineno}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_only_the_command_line_prints(path):
-    if part_of(module_of(path)) in MAY_PRINT:
-        return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in ("print", "typer.echo", "click.echo"), f"line {node.lineno}"
-
-
-def test_light_parts_import_nothing_heavy():
-    names = ["devplan", *(f"devplan.{part}" for part in LIGHT)]
+def test_light_subpackages_import_nothing_heavy():
+    names = ["devplan", *(f"devplan.{name}" for name in LIGHT), "devplan.cli.app"]
     code = (
         f"import sys, importlib; [importlib.import_module(name) for name in {names}]; "
         f"print(sorted(set({HEAVY}) & set(sys.modules)))"
@@ -169,17 +183,33 @@ def test_light_parts_import_nothing_heavy():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_the_public_names_are_there():
-    import devplan
+def test_every_exported_name_can_be_imported():
+    import importlib
 
-    for name in devplan.__all__:
-        assert getattr(devplan, name)
+    for name in ("devplan", *(f"devplan.{part}" for part in architecture.subpackages())):
+        package = importlib.import_module(name)
+        for exported in package.__all__:
+            assert getattr(package, exported) is not None
 
 
-def test_the_command_line_prints_through_one_function():
-    """What strangers wrote is escaped there, so that nothing may go around it."""
-    for path in sorted((PACKAGE / "cli").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            is_print = called in ("print", "typer.echo", "click.echo", "sys.stdout.write")
-            assert not is_print or path.name == "printing.py", f"{path.name}:{node.lineno}"
+def test_the_drawing_is_that_of_the_imports():
+    assert architecture.page() == architecture.PAGE.read_text(encoding="utf-8"), (
+        "run `make architecture`"
+    )
+
+
+def test_a_public_name_is_defined_once():
+    defined = defaultdict(set)
+    for path in architecture.files():
+        for node in tree_of(path).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                defined[node.name].add(module_of(path))
+    twice = {name: sorted(where) for name, where in defined.items() if len(where) > 1}
+    twice = {name: where for name, where in twice.items() if not _is_a_family(name, where)}
+    assert not {*twice} - STILL_TWICE, twice
+
+
+def _is_a_family(name: str, where: list[str]) -> bool:
+    """Whether a name is what every member of a table defines, such as `check` in a rule."""
+    inside = [module for module in where if module.startswith(FAMILIES.get(name, "-"))]
+    return len(where) - len(inside) <= 1

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from devplan.blocks import BlockSite, is_stack, partition
-from devplan.names import find_entry, is_inside, parent
+from devplan.core.names import find_entry, is_inside, parent
+from devplan.models.blocks import BlockSite, is_stack, partition
 from devplan.profile.weights import measure_blocks
 from tests.profile.test_cache_twins import real_model, run_for_real
 from tests.profile.twins import CASES

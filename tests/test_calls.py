@@ -12,8 +12,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import devplan
-from devplan.errors import InputError
-from devplan.types import Machine
+from devplan.core.errors import InputError
+from devplan.core.types import Machine
 
 NAME = "Qwen/Qwen3-8B"
 CARDS = "24GiB,12GiB"
@@ -242,8 +242,8 @@ def test_a_number_is_an_index_where_it_is_small():
 def test_machines_are_taken_alike_everywhere(machine):
     checked = devplan.check(CONFIG, MAP, machine=machine)
     assert checked.is_clean() and devplan.needed_patch(CONFIG, MAP, machine=machine).names == ()
-    from devplan.fitting.table import _machines
-    from devplan.machine import as_machine
+    from devplan.machine.parse import as_machine
+    from devplan.workflows.fitting import _machines
 
     is_list = isinstance(machine, list)
     (one,) = _machines("machines", [machine] if is_list else machine)

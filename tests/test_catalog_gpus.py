@@ -6,8 +6,8 @@ import pytest
 
 from devplan.catalog import gpus
 from devplan.catalog.gpus import find, ids
-from devplan.errors import InputError
-from devplan.units import GIB, MIB
+from devplan.core.errors import InputError
+from devplan.core.units import GIB, MIB
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_an_entry_is_complete(name):
 
 def test_an_unquantized_checkpoint_has_the_bytes_of_its_parameters():
     # Published sizes that were found on their own must agree with count and dtype.
-    sized = [entry for entry in models.load_all() if entry.checkpoint_bytes]
+    sized = [entry for entry in models.load_models() if entry.checkpoint_bytes]
     plain = [entry for entry in sized if entry.config.get("quantization_config") is None]
     assert len(plain) >= 8
     for entry in plain:

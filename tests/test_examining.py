@@ -8,19 +8,19 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from devplan.examining import Examined, verification_of
-from devplan.findings import (
+from devplan.core.findings import (
     BlockActivation,
     DevicePeak,
-    Diagnostic,
+    Finding,
     MissedRun,
     ModelError,
     RunRecord,
     Severity,
     SourceLine,
 )
-from devplan.planning import plan
-from devplan.types import Workload
+from devplan.core.types import Workload
+from devplan.planning.planner import plan
+from devplan.workflows.plan_runner import Examined, verification_of
 from tests.planning.strategies import layer, machine, text_graph
 
 WORKLOAD = Workload(context_tokens=2000, batch=3)
@@ -28,7 +28,7 @@ LAYERS = [layer(index, 20) for index in range(4)]
 PLAN = plan(text_graph(LAYERS), machine(90, 60), WORKLOAD)
 LOADS = {load.device: load.load_bytes for load in PLAN.loads}
 LINE = SourceLine(file="a.py", line=7, function="forward", text="a + b")
-ERROR = Diagnostic(code="DP301", severity=Severity.ERROR, message="apart")
+ERROR = Finding(code="DP301", severity=Severity.ERROR, message="apart")
 
 
 class Plain(nn.Module):

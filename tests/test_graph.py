@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.graph import contract, expand, to_networkx
-from devplan.types import Block, BlockGraph, CacheGrowth
+from devplan.core.types import Block, BlockGraph, CacheGrowth
+from devplan.profile.graph import contract, expand, to_networkx
 
 names = st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1)
 

@@ -23,8 +23,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import devplan
-from devplan.checking import RunOptions
-from devplan.errors import InputError
+from devplan.checker.checking import RunOptions
+from devplan.core.errors import InputError
 from tests.checks.test_library import GOOD, LLAMA
 from tests.leftovers import ROOT, Look
 

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devplan.examining import card_peaks, phase_peaks
-from devplan.findings import (
+from devplan.core.findings import (
     BlockActivation,
     DevicePeak,
-    Diagnostic,
+    Finding,
     MismatchEvent,
     OperandFact,
     RunRecord,
     Severity,
     SourceLine,
 )
-from devplan.lessons import Learnt, learn, learn_from_warnings, met_in
-from devplan.planning import plan
-from devplan.types import ActivationGrowth, Workload
+from devplan.core.types import ActivationGrowth, Workload
+from devplan.planning.planner import plan
+from devplan.workflows.constraints import Learnt, learn, learn_from_warnings, met_in
+from devplan.workflows.plan_runner import card_peaks, phase_peaks
 from tests.planning.strategies import layer, machine, text_graph
 
 WORKLOAD = Workload(context_tokens=100, batch=2)
@@ -31,7 +31,7 @@ GROWTH = ActivationGrowth(samples=((50, 4), (100, 6), (200, 10)), batch=1)
 LAYERS = [replace(layer(index, 20), activation=GROWTH) for index in range(4)]
 GRAPH = replace(text_graph(LAYERS), between=GROWTH)
 CARDS = machine(90, 60)
-ERROR = Diagnostic(code="DP301", severity=Severity.ERROR, message="apart")
+ERROR = Finding(code="DP301", severity=Severity.ERROR, message="apart")
 FIRST, LAST = LAYERS[0].name, LAYERS[3].name
 
 
@@ -233,7 +233,9 @@ def mismatch(*operands: OperandFact, module: str = "") -> MismatchEvent:
 def entries(monkeypatch):
     """What would repair a mismatch, as the test says."""
     found: dict[str, str] = {}
-    monkeypatch.setattr("devplan.lessons.entries_that_meet", lambda event, subject: found)
+    monkeypatch.setattr(
+        "devplan.workflows.constraints.entries_that_meet", lambda event, subject: found
+    )
     return found
 
 
@@ -339,9 +341,9 @@ def test_a_pin_of_another_block_does_not_stand_in_the_way(planned, entries):
 # --------------------------------------------------------------------------------------- warnings
 
 
-def warning(module: str | None, **changed: str) -> Diagnostic:
+def warning(module: str | None, **changed: str) -> Finding:
     """``block=device``; names with ``__`` for the dots."""
-    return Diagnostic(
+    return Finding(
         code="DP305",
         severity=Severity.WARNING,
         message="too many copies",
@@ -422,7 +424,9 @@ def test_the_peak_of_a_phase_is_the_largest_of_its_own(planned):
 
 def test_a_short_run_teaches_what_met_and_nothing_of_memory(planned, monkeypatch):
     found = {FIRST: "cuda:1"}
-    monkeypatch.setattr("devplan.lessons.entries_that_meet", lambda event, subject: found)
+    monkeypatch.setattr(
+        "devplan.workflows.constraints.entries_that_meet", lambda event, subject: found
+    )
     about = subject()
     full = record(peaks=(peak("cuda:0", room(planned, "cuda:0") + 1),))
     about.runs = (record(), replace(full, is_short=True))

@@ -6,12 +6,12 @@ import pytest
 
 from devplan.catalog import gpus
 from devplan.catalog import links as catalogue
-from devplan.costs import Link
-from devplan.errors import InputError
-from devplan.machine import parse_gpus
+from devplan.core.costs import Link
+from devplan.core.errors import InputError
+from devplan.core.types import Machine
 from devplan.machine.links import link_between, with_links
+from devplan.machine.parse import parse_gpus
 from devplan.machine.speeds import speed_of
-from devplan.types import Machine
 
 GB = 10**9
 

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devplan.catalog import gpus as catalogue
-from devplan.errors import InputError
-from devplan.machine import machine_label, parse_gpus
+from devplan.core.errors import InputError
+from devplan.core.types import OffloadTier
+from devplan.core.units import GIB, MIB
+from devplan.machine.label import machine_label
+from devplan.machine.parse import parse_gpus
 from devplan.machine.reserve import DEFAULT_BYTES, default_reserve
-from devplan.types import OffloadTier
-from devplan.units import GIB, MIB
 
 
 def message_of(gpus, **options) -> str:

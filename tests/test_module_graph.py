@@ -13,14 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.blocks import partition
-from devplan.checks.prepare import prepare
-from devplan.checks.run_options import RunOptions
-from devplan.checks.running import run_prepared
-from devplan.cli import main
-from devplan.errors import InputError
-from devplan.module_graph import contract_layers, graph_text, known_graph_format, module_graph
-from devplan.types import Workload
+from devplan.checker.preparation import prepare
+from devplan.checker.run_options import RunOptions
+from devplan.checker.running import run_prepared
+from devplan.cli.app import main
+from devplan.core.errors import InputError
+from devplan.core.types import Workload
+from devplan.models.blocks import partition
+from devplan.workflows.graph_build import module_graph
+from devplan.workflows.graph_contract import contract_layers
+from devplan.workflows.graph_writing import graph_text, known_graph_format
 
 MODELS = Path(__file__).parent / "checks" / "models"
 FEW = Workload(batch=1, context_tokens=128)

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 import devplan
-from devplan.checks.run_options import RunOptions
-from devplan.errors import InputError, UserCodeError
-from devplan.machine import parse_gpus
-from devplan.mapfile import write_map
-from devplan.suggesting import suggest
-from devplan.workload import WorkloadRequest
+from devplan.checker.run_options import RunOptions
+from devplan.core.errors import InputError, UserCodeError
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.write import write_map
+from devplan.workflows.suggesting import suggest
 
 MODEL = """
 import torch

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CONFIG_MAPPING
 
-from devplan.checking import check
-from devplan.checks.run_options import RunOptions
-from devplan.errors import InputError
-from devplan.machine import parse_gpus
-from devplan.mapfile import dump_map, loads_map
-from devplan.suggesting import suggest
-from devplan.types import ActivationGrowth, Infeasible, Plan
-from devplan.workload import WorkloadRequest
+from devplan.checker.checking import check
+from devplan.checker.run_options import RunOptions
+from devplan.core.errors import InputError
+from devplan.core.types import ActivationGrowth, Infeasible, Plan
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.read import loads_map
+from devplan.mapfile.write import dump_map
+from devplan.workflows.suggesting import suggest
 
 # Small versions of real classes: (class, type, configuration).  FlauBERT keeps the parts of a layer
 # in lists of their own, so that a plan may cut inside a layer; its masks are never moved.
@@ -87,7 +88,7 @@ def test_longer_prompts_need_more_room(tmp_path):
 
 def runs_need(monkeypatch, more: float) -> None:
     """Let every run need so many times as much beside weights and cache."""
-    import devplan.examining as examining
+    import devplan.workflows.plan_runner as examining
 
     real = examining.run_all
 
@@ -238,7 +239,9 @@ def test_code_that_no_plan_repairs_is_named(tmp_path):
 
 def test_what_lets_a_broken_model_run_is_tried_and_offered(tmp_path, monkeypatch):
     gpus = "2GiB,450MiB"
-    monkeypatch.setattr("devplan.proving.MOST_ROUNDS", 1)  # as if nothing could be learnt
+    monkeypatch.setattr(
+        "devplan.workflows.refinement.MOST_ROUNDS", 1
+    )  # as if nothing could be learnt
     found = suggested(tmp_path, flaubert(8), gpus, context=64)
     assert found.errors
     (offer,) = found.cures

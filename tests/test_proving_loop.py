@@ -7,23 +7,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from devplan.errors import InputError
-from devplan.findings import Diagnostic, Severity
-from devplan.planning import plan
-from devplan.proving import MOST_ROUNDS, NOTHING_TO_RUN, Proof, prove
-from devplan.types import Constraint, Infeasible, Workload
+from devplan.core.errors import InputError
+from devplan.core.findings import Finding, Severity
+from devplan.core.types import Constraint, Infeasible, Workload
+from devplan.planning.planner import plan
+from devplan.workflows.refinement import MOST_ROUNDS, NOTHING_TO_RUN, Proof, prove
 from tests.planning.strategies import layer, machine, text_graph
 
 GRAPH = text_graph([layer(index, 20) for index in range(4)])
 PINS = {"lm_head": "cuda:0"}
 PLAN = plan(GRAPH, machine(90, 60), Workload(), pins=PINS)
 NOTHING_FITS = Infeasible(reason="too little", shortfalls=(), lower_bound=2.0, proven=True)
-ERROR = Diagnostic(code="DP301", severity=Severity.ERROR, message="apart")
+ERROR = Finding(code="DP301", severity=Severity.ERROR, message="apart")
 LESSON = Constraint(change="a on b", finding="why")
 
 
-def warned(module: str) -> Diagnostic:
-    return Diagnostic(
+def warned(module: str) -> Finding:
+    return Finding(
         code="DP305",
         severity=Severity.WARNING,
         message="copies",
@@ -65,7 +65,7 @@ class World:
         return replace(learnt, constraints=(*learnt.constraints, LESSON))
 
     def prove(self, monkeypatch) -> Proof:
-        monkeypatch.setattr("devplan.proving.learn", self.learn)
+        monkeypatch.setattr("devplan.workflows.refinement.learn", self.learn)
         unproven = Proof(result=PLAN, graph=GRAPH, verification=NOTHING_TO_RUN)
         return prove(unproven, PINS, self.plan_with, self.examine)
 
@@ -138,7 +138,7 @@ def test_warnings_are_followed_for_eight_moves_at_most(monkeypatch):
     graph = text_graph([layer(i, 1) for i in range(20)])
     runs = [((), tuple(map(warned, [blocks[i]] * (20 - i)))) for i in range(20)]
     world = World(*runs)
-    monkeypatch.setattr("devplan.proving.learn", world.learn)
+    monkeypatch.setattr("devplan.workflows.refinement.learn", world.learn)
     unproven = Proof(result=PLAN, graph=graph, verification=NOTHING_TO_RUN)
     prove(unproven, PINS, world.plan_with, world.examine)
     assert len(world.planned) == 8 and len(world.planned[-1]) == len(PINS) + 8

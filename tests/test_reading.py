@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from devplan import reading
-from devplan.errors import InputError
-from devplan.reading import CONFIG, INDEX, MAP, json_text, yaml_text
+from devplan import io as reading
+from devplan.core.errors import InputError
+from devplan.io import json_input as json_text
+from devplan.io import yaml_input as yaml_text
+from devplan.io.bounded import CONFIG, INDEX, MAP
 
 SECONDS = 10
 

@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devplan.errors import InputError
-from devplan.settings import Settings, load_settings
-from devplan.types import NamedInFile
+from devplan.cli.settings import Settings, load_settings
+from devplan.core.errors import InputError
+from devplan.core.types import NamedInFile
 
 WHOLE = """\
 model: Qwen/Qwen2.5-VL-7B-Instruct

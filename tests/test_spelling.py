@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from devplan.catalog import gpus
-from devplan.checks.inferred import STRATEGIES
-from devplan.checks.table import RULES
-from devplan.errors import InputError, nearest
-from devplan.mapfile.hf import from_hf_device
+from devplan.checker.inferred import STRATEGIES
+from devplan.cli.settings_values import READERS
+from devplan.core.devices import from_hf_device
+from devplan.core.errors import InputError, nearest
+from devplan.core.spelling import near_names
+from devplan.models.from_catalog import did_you_mean
 from devplan.planning.objectives import OBJECTIVES
-from devplan.settings_values import READERS
-from devplan.sources.catalogue import did_you_mean
-from devplan.spelling import near_names
+from devplan.rules.table import RULES
 
 MODULES = (
     "model",

@@ -6,12 +6,14 @@ import json
 
 import pytest
 
-from devplan.machine import parse_gpus
-from devplan.mapfile import dump_map, loads_map
-from devplan.report import plan_json, plan_text
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.read import loads_map
+from devplan.mapfile.write import dump_map
+from devplan.report.json import plan_json
 from devplan.report.terminal import Terminal
-from devplan.suggesting import suggest
-from devplan.workload import WorkloadRequest
+from devplan.report.text import plan_text
+from devplan.workflows.suggesting import suggest
 
 PIPE = Terminal()
 WITHOUT_CODE = "openbmb/MiniCPM-V-4_5"

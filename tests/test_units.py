@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.units import parse_tokens
+from devplan.core.units import parse_tokens
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from devplan import writing
-from devplan.errors import InputError
-from devplan.writing import WriteOutcome, refuse_unwritable, write_text
+from devplan.core.errors import InputError
+from devplan.io import writing
+from devplan.io.writing import WriteOutcome, refuse_unwritable, write_text
 
 ROOT = Path(__file__).parents[1]
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -46,8 +46,8 @@ def test_a_file_too_large_leaves_the_old_one(tmp_path):
     path.write_text("precious")
     code = """
 import resource, sys
-from devplan.errors import InputError
-from devplan.writing import write_text
+from devplan.core.errors import InputError
+from devplan.io.writing import write_text
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     write_text("x" * 100_000, sys.argv[1], option="--baseline")
@@ -82,7 +82,7 @@ def test_an_interrupt_leaves_no_draft(tmp_path, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from devplan.writing import write_text
+from devplan.io.writing import write_text
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 write_text("half", sys.argv[1])
 """

@@ -1,1 +1,30 @@
-"""Facts with their sources: models (``entries/``, read by `models`) and GPUs (`gpus`)."""
+"""Facts with their sources: models (``entries/``), GPUs and links.
+
+May import ``core`` and ``io``.
+"""
+
+from devplan.catalog import gpus, links, models
+from devplan.catalog.gpus import (
+    Gpu,
+)
+from devplan.catalog.links import (
+    LinkKind,
+)
+from devplan.catalog.models import (
+    CatalogModel,
+    load_models,
+)
+from devplan.catalog.tensors import (
+    TensorSummary,
+)
+
+__all__ = [
+    "CatalogModel",
+    "Gpu",
+    "LinkKind",
+    "TensorSummary",
+    "gpus",
+    "links",
+    "load_models",
+    "models",
+]

@@ -21,8 +21,7 @@ from typing import Any
 
 import yaml
 
-from devplan.errors import InputError, nearest
-from devplan.units import GIB, MIB
+from devplan.core import GIB, MIB, InputError, nearest
 
 FILE = Path(__file__).parent / "gpus.yaml"
 # A C parser reads the file in a few milliseconds; wheels of PyYAML carry it.
@@ -90,7 +89,7 @@ def ids() -> tuple[str, ...]:
     return tuple(_all())
 
 
-def load_all() -> tuple[Gpu, ...]:
+def load_gpus() -> tuple[Gpu, ...]:
     """Every GPU of the catalogue, in the order of the file."""
     return tuple(_all().values())
 

@@ -140,7 +140,7 @@ def _aliases() -> dict[str, str]:
     return {other.lower(): id.lower() for id, others in names.items() for other in others}
 
 
-def load_all() -> tuple[CatalogModel, ...]:
+def load_models() -> tuple[CatalogModel, ...]:
     """Every entry, in the order of `ids`."""
     return tuple(load(name) for name in ids())
 

@@ -7,8 +7,6 @@ Exit status: 0 done, 1 nothing fits (or findings), 2 could not run: bad input, i
 error that nobody foresaw, in one line too.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from devplan.cli.main import main
-
-__all__ = ["main"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

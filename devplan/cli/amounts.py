@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 
-from devplan.errors import InputError
-from devplan.units import parse_tokens
-from devplan.workload import LARGEST_BATCH as LARGEST_BATCH
-from devplan.workload import LARGEST_CONTEXT, LARGEST_FRAMES, LARGEST_IMAGES
+from devplan.core import LARGEST_BATCH as LARGEST_BATCH
+from devplan.core import LARGEST_CONTEXT, LARGEST_FRAMES, LARGEST_IMAGES, InputError, parse_tokens
 
 MOST_PIXELS = 2**26
 """Of an image: eight times a large screen."""

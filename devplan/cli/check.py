@@ -26,15 +26,13 @@ from devplan.cli.shared_options import (
     Timeout,
     TrustRemoteCode,
 )
-from devplan.strangers import prose, visible
-from devplan.streams import out
+from devplan.io import out, prose, visible
 
 if TYPE_CHECKING:
-    from devplan.checks.given import GivenMap
     from devplan.cli.check_options import AskedCheck, CheckTyped
-    from devplan.findings import CheckResult
-    from devplan.settings import Settings
-    from devplan.surroundings import Environment
+    from devplan.cli.settings import Settings
+    from devplan.core import CheckResult, Environment
+    from devplan.mapfile import DeviceMap
 
 FINDINGS = 1
 COULD_NOT_RUN = 2
@@ -132,15 +130,20 @@ def check_command(
     devplan check maps/qwen2.5-vl-7b__24+12gib.yaml
     devplan check hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
-    from devplan.checks.baseline import Baseline, apply_baseline, read_baseline
-    from devplan.checks.ignoring import ignore_codes
-    from devplan.checks.run import requiring_runs, strictly
+    from devplan.checker import (
+        Baseline,
+        apply_baseline,
+        ignore_codes,
+        read_baseline,
+        requiring_runs,
+        strictly,
+    )
     from devplan.cli.check_options import CheckTyped, read_check_options
     from devplan.cli.delivery import look_at_output
-    from devplan.errors import InputError
-    from devplan.report.findings import known_format
-    from devplan.settings import load_settings
-    from devplan.writing import refuse_unwritable
+    from devplan.cli.settings import load_settings
+    from devplan.core import InputError
+    from devplan.io import refuse_unwritable
+    from devplan.report import known_format
 
     typed = CheckTyped(
         maps=maps or (),
@@ -200,9 +203,9 @@ def _check_all(
     typed: CheckTyped, asked: AskedCheck, settings: Settings
 ) -> tuple[list[CheckResult], int]:
     """The results of all maps that could be checked, and how many could not."""
-    from devplan.checks.read_given import read_given
+    from devplan.core import InputError
     from devplan.environment import read_environment
-    from devplan.errors import InputError
+    from devplan.mapfile import read_given
 
     results, refused = [], 0
     with progress_on_stderr() as progress:
@@ -228,14 +231,13 @@ def _naming(name: str, error: Exception) -> str:
 
 
 def _check_one(
-    given: GivenMap | None,
+    given: DeviceMap | None,
     typed: CheckTyped,
     asked: AskedCheck,
     settings: Settings,
     environment: Environment | None,
 ) -> CheckResult:
-    from devplan.checking import check
-    from devplan.checks.run_options import RunOptions
+    from devplan.checker import RunOptions, check
     from devplan.cli.check_options import machine_of, main_device_of, model_of, workload_of
 
     return check(
@@ -262,8 +264,8 @@ def _check_one(
 
 
 def _write_baseline(results: list[CheckResult], path: Path) -> None:
-    from devplan.checks.baseline import baseline_text
-    from devplan.writing import write_text
+    from devplan.checker import baseline_text
+    from devplan.io import write_text
 
     number = sum(len(result.errors) + len(result.warnings) for result in results)
     write_text(baseline_text(results, path.parent), path, option="--baseline")
@@ -272,8 +274,7 @@ def _write_baseline(results: list[CheckResult], path: Path) -> None:
 
 def _show(results: list[CheckResult], form: str, output: str | None) -> None:
     from devplan.cli.delivery import deliver
-    from devplan.report import terminal_of
-    from devplan.report.findings import check_report
+    from devplan.report import check_report, terminal_of
 
     commands = form == "github"
     to_file = deliver(

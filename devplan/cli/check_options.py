@@ -10,10 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from devplan.checks.given import GivenMap
-from devplan.checks.ignoring import checked_ignores, parse_ignores
-from devplan.checks.inferred import STRATEGIES
-from devplan.checks.ways import checked_run
+from devplan.checker import STRATEGIES, checked_ignores, checked_run, parse_ignores
 from devplan.cli.amounts import (
     LARGEST_BATCH,
     number_of_frames,
@@ -21,18 +18,21 @@ from devplan.cli.amounts import (
     read_context,
     read_image_size,
 )
-from devplan.errors import InputError, nearest
-from devplan.machine import parse_gpus
-from devplan.machine.offload import read_tiers
-from devplan.mapfile.hf import from_hf_device
-from devplan.reading import load_yaml
-from devplan.settings import Settings
-from devplan.types import Machine, NamedInFile, Workload
-from devplan.units import parse_whole
-from devplan.workload import (
+from devplan.cli.settings import Settings
+from devplan.core import (
     DEFAULT_BATCH,
+    InputError,
+    Machine,
+    NamedInFile,
+    Workload,
     WorkloadRequest,
+    from_hf_device,
+    nearest,
+    parse_whole,
 )
+from devplan.io import load_yaml
+from devplan.machine import parse_gpus, read_tiers
+from devplan.mapfile import DeviceMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def _argument(text: str) -> tuple[str, Any]:
         raise InputError(f"--generate {text!r}: the value is no YAML; quote it") from None
 
 
-def model_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> str | NamedInFile:
+def model_of(typed: CheckTyped, given: DeviceMap | None, settings: Settings) -> str | NamedInFile:
     """Which model a map is for.
 
     Raises
@@ -158,7 +158,7 @@ def model_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> s
     return model
 
 
-def machine_of(typed: CheckTyped, given: GivenMap | None, settings: Settings) -> Machine | None:
+def machine_of(typed: CheckTyped, given: DeviceMap | None, settings: Settings) -> Machine | None:
     """The machine that a map is checked for; None where nobody says it."""
     if typed.gpus:
         return parse_gpus(
@@ -205,7 +205,7 @@ def _index_or_text(text: str) -> int | str:
 
 
 def workload_of(
-    typed: CheckTyped, given: GivenMap | None, settings: Settings
+    typed: CheckTyped, given: DeviceMap | None, settings: Settings
 ) -> Workload | WorkloadRequest:
     """Batch, context and dtypes that a map is checked at; what nobody says is left to the model.
 

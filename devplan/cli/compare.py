@@ -82,9 +82,9 @@ def compare_command(
     """
     from devplan.cli.delivery import look_at_output
     from devplan.cli.options import Typed, read_options
+    from devplan.cli.settings import load_settings
     from devplan.cli.side_by_side import show
-    from devplan.report.tables import known_table_format
-    from devplan.settings import load_settings
+    from devplan.report import known_table_format
 
     known_table_format(form)
     look_at_output(output)
@@ -106,7 +106,7 @@ def compare_command(
     )
     asked = read_options(typed, load_settings(Path.cwd()), "compare")
     with progress_on_stderr() as progress:
-        from devplan.comparing import compare
+        from devplan.workflows import compare
 
         progress("starting")
         comparison = compare(
@@ -121,7 +121,7 @@ def compare_command(
             timeout_s=timeout_s,
             progress=progress,
         )
-    from devplan.report.compare import compare_json, compare_text
+    from devplan.report import compare_json, compare_text
 
     show(
         lambda: compare_json(comparison),

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from devplan.cli.printing import say
-from devplan.streams import out
-from devplan.writing import is_stdout, refuse_unwritable, write_text
+from devplan.io import is_stdout, out, refuse_unwritable, write_text
 
 if TYPE_CHECKING:
     from devplan.report import Terminal

@@ -28,8 +28,7 @@ from devplan.cli.shared_options import (
 
 if TYPE_CHECKING:
     from devplan.cli.check_options import CheckTyped
-    from devplan.comparing import MapDiff
-    from devplan.comparing.changes import MapLike
+    from devplan.workflows import MapDiff, MapLike
 
 DIFFERENT = 1
 
@@ -73,7 +72,7 @@ def diff_command(
     from devplan.cli.check_options import CheckTyped
     from devplan.cli.delivery import look_at_output
     from devplan.cli.side_by_side import show
-    from devplan.report.tables import known_table_format
+    from devplan.report import known_table_format
 
     known_table_format(form)
     look_at_output(output)
@@ -94,28 +93,28 @@ def diff_command(
         trust_remote_code=trust_remote_code,
     )
     found = _diff(typed)
-    from devplan.report.diff import diff_json, diff_text
+    from devplan.report import diff_json, diff_text
 
     show(lambda: diff_json(found), lambda terminal: diff_text(found, terminal), form, output)
     return 0 if found.is_same else DIFFERENT
 
 
 def _diff(typed: CheckTyped) -> MapDiff:
-    from devplan.checks.given import GivenMap
-    from devplan.checks.run_options import RunOptions
+    from devplan.checker import RunOptions
     from devplan.cli.check_options import (
         machine_of,
         main_device_of,
         read_check_options,
         workload_of,
     )
-    from devplan.comparing import diff
-    from devplan.settings import load_settings
+    from devplan.cli.settings import load_settings
+    from devplan.mapfile import DeviceMap
+    from devplan.workflows import diff
 
     settings = load_settings(Path.cwd())
     asked = read_check_options(typed, settings)
     maps: list[MapLike] = [_read(name) for name in typed.maps]
-    given = [each for each in maps if isinstance(each, GivenMap)]
+    given = [each for each in maps if isinstance(each, DeviceMap)]
     says_cards = any(each.machine for each in given)
     says_model = any(each.model for each in given)
     sized = next((each for each in given if each.workload), None)
@@ -140,7 +139,7 @@ def _diff(typed: CheckTyped) -> MapDiff:
 
 def _read(name: str) -> MapLike:
     """A map file, or the name of a strategy."""
-    from devplan.checks.inferred import STRATEGIES
-    from devplan.checks.read_given import read_given
+    from devplan.checker import STRATEGIES
+    from devplan.mapfile import read_given
 
     return name if name in STRATEGIES else read_given(name)

@@ -10,11 +10,10 @@ import typer
 from devplan.cli.printing import say
 from devplan.cli.progress import progress_on_stderr
 from devplan.cli.shared_options import TrustRemoteCode
-from devplan.streams import out
+from devplan.io import out
 
 if TYPE_CHECKING:
-    from devplan.surroundings import Environment, ModelFacts
-    from devplan.types import DeviceMapFile
+    from devplan.core import DeviceMapFile, Environment, ModelFacts
 
 DIFFERS = 1
 
@@ -64,12 +63,10 @@ def doctor_command(
     devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --model ./checkpoint
     devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --remap maps/here.yaml
     """
-    from devplan import report
     from devplan.cli.suggested import look_at_target, written
     from devplan.environment import differences, errors, obstacles, remapped
     from devplan.mapfile import read_map
-    from devplan.report.environment import doctor_text
-    from devplan.report.environment_json import doctor_json
+    from devplan.report import doctor_json, doctor_text, terminal_of
 
     _refuse_without_map(map_path, model=model, remap=remap)
     map_file = read_map(map_path) if map_path else None
@@ -102,7 +99,7 @@ def doctor_command(
             end="",
         )
     else:
-        terminal = report.terminal_of(out())
+        terminal = terminal_of(out())
         text = doctor_text(
             environment, found, terminal, map_file=map_file, map_name=map_path or "", notes=notes
         )
@@ -140,11 +137,9 @@ def facts_at_hand(
     InputError
         When it cannot be read and was typed, or the map names code.
     """
-    from devplan.environment import class_facts, read_model_facts
-    from devplan.environment.model_facts import is_local
-    from devplan.errors import InputError
-    from devplan.sources.named import place_of, refuse_code
-    from devplan.types import NamedInFile
+    from devplan.core import InputError, NamedInFile
+    from devplan.environment import class_facts, is_local, read_model_facts
+    from devplan.models import place_of, refuse_code
 
     folder = Path(map_path).parent
     planned = NamedInFile(text=map_file.model.id, file=map_path, folder=folder)
@@ -168,7 +163,7 @@ def facts_at_hand(
 
 
 def _refuse_without_map(map_path: str | None, **options: str | None) -> None:
-    from devplan.errors import InputError
+    from devplan.core import InputError
 
     for name, value in options.items():
         if map_path is None and value is not None:

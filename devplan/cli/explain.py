@@ -11,7 +11,7 @@ import typer
 
 from devplan.cli.printing import say
 from devplan.cli.shared_options import TrustRemoteCode
-from devplan.streams import out
+from devplan.io import out
 
 NOT_RECOGNISED = 1
 STDIN = "-"
@@ -65,8 +65,7 @@ def _is_rule(subject: str) -> bool:
 
 
 def _explain_rule(code: str | None) -> int:
-    from devplan.report import terminal_of
-    from devplan.report.rules import rule_text, rules_text
+    from devplan.report import rule_text, rules_text, terminal_of
 
     terminal = terminal_of(out())
     say(rules_text(terminal) if code is None else rule_text(find_rule(code), terminal), end="")
@@ -80,9 +79,8 @@ def _explain_text(
     as_json: bool,
     trust_remote_code: bool,
 ) -> int:
-    from devplan.diagnosis.explaining import explain_text
-    from devplan.report import terminal_of
-    from devplan.report.explained import explained_json, explained_text
+    from devplan.diagnosis import explain_text
+    from devplan.report import explained_json, explained_text, terminal_of
 
     found = explain_text(text, device_map, model, trust_remote_code=trust_remote_code)
     shown = explained_json(found) if as_json else explained_text(found, terminal_of(out()))
@@ -98,8 +96,8 @@ def _text_of(subject: str) -> str | bytes:
     InputError
         When it cannot be read, is too long, or is no text.
     """
-    from devplan.errors import InputError
-    from devplan.reading import LOG, bounded_bytes, read_bytes
+    from devplan.core import InputError
+    from devplan.io import LOG, bounded_bytes, read_bytes
 
     if subject == STDIN:
         data = bounded_bytes(sys.stdin.buffer, "the text on stdin", LOG)
@@ -121,8 +119,8 @@ def find_rule(text: str):
     InputError
         With the nearest codes and names.
     """
-    from devplan.checks.table import RULES
-    from devplan.errors import InputError, nearest
+    from devplan.core import InputError, nearest
+    from devplan.rules import RULES
 
     by_name = {rule.name: rule for rule in RULES.values()}
     wanted = text.strip()

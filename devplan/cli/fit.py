@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devplan.cli.options import Typed
-    from devplan.settings import Settings
-    from devplan.types import Machine
+    from devplan.cli.settings import Settings
+    from devplan.core import Machine
 
 NOTHING_FITS = 1
 
@@ -89,9 +89,9 @@ def fit_command(
     """
     from devplan.cli.delivery import look_at_output
     from devplan.cli.options import Typed, read_model, read_workload
+    from devplan.cli.settings import load_settings
     from devplan.cli.side_by_side import show
-    from devplan.report.tables import known_table_format
-    from devplan.settings import load_settings
+    from devplan.report import known_table_format
 
     known_table_format(form)
     look_at_output(output)
@@ -110,7 +110,7 @@ def fit_command(
     request = read_workload(typed, settings)
     machines = _machines(gpus or (), card or (), typed, settings)
     with progress_on_stderr() as progress:
-        from devplan.fitting import fit
+        from devplan.workflows import fit
 
         progress("starting")
         result = fit(
@@ -126,7 +126,7 @@ def fit_command(
             timeout_s=timeout_s,
             progress=progress,
         )
-    from devplan.report.fit import fit_json, fit_text
+    from devplan.report import fit_json, fit_text
 
     show(lambda: fit_json(result), lambda terminal: fit_text(result, terminal), form, output)
     return 0 if result.fits else NOTHING_FITS

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from devplan.cli.printing import say
-from devplan.streams import out
+from devplan.io import out
 
 LIST = "list"
 V = TypeVar("V", str | None, list[str] | None)
@@ -24,10 +24,9 @@ def gpus_command(
     devplan suggest Qwen/Qwen3-8B --gpus 2xrtx-4090
     """
     from devplan.catalog import gpus
-    from devplan.report import terminal_of
-    from devplan.report.gpus import gpus_json, gpus_text
+    from devplan.report import gpus_json, gpus_text, terminal_of
 
-    known = gpus.load_all()
+    known = gpus.load_gpus()
     say(gpus_json(known) if json else gpus_text(known, terminal_of(out())), end="")
     return 0
 

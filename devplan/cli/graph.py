@@ -24,7 +24,7 @@ from devplan.cli.shared_options import (
     Timeout,
     TrustRemoteCode,
 )
-from devplan.strangers import visible
+from devplan.io import visible
 
 if TYPE_CHECKING:
     import networkx
@@ -75,8 +75,8 @@ def graph_command(
     """
     from devplan.cli.check_options import CheckTyped
     from devplan.cli.delivery import deliver, look_at_output
-    from devplan.module_graph import contract_layers, graph_text, known_graph_format
-    from devplan.writing import is_stdout
+    from devplan.io import is_stdout
+    from devplan.workflows import contract_layers, graph_text, known_graph_format
 
     on_screen = output is None or is_stdout(output)
     form = ON_STDOUT if on_screen else known_graph_format(output)
@@ -106,9 +106,7 @@ def graph_command(
 
 
 def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:
-    from devplan.checks.prepare import prepare
-    from devplan.checks.read_given import read_given
-    from devplan.checks.run_options import RunOptions
+    from devplan.checker import RunOptions, prepare
     from devplan.cli.check_options import (
         machine_of,
         main_device_of,
@@ -116,8 +114,9 @@ def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:
         read_check_options,
         workload_of,
     )
-    from devplan.module_graph import module_graph
-    from devplan.settings import load_settings
+    from devplan.cli.settings import load_settings
+    from devplan.mapfile import read_given
+    from devplan.workflows import module_graph
 
     settings = load_settings(Path.cwd())
     asked = read_check_options(typed, settings)

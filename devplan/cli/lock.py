@@ -9,8 +9,7 @@ import typer
 from devplan.cli.doctor import ModelAtHand, facts_at_hand, look_around
 from devplan.cli.printing import say, say_notes
 from devplan.cli.shared_options import TrustRemoteCode
-from devplan.strangers import prose, visible
-from devplan.streams import out
+from devplan.io import out, prose, visible
 
 DOES_NOT_FIT = 1
 
@@ -28,12 +27,9 @@ def lock_command(
     \b
     devplan lock maps/qwen2.5-vl-7b__24+12gib.yaml
     """
-    from devplan import report
-    from devplan.environment import lock_file
-    from devplan.environment.locking import reasons_against
-    from devplan.environment.reading import OFFLOAD_FOLDER
+    from devplan.environment import OFFLOAD_FOLDER, lock_file, reasons_against
     from devplan.mapfile import read_map
-    from devplan.report.environment import difference_lines
+    from devplan.report import difference_lines, terminal_of
 
     map_file = read_map(map_path)
     environment = look_around(OFFLOAD_FOLDER)
@@ -41,7 +37,7 @@ def lock_command(
     facts = facts_at_hand(map_file, map_path, model, notes, trust_remote_code=trust_remote_code)
     refused = reasons_against(map_file, environment, facts)
     if refused:
-        terminal = report.terminal_of(out())
+        terminal = terminal_of(out())
         for each in refused:
             say("\n".join(difference_lines(each, terminal)), end="\n\n")
         say(f"{visible(str(map_path))} is not locked: this machine does not fit it")

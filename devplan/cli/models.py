@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devplan.cli.printing import say
-from devplan.streams import out
+from devplan.io import out
 
 if TYPE_CHECKING:
-    from devplan.catalog.models import CatalogModel
+    from devplan.catalog import CatalogModel
 
 
 def models_command(
@@ -31,16 +31,15 @@ def models_command(
     devplan models Qwen2.5-VL-7B-Instruct
     """
     from devplan.catalog import models
-    from devplan.report import terminal_of
-    from devplan.report.models import model_json, model_text, models_json, models_text
+    from devplan.report import model_json, model_text, models_json, models_text, terminal_of
 
     terminal = terminal_of(out())
     if name is None:
-        entries = models.load_all()
+        entries = models.load_models()
         say(models_json(entries) if json else models_text(entries, terminal), end="")
         return 0
     entry = find_model(name)
-    from devplan.known import known_of
+    from devplan.workflows import known_of
 
     known = known_of(entry)
     say(model_json(known) if json else model_text(known, terminal), end="")
@@ -56,8 +55,8 @@ def find_model(name: str) -> CatalogModel:
         With the nearest names.
     """
     from devplan.catalog import models
-    from devplan.errors import InputError
-    from devplan.sources.catalogue import did_you_mean
+    from devplan.core import InputError
+    from devplan.models import did_you_mean
 
     entry = models.find(name)
     if entry is None:

@@ -18,18 +18,21 @@ from devplan.cli.amounts import (
     read_context,
     read_image_size,
 )
-from devplan.dtypes import compute_dtype_name, full_dtype_name
-from devplan.errors import InputError, nearest
-from devplan.machine import parse_gpus
-from devplan.names import is_inside
-from devplan.settings import Settings
-from devplan.types import Machine, NamedInFile
-from devplan.units import parse_whole
-from devplan.workload import (
+from devplan.cli.settings import Settings
+from devplan.core import (
     DEFAULT_BATCH,
     OBJECTIVE_NAMES,
+    InputError,
+    Machine,
+    NamedInFile,
     WorkloadRequest,
+    compute_dtype_name,
+    full_dtype_name,
+    is_inside,
+    nearest,
+    parse_whole,
 )
+from devplan.machine import parse_gpus
 
 # What from_pretrained calls the dtype of the checkpoint.
 AUTO = "auto"

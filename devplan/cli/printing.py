@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from devplan.strangers import printed, prose
-from devplan.streams import CannotWrite, err, out
+from devplan.io import CannotWrite, err, out, printed, prose
 
 
 def say(text: str, *, end: str = "\n", to_stderr: bool = False, commands: bool = False) -> None:
@@ -48,6 +47,6 @@ def say_notes(notes: Iterable[str]) -> None:
 
 
 def _styles() -> tuple[str, ...]:
-    from devplan.report.terminal import SEQUENCES
+    from devplan.report import SEQUENCES
 
     return SEQUENCES

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from devplan.strangers import prose
-from devplan.streams import err
+from devplan.io import err, prose
 
 _PER_S = 12.5
 

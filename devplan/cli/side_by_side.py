@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from devplan.cli.delivery import deliver
 from devplan.cli.printing import say
-from devplan.strangers import visible
+from devplan.io import visible
 
 if TYPE_CHECKING:
     from devplan.report import Terminal

@@ -177,8 +177,8 @@ def suggest_command(
     devplan suggest ./my-checkpoint --gpus 0,1
     """
     from devplan.cli.options import Typed, read_options
+    from devplan.cli.settings import load_settings
     from devplan.cli.suggested import look_at_default, look_at_target, show
-    from devplan.settings import load_settings
 
     typed = Typed(
         model=model,
@@ -205,7 +205,7 @@ def suggest_command(
     if asked.output is not None:
         look_at_target(asked.output, force=force)
     with progress_on_stderr() as progress:
-        from devplan.suggesting import suggest
+        from devplan.workflows import suggest
 
         progress("starting")
         suggestion = suggest(

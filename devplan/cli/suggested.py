@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devplan.cli.printing import say, say_notes
-from devplan.errors import InputError
-from devplan.streams import err, out
-from devplan.writing import is_stdout, refuse_unwritable
+from devplan.core import InputError
+from devplan.io import err, is_stdout, out, refuse_unwritable
 
 if TYPE_CHECKING:
     from devplan.cli.options import Asked
-    from devplan.studying import Studied
-    from devplan.suggesting import Suggestion
-    from devplan.types import DeviceMapFile, Workload
+    from devplan.core import DeviceMapFile, Workload
+    from devplan.workflows import ProfiledModel, Suggestion
 
 DOES_NOT_FIT = 1
 DOES_NOT_RUN = 1
@@ -46,7 +44,7 @@ def look_at_target(path: str | Path, *, force: bool, option: str = "-o") -> None
         ) from None
 
 
-def look_at_default(studied: Studied, *, asked: Asked, force: bool) -> None:
+def look_at_default(studied: ProfiledModel, *, asked: Asked, force: bool) -> None:
     """The same for the file of a map that was given no name: it is known once the model is."""
     if asked.output is not None:
         return
@@ -81,28 +79,27 @@ def show(suggestion: Suggestion, asked: Asked, *, json: bool, force: bool, expla
 
 
 def _show_infeasible(suggestion: Suggestion, asked: Asked, json: bool) -> int:
-    from devplan import report
+    from devplan.report import infeasible_json, infeasible_text, terminal_of
 
     about = (suggestion.result, suggestion.identity, asked.machine, suggestion.workload)
     if json:
-        say(report.infeasible_json(*about, suggestion.notes), end="")
+        say(infeasible_json(*about, suggestion.notes), end="")
     else:
-        terminal = report.terminal_of(out())
-        say(report.infeasible_text(*about, terminal, suggestion.notes), end="")
+        terminal = terminal_of(out())
+        say(infeasible_text(*about, terminal, suggestion.notes), end="")
         say_notes(asked.notes)
     return DOES_NOT_FIT
 
 
 def _show_broken(suggestion: Suggestion, asked: Asked, json: bool) -> int:
     """No plan was found that runs: what stops the best one; nothing is written."""
-    from devplan import report
-    from devplan.report.findings import check_report
+    from devplan.report import check_report, does_not_run, terminal_of
 
-    terminal = report.terminal_of(out())
+    terminal = terminal_of(out())
     found = [suggestion.check]
     say(check_report(found, "json", terminal) if json else check_report(found, "text", terminal))
     constraints = suggestion.map_file.constraints
-    for advice in report.does_not_run(suggestion.errors, constraints, suggestion.cures):
+    for advice in does_not_run(suggestion.errors, constraints, suggestion.cures):
         lines = terminal.paragraph(advice, first="")
         say("\n".join(lines), to_stderr=json)
     say_notes(asked.notes)
@@ -112,8 +109,8 @@ def _show_broken(suggestion: Suggestion, asked: Asked, json: bool) -> int:
 def _write_and_show(
     suggestion: Suggestion, asked: Asked, *, json: bool, force: bool, explain: bool
 ) -> int:
-    from devplan import report
     from devplan.mapfile import dump_map
+    from devplan.report import plan_json, plan_text, sums_text, terminal_of
 
     map_file, plan = suggestion.map_file, suggestion.result
     path = _path(suggestion, asked)
@@ -121,17 +118,15 @@ def _write_and_show(
     outcome, refused = ("", None) if to_stdout else written(suggestion.map_file, path, force)
     if json:
         is_there = not to_stdout and refused is None
-        say(report.plan_json(plan, map_file, path, written=is_there), end="")
+        say(plan_json(plan, map_file, path, written=is_there), end="")
     else:
         if to_stdout:
             say(dump_map(map_file, path), end="")
         stream = err() if to_stdout else out()
-        terminal = report.terminal_of(stream)
-        text = report.plan_text(plan, map_file, terminal, path, outcome)
+        terminal = terminal_of(stream)
+        text = plan_text(plan, map_file, terminal, path, outcome)
         if explain:
-            text += "\n" + report.sums_text(
-                plan, suggestion.graph, map_file, suggestion.check, terminal
-            )
+            text += "\n" + sums_text(plan, suggestion.graph, map_file, suggestion.check, terminal)
         say(text, end="", to_stderr=to_stdout)
         say_notes(asked.notes)
     if refused is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from devplan.strangers import visible
+from devplan.io import visible
 
 INTERNAL_ERROR = 70
 """EX_SOFTWARE of sysexits.h; never 1, which means findings."""

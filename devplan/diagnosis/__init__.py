@@ -3,35 +3,14 @@
     exception -> recognised -> frames -> module, line, op, tensors -> entry of the map -> story
     pasted text -> cleaned -> tracebacks -> recognised -> line -> entry, check -> story
 
-Both end in a `Story`.  What a message means is looked up in one table, ``messages.yaml``, which
-holds facts with their sources; what is not in it is not guessed at.
+Both end in a `FailureReport`.  The meaning of a message is looked up in one table,
+``messages.yaml``, which holds facts with their sources; nothing else is guessed at.
 
 Nothing is done before something fails: no hooks, no modes, no bookkeeping.  An exception carries
 its frames, the frames hold the modules and tensors, and that is all that is read.  The exception
 itself keeps its type, its arguments and its traceback; the story is added as a note.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-from typing import Any
-
-_HOME = {
-    "Diagnosis": "watching",
-    "JsonFormatter": "logs",
-    "Story": "story",
-    "attach": "attached",
-    "detach": "attached",
-    "diagnose": "watching",
-    "explain_text": "explaining",
-    "story_of": "notes",
-}
-
-__all__ = [*_HOME]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

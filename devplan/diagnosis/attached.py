@@ -16,15 +16,15 @@ from typing import Any
 
 from torch import nn
 
+from devplan.core import InputError
 from devplan.diagnosis.components import models_of, part_for
 from devplan.diagnosis.watching import Diagnosis
-from devplan.errors import InputError
 from devplan.virtual import phases
 
 ENTRIES = (*phases.ENTRIES, "generate")
 
 
-class Entry:
+class AttachedModel:
     """An entry of a model that explains what goes wrong behind it.
 
     Attributes
@@ -101,7 +101,7 @@ def _attach(model: nn.Module, map: Any) -> None:
     _detach(model)
     for name in ENTRIES:
         if callable(getattr(type(model), name, None)):
-            setattr(model, name, Entry(model, name, map))
+            setattr(model, name, AttachedModel(model, name, map))
 
 
 def detach(model: Any) -> None:
@@ -117,7 +117,7 @@ def _models(model: Any) -> dict[str, nn.Module]:
 def _detach(model: nn.Module) -> None:
     for name in ENTRIES:
         entry = vars(model).get(name)
-        if not isinstance(entry, Entry):
+        if not isinstance(entry, AttachedModel):
             continue
         if entry.instance_own is None:
             delattr(model, name)

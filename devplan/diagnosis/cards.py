@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from devplan.diagnosis.story import CardMemory
-from devplan.units import parse_whole
+from devplan.core import parse_whole
+from devplan.diagnosis.failure_report import CardMemory
 
 
 def card_memory(devices: Iterable[str], predicted: Mapping[str, int]) -> tuple[CardMemory, ...]:

@@ -1,6 +1,6 @@
 """The story of a model of a pipeline, in the names that the pipeline's map has.
 
-The map of one model is in names of its own (``devplan.checks.given.part_of_given``), in which
+The map of one model is in names of its own (``devplan.mapfile.device_map.part_of_given``), in which
 modules and entries are looked for; the user reads and changes the file of the whole pipeline.
 """
 
@@ -11,11 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from devplan.checks.given import part_of_given
-from devplan.checks.read_given import as_given
-from devplan.diagnosis.story import Remedy, Story
-from devplan.findings import MapEntry, OperandFact
-from devplan.names import is_inside, joined
+from devplan.core import MapEntry, OperandFact, is_inside, joined
+from devplan.diagnosis.failure_report import FailureReport, Remedy
+from devplan.mapfile import as_given, part_of_given
 
 
 def models_of(holder: Any) -> dict[str, nn.Module]:
@@ -33,7 +31,7 @@ def part_for(map: Any, component: str) -> Any:
     return given
 
 
-def in_pipeline(story: Story, component: str) -> Story:
+def in_pipeline(story: FailureReport, component: str) -> FailureReport:
     """The story with the component before every name; as it is where there is none."""
     if not component:
         return story

@@ -9,25 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from devplan.checks.loads import device_loads
-from devplan.checks.places import counted
-from devplan.checks.prepare import Prepared
-from devplan.checks.run import result_of
-from devplan.checks.run_options import RunOptions
-from devplan.checks.running import run_all
-from devplan.checks.subject import Subject
-from devplan.diagnosis.story import Confirmation, Kind, Story
-from devplan.errors import DevplanError
-from devplan.findings import CheckResult, Diagnostic, SourceLine
+from devplan.checker import Prepared, RunOptions, result_of, run_all
+from devplan.core import CheckResult, DevplanError, Finding, SourceLine, format_bytes
+from devplan.diagnosis.failure_report import Confirmation, FailureReport, Kind
+from devplan.rules import CheckContext, counted, device_loads
 from devplan.sandbox import exclusively
-from devplan.units import format_bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checked:
     """A map that was checked."""
 
-    subject: Subject
+    subject: CheckContext
     """With what was run."""
     result: CheckResult | None
     """None: the check could not be run."""
@@ -53,7 +46,7 @@ def checked(prepared: Prepared) -> Checked:
     return Checked(subject=subject, result=result_of(subject))
 
 
-def confirmation(done: Checked, lines: Sequence[SourceLine], story: Story) -> Confirmation:
+def confirmation(done: Checked, lines: Sequence[SourceLine], story: FailureReport) -> Confirmation:
     """What the check says of a failure at these lines, the innermost last, or of its rule."""
     if done.result is None:
         return Confirmation(ran=False, detail=f"could not be run: {done.reason}")
@@ -81,7 +74,7 @@ def _enough_memory(done: Checked, devices: Sequence[str]) -> str:
     return f"{asked}, and the cards hold that: the call was larger, or something else is there"
 
 
-def _found(result: CheckResult, finding: Diagnostic | None, detail: str) -> Confirmation:
+def _found(result: CheckResult, finding: Finding | None, detail: str) -> Confirmation:
     return Confirmation(
         ran=bool(result.runs), detail=detail, finding=finding, entries=result.entries
     )
@@ -98,7 +91,7 @@ def _nothing(result: CheckResult) -> str:
     )
 
 
-def _at_lines(result: CheckResult, lines: Sequence[SourceLine]) -> Diagnostic | None:
+def _at_lines(result: CheckResult, lines: Sequence[SourceLine]) -> Finding | None:
     """The finding at the innermost line that one is at; by its text where numbers differ."""
     located = [
         (finding, source)
@@ -120,7 +113,7 @@ def _code(line: SourceLine) -> tuple[str, str, str]:
     return line.file, line.function, line.text
 
 
-def _by_rule(result: CheckResult, rule: str | None, devices: set[str]) -> Diagnostic | None:
+def _by_rule(result: CheckResult, rule: str | None, devices: set[str]) -> Finding | None:
     named = [f for f in result.diagnostics if f.code == rule and f.source is None]
     on_device = [f for f in named if f.entry and f.entry.device in devices]
     return next(iter(on_device or ([] if devices else named)), None)

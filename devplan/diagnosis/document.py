@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from devplan.diagnosis.story import Confirmation, Remedy, Story
-from devplan.findings import MapEntry, OperandFact, SourceLine
+from devplan.core import MapEntry, OperandFact, SourceLine
+from devplan.diagnosis.failure_report import Confirmation, FailureReport, Remedy
 
 SCHEMA_VERSION = 1
 
 
-def story_document(story: Story) -> dict[str, Any]:
+def story_document(story: FailureReport) -> dict[str, Any]:
     """All of it; what is not known is null or empty."""
     return {
         "id": story.id,

@@ -6,19 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from devplan.core import SourceLine
+from devplan.diagnosis.failure_report import CardMemory, FailureReport, Kind
 from devplan.diagnosis.lines import Place, is_model_line, place_of
 from devplan.diagnosis.messages import Recognised
 from devplan.diagnosis.ops import op_of_text, op_of_wrapper
-from devplan.diagnosis.pasted import (
-    TRACEBACK_HEAD,
-    PastedError,
-    PastedFrame,
-    Stream,
-    read_pasted,
-)
+from devplan.diagnosis.pasted.errors import PastedError, PastedFrame, Stream
+from devplan.diagnosis.pasted.reading import TRACEBACK_HEAD, read_pasted
 from devplan.diagnosis.remedies import Known, in_words
-from devplan.diagnosis.story import CardMemory, Kind, Story
-from devplan.findings import SourceLine
 
 Item = TypeVar("Item")
 MOST_AT_AN_END = 10
@@ -33,7 +28,7 @@ _LONGEST_MESSAGE = 2000
 class Told:
     """A story as far as the text goes."""
 
-    story: Story
+    story: FailureReport
     recognised: Recognised
     places: tuple[Place, ...]
     """The frames of the model's code, outermost first."""
@@ -43,7 +38,7 @@ class Told:
 class Explanation:
     """What a text is about."""
 
-    stories: tuple[Story, ...]
+    stories: tuple[FailureReport, ...]
     """Each failure once, however many processes said it; in the order of the text."""
     unknown: tuple[PastedError, ...] = ()
     """Errors of the text that the table does not know."""
@@ -122,7 +117,7 @@ def _from_text(recognised: Recognised, error: PastedError, stream: Stream) -> To
     places = tuple(place_of(frame) for frame in error.frames if is_model_line(frame))
     lines = tuple(place.source for place in places)
     innermost = places[-1] if places else None
-    story = Story(
+    story = FailureReport(
         id=recognised.message.id,
         kind=recognised.message.kind,
         exception=error.type.rpartition(".")[2],

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from devplan.diagnosis.pasted import PastedFrame
-from devplan.findings import SourceLine
-from devplan.virtual.source_lines import carries, shown_path
+from devplan.core import SourceLine
+from devplan.diagnosis.pasted.errors import PastedFrame
+from devplan.virtual import carries, shown_path
 
 _SITE = Path(torch.__file__).parents[1]
 _STANDARD = re.compile(

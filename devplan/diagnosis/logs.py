@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from devplan.diagnosis.document import story_document
-from devplan.diagnosis.story import Story
-from devplan.strangers import json_text
+from devplan.diagnosis.failure_report import FailureReport
+from devplan.io import json_text
 
 LOGGER = logging.getLogger("devplan")
 
 
-def log_story(story: Story) -> None:
+def log_story(story: FailureReport) -> None:
     """One record at level ERROR, with the headline for people."""
     LOGGER.error("%s", story.headline, extra={"devplan": story_document(story)})
 

@@ -8,16 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from devplan.checks.prepare import as_given, prepare
-from devplan.checks.remedies import is_embedding_away
-from devplan.checks.subject import Subject
+from devplan.checker import prepare
+from devplan.core import Finding, InputError, MapEntry
 from devplan.diagnosis.confirming import Checked, checked, confirmation
 from devplan.diagnosis.explaining import Told
+from devplan.diagnosis.failure_report import CardMemory, Confirmation, FailureReport, Kind, Remedy
 from devplan.diagnosis.narrowing import modules_of
 from devplan.diagnosis.remedies import Known, by_entries, in_words
-from devplan.diagnosis.story import CardMemory, Confirmation, Kind, Remedy, Story
-from devplan.errors import InputError
-from devplan.findings import Diagnostic, MapEntry
+from devplan.mapfile import as_given
+from devplan.rules import CheckContext, is_embedding_away
 
 _MOST_ENTRIES = 3
 _BORROWED = "the tensors are those of the check's own inputs"
@@ -60,10 +59,10 @@ class MappedModel:
         return cls(model=model, checked=checked(prepared), known=known)
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> CheckContext:
         return self.checked.subject
 
-    def story(self, told: Told) -> Story:
+    def story(self, told: Told) -> FailureReport:
         """The story with entry, modules, the check's answer, and remedies."""
         story = told.story
         modules = self._modules(told)
@@ -100,7 +99,9 @@ class MappedModel:
         name = self.subject.structure.class_name
         return (f"{name} has no module of class {classes[-1]}: is it the map of this model?",)
 
-    def _entries(self, modules: Sequence[str], story: Story, name: str) -> Iterator[MapEntry]:
+    def _entries(
+        self, modules: Sequence[str], story: FailureReport, name: str
+    ) -> Iterator[MapEntry]:
         """The entries that govern these modules, or that the message names, each once."""
         given = self.subject.given
         named = [entry for entry in given.entries if entry.key and f"'{entry.key}'" in name]
@@ -111,7 +112,9 @@ class MappedModel:
         governing = [of_name] if of_name else [self.subject.entry_of(each) for each in modules]
         yield from dict.fromkeys(entry for entry in governing if entry is not None)
 
-    def _with_finding(self, story: Story, confirmed: Confirmation, finding: Diagnostic) -> Story:
+    def _with_finding(
+        self, story: FailureReport, confirmed: Confirmation, finding: Finding
+    ) -> FailureReport:
         """What the check knows better than the text."""
         structure = self.subject.structure
         patch = by_entries(finding.changed_entries, self.subject)[1:]
@@ -131,7 +134,7 @@ class MappedModel:
         )
 
 
-def _with_predictions(story: Story, loads: Mapping[str, int]) -> tuple[CardMemory, ...]:
+def _with_predictions(story: FailureReport, loads: Mapping[str, int]) -> tuple[CardMemory, ...]:
     """Memory as the text says it, beside what the map needs."""
     said = {card.device: card for card in story.cards}
     if story.kind is not Kind.MEMORY:

@@ -18,8 +18,8 @@ from importlib import resources
 
 import yaml
 
-from devplan.diagnosis.story import Kind
-from devplan.units import parse_bytes, parse_whole
+from devplan.core import parse_bytes, parse_whole
+from devplan.diagnosis.failure_report import Kind
 
 _LONGEST_SIZE = 30
 """Characters; no card has a size of more digits."""

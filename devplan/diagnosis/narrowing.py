@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
+from devplan.core import is_inside
 from devplan.diagnosis.lines import Place
-from devplan.names import is_inside
 
 
 def modules_of(places: Sequence[Place], model: nn.Module) -> tuple[str, ...]:

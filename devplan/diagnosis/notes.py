@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.diagnosis.story import Story
+from devplan.diagnosis.failure_report import FailureReport
 
 _ATTRIBUTE = "_devplan_story"
 
 
-def put(error: BaseException, story: Story | None, text: str) -> None:
+def put(error: BaseException, story: FailureReport | None, text: str) -> None:
     """Add a story and its text.
 
     With no story the text alone is added, and the exception counts as looked at.
@@ -26,7 +26,7 @@ def is_told(error: BaseException) -> bool:
     return _ATTRIBUTE in getattr(error, "__dict__", {})
 
 
-def story_of(error: BaseException) -> Story | None:
+def story_of(error: BaseException) -> FailureReport | None:
     """The story of an exception that went through `diagnose`, or of one that led to it.
 
     Parameters
@@ -36,7 +36,7 @@ def story_of(error: BaseException) -> Story | None:
 
     Returns
     -------
-    Story or None
+    FailureReport or None
         None: it is about no device and no memory, or nobody looked.
 
     Examples

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from devplan.core import OperandFact, joined
 from devplan.diagnosis.expressions import tensors_in
+from devplan.diagnosis.failure_report import Kind
 from devplan.diagnosis.messages import Recognised
 from devplan.diagnosis.sites import Site
-from devplan.diagnosis.story import Kind
-from devplan.findings import OperandFact
-from devplan.names import joined
-from devplan.virtual.attributes import plain_tensors
+from devplan.virtual import plain_tensors
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 
-from devplan.virtual.rules.native import native_facts
+from devplan.virtual import native_facts
 
 _OPERATORS: Mapping[type, str] = {
     ast.Add: "add",

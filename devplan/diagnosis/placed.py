@@ -14,22 +14,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.blocks import BlockSite, partition
-from devplan.checks.given import GivenEntry, GivenMap, given_map
-from devplan.checks.prepare import as_given
-from devplan.checks.structure import structure_as_it_lies
-from devplan.checks.subject import Subject
-from devplan.errors import InputError
-from devplan.main_device import chosen_by_accelerate
-from devplan.mapfile import read_map
-from devplan.mapfile.hf import from_hf_device
-from devplan.mapfile.versions import installed_versions
+from devplan.checker import structure_as_it_lies
+from devplan.core import (
+    CPU,
+    Block,
+    BlockGraph,
+    DeviceMapFile,
+    InputError,
+    Workload,
+    chosen_by_accelerate,
+    from_hf_device,
+)
+from devplan.mapfile import DeviceMap, Entry, as_given, given_map, installed_versions, read_map
+from devplan.models import BlockSite, declared_no_split, partition
 from devplan.profile import block_of
-from devplan.skeleton.build import declared_no_split
-from devplan.types import CPU, Block, BlockGraph, DeviceMapFile, Workload
+from devplan.rules import CheckContext
 
 
-def placed_subject(model: nn.Module, map: Any = None) -> Subject | None:
+def placed_subject(model: nn.Module, map: Any = None) -> CheckContext | None:
     """The subject of a loaded model and its map; None where nothing says how it was placed.
 
     Raises
@@ -41,7 +43,7 @@ def placed_subject(model: nn.Module, map: Any = None) -> Subject | None:
     if given is None:
         return None
     no_split = declared_no_split(model)
-    return Subject(
+    return CheckContext(
         model=model_id(model) or type(model).__name__,
         structure=structure_as_it_lies(model, graph_of(model, no_split), no_split),
         given=given,
@@ -52,7 +54,7 @@ def placed_subject(model: nn.Module, map: Any = None) -> Subject | None:
     )
 
 
-def map_of(model: nn.Module, map: Any = None) -> GivenMap | None:
+def map_of(model: nn.Module, map: Any = None) -> DeviceMap | None:
     """The map that was given, or the one that the model was dispatched with."""
     if map is not None:
         return as_given(map)
@@ -63,7 +65,7 @@ def map_of(model: nn.Module, map: Any = None) -> GivenMap | None:
     return replace(given, entries=tuple(_as_torch_reads(entry) for entry in given.entries))
 
 
-def _as_torch_reads(entry: GivenEntry) -> GivenEntry:
+def _as_torch_reads(entry: Entry) -> Entry:
     """An entry on a device that devplan plans nothing for, and that PyTorch has: ``meta``."""
     if entry.device is not None:
         return entry
@@ -77,7 +79,7 @@ def map_file(map: Any) -> DeviceMapFile | None:
     """A map with everything that devplan wrote beside it; None for a bare one."""
     if isinstance(map, DeviceMapFile):
         return map
-    if isinstance(map, GivenMap):
+    if isinstance(map, DeviceMap):
         return map.content
     if not isinstance(map, str | Path):
         return None
@@ -132,7 +134,7 @@ def _input_embedding(model: nn.Module) -> nn.Module | None:
     return found if isinstance(found, nn.Module) else None
 
 
-def _main_device(model: nn.Module, given: GivenMap) -> str:
+def _main_device(model: nn.Module, given: DeviceMap) -> str:
     """Where accelerate's hook of the whole model puts the inputs; else what it would choose."""
     hooked = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
     if hooked is not None:

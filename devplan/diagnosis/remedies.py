@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from devplan.checks.subject import Subject
+from devplan.core import GIB, MIB, Card, Machine, OffloadTier
+from devplan.diagnosis.failure_report import FailureReport, Remedy, SeenWorkload
 from devplan.diagnosis.messages import Recognised
-from devplan.diagnosis.story import Remedy, SeenWorkload, Story
-from devplan.machine.speeds import gpu_of
-from devplan.types import Card, Machine, OffloadTier
-from devplan.units import GIB, MIB
+from devplan.machine import gpu_of
+from devplan.rules import CheckContext
 
 _PATCH = "patch_embeddings"
 """Helps where the embedding is away from the main device, and nowhere else."""
@@ -51,7 +50,7 @@ class Known:
     """Whether the map puts the input embedding away from the main device."""
 
 
-def in_words(story: Story, recognised: Recognised, known: Known) -> Story:
+def in_words(story: FailureReport, recognised: Recognised, known: Known) -> FailureReport:
     """The story with what the table says of its message; remedies that it has come first."""
     words = _words(recognised, known)
     message = recognised.message
@@ -77,7 +76,7 @@ def _each_once(remedies: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
     return tuple(found.values())
 
 
-def by_entries(changed: Mapping[str, str], subject: Subject) -> tuple[Remedy, ...]:
+def by_entries(changed: Mapping[str, str], subject: CheckContext) -> tuple[Remedy, ...]:
     """The changed entries, and the embedding patch where they move the embedding alone."""
     if not changed:
         return ()

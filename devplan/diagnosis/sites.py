@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from devplan.findings import SourceLine
-from devplan.virtual.source_lines import is_model_code, shown_path
+from devplan.core import SourceLine
+from devplan.virtual import is_model_code, shown_path
 
 _HOOKS = "accelerate.hooks"
 _INNARDS = ("torch._", "torch.library", "torch.utils", "torch.overrides")

@@ -15,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from devplan.calls import accepts, optional, wrong
-from devplan.diagnosis.story import Kind
-from devplan.errors import InputError
+from devplan.core import InputError, accepts, optional, wrong
+from devplan.diagnosis.failure_report import Kind
 
 TOLD = frozenset({Kind.MISMATCH, Kind.MEMORY, Kind.META})
 """What `diagnose` speaks of: tensors on devices that do not go together (a tensor without values is
@@ -51,7 +50,7 @@ class Diagnosis:
 
     def tell(self, error: BaseException) -> None:
         """Add the story to an exception that is on its way, unless it has one or needs none."""
-        from devplan.diagnosis.live import tell
+        from devplan.diagnosis.exception import tell
 
         tell(error, self.model, self.map, kinds=TOLD)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from devplan.diagnosis.failure_report import SeenWorkload
 from devplan.diagnosis.sites import Site
-from devplan.diagnosis.story import SeenWorkload
 
 _INPUTS = ("input_ids", "inputs_embeds", "decoder_input_ids")
 """Names of transformers for what holds one row a sequence and one column a token."""

@@ -11,13 +11,18 @@ import shlex
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
+from devplan.core import (
+    MIB,
+    OFFLOAD_DEVICES,
+    Card,
+    DeviceMapFile,
+    Environment,
+    Machine,
+    is_inside,
+    is_size,
+)
 from devplan.environment.link_option import links_option
-from devplan.machine.reserve import CONTEXT_BYTES, default_reserve
-from devplan.machine.speeds import gpu_of
-from devplan.names import is_inside
-from devplan.surroundings import Environment
-from devplan.types import OFFLOAD_DEVICES, Card, DeviceMapFile, Machine
-from devplan.units import MIB, is_size
+from devplan.machine import CONTEXT_BYTES, default_reserve, gpu_of
 
 BALANCE = "balance"
 BY_USER = "user"

@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from devplan.surroundings import CardUse, DriverCard
-from devplan.units import MIB
+from devplan.core import MIB, CardUse, DriverCard
 
 TIMEOUT_S = 30
 """nvidia-smi takes seconds where the driver has to wake the cards."""

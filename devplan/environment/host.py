@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from devplan.version import VERSION
+from devplan import __version__
 
 LIBRARIES = ("torch", "transformers", "accelerate", "safetensors", "diffusers")
 VARIABLES = (
@@ -29,7 +29,7 @@ _HELD = Path("/sys/fs/cgroup/memory.current")
 
 def library_versions() -> dict[str, str]:
     """devplan and the installed ones of `LIBRARIES`, with their local part (``2.13.0+cu130``)."""
-    versions = {"devplan": VERSION}
+    versions = {"devplan": __version__}
     for name in LIBRARIES:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from devplan.costs import Link
-from devplan.types import CPU
+from devplan.core import CPU, Link
 
 _PCIE = re.compile(r"PCIe (\d)\.0 x(\d+)( through the host)?")
 _NVLINK = re.compile(r"NVLink ?(\d?)")

@@ -10,17 +10,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from devplan.environment.compare_cards import MISSING
-from devplan.environment.differences import differences, errors
+from devplan.core import (
+    DeviceMapFile,
+    Difference,
+    Environment,
+    InputError,
+    Lock,
+    LockedCard,
+    ModelFacts,
+    ensure,
+)
+from devplan.environment.comparison import differences, errors
+from devplan.environment.gpu_differences import MISSING
 from devplan.environment.needs import needs_of
-from devplan.errors import InputError, ensure
-from devplan.mapfile import WriteOutcome, loads_map, read_map
-from devplan.mapfile.splice import spliced
-from devplan.mapfile.write import LOCK, lock_text
-from devplan.reading import MAP, read_text
-from devplan.surroundings import Difference, Environment, Lock, LockedCard, ModelFacts
-from devplan.types import DeviceMapFile
-from devplan.writing import write_text
+from devplan.io import MAP, WriteOutcome, read_text, write_text
+from devplan.mapfile import LOCK, loads_map, lock_text, read_map, spliced
 
 
 def locked(

@@ -11,16 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devplan.environment.compare_model import is_configured_otherwise
-from devplan.errors import InputError
-from devplan.sources import ModelSource, catalogue, resolve
-from devplan.sources.components import whole_config
-from devplan.sources.folder import described_pipeline, is_path
-from devplan.surroundings import ModelFacts
-from devplan.types import DeviceMapFile, NamedInFile
+from devplan.core import DeviceMapFile, InputError, ModelFacts, NamedInFile
+from devplan.environment.model_differences import is_configured_otherwise
+from devplan.models import (
+    ModelSource,
+    described_pipeline,
+    from_catalog,
+    is_path,
+    resolve,
+    whole_config,
+)
 
 if TYPE_CHECKING:
-    from devplan.skeleton import Skeleton
+    from devplan.models import Skeleton
 
 
 def read_model_facts(
@@ -31,7 +34,7 @@ def read_model_facts(
     Parameters
     ----------
     model, revision, trust_remote_code
-        As for `devplan.sources.resolve`.
+        As for `devplan.models.resolve`.
 
     Raises
     ------
@@ -44,13 +47,12 @@ def read_model_facts(
 
 def is_local(model: str) -> bool:
     """Whether MODEL can be read without the network and without running code of the user's."""
-    return is_path(model) or catalogue.find(model) is not None
+    return is_path(model) or from_catalog.find(model) is not None
 
 
 def facts_of(source: ModelSource) -> ModelFacts:
     """The same of a model that was found already."""
-    from devplan.skeleton import build_skeleton
-    from devplan.sources.native import native_class, remote_class_reference
+    from devplan.models import build_skeleton, native_class, remote_class_reference
 
     is_one = source.library in ("transformers", "diffusers") and not source.components
     if is_one and source.origin != "factory":

@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from devplan.machine.speeds import gpu_of
-from devplan.surroundings import FoundCard
-from devplan.types import OFFLOAD_DEVICES, Card, DeviceMapFile
+from devplan.core import OFFLOAD_DEVICES, Card, DeviceMapFile, FoundCard
+from devplan.machine import gpu_of
 
 _ALIKE_SHARE = 0.1
 """Sizes that differ by less are about the same: a card that is sold with 24 GB has 23.5 GiB."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+from devplan.core import Card, Environment, Machine
 from devplan.environment import host
 from devplan.environment.driver import read_driver
-from devplan.environment.torch_cards import read_torch
-from devplan.machine.links import MEASURED, with_links
-from devplan.machine.reserve import default_reserve
-from devplan.surroundings import Environment
-from devplan.types import Card, Machine
+from devplan.environment.torch_gpus import read_torch
+from devplan.machine import MEASURED, default_reserve, with_links
 
 OFFLOAD_FOLDER = "offload"
 """Where weights for the disk go if nobody says otherwise; what devplan's own messages propose."""

@@ -10,10 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator
 
-from devplan.findings import Severity
-from devplan.surroundings import Difference, Environment
-from devplan.types import DeviceMapFile
-from devplan.units import parse_whole
+from devplan.core import DeviceMapFile, Difference, Environment, Severity, parse_whole
 
 OTHER_RELEASE = "DP501"
 TOO_OLD = "DP513"

@@ -12,21 +12,23 @@ import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 
-from devplan.environment.command import suggest_command
-from devplan.environment.needs import Need, assignment, is_same_kind, needs_of
-from devplan.errors import InputError
-from devplan.main_device import main_device_notes
-from devplan.surroundings import Environment, FoundCard, Lock
-from devplan.types import (
+from devplan.core import (
     OFFLOAD_DEVICES,
     Card,
     CardLoad,
     Certificate,
     DeviceMapFile,
+    Environment,
+    FoundCard,
+    InputError,
+    Lock,
     Machine,
     Verification,
+    format_bytes,
+    main_device_notes,
 )
-from devplan.units import format_bytes
+from devplan.environment.command import suggest_command
+from devplan.environment.needs import Need, assignment, is_same_kind, needs_of
 
 Rename = Callable[[str], str]
 _DEVICE = re.compile(r"\bcuda:\d+\b")

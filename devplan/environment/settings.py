@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from devplan.core import Difference, Environment, InputError, Severity
 from devplan.environment.visibility import VARIABLE, read_visibility
-from devplan.errors import InputError
-from devplan.findings import Severity
-from devplan.reading import SETTINGS, load_yaml, read_text
-from devplan.surroundings import Difference, Environment
+from devplan.io import SETTINGS, load_yaml, read_text
 
 HIDDEN = "DP511"
 IN_THE_WAY = "DP512"

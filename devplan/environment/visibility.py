@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from devplan.units import parse_whole
+from devplan.core import parse_whole
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 

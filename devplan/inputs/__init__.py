@@ -4,18 +4,6 @@ From the processor in the model's folder where there is one, else from the signa
 ``forward``, the configuration and the weights; a function of the user's is the way out.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from devplan.inputs.example import example_inputs
-from devplan.inputs.request import ExampleInputs, InputRequest
-from devplan.inputs.user import user_function, user_inputs
-from devplan.virtual.inputs import NoExampleInputs
-
-__all__ = [
-    "ExampleInputs",
-    "InputRequest",
-    "NoExampleInputs",
-    "example_inputs",
-    "user_function",
-    "user_inputs",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import DevplanError
+from devplan.core import DevplanError
 from devplan.inputs.facts import Facts
 from devplan.inputs.from_config import inputs_from_config
 from devplan.inputs.pipelines import pipeline_inputs
 from devplan.inputs.processor import NoProcessor, inputs_from_folder
 from devplan.inputs.request import ExampleInputs, InputRequest
-from devplan.skeleton.boundary import one_line
-from devplan.skeleton.pipeline import PipelineModule
-from devplan.virtual.entries import entered_part
-from devplan.virtual.inputs import NoExampleInputs
+from devplan.models import PipelineModule, one_line
+from devplan.virtual import NoExampleInputs, entered_part
 
 
 def example_inputs(

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.blocks import BlockSite, partition
 from devplan.inputs.request import InputRequest
+from devplan.models import BlockSite, partition
 
 SIDES = {
     "vision": re.compile(r"vis|image|img|vit|backbone|video"),

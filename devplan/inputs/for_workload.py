@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from devplan.errors import InputError
+from devplan.core import InputError, Workload
 from devplan.inputs.request import ExampleInputs, InputRequest
-from devplan.types import Workload
 
 DEFAULT_IMAGE_SIZE = InputRequest().image_size
 

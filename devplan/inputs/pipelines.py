@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from devplan.inputs.request import ExampleInputs, InputRequest
-from devplan.skeleton.pipeline import PipelineModule
+from devplan.models import PipelineModule
 
 NUM_STEPS = 3
 """Denoising steps of a run: the second and third find what a scheduler of several steps keeps of

@@ -21,8 +21,7 @@ import torch
 from torch import nn
 
 from devplan.inputs.facts import Facts, has_weights
-from devplan.virtual.folding import layer_kinds
-from devplan.virtual.tracing import Limits, Trace, run_traced
+from devplan.virtual import Limits, Trace, layer_kinds, run_traced
 
 _OURS = tuple(
     os.path.join(folder, "")

@@ -22,9 +22,8 @@ from devplan.inputs.request import LEAST_TEXT, ExampleInputs
 from devplan.inputs.templates import rendered
 from devplan.inputs.textual import decoder_arguments
 from devplan.inputs.tokens import refuse_too_long
+from devplan.models import is_of_a_library, never_asked
 from devplan.sandbox import run_foreign
-from devplan.skeleton.boundary import is_of_a_library
-from devplan.sources.unasked import never_asked
 
 _FILES = {
     "AutoProcessor": ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"),

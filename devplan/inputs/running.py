@@ -8,12 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from devplan.findings import RunRecord
+from devplan.core import RunRecord
 from devplan.inputs.request import ExampleInputs
-from devplan.virtual.calls import ModelCall
-from devplan.virtual.entering import other_ways_in, run_entering
-from devplan.virtual.limited import TooManyOps
-from devplan.virtual.split import Dispatched
+from devplan.virtual import Dispatched, ModelCall, TooManyOps, other_ways_in, run_entering
 
 MOST_OPS = 150_000
 """Ops that a run may take, about ten seconds: beyond, the code loops over tokens (the slow path of

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from devplan.sandbox import run_foreign
-from devplan.sandbox.limits import OutOfTime, within
+from devplan.sandbox import OutOfTime, run_foreign, within
 
 _SECONDS = 5.0
 """Templates take milliseconds."""

@@ -15,7 +15,7 @@ import torch
 
 from devplan.inputs.facts import Facts, read, walk
 from devplan.inputs.request import LEAST_TEXT
-from devplan.virtual.inputs import NoExampleInputs
+from devplan.virtual import NoExampleInputs
 
 KINDS = ("image", "video", "audio")
 _STEMS = {

@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import InputError, UserCodeError, nearest
-from devplan.import_path import CurrentFolderVisible
+from devplan.core import InputError, UserCodeError, nearest
 from devplan.inputs.request import ExampleInputs
-from devplan.sandbox import run_foreign
-from devplan.streams import users_code
+from devplan.io import users_code
+from devplan.sandbox import CurrentFolderVisible, run_foreign
 
 
 def user_inputs(reference: str, model: nn.Module, config: Any) -> ExampleInputs:

@@ -15,3 +15,7 @@ it would have on the cards.
 
 Nothing is imported here: ``import devplan`` costs nothing.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

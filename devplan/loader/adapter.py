@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from devplan.types import DeviceMapFile
+from devplan.core import DeviceMapFile
 
 
 def device_map(

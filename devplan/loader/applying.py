@@ -9,8 +9,19 @@ from typing import Any
 
 from torch import nn
 
-from devplan.calls import accepts, flag, one_of, optional, path, texts
-from devplan.errors import InputError, nearest
+from devplan.core import (
+    DISK,
+    OFFLOAD_DEVICES,
+    DeviceMapFile,
+    InputError,
+    accepts,
+    flag,
+    nearest,
+    one_of,
+    optional,
+    path,
+    texts,
+)
 from devplan.loader.auditing import audit_parts
 from devplan.loader.dispatching import bring_home, dispatch, refuse_uncovered
 from devplan.loader.finishing import cache_copies
@@ -20,7 +31,6 @@ from devplan.loader.offloading import offload_folder as writing_to
 from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.sandbox import exclusively
-from devplan.types import DISK, OFFLOAD_DEVICES, DeviceMapFile
 
 log = logging.getLogger("devplan")
 

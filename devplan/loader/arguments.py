@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from devplan.errors import InputError
+from devplan.core import DeviceMapFile, InputError, NamedInFile
 from devplan.loader.model_class import Loadable
 from devplan.loader.target import Target
-from devplan.mapfile.load_code import dtype_keyword, hub_parts, load_dtype
-from devplan.sources.inside import require_inside
-from devplan.sources.named import place_of
-from devplan.types import DeviceMapFile, NamedInFile
+from devplan.mapfile import dtype_keyword, hub_parts, load_dtype
+from devplan.models import place_of, require_inside
 
 _DTYPES = ("dtype", "torch_dtype")
 

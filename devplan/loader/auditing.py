@@ -24,8 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import DeviceMapError
-from devplan.live.hooks import align_hooks
+from devplan.core import DeviceMapError, DeviceMapFile, is_inside, joined
 from devplan.loader.differences import Audit, AuditDifference
 from devplan.loader.hooks import device_text, execution_device, offloaded_weights
 from devplan.loader.parts import Part, parts_of
@@ -33,8 +32,7 @@ from devplan.loader.target import Target, target_of
 from devplan.loader.ties import broken_ties
 from devplan.loader.uses import memory_differences, placed_bytes, staying_bytes, uses_of
 from devplan.loader.waiting import Waiting
-from devplan.names import is_inside, joined
-from devplan.types import DeviceMapFile
+from devplan.runtime import align_hooks
 
 
 def audit(

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devplan.errors import InputError
-from devplan.reading import parse_json
-from devplan.sources.config import CONFIG_FILE, read_text
-from devplan.sources.inside import require_inside
-from devplan.sources.stored import parse_shard_index
+from devplan.core import InputError
+from devplan.io import parse_json
+from devplan.models import CONFIG_FILE, parse_shard_index, read_text, require_inside
 
 _SAFETENSORS = {
     "transformers": "model.safetensors",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from devplan.findings import MapEntry
-from devplan.units import format_bytes
+from devplan.core import MapEntry, format_bytes
 
 KINDS = ("place", "meta", "hook", "tie", "memory")
 """A tensor lies elsewhere; a tensor has no values; inputs are not moved as they must be; tied

@@ -1,8 +1,8 @@
 """accelerate's own dispatch, called with what ``from_pretrained`` does not tell it.
 
 ``from_pretrained`` dispatches by itself where a map names more than one device, and leaves the
-main device to accelerate, which takes the lowest index (``devplan.main_device``).  Where that is
-not the map's, the hooks are taken off and put on again; the weights stay where they are.
+main device to accelerate, which takes the lowest index (`devplan.core.main_device`).  Where
+that is not the map's, the hooks are taken off and put on again; the weights stay where they are.
 """
 
 from __future__ import annotations
@@ -13,20 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import InputError
-from devplan.live.hooks import align_hooks
-from devplan.loader.hooks import (
-    execution_device,
-    is_dispatched,
-    offloaded_weights,
-    weights_of,
-)
+from devplan.core import CPU, InputError, joined
+from devplan.loader.hooks import execution_device, is_dispatched, offloaded_weights, weights_of
 from devplan.loader.target import Target
 from devplan.loader.ties import link_ties
 from devplan.loader.waiting import Waiting
-from devplan.names import joined
-from devplan.types import CPU
-from devplan.virtual.placing import skipped_keys, spelled_out
+from devplan.runtime import align_hooks
+from devplan.virtual import skipped_keys, spelled_out
 
 
 def settle(model: nn.Module, target: Target, *, offload_buffers: bool = False) -> None:

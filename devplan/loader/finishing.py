@@ -6,13 +6,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from devplan.errors import InputError
+from devplan.core import DeviceMapFile, InputError, is_inside, relative
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.loaded import Loaded
 from devplan.loader.parts import Part
 from devplan.loader.target import Target
-from devplan.names import is_inside, relative
-from devplan.types import DeviceMapFile
 
 log = logging.getLogger("devplan")
 
@@ -38,7 +36,7 @@ def patch_if_needed(
     content = target.content
     if content is None or _is_proven(content, versions):
         return
-    from devplan.live import needed_patch, patch_embeddings
+    from devplan.runtime import needed_patch, patch_embeddings
 
     try:
         advice = needed_patch(loaded.checked_as, content, trust_remote_code=trust_remote_code)
@@ -76,7 +74,7 @@ def _is_proven(content: DeviceMapFile, versions: Mapping[str, str]) -> bool:
 
 def cache_copies(parts: Iterable[Part]) -> None:
     """Move each tensor to a device once in a forward, where accelerate's hooks move any."""
-    from devplan.live import cache_transfers
+    from devplan.runtime import cache_transfers
 
     for part in parts:
         if is_dispatched(part.model):
@@ -85,8 +83,7 @@ def cache_copies(parts: Iterable[Part]) -> None:
 
 def attach_diagnosis(loaded: Loaded, map: str | Path | DeviceMapFile) -> None:
     """Let each model explain its own failures; one of a pipeline by its part of the map."""
-    from devplan.diagnosis import attach
-    from devplan.diagnosis.components import part_for
+    from devplan.diagnosis import attach, part_for
 
     for part in loaded.parts:
         attach(part.model, part_for(map, part.name))

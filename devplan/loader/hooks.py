@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.live.hooks import align_hooks
+from devplan.runtime import align_hooks
 
 
 def is_dispatched(model: nn.Module) -> bool:

@@ -6,11 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from devplan.calls import wrong
-from devplan.checks.wrappers import unwrapped
+from devplan.checker import unwrapped
+from devplan.core import to_hf_device, wrong
 from devplan.loader.hooks import device_text, main_device
 from devplan.loader.parts import is_pipeline
-from devplan.mapfile.hf import to_hf_device
 
 
 def to_main(model: nn.Module | Any, inputs: Any) -> Any:

@@ -21,14 +21,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from devplan.errors import InputError
+from devplan.core import DeviceMapFile, InputError
 from devplan.loader.checkpoint_files import CheckpointFiles
 from devplan.loader.pickles import refuse_code
-from devplan.mapfile.load_code import load_dtype
-from devplan.sources.config import CONFIG_FILE, names_code, parse_object, read_text
-from devplan.sources.source import StoredTensor
-from devplan.sources.stored import read_header
-from devplan.types import DeviceMapFile
+from devplan.mapfile import load_dtype
+from devplan.models import (
+    CONFIG_FILE,
+    StoredTensor,
+    names_code,
+    parse_object,
+    read_header,
+    read_text,
+)
 
 log = logging.getLogger("devplan")
 

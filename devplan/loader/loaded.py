@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from devplan.core import DeviceMapFile
 from devplan.loader.checkpoint_files import CheckpointFiles
 from devplan.loader.parts import Part
 from devplan.loader.target import Target
-from devplan.types import DeviceMapFile
 
 log = logging.getLogger("devplan")
 

@@ -7,29 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from devplan.calls import accepts, flag, one_of, optional, path
-from devplan.diagnosis.watching import Diagnosis
-from devplan.errors import InputError
+from devplan.core import DISK, DeviceMapFile, InputError, accepts, flag, one_of, optional, path
+from devplan.diagnosis import Diagnosis
 from devplan.loader.auditing import audit_parts, refuse_differences
 from devplan.loader.differences import Audit
 from devplan.loader.finishing import attach_diagnosis, cache_copies, patch_if_needed
-from devplan.loader.here import (
+from devplan.loader.integrity import check_integrity, refuse_fetched_code
+from devplan.loader.loaded import Kind, Loaded
+from devplan.loader.offloading import offload_folder as writing_to
+from devplan.loader.one_model import one_model
+from devplan.loader.pipelines import pipeline
+from devplan.loader.preflight import (
     answer_differences,
     cards_and_releases,
     model_at_hand,
     on_these_cards,
     read_here,
 )
-from devplan.loader.integrity import check_integrity, refuse_fetched_code
-from devplan.loader.loaded import Kind, Loaded
-from devplan.loader.offloading import offload_folder as writing_to
-from devplan.loader.one_model import one_model
-from devplan.loader.pipelines import pipeline
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
+from devplan.models import is_path, never_asked
 from devplan.sandbox import exclusively
-from devplan.sources.folder import is_path
-from devplan.sources.unasked import never_asked
-from devplan.types import DISK, DeviceMapFile
 
 log = logging.getLogger("devplan")
 

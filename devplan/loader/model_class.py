@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from devplan.errors import InputError, nearest
+from devplan.core import InputError, ModelIdentity, nearest
 from devplan.loader.target import Target
-from devplan.sources.factory import is_factory
-from devplan.sources.native import native_class
-from devplan.sources.source import ModelSource
-from devplan.types import ModelIdentity
+from devplan.models import ModelSource, is_factory, native_class
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from typing import Any
 from filelock import FileLock
 from torch import nn
 
-from devplan.errors import InputError
+from devplan.core import InputError
 from devplan.loader.folder_locks import (
     LOCK,
     claimed,

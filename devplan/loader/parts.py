@@ -15,12 +15,16 @@ from typing import Any
 
 from torch import nn
 
-from devplan.calls import described
-from devplan.errors import InputError
-from devplan.findings import MapEntry
+from devplan.core import (
+    DeviceMapFile,
+    InputError,
+    MapEntry,
+    component_main,
+    described,
+    is_inside,
+    part_of_map,
+)
 from devplan.loader.target import Target
-from devplan.names import component_main, is_inside, part_of_map
-from devplan.types import DeviceMapFile
 
 log = logging.getLogger("devplan")
 

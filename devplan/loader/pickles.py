@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from devplan.errors import InputError
+from devplan.core import InputError
 
 
 def refuse_code(files: Iterable[Path]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from devplan.errors import InputError
+from devplan.core import InputError
 
 _HUB = ("cache_dir", "force_download", "proxies", "local_files_only", "token")
 """Of the download."""

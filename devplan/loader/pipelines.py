@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import nn
 
-from devplan.errors import InputError
+from devplan.core import CPU, DISK, InputError
 from devplan.loader.arguments import dtype_argument, location, refuse_clashes
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.dispatching import bring_home, dispatch
@@ -34,11 +34,14 @@ from devplan.loader.pipeline_arguments import (
     refuse_unknown,
 )
 from devplan.loader.target import Target
-from devplan.skeleton.component_classes import component_class
-from devplan.skeleton.quiet_libraries import quiet_diffusers
-from devplan.sources.components import PIPELINE_FILE, named_components, parse_pipeline_index
-from devplan.sources.config import read_text
-from devplan.types import CPU, DISK
+from devplan.models import (
+    PIPELINE_FILE,
+    component_class,
+    named_components,
+    parse_pipeline_index,
+    quiet_diffusers,
+    read_text,
+)
 
 log = logging.getLogger("devplan")
 

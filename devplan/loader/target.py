@@ -8,16 +8,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from devplan.calls import wrong
-from devplan.checks.given import GivenMap
-from devplan.checks.read_given import as_given
-from devplan.errors import InputError
-from devplan.findings import MapEntry
-from devplan.main_device import chosen_by_accelerate
-from devplan.mapfile.hf import from_hf_device, to_hf_device, to_hf_device_map
-from devplan.mapfile.versions import installed_versions
-from devplan.names import find_entry, parent
-from devplan.types import CPU, DISK, OFFLOAD_DEVICES, DeviceMapFile
+from devplan.core import (
+    CPU,
+    DISK,
+    OFFLOAD_DEVICES,
+    DeviceMapFile,
+    InputError,
+    MapEntry,
+    chosen_by_accelerate,
+    find_entry,
+    from_hf_device,
+    parent,
+    to_hf_device,
+    to_hf_device_map,
+    wrong,
+)
+from devplan.mapfile import DeviceMap, as_given, installed_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +143,7 @@ def target_of(
     )
 
 
-def _refuse_unreadable(given: GivenMap) -> None:
+def _refuse_unreadable(given: DeviceMap) -> None:
     for entry in given.entries:
         if entry.device is None:
             where = f"{given.name}:{entry.line}" if entry.line else given.name
@@ -168,7 +174,7 @@ def refuse_inside_offloaded(target: Target) -> None:
             )
 
 
-def _main_device(given: GivenMap) -> str:
+def _main_device(given: DeviceMap) -> str:
     if given.machine is not None:
         return given.machine.main_device
     devices = [entry.device for entry in given.entries if entry.device is not None]
@@ -182,7 +188,7 @@ def _stood_in(name: str, devices: Any) -> Mapping[Any, Any]:
     raise wrong(name, devices, 'cards of the map and what stands in for them: {"cuda:0": "cpu"}')
 
 
-def _stand_ins(given: GivenMap, devices: Mapping[str, Any]) -> dict[str, str]:
+def _stand_ins(given: DeviceMap, devices: Mapping[str, Any]) -> dict[str, str]:
     cards = {entry.device for entry in given.entries} - set(OFFLOAD_DEVICES)
     if given.machine is not None:
         cards |= {card.device for card in given.machine.cards}

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
+from devplan.core import format_bytes
 from devplan.loader.differences import AuditDifference, DeviceUse
 from devplan.loader.hooks import device_text
 from devplan.loader.target import Target
 from devplan.loader.waiting import Waiting, storage_of
-from devplan.units import format_bytes
 
 # Weights and buffers of a map are those of the model's own tensors, so they agree to the byte; a
 # hundredth is chosen for what a class makes otherwise when it is loaded.

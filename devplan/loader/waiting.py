@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from devplan.types import CPU, DISK
+from devplan.core import CPU, DISK
 
 
 class Waiting:

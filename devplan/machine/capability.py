@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from devplan.catalog import gpus
-from devplan.errors import InputError
-from devplan.types import Card, Machine
-from devplan.units import is_size
+from devplan.core import Card, InputError, Machine, is_size
 
 
 def capability_of(card: Card) -> tuple[int, int] | None:

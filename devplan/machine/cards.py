@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from devplan.errors import InputError
+from devplan.core import Card, InputError, parse_whole
 from devplan.machine.items import FEW, Item, read_items
-from devplan.types import Card
-from devplan.units import parse_whole
 
 LOCAL = ("all", "auto")
 

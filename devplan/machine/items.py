@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from devplan.catalog import gpus as catalogue
-from devplan.errors import InputError
-from devplan.units import MIB, TIB, format_bytes, is_size, parse_bytes
+from devplan.core import MIB, TIB, InputError, format_bytes, is_size, parse_bytes
 
 MAX_CARDS = 64
 # Bounds that catch a wrong unit and let every real card through: CUDA's own context would fill

@@ -15,9 +15,7 @@ import re
 from itertools import groupby
 
 from devplan.catalog import gpus as catalogue
-from devplan.errors import InputError
-from devplan.types import Machine
-from devplan.units import is_size
+from devplan.core import InputError, Machine, is_size
 
 MAX_LENGTH = 60
 """Leaves room for the model and the workload in the 255 bytes of a file name."""

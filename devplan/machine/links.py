@@ -26,14 +26,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+from devplan.catalog import Gpu, LinkKind
 from devplan.catalog import links as catalogue
-from devplan.catalog.gpus import Gpu
-from devplan.catalog.links import LinkKind
-from devplan.costs import Link
-from devplan.errors import InputError
+from devplan.core import CPU, OFFLOAD_DEVICES, Card, InputError, Link, Machine, is_size, parse_bytes
 from devplan.machine.speeds import gpu_of
-from devplan.types import CPU, OFFLOAD_DEVICES, Card, Machine
-from devplan.units import is_size, parse_bytes
 
 MEASURED = "measured"
 ASSUMED_PCIE = (4, 16)

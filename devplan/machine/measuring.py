@@ -14,11 +14,8 @@ from collections.abc import Callable
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from devplan.costs import Link
-from devplan.errors import InputError
+from devplan.core import CPU, MIB, Card, InputError, Link, Machine
 from devplan.machine.speeds import gpu_of
-from devplan.types import CPU, Card, Machine
-from devplan.units import MIB
 
 if TYPE_CHECKING:
     import torch

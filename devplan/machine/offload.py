@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.errors import InputError, nearest
+from devplan.core import OFFLOAD_DEVICES, InputError, OffloadTier, nearest
 from devplan.machine.items import read_size
-from devplan.types import OFFLOAD_DEVICES, OffloadTier
 
 
 def read_tiers(offload: Sequence[str]) -> tuple[OffloadTier, ...]:

@@ -7,14 +7,12 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from devplan.calls import accepts, optional, text, texts, wrong
+from devplan.core import GIB, MIB, Machine, accepts, optional, text, texts, wrong
 from devplan.machine.cards import find_device, read_cards
 from devplan.machine.items import MAX_INDEX
 from devplan.machine.links import with_links
 from devplan.machine.offload import read_tiers
 from devplan.machine.reserve import with_reserve
-from devplan.types import Machine
-from devplan.units import GIB, MIB
 
 MachineLike = Machine | str | int | Sequence[str | int]
 """Cards as every function of devplan takes them."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from devplan.catalog import gpus
-from devplan.catalog.gpus import Gpu
-from devplan.errors import InputError
-from devplan.types import Card, Machine
-from devplan.units import is_size
+from devplan.catalog import Gpu, gpus
+from devplan.core import Card, InputError, Machine, is_size
 
 MEMORY_SHARE = 0.8
 """Of the bandwidth on the data sheet, what reading weights reaches.  [choice] between the copy of a

@@ -3,7 +3,7 @@
 A map file is YAML with everything that a map was made for around the map itself.  One table
 (``keys``) says what it holds, and all else follows from it::
 
-    keys -> json_schema, reference    what is published (python -m devplan.mapfile.publish)
+    keys -> json_schema, reference    what is published (make pages)
     composing -> nodes -> consistency what is read, with line numbers
     hf                                the only border between "cuda:0" and 0
     entries                           placement of blocks <-> entries of a map
@@ -17,30 +17,104 @@ To add a key: the field in ``types.py``, its line in ``keys.py``, both direction
 ``SCHEMA_VERSION``.
 """
 
-from __future__ import annotations
-
-from devplan.mapfile.default_name import default_path
-from devplan.mapfile.entries import contract_entries, covering_modules, expand_entries
-from devplan.mapfile.hf import from_hf_device_map, to_hf_device_map
-from devplan.mapfile.load_code import import_lines, load_code, load_heading, load_line
-from devplan.mapfile.read import loads_map, read_map
-from devplan.mapfile.write import dump_map, write_map
-from devplan.writing import WriteOutcome
+from devplan.mapfile.default_name import (
+    default_path,
+)
+from devplan.mapfile.device_map import (
+    DeviceMap,
+    Entry,
+    given_map,
+    part_of_given,
+)
+from devplan.mapfile.device_map_files import (
+    as_given,
+    read_given,
+)
+from devplan.mapfile.document import (
+    machine_document,
+    model_document,
+    to_document,
+    workload_document,
+)
+from devplan.mapfile.entries import (
+    contract_entries,
+    covering_modules,
+)
+from devplan.mapfile.environment_document import (
+    lock_document,
+)
+from devplan.mapfile.header import (
+    gib_cell,
+    part_cell,
+    shown_parts,
+)
+from devplan.mapfile.keys import (
+    SCHEMA_VERSION,
+)
+from devplan.mapfile.loading_code import (
+    dtype_keyword,
+    hub_parts,
+    import_lines,
+    load_code,
+    load_dtype,
+    load_heading,
+    load_line,
+)
+from devplan.mapfile.of_plan import (
+    UNVERIFIED,
+    map_file_of,
+)
+from devplan.mapfile.read import (
+    loads_map,
+    read_map,
+)
+from devplan.mapfile.splice import (
+    spliced,
+)
+from devplan.mapfile.versions import (
+    installed_versions,
+)
+from devplan.mapfile.write import (
+    LOCK,
+    dump_map,
+    lock_text,
+    write_map,
+)
 
 __all__ = [
-    "WriteOutcome",
+    "LOCK",
+    "SCHEMA_VERSION",
+    "UNVERIFIED",
+    "DeviceMap",
+    "Entry",
+    "as_given",
     "contract_entries",
     "covering_modules",
     "default_path",
+    "dtype_keyword",
     "dump_map",
-    "expand_entries",
-    "from_hf_device_map",
+    "gib_cell",
+    "given_map",
+    "hub_parts",
     "import_lines",
+    "installed_versions",
     "load_code",
+    "load_dtype",
     "load_heading",
     "load_line",
     "loads_map",
+    "lock_document",
+    "lock_text",
+    "machine_document",
+    "map_file_of",
+    "model_document",
+    "part_cell",
+    "part_of_given",
+    "read_given",
     "read_map",
-    "to_hf_device_map",
+    "shown_parts",
+    "spliced",
+    "to_document",
+    "workload_document",
     "write_map",
 ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import yaml
 
-from devplan import reading
-from devplan.errors import InputError
+from devplan.core import InputError
+from devplan.io import compose
 
 
-def compose(text: str, file: str) -> yaml.Node:
+def compose_document(text: str, file: str) -> yaml.Node:
     """The one document of a text.
 
     Raises
@@ -16,7 +16,7 @@ def compose(text: str, file: str) -> yaml.Node:
     InputError
         When the text is no YAML, holds no document or several, or exceeds a bound.
     """
-    node = reading.compose(text, file)
+    node = compose(text, file)
     if node is None:
         raise InputError(f"{file}:1: empty; `devplan suggest` writes map files")
     return node

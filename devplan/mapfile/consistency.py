@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from devplan.errors import InputError
+from devplan.core import InputError, from_hf_device
 from devplan.mapfile.cost_document import check_costs
 from devplan.mapfile.environment_document import check_lock
-from devplan.mapfile.hf import from_hf_device
 from devplan.mapfile.nodes import Path, Place
 
 _PARTS = (

@@ -10,7 +10,7 @@ from itertools import groupby
 from math import isclose
 from typing import Any
 
-from devplan.costs import (
+from devplan.core import (
     DECODE,
     PREFILL,
     STEPS,
@@ -20,8 +20,8 @@ from devplan.costs import (
     Route,
     Timing,
     Traffic,
+    Workload,
 )
-from devplan.types import Workload
 
 BASIS = "predicted, unmeasured"
 

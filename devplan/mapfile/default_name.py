@@ -11,7 +11,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from devplan.types import Workload
+from devplan.core import Workload
 
 FOLDER = "maps"
 

@@ -10,18 +10,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from devplan.mapfile.cost_document import (
-    links_document,
-    links_of,
-    timing_document,
-    timing_of,
-    traffic_document,
-    traffic_of,
-)
-from devplan.mapfile.environment_document import lock_document, lock_of
-from devplan.mapfile.hf import from_hf_device_map, order_entries, to_hf_device_map
-from devplan.mapfile.keys import PACKED, SCHEMA_VERSION, TILED
-from devplan.types import (
+from devplan.core import (
     Card,
     CardLoad,
     Certificate,
@@ -36,7 +25,20 @@ from devplan.types import (
     Transfer,
     Verification,
     Workload,
+    from_hf_device_map,
+    order_entries,
+    to_hf_device_map,
 )
+from devplan.mapfile.cost_document import (
+    links_document,
+    links_of,
+    timing_document,
+    timing_of,
+    traffic_document,
+    traffic_of,
+)
+from devplan.mapfile.environment_document import lock_document, lock_of
+from devplan.mapfile.keys import PACKED, SCHEMA_VERSION, TILED
 
 
 def to_document(map_file: DeviceMapFile) -> dict[str, Any]:

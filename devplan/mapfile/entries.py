@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from devplan.errors import InputError
-from devplan.names import find_entry, prefixes
-from devplan.types import Placement
+from devplan.core import InputError, Placement, find_entry, prefixes
 
 
 def contract_entries(placement: Placement) -> dict[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from devplan.core import Lock, LockedCard
 from devplan.mapfile.shape import ListOf, Nullable, Optional, TableOf, Text, Whole
 from devplan.mapfile.values import DEVICE, record
-from devplan.surroundings import Lock, LockedCard
 
 ENVIRONMENT = Optional(
     inner=record(

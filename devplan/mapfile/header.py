@@ -8,11 +8,10 @@ from pathlib import PurePath
 
 from tabulate import tabulate
 
-from devplan.mapfile.load_code import load_code, load_heading
-from devplan.strangers import LONGEST_PROSE, visible
-from devplan.types import CardLoad, DeviceMapFile
-from devplan.units import format_gib
-from devplan.version import VERSION
+from devplan import __version__
+from devplan.core import CardLoad, DeviceMapFile, format_gib
+from devplan.io import LONGEST_PROSE, visible
+from devplan.mapfile.loading_code import load_code, load_heading
 
 
 def header_lines(map_file: DeviceMapFile, shown_path: str | PurePath) -> list[str]:
@@ -21,7 +20,7 @@ def header_lines(map_file: DeviceMapFile, shown_path: str | PurePath) -> list[st
     lines = [
         f"Device map for {visible(model.id)} on {_cards_in_words(map_file)},",
         f"batch {workload.batch}, {workload.context_tokens} tokens of context "
-        f"(devplan {VERSION}, {map_file.verification.status}).",
+        f"(devplan {__version__}, {map_file.verification.status}).",
         "",
         f"{load_heading(map_file)}:",
         "",

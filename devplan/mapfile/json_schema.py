@@ -1,7 +1,7 @@
 """The published JSON Schema (draft 2020-12), made from the table of keys.
 
 Reading a map needs no JSON Schema library: the reader walks the same table.  The schema is for
-editors and for other programs.  ``python -m devplan.mapfile.publish`` writes it, a test compares
+editors and for other programs.  ``make pages`` writes it, a test compares
 it with the table, and the tests check with it everything that is written or refused.
 """
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
+from devplan.core import LARGEST_BATCH, LARGEST_CONTEXT, LARGEST_FRAMES, LARGEST_IMAGES
 from devplan.mapfile.cost_keys import LINKS, SHARED_COPIES, TIMING, TRAFFIC, TRANSFERS
 from devplan.mapfile.environment_document import ENVIRONMENT
-from devplan.mapfile.shape import (
-    ListOf,
-    Nullable,
-    Number,
-    Optional,
-    TableOf,
-    Text,
-    Whole,
-)
+from devplan.mapfile.shape import ListOf, Nullable, Number, Optional, TableOf, Text, Whole
 from devplan.mapfile.values import BYTES, DEVICE, HF_DEVICE, MODULE, record
-from devplan.workload import LARGEST_BATCH, LARGEST_CONTEXT, LARGEST_FRAMES, LARGEST_IMAGES
 
 SCHEMA_VERSION = 1
 TILED = "vae"

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from devplan.errors import InputError, nearest
+from devplan.core import InputError, nearest
 from devplan.mapfile.shape import (
     Either,
     ListOf,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from devplan.main_device import main_device_notes
-from devplan.mapfile.entries import contract_entries
-from devplan.mapfile.versions import installed_versions
-from devplan.types import (
+from devplan.core import (
     Constraint,
     DeviceMapFile,
     Machine,
@@ -13,7 +10,10 @@ from devplan.types import (
     Plan,
     Verification,
     Workload,
+    main_device_notes,
 )
+from devplan.mapfile.entries import contract_entries
+from devplan.mapfile.versions import installed_versions
 
 UNVERIFIED = Verification(
     status="unverified", detail="planned from sizes and virtual runs on one card; not run as split"

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import yaml
 
-from devplan.calls import accepts
-from devplan.calls import path as path_to_file
-from devplan.mapfile.composing import compose
+from devplan.core import DeviceMapFile, accepts
+from devplan.core import path as path_to_file
+from devplan.io import MAP, read_text
+from devplan.mapfile.composing import compose_document
 from devplan.mapfile.consistency import check_consistency
 from devplan.mapfile.document import from_document
 from devplan.mapfile.keys import MAP_FILE, SCHEMA_VERSION
 from devplan.mapfile.nodes import Place, read
-from devplan.reading import MAP, read_text
-from devplan.types import DeviceMapFile
 
 MAP_FORMS = "the path of a map file, or what devplan.read_map or devplan.suggest gave"
 
@@ -39,7 +38,7 @@ def loads_map(text: str, name: str) -> DeviceMapFile:
     InputError
         When the text is no map; one line with `name`, line and remedy.
     """
-    return map_of_node(compose(text, name), name)
+    return map_of_node(compose_document(text, name), name)
 
 
 def map_of_node(node: yaml.Node, name: str) -> DeviceMapFile:

@@ -2,7 +2,7 @@
 
 The table in `devplan.mapfile.keys` says in these words what a file holds.  Three things are made
 of it and can therefore not drift apart: the reader (`devplan.mapfile.nodes`), the published
-JSON Schema (`devplan.mapfile.json_schema`) and the reference page (`devplan.mapfile.reference`).
+JSON Schema (`devplan.mapfile.json_schema`) and the reference page (`tools.map_file_reference`).
 
 The words say no more than JSON Schema can: types, ranges, patterns, required and unknown keys.
 What ties two values together (sums, devices that the machine has) is checked by

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import yaml
 
-from devplan.errors import ensure
-from devplan.mapfile.composing import compose
+from devplan.core import ensure
+from devplan.mapfile.composing import compose_document
 from devplan.mapfile.keys import MAP_FILE
 
 
@@ -48,7 +48,7 @@ def spliced(text: str, name: str, section: str) -> str:
 
 def _beginnings(text: str, lines: Sequence[str]) -> dict[str, int]:
     """Section -> its first line, the comments right above it included."""
-    node = compose(text, "map")
+    node = compose_document(text, "map")
     ensure(isinstance(node, yaml.MappingNode), "a map that was read is no mapping")
     begins = {}
     for key, _ in node.value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devplan.mapfile.hf import DEVICE_PATTERN, MAX_INDEX
+from devplan.core import DEVICE_PATTERN, MAX_INDEX
 from devplan.mapfile.shape import Either, Key, Number, Record, Text, Whole
 
 DEVICE = Text(expected="a device such as cuda:0, cpu or disk", pattern=DEVICE_PATTERN)

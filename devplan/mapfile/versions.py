@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from devplan.version import VERSION
+from devplan import __version__
 
 
 def installed_versions(library: str) -> dict[str, str]:
     """Versions that a map of a model of `library` depends on."""
     names = ["torch", "transformers", "accelerate", *(["diffusers"] * (library == "diffusers"))]
-    return {"devplan": VERSION, **{name: _release(name) for name in names}}
+    return {"devplan": __version__, **{name: _release(name) for name in names}}
 
 
 def _release(name: str) -> str:

@@ -11,17 +11,14 @@ from typing import Any
 
 import yaml
 
-from devplan.calls import accepts, flag, wrong
-from devplan.calls import path as path_to_file
-from devplan.errors import InputError
-from devplan.machine.label import machine_label
+from devplan.core import DeviceMapFile, InputError, accepts, flag, wrong
+from devplan.core import path as path_to_file
+from devplan.io import WriteOutcome, in_quotes, needs_quotes, write_text
+from devplan.machine import machine_label
 from devplan.mapfile.default_name import default_path
 from devplan.mapfile.document import to_document
 from devplan.mapfile.header import header_lines
 from devplan.mapfile.keys import MAP_FILE
-from devplan.strangers import in_quotes, needs_quotes
-from devplan.types import DeviceMapFile
-from devplan.writing import WriteOutcome, write_text
 
 _LINE_LENGTH = 100
 LOCK = "environment"

@@ -7,8 +7,6 @@ problem of it, `search` tries poses in order with `objectives` and `solvers`, `a
 plan, `verifier` counts everything again.  `docs/planning.md` states the model and what is proven.
 """
 
-from devplan.planning.objectives import OBJECTIVES
-from devplan.planning.planner import plan
-from devplan.planning.verifier import verify
+import lazy_loader
 
-__all__ = ["OBJECTIVES", "plan", "verify"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,19 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from devplan.costs import Timing, Traffic
-from devplan.errors import ensure
-from devplan.planning import tokens as search
-from devplan.planning.bounds import exceeds, lower_bound
-from devplan.planning.latency import request_bound
-from devplan.planning.pins import REASONS, roles
-from devplan.planning.pose import Case, Pose
-from devplan.planning.problem import is_contiguous
-from devplan.planning.search import Found, rungs
-from devplan.planning.speed import timing_of, traffic_of
-from devplan.planning.units import expand
-from devplan.planning.walks import execution_device, shared_copies_of, stages_of, transfers_of
-from devplan.types import (
+from devplan.core import (
     OFFLOAD_DEVICES,
     BlockGraph,
     CardLoad,
@@ -27,9 +15,22 @@ from devplan.types import (
     Pin,
     Plan,
     Relaxation,
+    Timing,
+    Traffic,
     Workload,
+    ensure,
+    format_bytes,
 )
-from devplan.units import format_bytes
+from devplan.planning import bisection as search
+from devplan.planning.bounds import exceeds, lower_bound
+from devplan.planning.instance import Case, Pose
+from devplan.planning.latency import request_bound
+from devplan.planning.pins import REASONS, roles
+from devplan.planning.problem import is_contiguous
+from devplan.planning.routes import execution_device, shared_copies_of, stages_of, transfers_of
+from devplan.planning.search import Found, rungs
+from devplan.planning.speed import timing_of, traffic_of
+from devplan.planning.units import expand
 
 NOT_CONTIGUOUS = (
     "no contiguous stages fit; layers were packed by size, which costs transfers "

@@ -27,12 +27,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 
-from devplan.names import is_inside
-from devplan.planning.devices import normalise_device
+from devplan.core import (
+    OFFLOAD_DEVICES,
+    BlockGraph,
+    Infeasible,
+    Machine,
+    Pin,
+    Plan,
+    Workload,
+    format_bytes,
+    is_inside,
+    normalise_device,
+)
 from devplan.planning.pins import HOME, REASONS
-from devplan.planning.walks import BARE_TENSORS
-from devplan.types import OFFLOAD_DEVICES, BlockGraph, Infeasible, Machine, Pin, Plan, Workload
-from devplan.units import format_bytes
+from devplan.planning.routes import BARE_TENSORS
 
 PlanGraph = Callable[[BlockGraph, Machine, Mapping[str, str]], Plan | Infeasible]
 """Plans a graph on a machine with pins."""

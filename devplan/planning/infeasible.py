@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
-from devplan.errors import ensure
+from devplan.core import BlockGraph, Infeasible, Shortfall, ensure, format_bytes
 from devplan.planning.bounds import lower_bound
-from devplan.planning.pose import Case, Pose
+from devplan.planning.instance import Case, Pose
 from devplan.planning.problem import Assignment, Problem, slot_loads, slot_rooms
 from devplan.planning.remedies import remedies_for
 from devplan.planning.search import loosest, relaxations
 from devplan.planning.solvers import chain, packing
-from devplan.types import BlockGraph, Infeasible, Shortfall
-from devplan.units import format_bytes
 
 
 def explain(

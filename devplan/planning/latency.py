@@ -15,16 +15,14 @@ from fractions import Fraction
 
 import numpy as np
 
-from devplan.costs import STEPS
-from devplan.errors import ensure
-from devplan.machine.links import link_between
-from devplan.planning.pose import Case, Pose
+from devplan.core import STEPS, Block, BlockGraph, Machine, Workload, ensure
+from devplan.machine import link_between
+from devplan.planning.instance import Case, Pose
 from devplan.planning.problem import Assignment, share_of
+from devplan.planning.routes import execution_device, hidden_bytes
 from devplan.planning.solvers import chain, fastest
 from devplan.planning.solvers.seconds import Costs, seconds_of
 from devplan.planning.speed import Request, fastest_bound, offload_copies
-from devplan.planning.walks import execution_device, hidden_bytes
-from devplan.types import Block, BlockGraph, Machine, Workload
 
 SAME = 1e-9
 """Times that differ by less, relatively, are the same: sums of floats in another order."""

@@ -5,7 +5,7 @@ A function from a pose returns None when no contiguous stages fit at the workloa
 `latency` put transfers last: among assignments that are equally good otherwise, the one whose
 transfers take the least time is taken (the fewest, where all links are alike).
 
-The objective ``context`` is two questions: how many tokens fit (`devplan.planning.longest`), and
+The objective ``context`` is two questions: how many tokens fit (`most_tokens`), and
 the placement at that many, of which nothing more is asked than that it fits.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from devplan.planning import latency as speed
-from devplan.planning.pose import Pose
+from devplan.planning.instance import Pose
 from devplan.planning.problem import Assignment, Problem, share_of
 from devplan.planning.solvers import chain, packing
 from devplan.planning.solvers.packing import Packing

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from devplan.planning.pose import Pose
+from devplan.planning.instance import Pose
 from devplan.planning.solvers import chain
 
 

@@ -19,12 +19,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from devplan.errors import InputError, nearest
-from devplan.names import is_inside, prefixes
-from devplan.planning.devices import normalise_device
+from devplan.core import (
+    BlockGraph,
+    InputError,
+    Machine,
+    is_inside,
+    nearest,
+    normalise_device,
+    prefixes,
+)
+from devplan.planning.routes import BARE_TENSORS, tower_modules
 from devplan.planning.units import Units
-from devplan.planning.walks import BARE_TENSORS, tower_modules
-from devplan.types import BlockGraph, Machine
 
 TOWER, AFTER, BEFORE, ASIDE, EMBEDDING = "tower", "after", "before", "aside", "embedding"
 PART, HOME = "part", "home"

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from devplan.errors import InputError
+from devplan.core import BlockGraph, Infeasible, InputError, Machine, Plan, Workload
 from devplan.planning.components import plan_components
 from devplan.planning.planner import Alternatives, plan
-from devplan.types import BlockGraph, Infeasible, Machine, Plan, Workload
 
 OBJECTIVES = ("balance", "fewest")
 

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from devplan.errors import InputError, nearest
-from devplan.machine.speeds import speeds_of
+from devplan.core import (
+    BlockGraph,
+    Infeasible,
+    InputError,
+    Machine,
+    Plan,
+    Workload,
+    format_bytes,
+    nearest,
+)
+from devplan.machine import speeds_of
 from devplan.planning.assemble import assemble
 from devplan.planning.infeasible import explain
+from devplan.planning.instance import Case
 from devplan.planning.latency import distances
-from devplan.planning.longest import find_longest
+from devplan.planning.most_tokens import find_longest
 from devplan.planning.objectives import OBJECTIVES
 from devplan.planning.pins import default_pins as pins_by_default
 from devplan.planning.pins import resolve_user_pins
-from devplan.planning.pose import Case
 from devplan.planning.search import find
 from devplan.planning.units import contract
 from devplan.planning.verifier import verify
-from devplan.types import BlockGraph, Infeasible, Machine, Plan, Workload
-from devplan.units import format_bytes
 
 Alternatives = Mapping[str, Callable[[], BlockGraph]]
 """Change, as the user would type it -> the graph after it: ``{"--quantize 8bit": ...}``."""

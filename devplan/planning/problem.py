@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
-from devplan.errors import ensure
+from devplan.core import ensure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from devplan.core import CPU, GIB, MIB, BlockGraph, Card, Machine, OffloadTier, Remedy, format_bytes
+from devplan.planning.bisection import largest
+from devplan.planning.instance import Case
 from devplan.planning.pins import default_pins, resolve_user_pins
-from devplan.planning.pose import Case
 from devplan.planning.search import find_offload, fits
-from devplan.planning.tokens import largest
 from devplan.planning.units import contract
-from devplan.types import CPU, BlockGraph, Card, Machine, OffloadTier, Remedy
-from devplan.units import GIB, MIB, format_bytes
 
 CARD_SIZES_GIB = (8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 141, 192)
 """Memory sizes in which GPUs are sold, as the makers' data sheets name them: consumer cards of

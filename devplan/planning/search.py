@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from devplan.errors import ensure
+from devplan.core import ensure
 from devplan.planning.bounds import exceeds
+from devplan.planning.instance import Case, Pose, has_pinned_layers
 from devplan.planning.objectives import Objective
 from devplan.planning.offload import offload_fewest, offload_fewest_with_towers
 from devplan.planning.pins import ladder
-from devplan.planning.pose import Case, Pose, has_pinned_layers
 from devplan.planning.problem import Assignment
 from devplan.planning.solvers import chain, packing
 

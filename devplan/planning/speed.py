@@ -18,29 +18,32 @@ from functools import cached_property
 
 import numpy as np
 
-from devplan.costs import (
+from devplan.core import (
     DECODE,
+    OFFLOAD_DEVICES,
     PREFILL,
     STEPS,
+    Block,
+    BlockGraph,
     CardTime,
+    Machine,
     Route,
     StepWork,
     Timing,
     Traffic,
     Work,
+    Workload,
     num_decode_steps,
 )
-from devplan.machine.links import link_between
-from devplan.machine.speeds import Speed
-from devplan.planning.walks import execution_device, shared_copies_of, transfers_of
-from devplan.types import OFFLOAD_DEVICES, Block, BlockGraph, Machine, Workload
+from devplan.machine import Speed, link_between
+from devplan.planning.routes import execution_device, shared_copies_of, transfers_of
 
 NEW_TOKENS = 256
 """Of a request.  [choice] about a page of text; answers are shorter in chats and longer where a
 model reasons.  A decode step then weighs 255 times as much as the prefill."""
 
 RUN_STEPS = 3
-"""The prompt is that much shorter than the context, as in the runs of ``devplan.checking``."""
+"""The prompt is that much shorter than the context, as in the runs of `devplan.check`."""
 
 ASSUMED_WEIGHT_BYTES = 2
 """Of one weight, where no run was counted: 16 bits."""

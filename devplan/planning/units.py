@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from devplan.types import Block, BlockGraph
+from devplan.core import Block, BlockGraph
 
 MOST_BYTES = 2**60
 """More than any card has: what grows with the square of the tokens leaves 64 bits at the longest

@@ -17,11 +17,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from devplan.errors import VerificationError, ensure
-from devplan.names import is_inside
-from devplan.planning.devices import normalise_device
-from devplan.planning.walks import executed, execution_device
-from devplan.types import OFFLOAD_DEVICES, Block, BlockGraph, CardLoad, Machine, Plan, Workload
+from devplan.core import (
+    OFFLOAD_DEVICES,
+    Block,
+    BlockGraph,
+    CardLoad,
+    Machine,
+    Plan,
+    VerificationError,
+    Workload,
+    ensure,
+    is_inside,
+    normalise_device,
+)
+from devplan.planning.routes import executed, execution_device
 
 
 def verify(

@@ -1,21 +1,9 @@
-"""The profile of a skeleton: exact bytes of every block, and what virtual runs of it showed."""
+"""The profile of a model: exact bytes of every block, and what virtual runs of it showed.
 
-from devplan.profile.model import Profile, RunProfile, WeightProfile
-from devplan.profile.profiling import (
-    PACKED_NOTE,
-    block_of,
-    measure_weights,
-    profile_skeleton,
-    sizes_in_memory,
-)
+Weights, KV cache, activations, temporaries and work of every block as functions of the workload;
+`graph` makes the planner's block graph of it, `quantization` knows the sizes of quantized weights.
+"""
 
-__all__ = [
-    "PACKED_NOTE",
-    "Profile",
-    "RunProfile",
-    "WeightProfile",
-    "block_of",
-    "measure_weights",
-    "profile_skeleton",
-    "sizes_in_memory",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

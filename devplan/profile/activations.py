@@ -18,23 +18,33 @@ from typing import Any
 
 import torch
 
-from devplan.blocks import BlockSite
-from devplan.errors import InputError, UserCodeError
-from devplan.findings import RunRecord
-from devplan.inputs import ExampleInputs, InputRequest, example_inputs, user_inputs
-from devplan.inputs.for_workload import refuse_images_not_taken, request_for
-from devplan.inputs.request import LEAST_TEXT
-from devplan.inputs.running import MOST_OPS, run_as_usual, run_few_tokens
+from devplan.core import ActivationGrowth, InputError, RunRecord, UserCodeError, Workload
+from devplan.inputs import (
+    LEAST_TEXT,
+    MOST_OPS,
+    ExampleInputs,
+    InputRequest,
+    example_inputs,
+    refuse_images_not_taken,
+    request_for,
+    run_as_usual,
+    run_few_tokens,
+    user_inputs,
+)
+from devplan.models import BlockSite, Skeleton
 from devplan.profile.joined import joined_activations, most_needed, rising
 from devplan.profile.model import ActivationProfile
 from devplan.profile.runs import one_line
-from devplan.skeleton.model import Skeleton
-from devplan.types import ActivationGrowth, Workload
-from devplan.virtual.activations import BETWEEN
-from devplan.virtual.calls import DECODE_STEPS, ModelCall, usual_call
-from devplan.virtual.cuda import VirtualCard
-from devplan.virtual.limited import TooManyOps
-from devplan.virtual.split import SplitModel, dispatched
+from devplan.virtual import (
+    BETWEEN,
+    DECODE_STEPS,
+    ModelCall,
+    SplitModel,
+    TooManyOps,
+    VirtualCard,
+    dispatched,
+    usual_call,
+)
 
 CARD = "cuda:0"
 FEW_TOKENS = (32, 64, 128)

@@ -28,11 +28,9 @@ from typing import TypeAlias
 
 from torch import nn
 
+from devplan.core import CacheGrowth
 from devplan.profile.model import RunProfile
-from devplan.types import CacheGrowth
-from devplan.virtual.caches import cache_places
-from devplan.virtual.labels import maker_of
-from devplan.virtual.tracing import Trace
+from devplan.virtual import Trace, cache_places, maker_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from devplan.skeleton.boundary import of_the_library
+from devplan.models import of_the_library
 
 # A component that is a number; splitting keeps the numbers.
 _NUMBER = re.compile(r"(?<![^.])(\d+)(?![^.])")

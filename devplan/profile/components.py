@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from devplan.errors import InputError
+from devplan.core import InputError
+from devplan.models import Component, Skeleton
 from devplan.profile.loading import loading_bytes
 from devplan.profile.parameters import parameter_bytes
 from devplan.profile.quantization.on_cards import config_on_cards, unpacked_note
-from devplan.skeleton.model import Component, Skeleton
 
 
 @dataclass(kw_only=True)

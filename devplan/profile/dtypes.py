@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from devplan.dtypes import parse_dtype
+from devplan.core import parse_dtype
 from devplan.profile.tree import NamedModules, all_modules, named_modules, named_parameters
 
 # Names in safetensors headers: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from devplan.errors import ensure
-from devplan.findings import RunRecord
+from devplan.core import ActivationGrowth, RunRecord, ensure
 from devplan.profile.model import ActivationProfile
-from devplan.types import ActivationGrowth
 
 
 def joined_activations(first: ActivationProfile, second: ActivationProfile) -> ActivationProfile:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from devplan.blocks import BlockSite
-from devplan.costs import PREFILL
-from devplan.types import ActivationGrowth, CacheGrowth, SharedInput
+from devplan.core import PREFILL, ActivationGrowth, CacheGrowth, SharedInput
+from devplan.models import BlockSite
 
 
 @dataclass(frozen=True, kw_only=True)

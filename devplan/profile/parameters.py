@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import InputError
+from devplan.core import InputError, format_bytes
 from devplan.profile.dtypes import StoredTensor, dtype_exceptions
-from devplan.profile.quantization import QuantizedSizes, method_of, quantized_bytes
+from devplan.profile.quantization import method_of, quantized_bytes
+from devplan.profile.quantization.sizes import QuantizedSizes
 from devplan.profile.stored import StoredSizes, stored_bytes
 from devplan.profile.tree import NamedModules, named_modules
-from devplan.units import format_bytes
 
 # Formula and headers that differ by more than this deserve a word.
 _TOLERANCE = 0.001

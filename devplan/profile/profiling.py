@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from devplan.blocks import BlockSite, partition
-from devplan.dtypes import parse_dtype
+from devplan.core import Workload, parse_dtype
+from devplan.models import BlockSite, ModelSource, Skeleton, StoredTensor, partition
 from devplan.profile.components import component_sizes
 from devplan.profile.loading import loading_bytes
 from devplan.profile.model import Profile, RunProfile, WeightProfile
@@ -17,10 +17,7 @@ from devplan.profile.parameters import parameter_bytes
 from devplan.profile.quantization.on_cards import config_on_cards, unpacked_note
 from devplan.profile.running import measure_run
 from devplan.profile.weights import measure_blocks
-from devplan.skeleton.model import Skeleton
-from devplan.sources.source import ModelSource, StoredTensor
-from devplan.types import Workload
-from devplan.virtual.entries import entered_part
+from devplan.virtual import entered_part
 
 __all__ = [
     "Profile",

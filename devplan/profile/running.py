@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from devplan.blocks import BlockSite
-from devplan.errors import InputError, UserCodeError
+from devplan.core import InputError, SharedInput, UserCodeError, Workload
 from devplan.inputs import user_inputs
+from devplan.models import BlockSite, Skeleton
 from devplan.profile.model import RunProfile
 from devplan.profile.runs import (
     MEDIUM_TOKENS,
@@ -18,12 +18,7 @@ from devplan.profile.runs import (
     one_line,
     small_runs,
 )
-from devplan.skeleton.model import Skeleton
-from devplan.types import SharedInput, Workload
-from devplan.virtual.calls import GenerateCall
-from devplan.virtual.entries import entered_part
-from devplan.virtual.quiet import quiet
-from devplan.virtual.tracing import Limits, run_traced
+from devplan.virtual import GenerateCall, Limits, entered_part, quiet, run_traced
 
 
 def measure_run(

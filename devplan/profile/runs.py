@@ -20,18 +20,24 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from devplan.blocks import BlockSite
+from devplan.core import CacheGrowth, Workload
 from devplan.inputs import InputRequest, user_inputs
 from devplan.inputs import example_inputs as inputs_of_any_kind
+from devplan.models import BlockSite, Skeleton
 from devplan.profile.cache import block_growths
-from devplan.skeleton.model import Skeleton
-from devplan.types import CacheGrowth, Workload
-from devplan.virtual.entries import entered_part
-from devplan.virtual.folding import Outcome, extrapolate, layer_kinds
-from devplan.virtual.inputs import NoExampleInputs, example_inputs
-from devplan.virtual.limited import TooManyOps
-from devplan.virtual.quiet import quiet
-from devplan.virtual.tracing import Limits, Trace, run_traced
+from devplan.virtual import (
+    Limits,
+    NoExampleInputs,
+    Outcome,
+    TooManyOps,
+    Trace,
+    entered_part,
+    example_inputs,
+    extrapolate,
+    layer_kinds,
+    quiet,
+    run_traced,
+)
 
 SMALL_TOKENS, MEDIUM_TOKENS = 24, 40
 """Tokens of the two runs that give constant and slope.  More than the widest convolution of a

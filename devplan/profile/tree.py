@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from torch import nn
 
-from devplan.names import joined
+from devplan.core import joined
 
 NamedModules: TypeAlias = list[tuple[str, nn.Module]]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from devplan.blocks import BlockSite
+from devplan.models import BlockSite
 from devplan.profile.model import BlockBytes
 
 

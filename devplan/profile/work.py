@@ -28,25 +28,28 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from devplan.blocks import BlockSite
-from devplan.costs import DECODE, PREFILL, STEPS
-from devplan.inputs import example_inputs
-from devplan.inputs.for_workload import request_for
+from devplan.core import DECODE, PREFILL, STEPS, Workload
+from devplan.inputs import example_inputs, request_for
+from devplan.models import BlockSite, Skeleton
 from devplan.profile.activations import CARD, FEW_TOKENS, MOST_OPS
 from devplan.profile.counted_ops import COUNTED_OPS, attention_flops
 from devplan.profile.model import ReadWork, WorkProfile
 from devplan.profile.runs import one_line
-from devplan.skeleton.model import Skeleton
-from devplan.types import Workload
-from devplan.virtual import limited
-from devplan.virtual.activations import BETWEEN
-from devplan.virtual.calls import DECODE_STEPS, ModelCall, PipelineCall, usual_call
-from devplan.virtual.cuda import VirtualCard
-from devplan.virtual.entries import entered_part
-from devplan.virtual.folding import layer_kinds
-from devplan.virtual.labels import maker_of
-from devplan.virtual.limited import TooManyOps
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual import (
+    BETWEEN,
+    DECODE_STEPS,
+    ModelCall,
+    PipelineCall,
+    SplitModel,
+    TooManyOps,
+    VirtualCard,
+    entered_part,
+    layer_kinds,
+    limited,
+    maker_of,
+    run_split,
+    usual_call,
+)
 
 
 def measure_work(

@@ -3,20 +3,6 @@
 Nothing here decides, measures or prints: data in, text out.  The command line prints.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from devplan.report.json import infeasible_json, plan_json
-from devplan.report.sums import does_not_run, sums_text
-from devplan.report.terminal import Terminal, terminal_of
-from devplan.report.text import infeasible_text, plan_text
-
-__all__ = [
-    "Terminal",
-    "does_not_run",
-    "infeasible_json",
-    "infeasible_text",
-    "plan_json",
-    "plan_text",
-    "sums_text",
-    "terminal_of",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from devplan.mapfile.header import gib_cell, part_cell, shown_parts
+from devplan.core import CardLoad
+from devplan.mapfile import gib_cell, part_cell, shown_parts
 from devplan.report.terminal import Terminal
-from devplan.types import CardLoad
 
 _NARROWEST_BAR = 6
 # The table and its bar have to fit 80 columns.

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.comparing import Comparison, Contender, Judged
-from devplan.mapfile.document import machine_document, model_document, workload_document
-from devplan.mapfile.keys import SCHEMA_VERSION
-from devplan.report.heading import heading_lines
-from devplan.report.judged import (
+from devplan.mapfile import SCHEMA_VERSION, machine_document, model_document, workload_document
+from devplan.report.evaluation import (
     finding_lines,
     fullest_cell,
     judged_document,
@@ -18,8 +15,10 @@ from devplan.report.judged import (
     spilled_cell,
     traffic_cell,
 )
-from devplan.report.tables import OWN_LIMIT, UNKNOWN, joined, json_text, table_lines
+from devplan.report.heading import heading_lines
+from devplan.report.tables import OWN_LIMIT, UNKNOWN, joined, report_json, table_lines
 from devplan.report.terminal import Terminal
+from devplan.workflows import Comparison, Contender, Evaluation
 
 HEADS = ("planner", "run", "fullest card", "spilled", "copies", "most tokens")
 MOST_CARDS = 8
@@ -77,7 +76,7 @@ def _legend(
     return [terminal.paint(line, "dim") for line in terminal.paragraph("; ".join(sentences))]
 
 
-def _version(library: str, judged: Judged | None) -> str:
+def _version(library: str, judged: Evaluation | None) -> str:
     installed = judged.subject.installed if judged else {}
     return f"{library} {installed[library]}" if library in installed else library
 
@@ -111,7 +110,7 @@ def _in_the_way(comparison: Comparison, terminal: Terminal) -> list[str]:
 
 def compare_json(comparison: Comparison) -> str:
     """The same for programs; keys are added, never renamed, within one schema version."""
-    return json_text(
+    return report_json(
         {
             "schema": SCHEMA_VERSION,
             "status": "clean" if comparison.own.is_clean else "no clean map",

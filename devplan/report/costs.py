@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from devplan.costs import DECODE, PREFILL, STEPS, WHOLE_RUN, Link, Traffic
+from devplan.core import (
+    DECODE,
+    PREFILL,
+    STEPS,
+    WHOLE_RUN,
+    Link,
+    Machine,
+    Plan,
+    Traffic,
+    Workload,
+    format_bytes,
+)
 from devplan.report.terminal import Terminal
-from devplan.types import Machine, Plan, Workload
-from devplan.units import format_bytes
 
 _IN_WORDS = {
     PREFILL: "a prefill of {tokens:,} tokens",

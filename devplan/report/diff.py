@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from devplan.comparing import Change, Judged, MapDiff
-from devplan.mapfile import covering_modules
-from devplan.mapfile.document import model_document, workload_document
-from devplan.mapfile.header import gib_cell
-from devplan.mapfile.keys import SCHEMA_VERSION
-from devplan.report.heading import workload_in_words
-from devplan.report.judged import (
+from devplan.io import visible
+from devplan.mapfile import (
+    SCHEMA_VERSION,
+    covering_modules,
+    gib_cell,
+    model_document,
+    workload_document,
+)
+from devplan.report.evaluation import (
     finding_lines,
     fullest_cell,
     judged_document,
@@ -17,10 +19,11 @@ from devplan.report.judged import (
     spilled_cell,
     traffic_cell,
 )
+from devplan.report.heading import workload_in_words
 from devplan.report.names import folded_names
-from devplan.report.tables import OWN_LIMIT, joined, json_text, table_lines
+from devplan.report.tables import OWN_LIMIT, joined, report_json, table_lines
 from devplan.report.terminal import Terminal
-from devplan.strangers import visible
+from devplan.workflows import Change, Evaluation, MapDiff
 
 
 def diff_text(diff: MapDiff, terminal: Terminal) -> str:
@@ -94,7 +97,7 @@ def _card_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
 
 
 def _side_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
-    sides: tuple[Judged, Judged] = (diff.before, diff.after)
+    sides: tuple[Evaluation, Evaluation] = (diff.before, diff.after)
     tokens = [reach_cell(side, diff.limit_tokens) for side in sides]
     rows = [
         ("virtual run", *[run_cell(side) for side in sides]),
@@ -112,7 +115,7 @@ def _side_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
 
 def diff_json(diff: MapDiff) -> str:
     """The same for programs; keys are added, never renamed, within one schema version."""
-    return json_text(
+    return report_json(
         {
             "schema": SCHEMA_VERSION,
             "status": "same" if diff.is_same else "different",

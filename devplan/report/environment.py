@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.checks.table import RULES
-from devplan.findings import Severity
-from devplan.mapfile.header import gib_cell
+from devplan.core import DeviceMapFile, Difference, Environment, FoundCard, Severity, format_bytes
+from devplan.mapfile import gib_cell
 from devplan.report.costs import format_seconds
 from devplan.report.heading import machine_in_words, workload_in_words
 from devplan.report.tables import joined, table_lines
 from devplan.report.terminal import Terminal
-from devplan.surroundings import Difference, Environment, FoundCard
-from devplan.types import DeviceMapFile
-from devplan.units import format_bytes
+from devplan.rules import RULES
 
 _HEADS = ("card", "name", "GiB", "free", "others", "capability", "nvidia-smi")
 _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}

@@ -9,12 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from devplan.findings import Severity
-from devplan.mapfile.environment_document import lock_document
-from devplan.mapfile.keys import SCHEMA_VERSION
-from devplan.report.tables import json_text
-from devplan.surroundings import Difference, Environment
-from devplan.types import DeviceMapFile
+from devplan.core import DeviceMapFile, Difference, Environment, Severity
+from devplan.mapfile import SCHEMA_VERSION, lock_document
+from devplan.report.tables import report_json
 
 
 def doctor_json(
@@ -28,7 +25,7 @@ def doctor_json(
 ) -> str:
     """The machine, the map's name and lock, the differences, and whether one matters."""
     lock = map_file.environment if map_file else None
-    return json_text(
+    return report_json(
         {
             "schema": SCHEMA_VERSION,
             "fits": None

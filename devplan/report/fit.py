@@ -5,17 +5,19 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from devplan.fitting import Answer, FitResult, Row
-from devplan.mapfile import contract_entries
-from devplan.mapfile.document import machine_document, model_document, workload_document
-from devplan.mapfile.header import gib_cell
-from devplan.mapfile.hf import to_hf_device_map
-from devplan.mapfile.keys import SCHEMA_VERSION
+from devplan.core import Infeasible, Machine, format_bytes, to_hf_device_map
+from devplan.mapfile import (
+    SCHEMA_VERSION,
+    contract_entries,
+    gib_cell,
+    machine_document,
+    model_document,
+    workload_document,
+)
 from devplan.report.heading import format_count, workload_in_words
-from devplan.report.tables import OWN_LIMIT, UNKNOWN, joined, json_text, table_lines, tokens_cell
+from devplan.report.tables import OWN_LIMIT, UNKNOWN, joined, report_json, table_lines, tokens_cell
 from devplan.report.terminal import Terminal
-from devplan.types import Infeasible, Machine
-from devplan.units import format_bytes
+from devplan.workflows import Answer, FitResult, Row
 
 HEADS = ("machine", "weights", "GiB", "share", "most tokens", "batch", "full first", "run")
 
@@ -140,7 +142,7 @@ def gpus_option(machine: Machine) -> str:
 
 def fit_json(result: FitResult) -> str:
     """The same for programs; keys are added, never renamed, within one schema version."""
-    return json_text(
+    return report_json(
         {
             "schema": SCHEMA_VERSION,
             "status": "fits" if result.fits else "nothing fits",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.catalog.gpus import Gpu
-from devplan.report.tables import joined, json_text, table_lines
+from devplan.catalog import Gpu
+from devplan.core import format_gib
+from devplan.report.tables import joined, report_json, table_lines
 from devplan.report.terminal import Terminal
-from devplan.units import format_gib
 
 HEADS = ("name", "reported as", "GiB")
 _HOW = (
@@ -37,7 +37,7 @@ def gpus_text(gpus: Sequence[Gpu], terminal: Terminal) -> str:
 
 def gpus_json(gpus: Sequence[Gpu]) -> str:
     """The same for programs."""
-    return json_text(
+    return report_json(
         {
             "gpus": [
                 {

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from devplan.core import Card, Machine, ModelIdentity, Workload, format_bytes, is_size
+from devplan.io import visible
 from devplan.report.terminal import Terminal
-from devplan.strangers import visible
-from devplan.types import Card, Machine, ModelIdentity, Workload
-from devplan.units import format_bytes, is_size
 
 _SCALES = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
-from devplan import strangers
-from devplan.mapfile import import_lines, load_line
-from devplan.mapfile.document import (
+from devplan.core import DeviceMapFile, Infeasible, Machine, ModelIdentity, Plan, Workload
+from devplan.io import json_text
+from devplan.mapfile import (
+    SCHEMA_VERSION,
+    import_lines,
+    load_line,
     machine_document,
     model_document,
     to_document,
     workload_document,
 )
-from devplan.mapfile.keys import SCHEMA_VERSION
-from devplan.types import DeviceMapFile, Infeasible, Machine, ModelIdentity, Plan, Workload
 
 
 def plan_json(
@@ -76,4 +77,4 @@ def infeasible_json(
 
 
 def _text(report: dict[str, Any]) -> str:
-    return strangers.json_text(report, allow_nan=False)
+    return json_text(report, allow_nan=False)

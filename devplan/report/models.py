@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from devplan.catalog.models import CatalogModel
-from devplan.report.tables import joined, json_text, table_lines
+from devplan.catalog import CatalogModel
+from devplan.core import format_bytes, format_gib
+from devplan.report.tables import joined, report_json, table_lines
 from devplan.report.terminal import Terminal
-from devplan.units import format_bytes, format_gib
 
 if TYPE_CHECKING:
-    from devplan.known import Known
+    from devplan.workflows import Known
 
 HEADS = ("model", "class", "verified", "parameters", "stored GiB")
 _KINDS = {
@@ -47,7 +47,7 @@ def models_text(entries: Sequence[CatalogModel], terminal: Terminal) -> str:
 
 def models_json(entries: Sequence[CatalogModel]) -> str:
     """The same for programs."""
-    return json_text({"models": [_facts(entry) for entry in entries]})
+    return report_json({"models": [_facts(entry) for entry in entries]})
 
 
 def model_text(known: Known, terminal: Terminal) -> str:
@@ -75,7 +75,7 @@ def model_json(known: Known) -> str:
         "config": dict(known.entry.config),
         "commands": list(commands(known.entry)),
     }
-    return json_text({**_facts(known.entry), **more})
+    return report_json({**_facts(known.entry), **more})
 
 
 def commands(entry: CatalogModel) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from devplan.core import is_inside, parent
 from devplan.mapfile import covering_modules
-from devplan.names import is_inside, parent
 
 # Names that a line shows before it only counts: more do not help to find the block.
 _MOST_NAMES = 4

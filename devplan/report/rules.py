@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from devplan.checks.rule import Rule
-from devplan.checks.table import FAMILIES, RULES
 from devplan.report.terminal import Terminal
+from devplan.rules import FAMILIES, RULES, Rule
 
 
 def rule_text(rule: Rule, terminal: Terminal) -> str:

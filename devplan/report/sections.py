@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from devplan.core import Certificate, Plan, Transfer, format_bytes
 from devplan.report.names import blocks_in_words, layers_in_words
 from devplan.report.terminal import Terminal
-from devplan.types import Certificate, Plan, Transfer
-from devplan.units import format_bytes
 
 # Crossings between one pair of cards that are listed one by one; a layout that is no chain of
 # stages can have one for every layer.

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from devplan.findings import CheckResult, Diagnostic, RunRecord
-from devplan.machine.reserve import reserve_parts
-from devplan.mapfile.header import gib_cell
+from devplan.core import (
+    OFFLOAD_DEVICES,
+    Block,
+    BlockGraph,
+    CheckResult,
+    Constraint,
+    DeviceMapFile,
+    Finding,
+    Plan,
+    RunRecord,
+)
+from devplan.machine import reserve_parts
+from devplan.mapfile import gib_cell
 from devplan.report.names import layers_in_words
 from devplan.report.terminal import Terminal
-from devplan.types import OFFLOAD_DEVICES, Block, BlockGraph, Constraint, DeviceMapFile, Plan
 
 _LARGEST = 4
 """Parts that are named one by one."""
@@ -134,7 +143,7 @@ def _kind(block: str, graph: BlockGraph) -> str:
 
 
 def does_not_run(
-    errors: Sequence[Diagnostic], constraints: Sequence[Constraint], cures: Sequence[str] = ()
+    errors: Sequence[Finding], constraints: Sequence[Constraint], cures: Sequence[str] = ()
 ) -> list[str]:
     """What to do when no plan was found that runs, in paragraphs."""
     first = errors[0]

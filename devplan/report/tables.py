@@ -7,10 +7,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from devplan import strangers
-from devplan.errors import InputError, nearest
+from devplan.core import InputError, nearest
+from devplan.io import json_text, prose, visible
 from devplan.report.terminal import Terminal
-from devplan.strangers import prose, visible
 
 FORMATS = ("text", "json")
 
@@ -56,9 +55,9 @@ def joined(sections: Sequence[tuple[str, Sequence[str]]], terminal: Terminal) ->
     return "\n\n".join(parts) + "\n"
 
 
-def json_text(report: dict[str, Any]) -> str:
+def report_json(report: dict[str, Any]) -> str:
     """One object for programs."""
-    return strangers.json_text(report, allow_nan=False)
+    return json_text(report, allow_nan=False)
 
 
 def tokens_cell(tokens: int | None, limit: int | None) -> str:

@@ -13,7 +13,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TextIO
 
-from devplan.strangers import prose
+from devplan.io import prose
 
 WIDTH = 80
 # Beyond this a line of prose is hard to follow; tables do not need it.

@@ -10,6 +10,17 @@ import math
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from devplan.core import (
+    DeviceMapFile,
+    Infeasible,
+    Machine,
+    ModelIdentity,
+    Plan,
+    Verification,
+    Workload,
+    format_bytes,
+)
+from devplan.io import visible
 from devplan.mapfile import load_code, load_heading
 from devplan.report.cards import card_lines
 from devplan.report.costs import timing_lines, traffic_lines
@@ -24,17 +35,6 @@ from devplan.report.sections import (
 )
 from devplan.report.tables import joined
 from devplan.report.terminal import Terminal
-from devplan.strangers import visible
-from devplan.types import (
-    DeviceMapFile,
-    Infeasible,
-    Machine,
-    ModelIdentity,
-    Plan,
-    Verification,
-    Workload,
-)
-from devplan.units import format_bytes
 
 
 def plan_text(

@@ -12,19 +12,6 @@ switches.  All of this belongs to the process, not to a thread.
 * `limits`: a limit on time that a model's code cannot swallow.
 """
 
-from devplan.sandbox.foreign import run_foreign
-from devplan.sandbox.holding import exclusive, exclusively
-from devplan.sandbox.limits import OutOfTime, in_time, time_limit, within
-from devplan.sandbox.patches import patched, patched_here
+import lazy_loader
 
-__all__ = [
-    "OutOfTime",
-    "exclusive",
-    "exclusively",
-    "in_time",
-    "patched",
-    "patched_here",
-    "run_foreign",
-    "time_limit",
-    "within",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

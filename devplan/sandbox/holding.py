@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from devplan.errors import InputError
+from devplan.core import InputError
 from devplan.sandbox.foreign import forget, gate, in_foreign, shielded
 from devplan.sandbox.patches import undo_all
 

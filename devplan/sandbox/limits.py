@@ -27,7 +27,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any, TypeVar
 
-from devplan.errors import InputError
+from devplan.core import InputError
 from devplan.sandbox.foreign import gate, in_foreign, is_shielded, let_go, shielded
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class OutOfTime(InputError):
 
 
 def time_limit(name: str, seconds: Any) -> float | None:
-    """The seconds of a limit, where None is none: how `devplan.calls.accepts` reads it.
+    """The seconds of a limit, where None is none: how `devplan.core.arguments.accepts` reads it.
 
     Raises
     ------

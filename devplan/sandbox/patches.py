@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from devplan.errors import ensure
+from devplan.core import ensure
 
 _MISSING = object()
 _active: list[patched] = []

@@ -18,3 +18,7 @@ plausible value is made up, and the place is recorded (`Execution.made_up`).
 Limits: one virtual device so far; an op with neither a CPU nor a meta implementation stops the
 run with torch's own error.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

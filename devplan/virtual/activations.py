@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from devplan.findings import BlockActivation
+from devplan.core import BlockActivation
 from devplan.virtual.labels import label_of, maker_of
 from devplan.virtual.memory import MemoryMeter, rounded
 

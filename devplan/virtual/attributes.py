@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.names import joined
+from devplan.core import joined
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Parameters, buffers, parts and hooks; a path to these would be no plain attribute's."""

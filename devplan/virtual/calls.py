@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.skeleton.pipeline import PipelineModule
-from devplan.streams import users_code
+from devplan.io import users_code
+from devplan.models import PipelineModule
 from devplan.virtual.entries import has_forward
 from devplan.virtual.shortening import parts_stop_after
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
+from devplan.core import GIB
 from devplan.sandbox import patched_here
-from devplan.units import GIB
 
 
 @dataclass(frozen=True, kw_only=True)

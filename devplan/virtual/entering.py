@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from devplan.findings import RunRecord
+from devplan.core import RunRecord
 from devplan.virtual.calls import ForwardCall, GenerateCall, ModelCall, PartCall, can_generate
 from devplan.virtual.entries import entered_part, has_forward
 from devplan.virtual.split import Dispatched

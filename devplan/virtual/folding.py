@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from devplan.blocks import BlockSite
+from devplan.models import BlockSite
 from devplan.virtual.labels import is_abstract, label_of, mark
 from devplan.virtual.memory import rounded
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import DevplanError
+from devplan.core import DevplanError
 from devplan.virtual.labels import CPU, META
 
 

@@ -8,19 +8,14 @@ from dataclasses import replace
 import torch
 from torch.utils._pytree import tree_leaves
 
-from devplan.virtual.execution import USUAL, Execution
+from devplan.virtual.dispatch_mode import USUAL, Execution
 from devplan.virtual.labels import CPU, META, give_name, label_of, mark, name_of
-from devplan.virtual.made_up import Choice
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.recording import Recorder
-from devplan.virtual.rules import (
-    Mismatch,
-    Operand,
-    Verdict,
-    has_no_rule,
-    judge,
-    judge_function,
-)
+from devplan.virtual.rules.functions import judge_function
+from devplan.virtual.rules.plan import has_no_rule, judge
+from devplan.virtual.rules.verdict import Mismatch, Operand, Verdict
+from devplan.virtual.synthetic import Choice
 
 _COPY = torch.ops.aten.copy_.default
 _ITEM = torch.ops.aten._local_scalar_dense.default

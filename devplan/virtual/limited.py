@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from devplan.errors import DevplanError
-from devplan.sandbox import run_foreign
-from devplan.sandbox.limits import Insistence, TimeIsUp
+from devplan.core import DevplanError
+from devplan.sandbox import Insistence, TimeIsUp, run_foreign
 
 MOST_OPS = 2_000_000
 """Ops of any run, some minutes: what takes more does not end."""

@@ -14,8 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from devplan.sandbox import patched_here
-from devplan.sandbox.foreign import shielded
+from devplan.sandbox import patched_here, shielded
 from devplan.virtual.labels import unmark
 from devplan.virtual.remembered import forget_results
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from devplan.findings import DevicePeak
+from devplan.core import DevicePeak
 from devplan.virtual.memory import MemoryMeter
 
 Bytes = Mapping[torch.device, int]

@@ -18,11 +18,18 @@ import torch
 from torch import nn
 from torch.utils import checkpoint
 
-from devplan.names import component_main, find_entry, is_one_device, joined, part_of_map
+from devplan.core import (
+    CPU,
+    DISK,
+    OFFLOAD_DEVICES,
+    component_main,
+    find_entry,
+    is_one_device,
+    joined,
+    part_of_map,
+)
+from devplan.models import PipelineModule, value_of
 from devplan.sandbox import patched, patched_here
-from devplan.skeleton.integers import value_of
-from devplan.skeleton.pipeline import PipelineModule
-from devplan.types import CPU, DISK, OFFLOAD_DEVICES
 from devplan.virtual.attributes import plain_tensors
 from devplan.virtual.labels import (
     CONCRETE_LIMIT,

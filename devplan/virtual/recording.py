@@ -18,12 +18,18 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from devplan.findings import BlockInput, MadeUpValue, MismatchEvent, OperandFact, TransferEvent
-from devplan.names import is_inside
+from devplan.core import (
+    BlockInput,
+    MadeUpValue,
+    MismatchEvent,
+    OperandFact,
+    TransferEvent,
+    is_inside,
+)
 from devplan.virtual import source_lines
 from devplan.virtual.attributes import attribute_path
 from devplan.virtual.labels import META, label_of, maker_of, name_of, sources_of
-from devplan.virtual.rules import Mismatch, Operand
+from devplan.virtual.rules.verdict import Mismatch, Operand
 
 
 class Recorder:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from devplan.blocks import BlockSite
+from devplan.models import BlockSite
 from devplan.virtual.folding import Outcome, layer_kinds
 
 Lists = list[tuple[list, tuple[int, ...]]]

@@ -17,8 +17,7 @@ from types import CodeType, FrameType
 
 from torch import nn
 
-from devplan.errors import InternalError
-from devplan.findings import ModelError, SourceLine
+from devplan.core import InternalError, ModelError, SourceLine
 
 _CARRIERS = frozenset({"torch", "accelerate", "devplan", "functorch", *sys.stdlib_module_names})
 _WRAPPERS = ("transformers.utils.", "transformers.integrations.accelerate")

@@ -17,26 +17,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.blocks import BlockSite
-from devplan.findings import DISPATCH, ModelError, RunRecord
+from devplan.core import DISPATCH, ModelError, RunRecord
+from devplan.models import BlockSite
 from devplan.sandbox import exclusive
 from devplan.virtual import source_lines
-from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.calls import ModelCall, PipelineCall, stop_tokens
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.folding import layer_kinds
+from devplan.virtual.function_mode import Answers, default_on_cpu
 from devplan.virtual.judging import SplitExecution
 from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.lean import lean
 from devplan.virtual.limited import MOST_OPS
 from devplan.virtual.loan import Snapshot, restored
-from devplan.virtual.made_up import Choice
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.placing import attach_hooks, label_by_map, past_the_modes
-from devplan.virtual.quiet import quiet
 from devplan.virtual.recording import Recorder
 from devplan.virtual.repeating import kinds_with_repeats
+from devplan.virtual.silence import quiet
 from devplan.virtual.split_run import SplitRun
+from devplan.virtual.synthetic import Choice
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,26 +17,24 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from devplan.blocks import BlockSite
-from devplan.errors import DevplanError
-from devplan.findings import DevicePeak, ModelError, RunRecord
-from devplan.names import is_inside, prefixes
+from devplan.core import DevicePeak, DevplanError, ModelError, RunRecord, is_inside, prefixes
+from devplan.models import BlockSite
 from devplan.virtual import folding, repeating, source_lines
 from devplan.virtual.activations import ActivationMeter, beyond, given_bytes
-from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.caches import cache_bytes
 from devplan.virtual.calls import ModelCall, PipelineCall
 from devplan.virtual.entries import entered_part
+from devplan.virtual.function_mode import Answers, default_on_cpu
 from devplan.virtual.judging import SplitExecution
 from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.labels import label_of, mark
 from devplan.virtual.layer_state import StateCopy, lists_ending_at
-from devplan.virtual.made_up import Choice
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.peaks import device_peaks
 from devplan.virtual.phases import follow_calls, follow_components
 from devplan.virtual.recording import Recorder
 from devplan.virtual.repeating import RanCall
+from devplan.virtual.synthetic import Choice
 
 if TYPE_CHECKING:
     from devplan.virtual.split import SplitModel

@@ -19,12 +19,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from devplan.blocks import BlockSite
+from devplan.models import BlockSite
 from devplan.sandbox import exclusive
 from devplan.virtual import folding
-from devplan.virtual.answers import Answers, default_on_cpu
 from devplan.virtual.cuda import VirtualCard, answering
-from devplan.virtual.execution import Execution
+from devplan.virtual.dispatch_mode import Execution
+from devplan.virtual.function_mode import Answers, default_on_cpu
 from devplan.virtual.labels import maker_of, mark
 from devplan.virtual.lean import lean
 from devplan.virtual.limited import MOST_OPS

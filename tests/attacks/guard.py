@@ -162,7 +162,7 @@ def _status(argv: Sequence[str]) -> int:
     """As ``sys.exit(main(argv))`` would end."""
     import traceback
 
-    from devplan.cli import main
+    from devplan.cli.app import main
 
     try:
         code = main(list(argv))

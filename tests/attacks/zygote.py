@@ -100,7 +100,7 @@ def warm_up() -> None:
 
 def _warm_commands() -> None:
     """Much is imported by the first command of a process only."""
-    from devplan.cli import main
+    from devplan.cli.app import main
     from tests.attacks.making import copy_seed
 
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:

@@ -21,13 +21,13 @@ from typing import Any
 
 import yaml
 
-from devplan.checks.prepare import against, prepare
-from devplan.checks.read_given import loads_given
-from devplan.checks.subject import Subject
-from devplan.findings import MissedRun, RunRecord
-from devplan.machine import parse_gpus
-from devplan.surroundings import Environment
-from devplan.types import Workload
+from devplan.checker.preparation import against, prepare
+from devplan.core.environment import Environment
+from devplan.core.findings import MissedRun, RunRecord
+from devplan.core.types import Workload
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.device_map_files import loads_given
+from devplan.rules.context import CheckContext
 from tests.environment.machines import card, machine
 
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ class Case:
     def code(self) -> str:
         return self.folder.name.partition("_")[0]
 
-    def subject(self, which: str) -> Subject:
+    def subject(self, which: str) -> CheckContext:
         """The subject of the ``broken`` or the ``clean`` map."""
         options = self._options(which)
         given = loads_given(self._map_path(which, options).read_text(), "map.yaml")
@@ -101,7 +101,7 @@ def _machine(options: dict[str, Any]):
 
 
 def record(kind: Any, value: Any) -> Any:
-    """A dataclass of ``devplan.findings`` from plain data; unknown fields are refused."""
+    """A dataclass of ``devplan.core.findings`` from plain data; unknown fields are refused."""
     if value is None:
         return None
     if dataclasses.is_dataclass(kind):

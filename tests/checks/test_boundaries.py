@@ -6,16 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checks.given import given_map
-from devplan.checks.loads import device_loads
-from devplan.checks.remedies import is_embedding_away
-from devplan.checks.rules import (
-    cache_on_wrong_device,
-    hidden_transfers,
-    over_capacity,
-    shadowed_entry,
-)
-from devplan.findings import (
+from devplan.core.findings import (
     BlockActivation,
     BlockInput,
     DevicePeak,
@@ -23,7 +14,11 @@ from devplan.findings import (
     Severity,
     TransferEvent,
 )
-from devplan.types import Card, Machine
+from devplan.core.types import Card, Machine
+from devplan.mapfile.device_map import given_map
+from devplan.rules import cache_on_wrong_device, hidden_transfers, over_capacity, shadowed_entry
+from devplan.rules.loads import device_loads
+from devplan.rules.remedies import is_embedding_away
 from tests.checks.case import HERE, Case
 
 LAYERS = {f"model.layers.{i}": "cuda:0" if i < 2 else "cuda:1" for i in range(6)}

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checks.given import given_map
-from devplan.checks.run import result_of
-from devplan.checks.table import RULES
-from devplan.findings import CheckResult
-from devplan.report import Terminal
+from devplan.checker.run import result_of
+from devplan.core.findings import CheckResult
+from devplan.mapfile.device_map import given_map
 from devplan.report.findings.text import finding_lines
+from devplan.report.terminal import Terminal
+from devplan.rules.table import RULES
 from tests.checks.case import CASES, Case
 
 PARAMETERS = [pytest.param(Case(folder=folder), id=folder.name) for folder in CASES]

@@ -8,13 +8,20 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checks.baseline import apply_baseline, baseline_text, fingerprint, read_baseline
-from devplan.checks.ignoring import checked_ignores, ignore_codes, parse_ignores
-from devplan.checks.run import strictly
-from devplan.errors import InputError
-from devplan.findings import CheckResult, Diagnostic, MapEntry, OperandFact, Severity, SourceLine
+from devplan.checker.accepted import checked_ignores, ignore_codes, parse_ignores
+from devplan.checker.baseline import apply_baseline, baseline_text, fingerprint, read_baseline
+from devplan.checker.run import strictly
+from devplan.core.errors import InputError
+from devplan.core.findings import (
+    CheckResult,
+    Finding,
+    MapEntry,
+    OperandFact,
+    Severity,
+    SourceLine,
+)
 
-MISMATCH = Diagnostic(
+MISMATCH = Finding(
     code="DP301",
     severity=Severity.ERROR,
     message="mixes",
@@ -25,7 +32,7 @@ MISMATCH = Diagnostic(
 )
 INDEX = OperandFact(argument="indices[0]", device="cuda:1", shape=(3,), dtype="int64", num_bytes=24)
 EMBEDDING = replace(MISMATCH, code="DP205", severity=Severity.WARNING, op=None, source=None)
-NOTE = Diagnostic(code="DP901", severity=Severity.NOTE, message="nothing was run")
+NOTE = Finding(code="DP901", severity=Severity.NOTE, message="nothing was run")
 RESULT = CheckResult(
     map_name="maps/a.yaml",
     model="m",

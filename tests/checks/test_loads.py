@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checks.given import given_map
-from devplan.checks.loads import DeviceLoad, device_loads, fits_after
-from devplan.checks.subject import Structure, Subject, TensorFact
-from devplan.findings import DevicePeak, RunRecord
-from devplan.types import BlockGraph, CacheGrowth, Card, Machine, Workload
+from devplan.core.findings import DevicePeak, RunRecord
+from devplan.core.types import BlockGraph, CacheGrowth, Card, Machine, Workload
+from devplan.mapfile.device_map import given_map
+from devplan.rules.context import CheckContext, Structure, TensorFact
+from devplan.rules.loads import DeviceLoad, device_loads, fits_after
 from tests.planning.strategies import block
 
 SIZES = {"embed.weight": 100, "layers.0.weight": 40, "layers.1.weight": 60, "head.weight": 100}
@@ -55,7 +55,7 @@ TOGETHER = {"embed": "cuda:0", "layers.0": "cuda:0", "layers.1": "cuda:1", "head
 CACHE = 2 * (5 + 1)  # of a layer at 5 tokens in two sequences
 
 
-def subject(entries, *budgets: int, runs=(), reserve: int = 0) -> Subject:
+def subject(entries, *budgets: int, runs=(), reserve: int = 0) -> CheckContext:
     cards = tuple(
         Card(
             device=f"cuda:{index}",
@@ -65,7 +65,7 @@ def subject(entries, *budgets: int, runs=(), reserve: int = 0) -> Subject:
         )
         for index, budget in enumerate(budgets)
     )
-    return Subject(
+    return CheckContext(
         model="m",
         structure=STRUCTURE,
         given=given_map(entries),

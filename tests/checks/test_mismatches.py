@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checks.mismatches import (
+from devplan.core.findings import RunRecord, SourceLine
+from devplan.rules.mismatches import (
     Kind,
     broke_inside,
     groups_of,
@@ -16,7 +17,6 @@ from devplan.checks.mismatches import (
     one_mistake,
     stray_operand,
 )
-from devplan.findings import RunRecord, SourceLine
 from tests.checks.test_remedies import EVEN, FAR, NEAR, STRUCTURE, event, operand, subject
 
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from accelerate import dispatch_model
 from torch import nn
 
-from devplan.checking import check
-from devplan.checks.run_options import RunOptions
-from devplan.findings import CheckResult, Severity
+from devplan.checker.checking import check
+from devplan.checker.run_options import RunOptions
+from devplan.core.findings import CheckResult, Severity
 
 MAIN = {"first": "cpu", "last": "cpu"}
 

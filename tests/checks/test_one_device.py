@@ -8,7 +8,7 @@ import transformers
 from accelerate import dispatch_model
 
 import devplan
-from devplan.findings import Severity
+from devplan.core.findings import Severity
 from tests.small_models import config_folder
 
 SMALL = {

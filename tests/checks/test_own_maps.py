@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.checking import check
-from devplan.checks.given import given_map
-from devplan.checks.run_options import RunOptions
-from devplan.checks.static import check_structure
-from devplan.findings import Severity
-from devplan.machine import parse_gpus
-from devplan.suggesting import suggest
-from devplan.workload import WorkloadRequest
+from devplan.checker.checking import check
+from devplan.checker.run_options import RunOptions
+from devplan.checker.static import check_structure
+from devplan.core.findings import Severity
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.device_map import given_map
+from devplan.workflows.suggesting import suggest
 from tests.checks.case import HERE, model_name
 from tests.small_models import config_folder, small_llama
 

@@ -9,16 +9,17 @@ import transformers
 import yaml
 
 import devplan
-from devplan.checking import check
-from devplan.comparing.changes import diff
-from devplan.errors import DeviceMapError, DevplanError
-from devplan.findings import Severity
-from devplan.machine import parse_gpus
-from devplan.mapfile import default_path, dump_map, read_map
-from devplan.mapfile.read import loads_map
-from devplan.suggesting import suggest
-from devplan.types import Workload
-from devplan.workload import WorkloadRequest
+from devplan.checker.checking import check
+from devplan.core.errors import DeviceMapError, DevplanError
+from devplan.core.findings import Severity
+from devplan.core.types import Workload
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.default_name import default_path
+from devplan.mapfile.read import loads_map, read_map
+from devplan.mapfile.write import dump_map
+from devplan.workflows.map_diff import diff
+from devplan.workflows.suggesting import suggest
 from tests.checks.case import HERE
 
 MODEL = str(HERE / "models" / "tiny_llama_int4")
@@ -61,7 +62,7 @@ def test_a_bare_map_counts_them_packed_where_it_is_told_to():
 
 
 def test_the_command_line_takes_both(capsys, monkeypatch, tmp_path):
-    from devplan.cli import main
+    from devplan.cli.app import main
 
     monkeypatch.chdir(HERE / "models")
     assert main(["check", str(MAP)]) == 0
@@ -74,7 +75,7 @@ def test_the_command_line_takes_both(capsys, monkeypatch, tmp_path):
 
 
 def test_the_command_of_fit_plans_what_fit_counted(capsys):
-    from devplan.cli import main
+    from devplan.cli.app import main
 
     command = ["fit", MODEL, "--gpus", "2x256MiB", "--context", "256", "--packed", "--no-verify"]
     assert main(command) == 0

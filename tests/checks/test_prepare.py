@@ -8,11 +8,11 @@ from accelerate import dispatch_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from devplan.checks.prepare import prepare
-from devplan.checks.static import check_structure
-from devplan.errors import InputError
-from devplan.machine import parse_gpus
-from devplan.main_device import chosen_by_accelerate
+from devplan.checker.preparation import prepare
+from devplan.checker.static import check_structure
+from devplan.core.errors import InputError
+from devplan.core.main_device import chosen_by_accelerate
+from devplan.machine.parse import parse_gpus
 from tests.checks.case import model_name
 from tests.report.example_plans import MAP_FILE
 

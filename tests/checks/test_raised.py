@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import pytest
 from torch import nn
 
-from devplan.checks.raised import Done, ask_one_gpu, other_way, raised, refusal
-from devplan.checks.ways import IN_WORDS
-from devplan.findings import (
+from devplan.checker.raised import Done, ask_one_gpu, other_way, raised, refusal
+from devplan.checker.ways import IN_WORDS
+from devplan.core.findings import (
     DISPATCH,
     MadeUpValue,
     MismatchEvent,
@@ -125,7 +125,7 @@ def one_gpu(monkeypatch):
         maps.append(split.device_map)
         yield "whole"
 
-    monkeypatch.setattr("devplan.checks.raised.dispatched", dispatched)
+    monkeypatch.setattr("devplan.checker.raised.dispatched", dispatched)
     return maps
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from devplan.checks.given import given_map
-from devplan.checks.read_given import loads_given, read_given
-from devplan.errors import InputError
-from devplan.mapfile import dump_map
+from devplan.core.errors import InputError
+from devplan.mapfile.device_map import given_map
+from devplan.mapfile.device_map_files import loads_given, read_given
+from devplan.mapfile.write import dump_map
 from tests.report.example_plans import MAP_FILE
 
 REFUSED = sorted((Path(__file__).parent / "refused").glob("*.yaml"))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import BertConfig, IBertConfig, MarianConfig, MarianMTModel, VitsConfig
 
-from devplan.checking import check
-from devplan.checks.given import given_map
-from devplan.findings import CheckResult, Severity
-from devplan.types import Workload
+from devplan.checker.checking import check
+from devplan.core.findings import CheckResult, Severity
+from devplan.core.types import Workload
+from devplan.mapfile.device_map import given_map
 from tests.checks.case import HERE, model_name
 
 LLAMA = model_name("tiny_llama")

@@ -10,8 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from devplan.checks.given import given_map
-from devplan.checks.remedies import (
+from devplan.checker.structure import structure_as_it_lies
+from devplan.core.findings import MismatchEvent, OperandFact
+from devplan.core.names import find_entry, is_inside
+from devplan.core.types import OFFLOAD_DEVICES, BlockGraph
+from devplan.mapfile.device_map import given_map
+from devplan.rules.context import CheckContext
+from devplan.rules.remedies import (
     entries_that_meet,
     entry_behind,
     exception_around,
@@ -19,11 +24,6 @@ from devplan.checks.remedies import (
     offload_exceptions,
     spelled_out,
 )
-from devplan.checks.structure import structure_as_it_lies
-from devplan.checks.subject import Subject
-from devplan.findings import MismatchEvent, OperandFact
-from devplan.names import find_entry, is_inside
-from devplan.types import OFFLOAD_DEVICES, BlockGraph
 from tests.planning.strategies import block, layer
 
 
@@ -84,8 +84,8 @@ EVEN = {
 }
 
 
-def subject(entries, main: str = "cuda:0") -> Subject:
-    return Subject(
+def subject(entries, main: str = "cuda:0") -> CheckContext:
+    return CheckContext(
         model="m",
         structure=STRUCTURE,
         given=given_map(entries),

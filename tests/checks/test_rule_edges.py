@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checks.given import given_map
-from devplan.checks.rules import (
+from devplan.core.findings import Severity
+from devplan.core.types import Card, Machine, OffloadTier
+from devplan.mapfile.device_map import given_map
+from devplan.rules import (
     back_and_forth,
     embedding_off_main,
     offload_not_asked_for,
@@ -15,8 +17,6 @@ from devplan.checks.rules import (
     stray_parameter,
     unknown_device,
 )
-from devplan.findings import Severity
-from devplan.types import Card, Machine, OffloadTier
 from tests.checks.test_remedies import EVEN, STRUCTURE, subject
 
 L0, L1, L2 = (f"model.layers.{index}" for index in range(3))

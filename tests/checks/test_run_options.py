@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.checks.run_options import RunOptions
-from devplan.checks.ways import WAYS
-from devplan.errors import InputError
+from devplan.checker.run_options import RunOptions
+from devplan.checker.ways import WAYS
+from devplan.core.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,6 @@ def test_the_copies_of_gradients_are_counted(checked):
 
 
 def test_a_mistake_of_devplans_own_is_not_blamed_on_the_model(checked, monkeypatch):
-    monkeypatch.delattr("devplan.virtual.execution.with_gradients")
+    monkeypatch.delattr("devplan.virtual.dispatch_mode.with_gradients")
     with pytest.raises(NameError, match="with_gradients"):
         checked("no_gradients")

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.checks import which_model
-from devplan.checks.given import given_map
-from devplan.checks.places import counted, listed, shown
-from devplan.checks.showing import diff_lines, entry_place, source_lines, tensor_lines
-from devplan.checks.which_model import fitting_model
-from devplan.checks.wrappers import in_names_of_the_model, unwrapped
-from devplan.errors import InputError
-from devplan.findings import MapEntry, OperandFact, SourceLine
+from devplan.checker import which_model
+from devplan.checker.showing import diff_lines, entry_place, source_lines, tensor_lines
+from devplan.checker.which_model import fitting_model
+from devplan.checker.wrappers import in_names_of_the_model, unwrapped
+from devplan.core.errors import InputError
+from devplan.core.findings import MapEntry, OperandFact, SourceLine
+from devplan.mapfile.device_map import given_map
+from devplan.rules.places import counted, listed, shown
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_the_model_that_a_map_was_made_for(monkeypatch, keys, found):
         )
         for name, number in layers.items()
     ]
-    monkeypatch.setattr(which_model, "load_all", lambda: entries)
+    monkeypatch.setattr(which_model, "load_models", lambda: entries)
     monkeypatch.setattr(which_model, "resolve", lambda name: name)
     monkeypatch.setattr(which_model, "build_skeleton", build)
     assert fitting_model(keys) == found

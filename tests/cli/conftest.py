@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devplan.cli import main
+from devplan.cli.app import main
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -221,8 +221,8 @@ def test_files_of_a_tokenizer_that_have_no_end(devplan, here, checkpoint, make, 
 
 
 def test_a_library_that_panics_is_one_line():
-    from devplan.errors import InputError
-    from devplan.skeleton.boundary import of_the_library
+    from devplan.core.errors import InputError
+    from devplan.models.boundary import of_the_library
 
     panic = type("PanicException", (BaseException,), {})
     refused = pytest.raises(InputError, match=r"cannot be read .PanicException: no.")

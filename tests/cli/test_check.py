@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from devplan.checks.table import RULES
-from devplan.cli import main
+from devplan.cli.app import main
+from devplan.rules.table import RULES
 
 ROOT = Path(__file__).parents[2]
 LLAMA = str(ROOT / "tests" / "checks" / "models" / "tiny_llama")

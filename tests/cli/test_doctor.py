@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from devplan.mapfile import read_map
-from devplan.surroundings import Environment
+from devplan.core.environment import Environment
+from devplan.mapfile.read import read_map
 from tests.environment.machines import MAP_PATH, card, machine
 
 ADA = "NVIDIA GeForce RTX 4090"
@@ -84,7 +84,7 @@ def test_a_model_of_another_class(devplan, on, map_path):
 
 
 def test_links_and_peer_access(devplan, on):
-    from devplan.machine import parse_gpus
+    from devplan.machine.parse import parse_gpus
 
     links = parse_gpus("2xa100-80gb").links
     on(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from devplan.cli import main
-from devplan.reading import LOG
+from devplan.cli.app import main
+from devplan.io.bounded import LOG
 from tests.checks.case import HERE, model_name
 
 TEXTS = Path(__file__).parents[1] / "diagnosis" / "texts"
@@ -122,7 +122,7 @@ def test_rules_are_still_explained(capsys):
 
 
 def test_a_log_without_an_end_is_refused(monkeypatch, stdin, capsys):
-    monkeypatch.setattr("devplan.reading.LOG", replace(LOG, most_bytes=2**20))
+    monkeypatch.setattr("devplan.io.LOG", replace(LOG, most_bytes=2**20))
     stdin(b"x\n" * 10**6)
     assert main(["explain", "-"]) == 2
     said = capsys.readouterr()

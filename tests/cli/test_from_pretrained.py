@@ -14,9 +14,9 @@ import transformers
 import yaml
 from accelerate.utils import check_device_map
 
-from devplan.names import is_inside
-from devplan.skeleton import build_skeleton
-from devplan.sources import resolve
+from devplan.core.names import is_inside
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
 
 STAND_INS = ("cpu", "disk", "disk")
 """What card 0, 1 and 2 of a map become."""

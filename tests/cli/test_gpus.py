@@ -7,14 +7,14 @@ import json
 import pytest
 
 from devplan.catalog import gpus
-from devplan.units import GIB
+from devplan.core.units import GIB
 
 
 def test_every_card_with_its_memory(devplan):
     answer = devplan("gpus")
     assert (answer.status, answer.err, answer.files) == (0, "", ())
     lines = {line.split()[0]: line for line in answer.out.splitlines() if line.strip()}
-    for gpu in gpus.load_all():
+    for gpu in gpus.load_gpus():
         assert gpu.name in lines[gpu.id]
         assert f"{gpu.capacity_bytes / GIB:.2f}" in lines[gpu.id]
     assert all(len(line) <= 80 for line in answer.out.splitlines())

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from devplan.cli import main
-from devplan.mapfile import read_map
-from devplan.names import find_entry
+from devplan.cli.app import main
+from devplan.core.names import find_entry
+from devplan.mapfile.read import read_map
 
 CARDS = ("--gpus", "1GiB,512MiB")
 DEFAULT_PATH = "maps/tiny-llama__1gib+512mib__b1-c256.yaml"
@@ -63,7 +63,7 @@ def test_a_file_that_is_no_map_is_refused_before_planning(refused, here, checkpo
     def never(*_, **__):
         raise AssertionError("something was planned")
 
-    monkeypatch.setattr("devplan.suggesting.suggest_studied", never)
+    monkeypatch.setattr("devplan.workflows.suggesting.suggest_studied", never)
     (here / "thesis.tex").write_text("precious")
     line = refused("suggest", checkpoint, *CARDS, "-o", "thesis.tex")
     assert "thesis.tex exists and is not a map that this devplan reads" in line

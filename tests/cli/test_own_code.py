@@ -14,9 +14,9 @@ import pytest
 import torch
 import yaml
 
-from devplan.errors import InputError, UserCodeError
-from devplan.skeleton import build_skeleton
-from devplan.sources import resolve
+from devplan.core.errors import InputError, UserCodeError
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
 from tests.sources.hub_server import Hub, Repository, start
 
 CHECKPOINT = Path(__file__).parents[1] / "own_code" / "checkpoint"

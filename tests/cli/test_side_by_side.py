@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from devplan.machine import parse_gpus
-from devplan.mapfile.hf import to_hf_device_map
-from devplan.suggesting import suggest
-from devplan.workload import WorkloadRequest
+from devplan.core.devices import to_hf_device_map
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.workflows.suggesting import suggest
 
 CARDS = "1GiB,512MiB"
 

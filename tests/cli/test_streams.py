@@ -87,7 +87,7 @@ def test_one_command_in_this_process_leaves_the_streams_as_they_were(devplan, ch
 
 
 def test_who_kept_the_stream_of_a_command_writes_to_that_of_the_process_after_it(capsys):
-    from devplan.streams import out, own_streams
+    from devplan.io.streams import out, own_streams
 
     with own_streams(verbose=False):
         kept = sys.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 
 
 class Panic(BaseException):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 import devplan
-from devplan.comparing.judged import peak_share
-from devplan.errors import InputError
-from devplan.machine import parse_gpus
-from devplan.suggesting import suggest
-from devplan.types import CardLoad
-from devplan.workload import WorkloadRequest
+from devplan.core.errors import InputError
+from devplan.core.types import CardLoad
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.workflows.evaluation import peak_share
+from devplan.workflows.suggesting import suggest
 from tests.small_models import small_llama
 
 ASKED = WorkloadRequest(context_tokens=1024)
@@ -84,7 +84,7 @@ def test_a_planner_that_raises_is_a_row(llama, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("no cards at all")
 
-    monkeypatch.setattr("devplan.comparing.contest.accelerate_by_hand", broken)
+    monkeypatch.setattr("devplan.workflows.comparison.accelerate_by_hand", broken)
     found = devplan.compare(llama, MACHINE, ASKED)
     row = next(each for each in found.contenders if each.name == "accelerate")
     assert row.judged is None

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.blocks import partition
+from devplan.core.workload import WorkloadRequest, resolve_workload
 from devplan.inputs.request import ExampleInputs
 from devplan.inputs.running import run_as_usual, run_few_tokens
+from devplan.models.blocks import partition
+from devplan.models.skeleton import Skeleton
 from devplan.profile.work import measure_work
-from devplan.skeleton import Skeleton
 from devplan.virtual.calls import GREEDY, GenerateCall
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.entries import entered_part
 from devplan.virtual.shortening import parts_stop_after
 from devplan.virtual.split import SplitModel, dispatched
-from devplan.workload import WorkloadRequest, resolve_workload
 
 MANY = 500
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import devplan as devplan_library
-from devplan.cli import main
-from devplan.mapfile import read_map
+from devplan.cli.app import main
+from devplan.mapfile.read import read_map
 from tests.composites import tiny
 from tests.gallery.tiny import inputs_of
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 import devplan
-from devplan.machine import parse_gpus
-from devplan.mapfile import write_map
-from devplan.skeleton import build_skeleton
-from devplan.sources import resolve
-from devplan.suggesting import suggest
-from devplan.types import Plan
-from devplan.workload import WorkloadRequest
+from devplan.core.types import Plan
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.write import write_map
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
+from devplan.workflows.suggesting import suggest
 from tests.composites.models import COMPOSITES, Composite, save_config
 
 CARDS = 3

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import devplan
-from devplan.checks.run_options import RunOptions
-from devplan.machine import parse_gpus
-from devplan.mapfile import write_map
-from devplan.suggesting import suggest
-from devplan.workload import WorkloadRequest
+from devplan.checker.run_options import RunOptions
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.write import write_map
+from devplan.workflows.suggesting import suggest
 from tests.composites.models import Composite, save_config
 
 INPUTS = Path(__file__).parents[2] / "docs" / "examples" / "inputs" / "whole_models.py"

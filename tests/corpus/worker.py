@@ -50,9 +50,9 @@ def patch_for_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
 
 def _how(bug: Mapping[str, Any]) -> dict[str, Any]:
     """How the check is told to run."""
-    from devplan.checks.run_options import RunOptions
-    from devplan.inputs import InputRequest
-    from devplan.machine import parse_gpus
+    from devplan.checker.run_options import RunOptions
+    from devplan.inputs.request import InputRequest
+    from devplan.machine.parse import parse_gpus
 
     run = dict(bug.get("run", {}))
     request = InputRequest(**{k: run.pop(k) for k in tuple(run) if k in _request_fields()})
@@ -69,7 +69,7 @@ def _how(bug: Mapping[str, Any]) -> dict[str, Any]:
 def _request_fields() -> frozenset[str]:
     from dataclasses import fields
 
-    from devplan.inputs import InputRequest
+    from devplan.inputs.request import InputRequest
 
     return frozenset(field.name for field in fields(InputRequest))
 

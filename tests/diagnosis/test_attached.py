@@ -12,8 +12,9 @@ import weakref
 import pytest
 import torch
 
-from devplan.diagnosis import attach, detach, story_of
-from devplan.errors import InputError
+from devplan.core.errors import InputError
+from devplan.diagnosis.attached import attach, detach
+from devplan.diagnosis.notes import story_of
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
 
 

@@ -7,7 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
-from devplan.cli import main
+from devplan.cli.app import main
 from devplan.diagnosis.document import story_document
 from devplan.diagnosis.explaining import explain_text
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devplan.diagnosis import diagnose, story_of
+from devplan.diagnosis.failure_report import Kind
 from devplan.diagnosis.messages import recognise
-from devplan.diagnosis.story import Kind
+from devplan.diagnosis.notes import story_of
+from devplan.diagnosis.watching import diagnose
 from tests.diagnosis.models import Masks, prompt, tiny_llama
 
 pytestmark = [

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 import devplan
-from devplan.checking import check
-from devplan.diagnosis import JsonFormatter, diagnose, story_of
-from devplan.diagnosis.story import Kind
-from devplan.errors import InputError
+from devplan.checker.checking import check
+from devplan.core.errors import InputError
+from devplan.diagnosis.failure_report import Kind
+from devplan.diagnosis.logs import JsonFormatter
+from devplan.diagnosis.notes import story_of
+from devplan.diagnosis.watching import diagnose
 from tests.checks.case import model_name
 from tests.diagnosis.models import (
     SPLIT_LAYER,

@@ -9,15 +9,16 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from devplan.checks.given import given_map
-from devplan.diagnosis import explain_text, story_of
+from devplan.core.errors import InputError
+from devplan.core.types import Workload
+from devplan.diagnosis.explaining import explain_text
 from devplan.diagnosis.lines import place_of
 from devplan.diagnosis.narrowing import modules_of
-from devplan.diagnosis.pasted import PastedFrame
+from devplan.diagnosis.notes import story_of
+from devplan.diagnosis.pasted.errors import PastedFrame
 from devplan.diagnosis.watching import diagnose
-from devplan.errors import InputError
-from devplan.machine import parse_gpus
-from devplan.types import Workload
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.device_map import given_map
 from tests.checks.case import model_name
 from tests.diagnosis.models import SPLIT_LAYER, prompt, split_biogpt, tiny_llama
 

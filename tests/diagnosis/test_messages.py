@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from devplan.checks.table import RULES
+from devplan.core.units import GIB, MIB
 from devplan.diagnosis.messages import messages, recognise
-from devplan.units import GIB, MIB
+from devplan.rules.table import RULES
 from tests.diagnosis import real_libraries, real_torch
 from tests.diagnosis.real_libraries import said
 from tests.virtual.rules_cases import CASES

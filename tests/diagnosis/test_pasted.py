@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from devplan.diagnosis import messages
 from devplan.diagnosis.explaining import explain_text
 from devplan.diagnosis.lines import source_line
-from devplan.diagnosis.pasted import cleaning, read_pasted
+from devplan.diagnosis.pasted import cleaning
 from devplan.diagnosis.pasted.cleaning import cleaned_pieces
+from devplan.diagnosis.pasted.reading import read_pasted
 from devplan.diagnosis.sites import sites_of
-from devplan.report.explained import explained_text
+from devplan.report.explanation import explained_text
 from devplan.report.terminal import Terminal
 from tests.diagnosis.forms import FORMS, python, rich_of_width, without_head
 from tests.diagnosis.models import prompt, tiny_llama, without_norm

@@ -13,7 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.diagnosis import diagnose, live, notes, story_of
+from devplan.diagnosis import exception as live
+from devplan.diagnosis import notes
+from devplan.diagnosis.notes import story_of
+from devplan.diagnosis.watching import diagnose
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
 
 MISMATCH = "indices should be either on cpu or on the same device as the indexed tensor (cuda:0)"

@@ -18,8 +18,8 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+from devplan.core.units import format_bytes
 from devplan.mapfile.versions import installed_versions
-from devplan.units import format_bytes
 from tests.differential.explained import load_explanations
 from tests.differential.gather import LIMIT_S, MEMORY_LIMIT_BYTES, gather
 from tests.differential.judge import disagreements

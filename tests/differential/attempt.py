@@ -15,26 +15,27 @@ import torch
 from torch import nn
 
 import devplan
-from devplan.checks.given import given_map
-from devplan.checks.live import source_of_config
-from devplan.checks.prepare import Built, Prepared, build, subject_of
-from devplan.checks.run import result_of
-from devplan.checks.run_options import RunOptions
-from devplan.checks.running import planned_calls, run_all, run_prepared
-from devplan.checks.subject import Subject as CheckedSubject
-from devplan.findings import Diagnostic
-from devplan.inputs import InputRequest, example_inputs
+from devplan.checker.from_model import source_of_config
+from devplan.checker.preparation import Built, Prepared, build, subject_of
+from devplan.checker.run import result_of
+from devplan.checker.run_options import RunOptions
+from devplan.checker.running import planned_calls, run_all, run_prepared
+from devplan.core.findings import Finding
+from devplan.core.names import find_entry
+from devplan.core.types import CPU, DISK, DeviceMapFile, ModelIdentity, Plan
+from devplan.core.workload import WorkloadRequest
+from devplan.inputs.example import example_inputs
 from devplan.inputs.probe import describe
+from devplan.inputs.request import InputRequest
+from devplan.mapfile.device_map import given_map
 from devplan.mapfile.of_plan import map_file_of
-from devplan.names import find_entry
-from devplan.planning import plan
-from devplan.skeleton import build_skeleton
-from devplan.sources.native import require_native
-from devplan.sources.source import ModelSource
-from devplan.types import CPU, DISK, DeviceMapFile, ModelIdentity, Plan
+from devplan.models.build import build_skeleton
+from devplan.models.native import require_native
+from devplan.models.source import ModelSource
+from devplan.planning.planner import plan
+from devplan.rules.context import Subject as CheckedSubject
 from devplan.virtual.calls import usual_call
 from devplan.virtual.entering import other_ways_in
-from devplan.workload import WorkloadRequest
 from tests.differential.real import RealCall, raise_out_of_memory, real_call, tried
 from tests.differential.row import Failure, MapRow, Row, Stage, Way
 from tests.differential.tiny import SIZES, TooLarge, tiny_model
@@ -226,7 +227,7 @@ def _checked(prepared: Prepared, brief: bool) -> CheckedSubject:
     return replace(prepared.subject, runs=(record,) if record else (), not_run=not_run)
 
 
-def _said(diagnostic: Diagnostic) -> Failure:
+def _said(diagnostic: Finding) -> Failure:
     what = f"{diagnostic.code} {diagnostic.message}"[:300]
     others = tuple(map(str, diagnostic.also_at))
     return Failure(what=what, place=str(diagnostic.source or ""), stack=others)

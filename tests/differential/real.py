@@ -17,7 +17,7 @@ from devplan.virtual.source_lines import model_error
 from tests.differential.row import Failure, Way
 
 Forms = Iterator[tuple[ModelCall, Mapping[str, Any]]]
-"""Ways to make a call, as `devplan.checks.running.planned_calls` gives them."""
+"""Ways to make a call, as `devplan.checker.running.planned_calls` gives them."""
 
 
 @dataclass(frozen=True, kw_only=True)

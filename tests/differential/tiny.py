@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.core.units import format_bytes
 from devplan.inputs.facts import walk
-from devplan.units import format_bytes
 from tests.sweep.usable import usable_config
 
 LAYERS = 4

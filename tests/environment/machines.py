@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from devplan.mapfile import read_map
-from devplan.surroundings import DriverCard, Environment, FoundCard
-from devplan.types import DeviceMapFile
-from devplan.units import GIB
+from devplan.core.environment import DriverCard, Environment, FoundCard
+from devplan.core.types import DeviceMapFile
+from devplan.core.units import GIB
+from devplan.mapfile.read import read_map
 
 ROOT = Path(__file__).parents[2]
 MAP_PATH = ROOT / "maps" / "qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml"

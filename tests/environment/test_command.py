@@ -9,13 +9,13 @@ import pytest
 import typer
 
 from devplan.cli.options import Typed, read_options
+from devplan.cli.settings import Settings
 from devplan.cli.suggest import suggest_command as the_command
-from devplan.environment import suggest_command
+from devplan.core.types import OffloadTier, Pin
+from devplan.core.units import GIB, MIB
+from devplan.environment.command import suggest_command
 from devplan.environment.link_option import links_option
-from devplan.machine import parse_gpus
-from devplan.settings import Settings
-from devplan.types import OffloadTier, Pin
-from devplan.units import GIB, MIB
+from devplan.machine.parse import parse_gpus
 from tests.environment.machines import card, example_map, machine
 
 LAPTOP = machine()

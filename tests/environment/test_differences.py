@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.environment import differences, errors, obstacles
-from devplan.environment.compare_model import changed_values
-from devplan.findings import Severity
-from devplan.sources import resolve
-from devplan.surroundings import CardUse, Environment, ModelFacts
-from devplan.types import OffloadTier
-from devplan.units import GIB
+from devplan.core.environment import CardUse, Environment, ModelFacts
+from devplan.core.findings import Severity
+from devplan.core.types import OffloadTier
+from devplan.core.units import GIB
+from devplan.environment import differences
+from devplan.environment.comparison import errors, obstacles
+from devplan.environment.model_differences import changed_values
+from devplan.models.resolution import resolve
 from tests.environment.machines import VERSIONS, card, example_map, machine
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
@@ -385,7 +386,7 @@ def test_the_gravest_comes_first():
 
 
 def test_every_code_has_its_page():
-    from devplan.checks.table import RULES
+    from devplan.rules.table import RULES
 
     here = machine(card(0, 12), card(1, 24), versions={**VERSIONS, "transformers": "4.0.0"})
     assert {d.code for d in found(here, model=facts(class_name="X"))} <= set(RULES)

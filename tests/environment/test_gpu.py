@@ -9,8 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.environment import differences, errors, locked, measured, read_environment, remapped
-from devplan.units import GIB, MIB
+from devplan.core.units import GIB, MIB
+from devplan.environment import differences
+from devplan.environment.comparison import errors
+from devplan.environment.locking import locked
+from devplan.environment.reading import measured, read_environment
+from devplan.environment.remapping import remapped
 from tests.environment.machines import example_map
 
 torch = pytest.importorskip("torch")

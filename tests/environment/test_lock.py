@@ -9,12 +9,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.environment import differences, lock_file, locked, remapped
-from devplan.errors import InputError
-from devplan.findings import Severity
-from devplan.mapfile import dump_map, loads_map, read_map
+from devplan.core.errors import InputError
+from devplan.core.findings import Severity
+from devplan.environment import differences
+from devplan.environment.locking import lock_file, locked
+from devplan.environment.remapping import remapped
+from devplan.mapfile.read import loads_map, read_map
 from devplan.mapfile.splice import spliced
-from devplan.mapfile.write import LOCK, lock_text
+from devplan.mapfile.write import LOCK, dump_map, lock_text
 from tests.environment.machines import MAP_PATH, ROOT, VERSIONS, card, example_map, machine
 
 ADA = "NVIDIA GeForce RTX 4090"

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from devplan.environment import driver, host, read_environment, torch_cards
+from devplan.core.units import GIB, MIB
+from devplan.environment import driver, host
+from devplan.environment import torch_gpus as torch_cards
 from devplan.environment.driver import cards_in, read_driver, uses_in, version_in
-from devplan.environment.reading import machine_of
-from devplan.units import GIB, MIB
+from devplan.environment.reading import machine_of, read_environment
 
 CARDS = """\
 0, NVIDIA GeForce RTX 3090, GPU-aaaaaaaa-0000-1111-2222-333333333333, 00000000:01:00.0, 24576, \

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.environment import remapped
+from devplan.core.errors import InputError
 from devplan.environment.needs import Need, assignment, needs_of
-from devplan.errors import InputError
-from devplan.mapfile import dump_map, loads_map
+from devplan.environment.remapping import remapped
 from devplan.mapfile.consistency import check_consistency
 from devplan.mapfile.document import to_document
 from devplan.mapfile.nodes import Place
+from devplan.mapfile.read import loads_map
+from devplan.mapfile.write import dump_map
 from tests.environment.machines import card, example_map, machine
 from tests.report.example_plans import MAP_FILE
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from devplan.core.environment import CardUse
+from devplan.core.units import GIB, MIB
 from devplan.environment import differences
-from devplan.machine import parse_gpus
-from devplan.report import Terminal
+from devplan.machine.parse import parse_gpus
 from devplan.report.environment import doctor_text
-from devplan.surroundings import CardUse
-from devplan.units import GIB, MIB
+from devplan.report.terminal import Terminal
 from tests.environment.machines import MAP_PATH, VERSIONS, card, example_map, machine
 
 GOLDEN = Path(__file__).parent / "golden"

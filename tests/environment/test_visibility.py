@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.environment import obstacles
+from devplan.core.findings import Severity
+from devplan.environment.comparison import obstacles
 from devplan.environment.visibility import VARIABLE, read_visibility
-from devplan.findings import Severity
 from tests.environment.machines import card, machine
 
 ITEMS = st.sampled_from(

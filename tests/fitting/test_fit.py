@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 import devplan
-from devplan.errors import InputError
-from devplan.machine import parse_gpus
-from devplan.suggesting import suggest
-from devplan.types import Infeasible, Plan
-from devplan.workload import WorkloadRequest
+from devplan.core.errors import InputError
+from devplan.core.types import Infeasible, Plan
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.workflows.suggesting import suggest
 from tests.small_models import small_llama
 
 ASKED = WorkloadRequest(context_tokens=512)

@@ -36,7 +36,7 @@ def _configurations() -> tuple[dict[str, Any], ...]:
     from devplan.catalog import models
 
     known = []
-    for entry in models.load_all():
+    for entry in models.load_models():
         config = _few_layers(dict(entry.config))
         if entry.library == "transformers":
             known.append({**config, "architectures": [entry.class_name]})

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 
-from devplan.checking import check
+from devplan.checker.checking import check
 from tests.gallery.index import FOLDER, INDEX, ROOT, gallery_maps, index_text
 from tests.gallery.making import Made, make_row, write_if_new
 from tests.gallery.refused import PAGE, broken_maps, page_text

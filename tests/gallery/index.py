@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from devplan.costs import DECODE, WHOLE_RUN
-from devplan.mapfile import read_map
-from devplan.types import DeviceMapFile
+from devplan.core.costs import DECODE, WHOLE_RUN
+from devplan.core.types import DeviceMapFile
+from devplan.mapfile.read import read_map
 from tests.gallery.rows import Gallery
 
 ROOT = Path(__file__).parents[2]

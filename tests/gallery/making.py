@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
-from devplan.machine import machine_label, parse_gpus
-from devplan.mapfile import default_path, dump_map
-from devplan.studying import Studied, on_machine, study
-from devplan.suggesting import suggest_studied
-from devplan.types import Machine
-from devplan.workload import WorkloadRequest
+from devplan.core.types import Machine
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.label import machine_label
+from devplan.machine.parse import parse_gpus
+from devplan.mapfile.default_name import default_path
+from devplan.mapfile.write import dump_map
+from devplan.workflows.profiled_model import ProfiledModel, on_machine, study
+from devplan.workflows.suggesting import suggest_studied
 from tests.gallery.rows import Gallery, Row
 
 
@@ -37,10 +39,10 @@ def make_row(gallery: Gallery, row: Row) -> list[Made]:
     return made
 
 
-Known = Callable[[WorkloadRequest], Studied]
+Known = Callable[[WorkloadRequest], ProfiledModel]
 
 
-def _study(row: Row, request: WorkloadRequest) -> Studied:
+def _study(row: Row, request: WorkloadRequest) -> ProfiledModel:
     """What is known of a model before there is a machine; `on_machine` adds what cards decide."""
     return study(row.model, request, (), packed=row.packed)
 
@@ -72,7 +74,7 @@ def make_cell(row: Row, known: Known, gpus: str) -> Made:
     return Made(model=row.model, gpus=gpus, path=path.as_posix(), text=text, status=status)
 
 
-def _is_beyond(known: Studied, machine: Machine) -> bool:
+def _is_beyond(known: ProfiledModel, machine: Machine) -> bool:
     """Whether the weights alone are more than all cards together: no plan need be tried."""
     budget = sum(card.budget_bytes for card in machine.cards)
     blocks = known.profile.weights.blocks.values()

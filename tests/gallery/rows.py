@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from devplan.mapfile import default_path
-from devplan.types import Workload
-from devplan.workload import WorkloadRequest
+from devplan.core.types import Workload
+from devplan.core.workload import WorkloadRequest
+from devplan.mapfile.default_name import default_path
 
 ROWS = Path(__file__).parent / "rows.yaml"
 CONTEXT_TOKENS = 8192

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from devplan.checks.table import RULES
-from devplan.cli import main
+from devplan.cli.app import main
+from devplan.rules.table import RULES
 from tests.gallery.index import ROOT
 from tests.gallery.refused import PAGE, broken_maps, page_text
 

@@ -11,7 +11,7 @@ import functools
 import pytest
 
 from devplan.catalog.models import ids, load
-from devplan.checking import check
+from devplan.checker.checking import check
 from tests.gallery.__main__ import check_row
 from tests.gallery.index import FOLDER, INDEX, ROOT, Shown, gallery_maps, index_text
 from tests.gallery.making import make_row

@@ -13,8 +13,8 @@ import yaml
 
 import devplan as devplan_library
 from devplan.catalog.models import load
-from devplan.checking import check
-from devplan.cli import main
+from devplan.checker.checking import check
+from devplan.cli.app import main
 from tests.gallery.rows import read_gallery
 from tests.gallery.tiny import inputs_of, save_tiny
 from tests.pipelines.making import made, whole

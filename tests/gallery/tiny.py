@@ -16,7 +16,8 @@ import transformers
 from torch import nn
 
 from devplan.catalog.models import CatalogModel
-from devplan.inputs import InputRequest, example_inputs
+from devplan.inputs.example import example_inputs
+from devplan.inputs.request import InputRequest
 
 SMALL: Mapping[str, Any] = {
     "hidden_size": 64,

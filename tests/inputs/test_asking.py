@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, TapasConfig, TapasModel
 
-from devplan.inputs import InputRequest, example_inputs
+from devplan.inputs.example import example_inputs
+from devplan.inputs.request import InputRequest
 from tests.inputs.tiny import TEXT, made_and_run, on_meta
 
 

@@ -13,7 +13,8 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from devplan.inputs import InputRequest, example_inputs
+from devplan.inputs.example import example_inputs
+from devplan.inputs.request import InputRequest
 from tests.inputs.test_images import _LLAVA
 from tests.inputs.tiny import TEXT, on_meta
 

@@ -11,7 +11,9 @@ from transformers import (
     TimeSeriesTransformerModel,
 )
 
-from devplan.inputs import InputRequest, NoExampleInputs, example_inputs
+from devplan.inputs.example import example_inputs
+from devplan.inputs.request import InputRequest
+from devplan.virtual.inputs import NoExampleInputs
 from tests.inputs.tiny import made_and_run, on_meta
 
 

@@ -13,8 +13,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from devplan.inputs import InputRequest, example_inputs
+from devplan.inputs.example import example_inputs
 from devplan.inputs.facts import Facts
+from devplan.inputs.request import InputRequest
 from devplan.inputs.tokens import Placeholders, compose
 from tests.inputs.tiny import TEXT, made_and_run, on_meta
 

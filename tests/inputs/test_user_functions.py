@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devplan.errors import InputError, UserCodeError
-from devplan.inputs import user_inputs
+from devplan.core.errors import InputError, UserCodeError
+from devplan.inputs.user import user_inputs
 
 
 @pytest.fixture

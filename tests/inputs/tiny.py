@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from devplan.blocks import partition
-from devplan.inputs import ExampleInputs, InputRequest, example_inputs
+from devplan.inputs.example import example_inputs
+from devplan.inputs.request import ExampleInputs, InputRequest
+from devplan.models.blocks import partition
 from devplan.virtual.tracing import Trace, run_traced
 
 TEXT = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from devplan.findings import RunRecord
+from devplan.core.findings import RunRecord
 from devplan.virtual.calls import ForwardCall, GenerateCall, ModelCall
 from devplan.virtual.split import run_split
 from tests.virtual import tiny

@@ -20,7 +20,8 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 import devplan
-from devplan.live import TransferCounts, transfer_cache_of
+from devplan.runtime.caching import TransferCache, transfer_cache_of
+from devplan.runtime.counts import TransferCounts
 from tests.virtual import tiny
 
 NUM_LAYERS = 5
@@ -161,7 +162,7 @@ def test_under_inference_mode_nothing_is_shared():
 # ----------------------------------------------------------------------------- how a forward ends
 
 
-def is_empty(cache: devplan.live.TransferCache) -> bool:
+def is_empty(cache: TransferCache) -> bool:
     return len(cache._thread.copies) == 0 and cache._thread.open == []
 
 
@@ -458,14 +459,14 @@ def described(data: Any) -> Any:
 @given(DATA, st.sampled_from([None, "a", ["a", "b"]]), st.sampled_from(["meta", "cpu"]))
 def test_containers_come_out_as_from_accelerate(data, skip_keys, device):
     data = with_tensors(data)
-    cache = devplan.live.TransferCache()
+    cache = TransferCache()
     ours = cache.send(data, device, skip_keys=skip_keys)
     theirs = send_to_device(data, device, skip_keys=skip_keys)
     assert described(ours) == described(theirs)
 
 
 def test_objects_that_move_themselves():
-    cache = devplan.live.TransferCache()
+    cache = TransferCache()
     output = BaseModelOutput(last_hidden_state=torch.ones(2))
     assert cache.send(output, "meta").last_hidden_state.is_meta
     assert cache.send(torch.float16, "meta") is torch.float16

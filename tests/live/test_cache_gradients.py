@@ -12,14 +12,15 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch import nn
 
 import devplan
-from devplan.live.copies import Copies
+from devplan.runtime.caching import TransferCache
+from devplan.runtime.copies import Copies
 from tests.virtual import tiny
 
 IDS = torch.arange(5, 25).view(2, 10)
 MASK = torch.tensor([[0, 0, *[1] * 8], [1] * 10])
 
 
-def elsewhere(model: nn.Module) -> devplan.live.TransferCache:
+def elsewhere(model: nn.Module) -> TransferCache:
     """Hooks that clone what enters a layer, and a cache that is asked for the clones."""
     for layer in model.model.layers:
         add_hook_to_module(layer, AlignDevicesHook(None))

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import devplan
-from devplan.findings import RunRecord
+from devplan.core.findings import RunRecord
 from devplan.virtual.calls import ForwardCall, ModelCall
 from tests.live.placed import Around, generate_call, run_placed
 from tests.virtual import tiny

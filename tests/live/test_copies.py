@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.live.copies import Copies
+from devplan.runtime.copies import Copies
 
 ONE, TWO = torch.device("cuda", 1), torch.device("cuda", 2)
 

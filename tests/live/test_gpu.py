@@ -62,7 +62,7 @@ def test_gradients_with_the_cache_are_those_without():
 
 
 def test_another_stream_gets_a_copy_of_its_own():
-    from devplan.live.copies import Copies
+    from devplan.runtime.copies import Copies
 
     copies, tensor = Copies(), torch.arange(4.0)
     first, _ = copies.get(tensor, CARD, lambda: tensor.to(CARD))

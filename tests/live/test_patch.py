@@ -13,9 +13,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 import devplan
-from devplan.errors import InputError
-from devplan.live.embedding import patch_of
-from devplan.live.patching import patched_embeddings
+from devplan.core.errors import InputError
+from devplan.runtime.embedding import patch_of
+from devplan.runtime.patching import PatchedEmbedding, input_embedding_names, patched_embeddings
 from tests.virtual import tiny
 
 IDS = torch.arange(5, 25).view(2, 10)
@@ -45,7 +45,7 @@ def logits(model: nn.Module, **inputs) -> torch.Tensor:
 
 def test_the_input_embedding_by_default(llama):
     patched = devplan.patch_embeddings(llama)
-    assert patched == (devplan.live.PatchedEmbedding(name=EMBEDDING, device=None),)
+    assert patched == (PatchedEmbedding(name=EMBEDDING, device=None),)
     assert patched_embeddings(llama) == patched
 
 
@@ -62,13 +62,13 @@ def test_embeddings_that_share_the_weight_are_patched_too():
 
 def test_offloaded_embeddings_that_share_the_weight():
     model = tiny.real_model("t5")
-    names = devplan.live.input_embedding_names(model)
+    names = input_embedding_names(model)
     cpu_offload(model, execution_device=torch.device("cpu"))
     assert model.encoder.embed_tokens.weight is not model.shared.weight
     if getattr(model, "all_tied_weights_keys", None):
-        assert devplan.live.input_embedding_names(model) == names
+        assert input_embedding_names(model) == names
     else:  # transformers 4 keeps no list of what is tied
-        assert "shared" in devplan.live.input_embedding_names(model)
+        assert "shared" in input_embedding_names(model)
 
 
 def test_any_module_by_name_with_a_device(llama):

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import devplan
-from devplan.findings import RunRecord
-from devplan.live.patching import patched_embeddings
+from devplan.core.findings import RunRecord
+from devplan.runtime.patching import input_embedding_names, patched_embeddings
 from devplan.virtual.calls import ModelCall
 from tests.live.placed import Around, generate_call, run_placed
 from tests.virtual import tiny
@@ -28,7 +28,7 @@ def away(model_type: str) -> tuple[nn.Module, dict[str, str]]:
     """A tiny model with untied weights, and a map with its input embedding on the other card."""
     model = tiny.real_model(model_type)
     whole = {name: "cuda:0" for name, _ in model.named_children()}
-    (embedding,) = devplan.live.input_embedding_names(model)
+    (embedding,) = input_embedding_names(model)
     return model, {**whole, embedding: "cuda:1"}
 
 

@@ -14,9 +14,10 @@ import torch
 import transformers
 from torch import nn
 
-from devplan.cli import main
-from devplan.mapfile import read_map, write_map
-from devplan.types import OffloadTier
+from devplan.cli.app import main
+from devplan.core.types import OffloadTier
+from devplan.mapfile.read import read_map
+from devplan.mapfile.write import write_map
 from tests.virtual import tiny
 
 GPUS = "1GiB,512MiB,1GiB"

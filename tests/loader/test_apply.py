@@ -8,11 +8,11 @@ import transformers
 from torch import nn
 
 import devplan
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.loader.dispatching import settle
 from devplan.loader.hooks import execution_device, is_dispatched
 from devplan.loader.target import target_of
-from devplan.mapfile import read_map
+from devplan.mapfile.read import read_map
 from tests.loader import checkpoints
 from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, assert_same, outputs
 

@@ -9,11 +9,11 @@ import torch
 from transformers import BitsAndBytesConfig
 
 import devplan
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.loader.arguments import from_pretrained_arguments
 from devplan.loader.model_class import loadable
 from devplan.loader.target import target_of
-from devplan.mapfile import read_map
+from devplan.mapfile.read import read_map
 from tests.loader.checkpoints import ALL_CPU
 
 

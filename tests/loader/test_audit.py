@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import devplan
-from devplan.errors import DeviceMapError
-from devplan.live.hooks import align_hooks
+from devplan.core.errors import DeviceMapError
 from devplan.loader.auditing import refuse_differences
 from devplan.loader.hooks import offloaded_weights
-from devplan.mapfile import read_map
+from devplan.mapfile.read import read_map
+from devplan.runtime.hooks import align_hooks
 from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, layers_on
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.findings import MapEntry
+from devplan.core.findings import MapEntry
+from devplan.core.types import OFFLOAD_DEVICES
 from devplan.loader.auditing import _problem
 from devplan.loader.differences import Audit, AuditDifference, DeviceUse
 from devplan.loader.ties import link_ties, tied_pairs
 from devplan.loader.uses import memory_differences, placed_bytes, staying_bytes, uses_of
 from devplan.loader.waiting import Waiting
-from devplan.types import OFFLOAD_DEVICES
 
 META = torch.empty(3, device="meta")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import CLIPImageProcessor, LlavaProcessor, PreTrainedTokenizerFast
 
-from devplan.mapfile import read_map
+from devplan.mapfile.read import read_map
 from tests.loader import checkpoints
 from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK
 from tests.virtual import tiny

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import devplan
-from devplan import live
+from devplan import runtime as live
+from devplan.core.types import Verification
 from devplan.diagnosis.attached import Entry
-from devplan.live.caching import transfer_cache_of
-from devplan.live.patching import patched_embeddings
-from devplan.mapfile import read_map
-from devplan.types import Verification
+from devplan.mapfile.read import read_map
+from devplan.runtime.caching import transfer_cache_of
+from devplan.runtime.patching import patched_embeddings
 from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, assert_same, outputs
 
 AWAY = {"model": "cuda:0", "model.embed_tokens": "cuda:1", "lm_head": "cuda:0"}
@@ -88,8 +88,8 @@ import torch
 import devplan
 from transformers import LlamaConfig, LlamaForCausalLM
 from devplan.machine import parse_gpus
-from devplan.suggesting import suggest
-from devplan.workload import WorkloadRequest
+from devplan.workflows.suggesting import suggest
+from devplan.core.workload import WorkloadRequest
 
 folder = sys.argv[1]
 sizes = dict(hidden_size=512, intermediate_size=1024, num_hidden_layers=1, num_attention_heads=4)

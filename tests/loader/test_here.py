@@ -11,11 +11,11 @@ import pytest
 import transformers
 
 import devplan
-from devplan.environment.compare_cards import MISSING
-from devplan.environment.compare_model import OTHER_MODEL
-from devplan.errors import DeviceMapError, InputError
+from devplan.core.errors import DeviceMapError, InputError
+from devplan.environment.gpu_differences import MISSING
+from devplan.environment.model_differences import OTHER_MODEL
 from devplan.loader import loading
-from devplan.mapfile import read_map
+from devplan.mapfile.read import read_map
 from tests.environment.machines import card, machine
 from tests.loader.checkpoints import ALL_CPU, with_offload
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 import devplan
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.loader.checkpoint_files import checkpoint_files
-from devplan.mapfile import read_map
+from devplan.mapfile.read import read_map
 from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
 from tests.sources.hub_server import COMMIT, Hub, Repository, start
 

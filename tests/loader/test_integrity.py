@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import devplan
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.loader.pickles import refuse_code
 from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import devplan
-from devplan.errors import DeviceMapError, InputError
+from devplan.core.errors import DeviceMapError, InputError
 from devplan.loader.folder_locks import LOCK
 from devplan.loader.offloading import DRAFT_PREFIX, offload_folder
-from devplan.mapfile import read_map
+from devplan.mapfile.read import read_map
 from tests.loader.checkpoints import CPU_AND_DISK, Checkpoint, assert_same, layers_on, outputs
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import torch
 from transformers import ResNetConfig, ResNetModel, SwinConfig, SwinModel
 
 import devplan
-from devplan.machine import parse_gpus
+from devplan.machine.parse import parse_gpus
 
 PIXELS = {"pixel_values": torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32)}
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import devplan
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.loader.pipeline_arguments import (
     component_arguments,
     hub_arguments,

@@ -15,8 +15,8 @@ import transformers
 from safetensors.torch import save_file
 
 import devplan
-from devplan.errors import DeviceMapError, InputError
-from devplan.mapfile import read_map
+from devplan.core.errors import DeviceMapError, InputError
+from devplan.mapfile.read import read_map
 from tests.loader import checkpoints
 from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
 

@@ -10,7 +10,7 @@ import yaml
 from transformers import BatchEncoding, BatchFeature
 
 import devplan
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
 
 Pair = namedtuple("Pair", ["one", "other"])

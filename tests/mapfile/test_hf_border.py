@@ -6,16 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devplan.errors import InputError
-from devplan.mapfile import (
-    contract_entries,
-    covering_modules,
-    expand_entries,
-    from_hf_device_map,
-    to_hf_device_map,
-)
-from devplan.mapfile.hf import order_entries
-from devplan.names import is_inside
+from devplan.core.devices import from_hf_device_map, order_entries, to_hf_device_map
+from devplan.core.errors import InputError
+from devplan.core.names import is_inside
+from devplan.mapfile.entries import contract_entries, covering_modules, expand_entries
 from tests.report.example_plans import MAP_FILE, PLACEMENT, VISION
 
 

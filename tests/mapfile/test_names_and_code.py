@@ -12,9 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from devplan.machine import machine_label
-from devplan.mapfile import default_path, dump_map, import_lines, load_code, load_line
-from devplan.types import Workload
+from devplan.core.types import Workload
+from devplan.machine.label import machine_label
+from devplan.mapfile import load_code
+from devplan.mapfile.default_name import default_path
+from devplan.mapfile.loading_code import import_lines, load_line
+from devplan.mapfile.write import dump_map
 from tests.report.example_plans import MAP_FILE, MAP_PATH, machine
 
 

@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 import yaml
 
-from devplan.errors import InputError
-from devplan.mapfile import read_map
+from devplan.core.errors import InputError
+from devplan.mapfile.read import read_map
 
 HERE = Path(__file__).parent
 SCHEMA = Path(HERE.parents[1] / "devplan" / "schema.json")

@@ -12,10 +12,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.mapfile import dump_map, loads_map, to_hf_device_map
-from devplan.mapfile.header import card_table
-from devplan.mapfile.json_schema import schema
-from devplan.types import (
+from devplan.core.devices import to_hf_device_map
+from devplan.core.types import (
     CardLoad,
     Constraint,
     Machine,
@@ -27,6 +25,10 @@ from devplan.types import (
     Verification,
     Workload,
 )
+from devplan.mapfile.header import card_table
+from devplan.mapfile.json_schema import schema
+from devplan.mapfile.read import loads_map
+from devplan.mapfile.write import dump_map
 from tests.report.example_plans import MAP_FILE, TIMED_FILE, offload_plan
 
 # Names that YAML 1.1 takes for something else when they are not quoted.
@@ -301,13 +303,11 @@ def test_device_map_is_early_in_the_file():
 
 
 def test_published_files_are_fresh():
-    from devplan.mapfile.publish import published_texts
+    from tools.map_file_pages import published_texts
 
     root = Path(__file__).parents[2]
     for path, text in published_texts().items():
-        assert (root / path).read_text(encoding="utf-8") == text, (
-            f"{path} is stale; run python -m devplan.mapfile.publish"
-        )
+        assert (root / path).read_text(encoding="utf-8") == text, f"{path} is stale; run make pages"
 
 
 def test_schema_is_draft_2020_12():

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.errors import InputError
-from devplan.mapfile import WriteOutcome, dump_map, loads_map, read_map, write_map
+from devplan.core.errors import InputError
+from devplan.io.writing import WriteOutcome
+from devplan.mapfile.read import loads_map, read_map
+from devplan.mapfile.write import dump_map, write_map
 from tests.report.example_plans import MAP_FILE
 
 OTHER = replace(MAP_FILE, notes=("another map",))

@@ -29,8 +29,8 @@ def saved(tmp_path_factory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def studied(saved):
     """Name -> the pipeline, built and run virtually at the size that `SIZES` asks for."""
-    from devplan.machine import parse_gpus
-    from devplan.studying import study
+    from devplan.machine.parse import parse_gpus
+    from devplan.workflows.profiled_model import study
 
     @cache
     def known(name: str):
@@ -41,7 +41,7 @@ def studied(saved):
 
 def request_of(name: str):
     """The workload of a tiny pipeline: a short prompt, and what `SIZES` says."""
-    from devplan.workload import WorkloadRequest
+    from devplan.core.workload import WorkloadRequest
 
     size = SIZES[name]
     return WorkloadRequest(

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from devplan.mapfile import read_map, write_map
+from devplan.core.types import OffloadTier
+from devplan.mapfile.read import read_map
+from devplan.mapfile.write import write_map
 from devplan.planning.components import Components
-from devplan.suggesting import suggest_studied
-from devplan.types import OffloadTier
+from devplan.workflows.suggesting import suggest_studied
 
 STAND_INS = {"cuda:0": "cpu", "cuda:1": "cpu"}
 
 
 def cards(*sizes: int, tiers: tuple[OffloadTier, ...] = ()):
-    from devplan.machine import parse_gpus
+    from devplan.machine.parse import parse_gpus
 
     machine = parse_gpus(f"{len(sizes)}x1GiB", reserve="0")
     own = tuple(

@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 import devplan
-from devplan import live
-from devplan.diagnosis import attach, detach, story_of
-from devplan.diagnosis.attached import Entry
-from devplan.errors import DeviceMapError, InputError
-from devplan.findings import CheckResult
-from devplan.live.advice import PatchAdvice
-from devplan.live.caching import transfer_cache_of
-from devplan.live.patching import patched_embeddings
+from devplan import runtime as live
+from devplan.core.errors import DeviceMapError, InputError
+from devplan.core.findings import CheckResult
+from devplan.core.types import Verification
+from devplan.diagnosis.attached import AttachedModel, attach, detach
+from devplan.diagnosis.notes import story_of
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.offloading import DRAFT_PREFIX
-from devplan.mapfile import read_map
-from devplan.types import Verification
+from devplan.mapfile.read import read_map
+from devplan.runtime.advice import PatchAdvice
+from devplan.runtime.caching import transfer_cache_of
+from devplan.runtime.patching import patched_embeddings
 from tests.pipelines.making import made, whole
 from tests.pipelines.maps import STAND_INS, plain
 from tests.pipelines.tiny import tiny_pipeline
@@ -126,7 +126,7 @@ def test_a_pipeline_may_be_watched_and_attached_to_as_it_is(split_flux):
 def test_diagnosis_changes_nothing_and_is_there_where_it_is_asked_for(split_flux, saved):
     pipeline = devplan.load(split_flux, devices=STAND_INS, diagnose=True)
     for name, entry in [("transformer", "forward"), ("vae", "decode"), ("vae", "encode")]:
-        assert isinstance(vars(getattr(pipeline, name))[entry], Entry)
+        assert isinstance(vars(getattr(pipeline, name))[entry], AttachedModel)
     assert torch.equal(made(pipeline, "flux"), whole(saved("flux"), "flux"))
     other = devplan.load(split_flux, devices=STAND_INS)
     assert "decode" not in vars(other.vae)

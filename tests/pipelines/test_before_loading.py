@@ -10,15 +10,16 @@ import pytest
 import torch
 
 import devplan
-from devplan.environment.compare_model import OTHER_MODEL, compare_model
+from devplan.core.environment import ModelFacts
+from devplan.core.errors import DeviceMapError, InputError
 from devplan.environment.host import library_versions
+from devplan.environment.model_differences import OTHER_MODEL, compare_model
 from devplan.environment.model_facts import facts_of
-from devplan.errors import DeviceMapError, InputError
 from devplan.loader import loading, pipelines
-from devplan.mapfile import read_map
-from devplan.sources import catalogue, resolve
-from devplan.sources.components import whole_config
-from devplan.surroundings import ModelFacts
+from devplan.mapfile.read import read_map
+from devplan.models import from_catalog as catalogue
+from devplan.models.pipeline_source import whole_config
+from devplan.models.resolution import resolve
 from tests.environment.machines import card, machine
 from tests.pipelines.making import made, whole
 from tests.pipelines.maps import STAND_INS

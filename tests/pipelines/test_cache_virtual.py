@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import devplan
-from devplan.blocks import partition
-from devplan.skeleton.build import declared_no_split
-from devplan.skeleton.pipeline import PipelineModule
+from devplan.models.blocks import partition
+from devplan.models.build import declared_no_split
+from devplan.models.pipeline_module import PipelineModule
 from devplan.virtual.calls import PipelineCall
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.split import SplitModel, run_split

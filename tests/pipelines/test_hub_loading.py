@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import devplan
-from devplan.errors import InputError
-from devplan.mapfile import read_map
+from devplan.core.errors import InputError
+from devplan.mapfile.read import read_map
 from tests.pipelines.making import made, whole
 from tests.pipelines.maps import STAND_INS
 from tests.sources.hub_server import COMMIT, Hub, Repository, start

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import devplan
-from devplan.mapfile import read_map
-from devplan.suggesting import suggest_studied
+from devplan.mapfile.read import read_map
+from devplan.workflows.suggesting import suggest_studied
 from tests.pipelines.making import made, whole
 from tests.pipelines.maps import (
     STAND_INS,
@@ -78,7 +78,7 @@ def test_the_lines_to_paste_load_the_pipeline_and_its_tiles(studied):
 
 
 def test_objectives_of_tokens_are_refused(studied):
-    from devplan.errors import InputError
+    from devplan.core.errors import InputError
 
     with pytest.raises(InputError, match="this is a pipeline; give balance or fewest"):
         suggest_studied(studied("flux"), cards(2**30), objective="context", pins={})

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.planning import plan
-from devplan.planning.components import SOLVER, plan_components
-from devplan.types import (
+from devplan.core.types import (
     ActivationGrowth,
     Block,
     BlockGraph,
@@ -21,6 +19,8 @@ from devplan.types import (
     Plan,
     Workload,
 )
+from devplan.planning.components import SOLVER, plan_components
+from devplan.planning.planner import plan
 
 WORKLOAD = Workload(context_tokens=8)
 
@@ -158,7 +158,8 @@ def _share(inside: list[tuple[int, int]], size: int) -> float:
 
 def test_tiles_are_run_once_however_many_ways_to_divide_fail(studied, monkeypatch):
     """Each way asked for the remedy `--tiling`: the autoencoder was run for each of them."""
-    from devplan import studying, suggesting
+    from devplan.workflows import profiled_model as studying
+    from devplan.workflows import suggesting
 
     tiled, runs = studying.tiled, []
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devplan.blocks import partition
-from devplan.inputs import example_inputs
+from devplan.inputs.example import example_inputs
 from devplan.inputs.for_workload import request_for
+from devplan.models.blocks import partition
 from devplan.virtual.calls import usual_call
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.split import SplitModel, run_split
@@ -107,7 +107,7 @@ def test_a_prompt_is_as_long_as_the_pipeline_lets_it_be(studied):
 
 
 def test_modules_that_a_pipeline_keeps_in_float32_are_counted_so():
-    from devplan.skeleton.keeping import keep_in_float32
+    from devplan.models.kept_in_float32 import keep_in_float32
 
     model = tiny_pipeline("wan").transformer.to(torch.bfloat16)
     keep_in_float32(model)
@@ -119,7 +119,7 @@ def test_modules_that_a_pipeline_keeps_in_float32_are_counted_so():
 def test_the_graph_of_a_map_shows_what_passes_between_components(saved, tmp_path, capsys):
     import json
 
-    from devplan.cli import main
+    from devplan.cli.app import main
 
     entries = tmp_path / "map.yaml"
     entries.write_text("transformer: 1\ntext_encoder: 0\ntext_encoder_2: 0\nvae: 0\n")

@@ -8,9 +8,9 @@ import shutil
 import pytest
 
 from devplan.catalog import models
-from devplan.errors import InputError
-from devplan.skeleton import build_skeleton
-from devplan.sources import resolve
+from devplan.core.errors import InputError
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
 
 PIPELINES = (
     "tencent/HunyuanVideo-1.5",
@@ -84,9 +84,9 @@ def test_two_experts_of_one_entry_are_two_models():
 
 @pytest.mark.parametrize("command", ["fit", "compare"])
 def test_commands_about_tokens_refuse_a_pipeline_before_anything_is_built(command):
-    from devplan.comparing import compare
-    from devplan.fitting import fit
-    from devplan.machine import parse_gpus
+    from devplan.machine.parse import parse_gpus
+    from devplan.workflows.comparison import compare
+    from devplan.workflows.fitting import fit
 
     name = "black-forest-labs/FLUX.1-dev"
     ask = {

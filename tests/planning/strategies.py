@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from devplan.planning.problem import Problem, Slot
-from devplan.types import (
+from devplan.core.types import (
     ActivationGrowth,
     Block,
     BlockGraph,
@@ -17,6 +16,7 @@ from devplan.types import (
     OffloadTier,
     Workload,
 )
+from devplan.planning.problem import Problem, Slot
 
 SIZES = st.one_of(st.sampled_from([3, 4, 6, 8]), st.integers(0, 30))
 """Repeated sizes as in models, and arbitrary ones."""

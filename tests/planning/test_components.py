@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from devplan.core.types import BlockGraph
 from devplan.planning.components import _glue
-from devplan.types import BlockGraph
 from tests.planning.strategies import block
 
 GRAPH = BlockGraph(

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 
-from devplan.planning import plan
-from devplan.types import CacheGrowth, Infeasible, Plan, Workload
-from devplan.units import GIB
+from devplan.core.types import CacheGrowth, Infeasible, Plan, Workload
+from devplan.core.units import GIB
+from devplan.planning.planner import plan
 from tests.planning.strategies import cases, cpu, layer, machine, text_graph
 
 GROWS = (CacheGrowth(bytes_per_token=1),)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.costs import StepWork, Work
-from devplan.errors import InputError
+from devplan.core.costs import StepWork, Work
+from devplan.core.errors import InputError
+from devplan.core.types import BlockGraph, Plan, SharedInput, Workload
 from devplan.machine.links import with_links
 from devplan.machine.speeds import speeds_of
-from devplan.planning import plan
+from devplan.planning.planner import plan
 from devplan.planning.speed import fastest_bound, timing_of, traffic_of
-from devplan.types import BlockGraph, Plan, SharedInput, Workload
 from tests.planning.strategies import SIZES, layer, machine, text_graph
 
 NAMES = st.sampled_from(["rtx-4090", "rtx-4090", "h100", "l4"])

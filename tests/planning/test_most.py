@@ -7,16 +7,15 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.planning import plan
-from devplan.planning.most import (
+from devplan.core.types import ActivationGrowth, CacheGrowth, Infeasible, Machine, Plan, Workload
+from devplan.planning.capacity import (
     LARGEST_BATCH,
     fewest_cards,
     plan_most_sequences,
     plan_most_tokens,
 )
-from devplan.planning.planner import pose_case
+from devplan.planning.planner import plan, pose_case
 from devplan.planning.search import fits
-from devplan.types import ActivationGrowth, CacheGrowth, Infeasible, Machine, Plan, Workload
 from tests.planning.strategies import block, layer, machine, text_graph
 
 GROWING = (CacheGrowth(bytes_per_token=1),)

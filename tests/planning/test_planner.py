@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from devplan.errors import InputError
-from devplan.planning import plan, verify
+from devplan.core.errors import InputError
+from devplan.core.types import CacheGrowth, Infeasible, OffloadTier, Plan, Workload
+from devplan.planning.instance import Pose
 from devplan.planning.pins import EMBEDDING, REASONS
-from devplan.planning.planner import pose_case
-from devplan.planning.pose import Pose
+from devplan.planning.planner import plan, pose_case
 from devplan.planning.problem import is_contiguous, share_of
 from devplan.planning.search import loosest
 from devplan.planning.solvers import chain, exhaustive, packing, sequential
-from devplan.types import CacheGrowth, Infeasible, OffloadTier, Plan, Workload
+from devplan.planning.verifier import verify
 from tests.planning.strategies import block, cases, cpu, layer, machine, text_graph, vision_graph
 
 GROWS = (CacheGrowth(bytes_per_token=1),)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.costs import DECODE, PREFILL, Traffic
-from devplan.findings import RunRecord, TransferEvent
-from devplan.machine import parse_gpus
-from devplan.planning.recorded import recorded_traffic
-from devplan.suggesting import suggest
-from devplan.workload import WorkloadRequest
+from devplan.core.costs import DECODE, PREFILL, Traffic
+from devplan.core.findings import RunRecord, TransferEvent
+from devplan.core.workload import WorkloadRequest
+from devplan.machine.parse import parse_gpus
+from devplan.planning.traffic import recorded_traffic
+from devplan.workflows.suggesting import suggest
 from tests.small_models import config_folder, small_llama
 
 MACHINE = parse_gpus("24GiB,24GiB", links="10GB/s")

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from devplan.catalog import gpus
-from devplan.planning import plan
+from devplan.core.types import CacheGrowth, Infeasible, Plan, Workload
+from devplan.core.units import GIB, MIB
+from devplan.planning.planner import plan
 from devplan.planning.remedies import CARD_SIZES_GIB
-from devplan.types import CacheGrowth, Infeasible, Plan, Workload
-from devplan.units import GIB, MIB
 from tests.planning.strategies import layer, machine, text_graph
 
 ASIDE = 2
@@ -44,7 +44,7 @@ def test_the_smallest_card_that_is_sold_and_suffices(size):
 
 
 def test_sizes_are_those_of_cards_that_are_sold():
-    sold = {gpu.marketed_gb for gpu in gpus.load_all()}
+    sold = {gpu.marketed_gb for gpu in gpus.load_gpus()}
     assert list(CARD_SIZES_GIB) == sorted(set(CARD_SIZES_GIB))
     assert set(CARD_SIZES_GIB) - sold <= {8, 64}  # of which the catalogue has none
 

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.costs import DECODE, PREFILL, Link, StepWork, Work
+from devplan.core.costs import DECODE, PREFILL, Link, StepWork, Work
+from devplan.core.types import CacheGrowth, SharedInput, Workload
 from devplan.machine.speeds import Speed
-from devplan.planning.speed import NEW_TOKENS, Request, timing_of, traffic_of
-from devplan.planning.walks import (
+from devplan.planning.routes import (
     execution_device,
     shared_copies_of,
     stages_of,
     tower_modules,
     transfers_of,
 )
-from devplan.types import CacheGrowth, SharedInput, Workload
+from devplan.planning.speed import NEW_TOKENS, Request, timing_of, traffic_of
 from tests.planning.strategies import block, cpu, layer, machine, text_graph, vision_graph
 
 # 20 tokens of prompt in two sequences: 40 tokens enter in a prefill, 2 in a decode step.

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from devplan.errors import DevplanError, VerificationError
-from devplan.planning import plan, verify
-from devplan.planning.walks import route, tower_modules
-from devplan.types import CacheGrowth, Workload
+from devplan.core.errors import DevplanError, VerificationError
+from devplan.core.types import CacheGrowth, Workload
+from devplan.planning.planner import plan
+from devplan.planning.routes import route, tower_modules
+from devplan.planning.verifier import verify
 from tests.planning.strategies import layer, machine, text_graph, vision_graph
 
 LAYERS = [layer(i, 4, (CacheGrowth(bytes_per_token=1),)) for i in range(4)]
@@ -92,8 +93,8 @@ def test_it_is_a_bug_of_ours_and_no_mistake_of_the_users():
 def test_optimised_python_finds_what_is_wrong_too():
     """``python -O`` drops assertions: a map on a card that does not exist used to pass."""
     code = (
-        "from devplan.errors import VerificationError\n"
-        "from devplan.planning import verify\n"
+        "from devplan.core.errors import VerificationError\n"
+        "from devplan.planning.verifier import verify\n"
         "from tests.planning.test_verifier import *\n"
         "assert False, 'this is dropped'\n"
         "for fact, wrong in SPOILED.items():\n"

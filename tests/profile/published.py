@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from devplan.catalog.models import CatalogModel
-from devplan.sources.source import StoredTensor
+from devplan.models.source import StoredTensor
 
 _NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from devplan.blocks import partition
+from devplan.core.types import ActivationGrowth, Workload
+from devplan.models.blocks import partition
 from devplan.profile.activations import contexts, made_shapes, measure_activations
 from devplan.profile.joined import joined_activations, rising
 from devplan.profile.model import ActivationProfile
-from devplan.types import ActivationGrowth, Workload
 from tests.virtual.models import skeleton_of_type
 
 

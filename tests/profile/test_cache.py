@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from devplan.blocks import partition
+from devplan.core.types import CacheGrowth, Workload
+from devplan.models.blocks import partition
 from devplan.profile.cache import Growth, _divided, _joined, _owners, fit_growth
 from devplan.profile.running import measure_run
-from devplan.types import CacheGrowth, Workload
 from tests.virtual.models import skeleton_of_module
 
 SMALL, MEDIUM, LARGE = 24, 40, 4096

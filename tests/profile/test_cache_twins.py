@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import EncoderDecoderCache
 
-from devplan.blocks import partition
+from devplan.core.types import Workload
+from devplan.models.blocks import partition
 from devplan.profile.running import measure_run
-from devplan.types import Workload
 from devplan.virtual.inputs import example_inputs
 from tests.profile.twins import CASES, TWINS, WINDOW
 from tests.virtual.models import skeleton_of_type

@@ -15,8 +15,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from devplan.dtypes import dtype_name, parse_dtype
-from devplan.errors import InputError
+from devplan.core.dtypes import dtype_name, parse_dtype
+from devplan.core.errors import InputError
 from devplan.profile.dtypes import default_dtype, dtype_exceptions
 from devplan.profile.tree import named_modules, named_parameters
 from tests.profile.quant_skeletons import DTYPE

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.blocks import partition
+from devplan.core.types import CacheGrowth, Workload
+from devplan.models.blocks import partition
 from devplan.profile.running import measure_run
-from devplan.types import CacheGrowth, Workload
 from tests.profile.test_cache import Keepless, Returning
 from tests.virtual.models import skeleton_of_module
 

@@ -10,16 +10,16 @@ import functools
 
 import pytest
 
-from devplan.blocks import partition
 from devplan.catalog import models
-from devplan.profile import measure_weights
+from devplan.models.blocks import partition
+from devplan.models.build import build_skeleton
+from devplan.models.from_catalog import resolve_catalogue
 from devplan.profile.checkpoint import checkpoint_bytes
+from devplan.profile.profiling import measure_weights
 from devplan.profile.stored import stored_bytes
-from devplan.skeleton import build_skeleton
-from devplan.sources.catalogue import resolve_catalogue
 from tests.profile.published import header_bytes, published_headers
 
-ENTRIES = [entry for entry in models.load_all() if entry.library != "code"]
+ENTRIES = [entry for entry in models.load_models() if entry.library != "code"]
 SIZED = [entry.id for entry in ENTRIES if entry.checkpoint_bytes]
 COMPUTED = [entry.id for entry in ENTRIES if entry.computed_bytes]
 QUANTIZED = [entry.id for entry in ENTRIES if entry.quantization_config]

@@ -12,13 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.profile.quantization import quantized_bytes
-from devplan.profile.quantization.bitsandbytes import (
-    pieces_4bit,
-    pieces_4bit_nested,
-    pieces_8bit,
-)
+from devplan.profile.quantization.bitsandbytes import pieces_4bit, pieces_4bit_nested, pieces_8bit
 from devplan.profile.quantization.linears import Linear
 from tests.profile.quant_skeletons import BF16, TINY, TINY_MOE, skeleton
 

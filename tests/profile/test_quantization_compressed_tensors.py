@@ -13,9 +13,9 @@ import pytest
 import torch
 import transformers
 
-from devplan.errors import InputError
+from devplan.core.errors import InputError
+from devplan.core.units import format_bytes
 from devplan.profile.quantization import quantized_bytes
-from devplan.units import format_bytes
 from tests.profile.quant_skeletons import BF16, DTYPE, TINY, buffer_bytes, skeleton, total_bytes
 
 INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}

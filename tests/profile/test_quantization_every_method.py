@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.blocks import partition
-from devplan.profile import PACKED_NOTE, measure_weights
+from devplan.models.blocks import partition
 from devplan.profile.parameters import ParameterSizes
+from devplan.profile.profiling import PACKED_NOTE, measure_weights
 from devplan.profile.quantization import METHODS, quantized_bytes
 from devplan.profile.quantization.linears import fused_weights, linear_shape
 from devplan.profile.tree import named_modules

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.profile.quantization import METHODS, quantized_bytes
 
 SIZES = ("bits", "w_bit", "group_size", "q_group_size", "weight_block_size")

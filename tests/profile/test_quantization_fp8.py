@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.profile.quantization import quantized_bytes
 from tests.profile.quant_skeletons import BF16, TINY, TINY_MOE, buffer_bytes, skeleton, total_bytes
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.profile.quantization import awq, gptq, quantized_bytes
 from devplan.profile.quantization.linears import Linear
 from tests.profile.quant_skeletons import BF16, TINY, TINY_MOE, skeleton

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.profile.quantization import METHODS, quantization_config_of, quantized_bytes
 from devplan.profile.quantization.linears import fused_weights
 from devplan.profile.quantization.skips import Skips, default_skips

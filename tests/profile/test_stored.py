@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 
-from devplan.errors import InputError
+from devplan.core.errors import InputError
 from devplan.profile.parameters import parameter_bytes
 from devplan.profile.quantization import quantized_bytes
 from devplan.profile.stored import stored_bytes

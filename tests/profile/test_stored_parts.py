@@ -7,11 +7,11 @@ from typing import ClassVar
 import pytest
 import torch
 
+from devplan.core.units import format_bytes
 from devplan.profile.checkpoint_names import CheckpointNames
 from devplan.profile.parameters import parameter_bytes
 from devplan.profile.quantization import quantized_bytes
 from devplan.profile.stored import stored_bytes
-from devplan.units import format_bytes
 from tests.profile.quant_skeletons import BF16
 from tests.profile.test_quantization_compressed_tensors import INT4, UNPACKS, config
 from tests.profile.test_stored import Tensor

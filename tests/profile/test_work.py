@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.blocks import partition
-from devplan.costs import DECODE, PREFILL
+from devplan.core.costs import DECODE, PREFILL
+from devplan.core.types import Workload
+from devplan.models.blocks import partition
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
 from devplan.profile.model import WorkProfile
 from devplan.profile.work import measure_work
-from devplan.skeleton import build_skeleton
-from devplan.sources import resolve
-from devplan.types import Workload
 from tests.small_models import config_folder
 
 SIZES = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from devplan.findings import (
+from devplan.core.findings import (
     CheckResult,
-    Diagnostic,
+    Finding,
     MapEntry,
     OperandFact,
     RunRecord,
@@ -21,7 +21,7 @@ ENTRIES = (
     MapEntry(key="lm_head", device="cuda:1", written="1", file=MAP, line=5),
 )
 
-MISMATCH = Diagnostic(
+MISMATCH = Finding(
     code="DP301",
     severity=Severity.ERROR,
     message="aten.index.Tensor in model mixes self on cuda:0 and indices[0] on cuda:1 (prefill)",
@@ -44,7 +44,7 @@ MISMATCH = Diagnostic(
     changed_entries={"model.language_model.embed_tokens": "cuda:0", "lm_head": "cuda:0"},
     count=3,
 )
-EMBEDDING = Diagnostic(
+EMBEDDING = Finding(
     code="DP205",
     severity=Severity.WARNING,
     message="the input embedding model.language_model.embed_tokens is on cuda:1, the inputs enter "
@@ -54,7 +54,7 @@ EMBEDDING = Diagnostic(
     remedy="put it on cuda:0",
     changed_entries={"model.language_model.embed_tokens": "cuda:0"},
 )
-VERSIONS = Diagnostic(
+VERSIONS = Finding(
     code="DP501",
     severity=Severity.NOTE,
     message="the map was made with torch 2.12.1 (installed: 2.13.0)\nand <other> & \x1b[1mthings",

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from devplan.costs import CardTime, Timing, Traffic
-from devplan.machine.links import with_links
-from devplan.mapfile import contract_entries
-from devplan.planning.speed import route
-from devplan.types import (
+from devplan.core.costs import CardTime, Timing, Traffic
+from devplan.core.types import (
     Card,
     CardLoad,
     Certificate,
@@ -31,7 +28,10 @@ from devplan.types import (
     Verification,
     Workload,
 )
-from devplan.units import GIB, MIB
+from devplan.core.units import GIB, MIB
+from devplan.machine.links import with_links
+from devplan.mapfile.entries import contract_entries
+from devplan.planning.speed import route
 
 NUM_LAYERS = 28
 SPLIT_AT = 17

@@ -18,11 +18,11 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from devplan.checks.table import RULES
-from devplan.errors import InputError
-from devplan.findings import Severity
-from devplan.report import Terminal
+from devplan.core.errors import InputError
+from devplan.core.findings import Severity
 from devplan.report.findings import FORMATS, check_report
+from devplan.report.terminal import Terminal
+from devplan.rules.table import RULES
 from tests.report.example_findings import CLEAN, EMBEDDING, FOUND, MAP, MISMATCH, VERSIONS
 
 GOLDEN = Path(__file__).parent / "golden_check"

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from devplan.mapfile import dump_map
-from devplan.report import Terminal, infeasible_json, infeasible_text, plan_json, plan_text
+from devplan.mapfile.write import dump_map
+from devplan.report.json import infeasible_json, plan_json
+from devplan.report.terminal import Terminal
+from devplan.report.text import infeasible_text, plan_text
 from tests.report.example_plans import (
     INFEASIBLE,
     MAP_FILE,

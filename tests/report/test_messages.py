@@ -9,20 +9,15 @@ from dataclasses import replace
 
 import pytest
 
+from devplan.core.types import Relaxation, Transfer
+from devplan.core.units import GIB
 from devplan.mapfile.document import to_document
-from devplan.report import (
-    Terminal,
-    infeasible_json,
-    infeasible_text,
-    plan_json,
-    plan_text,
-    terminal_of,
-)
 from devplan.report.heading import format_count, machine_in_words
+from devplan.report.json import infeasible_json, plan_json
 from devplan.report.names import blocks_in_words, layers_in_words
 from devplan.report.sections import tokens_sentence, transfer_lines
-from devplan.types import Relaxation, Transfer
-from devplan.units import GIB
+from devplan.report.terminal import Terminal, terminal_of
+from devplan.report.text import infeasible_text, plan_text
 from tests.report.example_plans import (
     INFEASIBLE,
     LOADS,
@@ -284,7 +279,7 @@ def test_infeasible_json():
 
 
 def test_every_json_key_is_documented():
-    from devplan.mapfile.reference import reference_text
+    from tools.map_file_reference import reference_text
 
     reference = reference_text()
     plan = json.loads(plan_json(PLAN, MAP_FILE, MAP_PATH))

@@ -12,7 +12,7 @@ from transformers import LlamaConfig
 
 import devplan
 from devplan import RunOptions
-from devplan.sandbox import OutOfTime, within
+from devplan.sandbox.limits import OutOfTime, within
 from devplan.virtual.limited import TooManyOps
 from devplan.virtual.tracing import Limits, run_traced
 from tests.sandbox import models

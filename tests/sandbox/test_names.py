@@ -14,15 +14,15 @@ from torch import nn
 
 import devplan
 from devplan import RunOptions
-from devplan.errors import InternalError
-from devplan.sandbox import exclusive, patched
-from devplan.sandbox.holding import is_held_here
-from devplan.virtual import numbered
+from devplan.core.errors import InternalError
+from devplan.sandbox.holding import exclusive, is_held_here
+from devplan.sandbox.patches import patched
+from devplan.virtual import gpu_numbers as numbered
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.lean import lean
 from devplan.virtual.loan import restored
 from devplan.virtual.placing import past_the_modes
-from devplan.virtual.quiet import quiet
+from devplan.virtual.silence import quiet
 from tests.sandbox import models
 from tests.sandbox.models import Mixing, Small, map_of, meta
 from tests.sandbox.names import changed, process_now

@@ -14,7 +14,7 @@ from transformers import LlamaConfig
 
 import devplan
 from devplan import RunOptions
-from devplan.sandbox import exclusive
+from devplan.sandbox.holding import exclusive
 from tests.sandbox.models import Mixing, Small, loops, map_of, meta
 from tests.sandbox.names import changed, process_now
 
@@ -123,7 +123,7 @@ def test_a_run_inside_a_run_is_refused(tmp_path):
         "    return {'input_ids': torch.ones(1, 4, dtype=torch.int64)}\n"
     )
     options = RunOptions(inputs=f"{tmp_path}/own.py:make")
-    with pytest.raises(devplan.errors.UserCodeError, match="from inside a virtual run"):
+    with pytest.raises(devplan.core.errors.UserCodeError, match="from inside a virtual run"):
         devplan.check(inner, map_of(inner), options=options)
     assert changed(before) == []
     assert devplan.check(inner, map_of(inner)).is_clean()

@@ -10,11 +10,12 @@ import torch
 import transformers
 from torch import nn
 
-from devplan.blocks import partition
-from devplan.checking import check
-from devplan.errors import InputError
-from devplan.skeleton import build_skeleton
-from devplan.sources import ModelSource, resolve
+from devplan.checker.checking import check
+from devplan.core.errors import InputError
+from devplan.models.blocks import partition
+from devplan.models.build import build_skeleton
+from devplan.models.resolution import resolve
+from devplan.models.source import ModelSource
 
 NAME = "Qwen/Qwen2.5-VL-7B-Instruct"
 

@@ -13,7 +13,7 @@ import pytest
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """The part of ``devplan.catalog.models.CatalogModel`` that `devplan.sources` reads."""
+    """The part of ``devplan.catalog.models.CatalogModel`` that `devplan.models` reads."""
 
     id: str
     library: str

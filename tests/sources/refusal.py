@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.errors import InputError
-from devplan.sources import resolve
+from devplan.core.errors import InputError
+from devplan.models.resolution import resolve
 
 
 def refusal(model, **options) -> str:

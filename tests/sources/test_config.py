@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devplan.errors import InputError
-from devplan.sources.config import VOLATILE_KEYS, config_hash, refuse_wrong_kinds, stated_dtype
+from devplan.core.errors import InputError
+from devplan.models.config import VOLATILE_KEYS, config_hash, refuse_wrong_kinds, stated_dtype
 
 KEYS = st.sampled_from(["hidden_size", "rope_scaling", "vocab_size", "layer_types", "eps"])
 VALUES = st.recursive(

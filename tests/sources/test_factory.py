@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from devplan.errors import InputError, UserCodeError
-from devplan.sources import resolve
+from devplan.core.errors import InputError, UserCodeError
+from devplan.models.resolution import resolve
 
 from .refusal import one_line, refusal
 
@@ -107,7 +107,7 @@ def test_an_error_of_the_user_keeps_its_traceback(user_code):
     first_frame = text.splitlines()[1]
     assert str(user_code / "build.py") in first_frame and first_frame.endswith("in fails")
     assert "in deeper" in text and "mistake" in text
-    assert "devplan/sources" not in text
+    assert "devplan/models" not in text
 
 
 def test_leaving_is_an_error_too(user_code):
@@ -131,7 +131,7 @@ def test_an_error_while_importing_keeps_its_traceback(user_code, module, facts):
     assert "\n" not in str(caught.value)
     for fact in facts:
         assert fact in caught.value.traceback_text
-    for ours in ("devplan/sources", "importlib"):
+    for ours in ("devplan/models", "importlib"):
         assert ours not in caught.value.traceback_text
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devplan.sources import resolve
+from devplan.models.resolution import resolve
 
 from .refusal import refusal
 

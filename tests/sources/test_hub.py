@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from devplan.errors import InputError
-from devplan.sources import resolve
+from devplan.core.errors import InputError
+from devplan.models.resolution import resolve
 
 from .hub_server import COMMIT, TOKEN, Hub, Repository, start
 from .refusal import one_line, refusal
@@ -317,7 +317,7 @@ import sys
 catalog = sys.modules['devplan.catalog'] = type(sys)('devplan.catalog')
 catalog.models = type(sys)('devplan.catalog.models')
 catalog.models.find, catalog.models.ids = lambda name: None, tuple
-from devplan.sources import resolve
+from devplan.models import resolve
 source = resolve('acme/gated')
 print(source.revision, len(source.stored), 'torch' in sys.modules)
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from devplan.sources import resolve
+from devplan.models.resolution import resolve
 
 from .refusal import refusal
 
@@ -62,8 +62,8 @@ class Entry:
     id, library, class_name, dtype = 'a/b', 'transformers', 'C', 'float16'
     config = components = {}
 catalog.models.find = lambda name: Entry
-import devplan.sources
-assert devplan.sources.resolve('a/b').id == 'a/b'
+import devplan.models
+assert devplan.models.resolve('a/b').id == 'a/b'
 heavy = {'torch', 'transformers', 'huggingface_hub', 'safetensors', 'numpy'}
 print(sorted(heavy & sys.modules.keys()))
 """

@@ -6,10 +6,10 @@ import pytest
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from devplan.errors import InputError
-from devplan.sources import ModelSource
-from devplan.sources.config import library_and_class
-from devplan.sources.native import native_class, remote_class_reference, require_native
+from devplan.core.errors import InputError
+from devplan.models.config import library_and_class
+from devplan.models.native import native_class, remote_class_reference, require_native
+from devplan.models.source import ModelSource
 
 from .refusal import one_line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from devplan.strangers import LONGEST, is_seen
+from devplan.io.escaping import LONGEST, is_seen
 
 HOSTILE = {
     "colour": "\x1b[31mred",

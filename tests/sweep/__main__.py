@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from devplan.core.units import format_bytes
 from devplan.mapfile.versions import installed_versions
-from devplan.units import format_bytes
 from tests.sweep.gather import FEW_LAYERS, LIMIT_S, ROOT, Store, fingerprint, gather
 from tests.sweep.packages import package_versions
 from tests.sweep.readings import load_readings

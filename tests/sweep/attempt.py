@@ -8,22 +8,22 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from devplan.checks.given import GivenMap
-from devplan.checks.mismatches import Kind, kind_of
-from devplan.checks.prepare import Built, Prepared, build, subject_of
-from devplan.checks.run import result_of
-from devplan.checks.run_options import RunOptions
-from devplan.checks.running import run_prepared
-from devplan.checks.subject import Subject
-from devplan.errors import InputError
-from devplan.findings import CheckResult, Diagnostic, MismatchEvent, RunRecord
-from devplan.inputs import InputRequest
+from devplan.checker.preparation import Built, Prepared, build, subject_of
+from devplan.checker.run import result_of
+from devplan.checker.run_options import RunOptions
+from devplan.checker.running import run_prepared
+from devplan.core.errors import InputError
+from devplan.core.findings import CheckResult, Finding, MismatchEvent, RunRecord
+from devplan.core.types import Machine
+from devplan.core.workload import WorkloadRequest
 from devplan.inputs.probe import describe
-from devplan.types import Machine
+from devplan.inputs.request import InputRequest
+from devplan.mapfile.device_map import DeviceMap
+from devplan.rules.context import CheckContext
+from devplan.rules.mismatches import Kind, kind_of
 from devplan.virtual.entries import has_forward
-from devplan.workload import WorkloadRequest
 from tests.sweep.maps import machine_for, maps_of
-from tests.sweep.row import Finding, MapRow, Row, Stage
+from tests.sweep.row import FoundMismatch, MapRow, Row, Stage
 from tests.sweep.usable import usable_config
 
 MISMATCHES = {Kind.MISMATCH: "DP301", Kind.STRAY: "DP303", Kind.CACHE: "DP304"}
@@ -97,7 +97,7 @@ def changes_of(task: Task) -> tuple[str, ...]:
     return tuple(changes)
 
 
-def _run(task: Task, row: Row, name: str, given: GivenMap, built: Built, machine: Machine) -> Row:
+def _run(task: Task, row: Row, name: str, given: DeviceMap, built: Built, machine: Machine) -> Row:
     subject = subject_of(built, given, machine=machine)
     prepared = Prepared(subject=subject, built=built)
     record, reason = run_prepared(prepared, RunOptions(request=REQUEST, run=task.run))
@@ -137,7 +137,7 @@ def _error(record: RunRecord) -> str:
     return f"{error.type}: {error.message[:200]} at {error.source} ({error.phase})"
 
 
-def findings_of(subject: Subject, result: CheckResult) -> tuple[Finding, ...]:
+def findings_of(subject: CheckContext, result: CheckResult) -> tuple[FoundMismatch, ...]:
     """Every line and op at which tensors met, with the rule and the words of its diagnostic.
 
     A diagnostic names one op and all of its lines; the op of each line is in the run.
@@ -148,8 +148,8 @@ def findings_of(subject: Subject, result: CheckResult) -> tuple[Finding, ...]:
 
 
 def _diagnostic_of(
-    event: MismatchEvent, subject: Subject, result: CheckResult
-) -> Diagnostic | None:
+    event: MismatchEvent, subject: CheckContext, result: CheckResult
+) -> FoundMismatch | None:
     """The one that begins with this event, or else one that shows at its line."""
     code = MISMATCHES.get(kind_of(event, subject))
     here = [
@@ -161,9 +161,9 @@ def _diagnostic_of(
     return next(iter(own or here), None)
 
 
-def _finding(event: MismatchEvent, diagnostic: Diagnostic) -> Finding:
+def _finding(event: MismatchEvent, diagnostic: Finding) -> FoundMismatch:
     source = event.source
-    return Finding(
+    return FoundMismatch(
         file=source.file if source else "",
         line=source.line if source else 0,
         op=event.op,

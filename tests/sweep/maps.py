@@ -6,21 +6,21 @@ order* fills the first card with half of the bytes, block after block of the mod
 second with the rest, as ``device_map="auto"`` does: towers may be cut, and the head ends on the
 second card.
 
-Both cut between blocks only (`devplan.blocks`), so that declared classes and layers of stacks stay
-whole, and keep tied weights together.  What they show is no fault of the map.
+Both cut between blocks only (`devplan.models.blocks`), so that declared classes and layers of
+stacks stay whole, and keep tied weights together.  What they show is no fault of the map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.blocks import partition
-from devplan.checks.given import GivenMap, given_map
-from devplan.checks.prepare import Built
-from devplan.mapfile import contract_entries
-from devplan.planning import plan
-from devplan.types import Card, Infeasible, Machine
-from devplan.units import GIB
+from devplan.checker.preparation import Built
+from devplan.core.types import Card, Infeasible, Machine
+from devplan.core.units import GIB
+from devplan.mapfile.device_map import DeviceMap, given_map
+from devplan.mapfile.entries import contract_entries
+from devplan.models.blocks import partition
+from devplan.planning.planner import plan
 
 _SLACK_BYTES = 16 * GIB
 """Beside the weights, for caches: a map shall never be refused for its size here."""
@@ -41,7 +41,7 @@ def machine_for(built: Built) -> Machine:
     return Machine(cards=cards, main_device="cuda:0")
 
 
-def maps_of(built: Built, machine: Machine) -> Iterator[tuple[str, GivenMap]]:
+def maps_of(built: Built, machine: Machine) -> Iterator[tuple[str, DeviceMap]]:
     """Name and map, each."""
     planned = plan(built.structure.graph, machine, built.workload)
     assert not isinstance(planned, Infeasible), "the cards hold twice the model"

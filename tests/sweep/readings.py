@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from tests.sweep.row import Finding
+from tests.sweep.row import FoundMismatch
 
 CATALOGUE = Path(__file__).parent / "readings.yaml"
 VERDICTS = ("confirmed", "refuted")
@@ -51,7 +51,7 @@ class Catalogue:
         return {key: reading for reading in self.readings for key in reading.keys}
 
 
-def key_of(finding: Finding) -> Key:
+def key_of(finding: FoundMismatch) -> Key:
     """What a reading is looked up by."""
     return finding.place, finding.op
 

@@ -40,7 +40,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class Finding:
+class FoundMismatch:
     """A mismatch at one line of code, in one of a type's maps."""
 
     file: str
@@ -73,7 +73,7 @@ class MapRow:
     """Phases that ran to their end."""
     error: str = ""
     """Why the run has no end; empty where it has one."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[FoundMismatch, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class Row:
         return Outcome.MISMATCH if self.findings else Outcome.CLEAN
 
     @property
-    def findings(self) -> tuple[tuple[str, Finding], ...]:
+    def findings(self) -> tuple[tuple[str, FoundMismatch], ...]:
         """(map, finding) of all its runs."""
         return tuple((item.name, one) for item in self.maps for one in item.findings)
 
@@ -119,7 +119,7 @@ def row_of(content: dict[str, Any]) -> Row:
             **{
                 **item,
                 "phases": tuple(item["phases"]),
-                "findings": tuple(Finding(**one) for one in item["findings"]),
+                "findings": tuple(FoundMismatch(**one) for one in item["findings"]),
             }
         )
         for item in content["maps"]

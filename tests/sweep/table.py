@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from tests.sweep.readings import Catalogue, Key, Reading, key_of
-from tests.sweep.row import Finding, Outcome, Row, Stage
+from tests.sweep.row import FoundMismatch, Outcome, Row, Stage
 
 LEAST_SHARE = 0.95
 """Of the types with a forward that have to run: issue 13's bound."""
@@ -89,9 +89,9 @@ def share_without_inputs(rows: Iterable[Row]) -> float:
     return sum(row.stage is Stage.INPUTS for row in tried) / len(tried) if tried else 0.0
 
 
-def _findings(rows: Iterable[Row]) -> dict[Key, list[tuple[Row, str, Finding]]]:
+def _findings(rows: Iterable[Row]) -> dict[Key, list[tuple[Row, str, FoundMismatch]]]:
     """Place and op -> everything that was found there: the type, its map, the finding."""
-    found: dict[Key, list[tuple[Row, str, Finding]]] = defaultdict(list)
+    found: dict[Key, list[tuple[Row, str, FoundMismatch]]] = defaultdict(list)
     for row in rows:
         for name, finding in row.findings:
             found[key_of(finding)].append((row, name, finding))
@@ -134,7 +134,7 @@ def _verdict(reading: Reading | None) -> str:
     return UNREAD if reading is None else reading.verdict
 
 
-def _line(key: Key, found: Sequence[tuple[Row, str, Finding]]) -> tuple[str, ...]:
+def _line(key: Key, found: Sequence[tuple[Row, str, FoundMismatch]]) -> tuple[str, ...]:
     place, op = key
     first = found[0][2]
     codes = sorted({finding.code for _, _, finding in found})

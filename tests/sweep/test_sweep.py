@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checks.run import result_of
-from devplan.findings import RunRecord, SourceLine
+from devplan.checker.run import result_of
+from devplan.core.findings import RunRecord, SourceLine
 from tests.checks.test_remedies import EVEN, FAR, NEAR, event, operand, subject
 from tests.sweep.__main__ import PAGE, _facts
 from tests.sweep.attempt import Task, attempt, findings_of
 from tests.sweep.gather import FEW_LAYERS, Store, Worker, next_task
 from tests.sweep.readings import Catalogue, Reading, load_readings
-from tests.sweep.row import Finding, MapRow, Outcome, Row, Stage, row_of
+from tests.sweep.row import FoundMismatch, MapRow, Outcome, Row, Stage, row_of
 from tests.sweep.table import UNREAD, page_of, problems, share_that_ran
 
 FILE = "transformers/models/invented/modeling_invented.py"
-FINDING = Finding(
+FINDING = FoundMismatch(
     file=FILE,
     line=7,
     op="aten.add.Tensor",
@@ -40,7 +40,7 @@ def row(name: str = "invented", stage: Stage = Stage.RAN, **settings) -> Row:
     return Row(model_type=name, class_name="Invented", stage=stage, **settings)
 
 
-def ran(name: str, *findings: Finding) -> Row:
+def ran(name: str, *findings: FoundMismatch) -> Row:
     item = MapRow(name="planned", num_devices=2, phases=("forward",), findings=findings)
     return row(name, maps=(item,))
 

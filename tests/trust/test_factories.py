@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import devplan as api
-from devplan.errors import InputError
-from devplan.sources import resolve
-from devplan.types import NamedInFile
+from devplan.core.errors import InputError
+from devplan.core.types import NamedInFile
+from devplan.models.resolution import resolve
 
 CARDS = ("--gpus", "1GiB,1GiB")
 ENTRIES = {"first": 0, "second": 1}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import devplan as api
-from devplan.errors import InputError
-from devplan.skeleton import build_skeleton
-from devplan.sources import resolve
-from devplan.sources.config import without_code
-from devplan.sources.unasked import never_asked
+from devplan.core.errors import InputError
+from devplan.models.build import build_skeleton
+from devplan.models.config import without_code
+from devplan.models.resolution import resolve
+from devplan.models.unasked import never_asked
 
 CARDS = ("--gpus", "1GiB,1GiB")
 CPU = {"cuda:0": "cpu", "cuda:1": "cpu"}

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import devplan as api
-from devplan.errors import InputError
-from devplan.sources import resolve
-from devplan.sources.inside import is_inside
+from devplan.core.errors import InputError
+from devplan.models.inside import is_inside
+from devplan.models.resolution import resolve
 
 CARDS = ("--gpus", "1GiB,1GiB")
 CPU = {"cuda:0": "cpu", "cuda:1": "cpu"}

@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("diffusers")
 
 import devplan as api
-from devplan.errors import InputError
-from devplan.skeleton import build_skeleton
-from devplan.skeleton.component_classes import component_class
-from devplan.sources import resolve
+from devplan.core.errors import InputError
+from devplan.models.build import build_skeleton
+from devplan.models.component_classes import component_class
+from devplan.models.resolution import resolve
 from tests.pipelines.conftest import saved, split_flux, studied
 
 __all__ = ["saved", "split_flux", "studied"]

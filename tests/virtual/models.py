@@ -9,8 +9,8 @@ from torch import nn
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from devplan.skeleton.build import declared_no_split
-from devplan.skeleton.model import Skeleton
+from devplan.models.build import declared_no_split
+from devplan.models.skeleton import Skeleton
 
 TASKS = {
     "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM"),
@@ -38,7 +38,7 @@ def skeleton_of_type(
 
 
 def skeleton_of_config(config: Any, auto_class: Any, dtype: torch.dtype) -> Skeleton:
-    """A configuration on the meta device, built as `devplan.skeleton` builds it."""
+    """A configuration on the meta device, built as `devplan.models` builds it."""
     with torch.device("meta"):
         model = auto_class.from_config(config, torch_dtype=dtype)
     return skeleton_of_module(model, config)

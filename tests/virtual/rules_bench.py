@@ -13,7 +13,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from devplan.virtual.labels import mark
-from devplan.virtual.rules import Mismatch, Verdict, judge
+from devplan.virtual.rules.plan import judge
+from devplan.virtual.rules.verdict import Mismatch, Verdict
 
 
 def at(device: str | None, tensor: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,10 @@ import torch
 from accelerate import dispatch_model
 from torch import nn
 
-from devplan.checking import check
-from devplan.checks.run_options import RunOptions
-from devplan.findings import Severity
-from devplan.skeleton.integers import RememberIntegers
+from devplan.checker.checking import check
+from devplan.checker.run_options import RunOptions
+from devplan.core.findings import Severity
+from devplan.models.integers import RememberIntegers
 from devplan.virtual.attributes import attribute_path, plain_tensors
 from devplan.virtual.calls import ForwardCall
 from devplan.virtual.split import run_split

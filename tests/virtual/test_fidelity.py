@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from devplan.findings import RunRecord
+from devplan.core.findings import RunRecord
 from devplan.virtual.caches import cache_places
 from devplan.virtual.calls import ForwardCall, GenerateCall
 from devplan.virtual.split import run_split

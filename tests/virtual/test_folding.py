@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.blocks import partition
+from devplan.core.types import Workload
+from devplan.models.blocks import partition
 from devplan.profile.running import measure_run
-from devplan.types import Workload
 from devplan.virtual.folding import layer_kinds
 from devplan.virtual.inputs import example_inputs
 from devplan.virtual.tracing import run_traced

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devplan.sandbox import exclusive
-from devplan.virtual.answers import Answers
+from devplan.sandbox.holding import exclusive
 from devplan.virtual.cuda import VirtualCard, answering
-from devplan.virtual.execution import Execution
+from devplan.virtual.dispatch_mode import Execution
+from devplan.virtual.function_mode import Answers
 from devplan.virtual.labels import label_of, maker_of, mark
 
 CARD = torch.device("cuda", 1)

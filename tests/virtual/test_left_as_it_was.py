@@ -13,9 +13,9 @@ from torch import nn
 from torch.overrides import _len_torch_function_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from devplan.blocks import partition
+from devplan.core.types import Workload
+from devplan.models.blocks import partition
 from devplan.profile.running import measure_run
-from devplan.types import Workload
 from tests.profile.twins import CASES
 from tests.virtual.models import skeleton_of_module, skeleton_of_type
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from devplan.skeleton.integers import RememberIntegers, value_of
-from devplan.virtual.answers import Answers
-from devplan.virtual.execution import Execution
+from devplan.models.integers import RememberIntegers, value_of
+from devplan.virtual.dispatch_mode import Execution
+from devplan.virtual.function_mode import Answers
 from devplan.virtual.labels import CPU, label_of, mark
 from devplan.virtual.placing import with_values
 

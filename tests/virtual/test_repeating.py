@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from devplan.blocks import partition
+from devplan.models.blocks import partition
 from devplan.virtual.calls import ForwardCall
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.repeating import are_as_before, lists_among

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from devplan.virtual.rules import judge
+from devplan.virtual.rules.plan import judge
 from tests.virtual.rules_bench import at, judged
 
 aten = torch.ops.aten

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from devplan.virtual.rules import judge
 from devplan.virtual.rules.native import native_facts
+from devplan.virtual.rules.plan import judge
 from tests.virtual.replay_on_meta import (
     SHAPES,
     UNANSWERED,

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from devplan.virtual.rules import decomposes, has_no_rule, judge, judge_function, rule_of
 from devplan.virtual.rules.call import read_call
+from devplan.virtual.rules.functions import judge_function
+from devplan.virtual.rules.plan import decomposes, has_no_rule, judge, rule_of
 from tests.virtual.rules_bench import at
 
 aten = torch.ops.aten

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.findings import RunRecord
+from devplan.core.findings import RunRecord
 from devplan.virtual.calls import ForwardCall, GenerateCall
 from devplan.virtual.split import run_split
 from tests.virtual import tiny

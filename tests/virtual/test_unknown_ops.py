@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.blocks import partition
+from devplan.models.blocks import partition
 from devplan.virtual.calls import ForwardCall
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.split import SplitModel, run_split

@@ -14,10 +14,11 @@ import transformers
 from torch import nn
 from transformers import CONFIG_MAPPING
 
-from devplan.blocks import BlockSite, partition
-from devplan.inputs import InputRequest, example_inputs
+from devplan.inputs.example import example_inputs
+from devplan.inputs.request import InputRequest
 from devplan.inputs.tokens import plain_id, special_ids
-from devplan.skeleton.build import declared_no_split
+from devplan.models.blocks import BlockSite, partition
+from devplan.models.build import declared_no_split
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.split import SplitModel
 from tests.profile import twins

@@ -22,11 +22,11 @@ PARTS = (
     "devplan/planning",
     "devplan/virtual",
     "devplan/profile",
-    "devplan/checks",
+    "devplan/checker",
     "devplan/loader",
     "devplan/mapfile",
-    "devplan/lessons.py",
-    "devplan/proving.py",
+    "devplan/workflows/constraints.py",
+    "devplan/workflows/refinement.py",
 )
 # Of Cosmic Ray's 205 operators those that make a mistake which somebody could make: the neighbour
 # or the opposite of a comparison and the opposite of an operation, not every other one.

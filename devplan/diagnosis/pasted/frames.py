@@ -18,8 +18,8 @@ import string
 from dataclasses import replace
 from functools import lru_cache
 
+from devplan.core import parse_whole
 from devplan.diagnosis.pasted.errors import PastedFrame
-from devplan.units import parse_whole
 
 # Every pattern takes a line without blanks at its ends and reads it once: no two parts that follow
 # one another can take the same character.

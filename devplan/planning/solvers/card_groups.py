@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 
-from devplan.errors import ensure
+from devplan.core import ensure
 from devplan.planning.problem import Problem
 from devplan.planning.solvers.card_states import MAX_STEPS, num_steps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from devplan.errors import ensure
+from devplan.core import ensure
 from devplan.planning.problem import (
     Assignment,
     Problem,

@@ -23,7 +23,7 @@ from math import prod
 
 import numpy as np
 
-from devplan.errors import ensure
+from devplan.core import ensure
 from devplan.planning.problem import Assignment, Problem, share_to_hold
 from devplan.planning.solvers.in_order import along, orders
 from devplan.planning.solvers.runs import Runs

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 
-from devplan.errors import ensure
+from devplan.core import ensure
 from devplan.planning.problem import Assignment, Problem, most_held, share_of, share_to_hold
 from devplan.planning.solvers.exchange import deal_out, exchange
 from devplan.planning.solvers.moves import improve

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from devplan.errors import ensure
+from devplan.core import ensure
 from devplan.planning.problem import Assignment, Problem, Slot, share_to_hold
 from devplan.planning.solvers.card_groups import groups_of
 from devplan.planning.solvers.card_states import card_states

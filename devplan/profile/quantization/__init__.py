@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import InputError, nearest
+from devplan.core import InputError, nearest
 from devplan.profile.quantization import (
     awq,
     bitsandbytes,

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import InputError
+from devplan.core import InputError
 from devplan.profile.checkpoint_names import conversions, stored_projections
 from devplan.profile.quantization.gptq import EXPERTS_NOTE, float16_bias
 from devplan.profile.quantization.linears import Linear, fused_weights, linear_shape

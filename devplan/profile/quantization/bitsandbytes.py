@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.core import format_bytes
 from devplan.profile.quantization.linears import (
     Linear,
     fused_weights,
@@ -36,7 +37,6 @@ from devplan.profile.quantization.linears import (
 from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
 from devplan.profile.quantization.skips import Skips, listed_skips
 from devplan.profile.tree import NamedModules
-from devplan.units import format_bytes
 
 PiecesOf = Callable[[Linear], Pieces]
 

@@ -43,7 +43,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import InputError
+from devplan.core import InputError, format_bytes
 from devplan.profile.checkpoint_names import conversions, stored_projections
 from devplan.profile.quantization.compressed_tensors_config import (
     NO_MATCH,
@@ -54,7 +54,6 @@ from devplan.profile.quantization.compressed_tensors_config import (
 from devplan.profile.quantization.linears import Linear, fused_weights, linear_shape
 from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
 from devplan.profile.tree import NamedModules
-from devplan.units import format_bytes
 
 _FLOAT32 = 4
 _INT32 = 4

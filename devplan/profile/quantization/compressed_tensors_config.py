@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from devplan.errors import InputError
+from devplan.core import InputError
 
 NO_MATCH = "meets no target of the quantization config"
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from devplan.errors import InputError
+from devplan.core import InputError
 
 Holds = Callable[[Any], bool]
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from devplan.errors import InputError
+from devplan.core import InputError
 from devplan.profile.checkpoint_names import conversions
 from devplan.profile.quantization.linears import FusedWeight, Linear, fused_weights, linear_shape
 from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes

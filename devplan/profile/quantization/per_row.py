@@ -31,12 +31,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.errors import InputError, nearest
+from devplan.core import InputError, format_bytes, nearest
 from devplan.profile.quantization.linears import Linear, fused_weights, linear_shape
 from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
 from devplan.profile.quantization.skips import Skips, listed_skips
 from devplan.profile.tree import NamedModules
-from devplan.units import format_bytes
 
 _FLOAT32 = 4
 _FLOAT16 = 2

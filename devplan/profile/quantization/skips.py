@@ -23,8 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from devplan.errors import InputError
-from devplan.names import prefixes
+from devplan.core import InputError, prefixes
 from devplan.profile.tree import NamedModules, named_parameters
 
 # A name boundary: after a dot, before a dot, or the end.

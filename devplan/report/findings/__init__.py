@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from devplan.errors import InputError, nearest
-from devplan.findings import CheckResult
+from devplan.core import CheckResult, InputError, nearest
 from devplan.report.findings.github import github_report
 from devplan.report.findings.json import json_report
 from devplan.report.findings.junit import junit_report

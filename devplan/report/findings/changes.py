@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from devplan.checks.showing import diff_lines
-from devplan.findings import CheckResult, Diagnostic, MapEntry
-from devplan.strangers import shown, visible
+from devplan.checker import diff_lines
+from devplan.core import CheckResult, Finding, MapEntry
+from devplan.io import shown, visible
 
 
-def change_lines(diagnostic: Diagnostic, entries: Iterable[MapEntry]) -> list[str]:
+def change_lines(diagnostic: Finding, entries: Iterable[MapEntry]) -> list[str]:
     """``- model: 1`` and ``+ model: 0`` for every entry that the repair touches."""
     return diff_lines(diagnostic.changed_entries, entries, diagnostic.dropped_entries)
 
@@ -30,7 +30,7 @@ def shown_result(result: CheckResult) -> CheckResult:
     return shown(replace(result, diagnostics=found, ignored=aside))
 
 
-def shown_finding(finding: Diagnostic, result: CheckResult) -> Diagnostic:
+def shown_finding(finding: Finding, result: CheckResult) -> Finding:
     """The same for one finding.  Its sentences hold names as they are, which are short first."""
     message, remedy = finding.message, finding.remedy
     for name in _unfit_names(result):

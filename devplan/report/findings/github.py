@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.checks.table import RULES
-from devplan.findings import CheckResult, Diagnostic, Severity
+from devplan.core import CheckResult, Finding, Severity
+from devplan.io import shown
 from devplan.report.findings.changes import change_lines, shown_finding
 from devplan.report.terminal import Terminal
-from devplan.strangers import shown
+from devplan.rules import RULES
 
 _COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
 
@@ -22,7 +22,7 @@ def github_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _line(finding: Diagnostic, result: CheckResult) -> str:
+def _line(finding: Finding, result: CheckResult) -> str:
     properties = {"title": f"{finding.code} {RULES[finding.code].name}"}
     entry = finding.entry
     file = entry.file if entry else next((e.file for e in result.entries if e.file), None)
@@ -33,7 +33,7 @@ def _line(finding: Diagnostic, result: CheckResult) -> str:
     return f"::{_COMMANDS[finding.severity]} {listed}::{_data(_message(finding, result))}"
 
 
-def _message(finding: Diagnostic, result: CheckResult) -> str:
+def _message(finding: Finding, result: CheckResult) -> str:
     finding = shown_finding(finding, result)
     parts = [finding.message]
     parts += [f"PyTorch: {finding.pytorch_message}"] if finding.pytorch_message else []

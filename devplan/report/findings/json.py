@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from devplan.checks.baseline import fingerprint
-from devplan.checks.table import RULES
-from devplan.findings import CheckResult, Diagnostic, MapEntry, RunRecord, SourceLine
+from devplan import __version__
+from devplan.checker import fingerprint
+from devplan.core import CheckResult, Finding, MapEntry, RunRecord, SourceLine
+from devplan.io import json_text
 from devplan.report.terminal import Terminal
-from devplan.strangers import json_text
-from devplan.version import VERSION
+from devplan.rules import RULES
 
 SCHEMA_VERSION = 1
 
@@ -22,7 +22,7 @@ def json_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
     """One object with all maps; the terminal does not matter."""
     report = {
         "schema": SCHEMA_VERSION,
-        "devplan": VERSION,
+        "devplan": __version__,
         "status": _status(all(result.is_clean() for result in results)),
         "maps": [map_document(result) for result in results],
     }
@@ -53,7 +53,7 @@ def map_document(result: CheckResult) -> dict[str, Any]:
     }
 
 
-def finding_document(finding: Diagnostic) -> dict[str, Any]:
+def finding_document(finding: Finding) -> dict[str, Any]:
     """One finding; what it does not have is null or empty."""
     return {
         "code": finding.code,

@@ -11,13 +11,12 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from devplan.checks.rule import Rule
-from devplan.checks.table import RULES
-from devplan.findings import CheckResult, Diagnostic, Severity
+from devplan.core import CheckResult, Finding, Severity
+from devplan.io import printed
 from devplan.report.findings.changes import shown_result
 from devplan.report.findings.text import finding_lines
 from devplan.report.terminal import Terminal
-from devplan.strangers import printed
+from devplan.rules import RULES, Rule
 
 # What may stand in XML 1.0 (https://www.w3.org/TR/xml/#charsets), negated.
 _FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -68,7 +67,7 @@ def _add_case(suite: ElementTree.Element, rule: Rule, result: CheckResult) -> No
         ElementTree.SubElement(case, "system-out").text = _text(rest, result)
 
 
-def _text(findings: Sequence[Diagnostic], result: CheckResult) -> str:
+def _text(findings: Sequence[Finding], result: CheckResult) -> str:
     lines = [line for each in findings for line in finding_lines(each, result, Terminal())]
     return _clean("\n".join(lines))
 

@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from devplan.checks.baseline import VERSION as VERSION_OF_FINGERPRINTS
-from devplan.checks.baseline import fingerprint
-from devplan.checks.rule import Rule
-from devplan.checks.table import RULES
-from devplan.findings import CheckResult, Diagnostic, Severity, SourceLine
+from devplan import __version__
+from devplan.checker import BASELINE_VERSION, fingerprint
+from devplan.core import CheckResult, Finding, Severity, SourceLine
+from devplan.io import json_text, shown
 from devplan.report.findings.changes import change_lines, shown_finding
 from devplan.report.terminal import Terminal
-from devplan.strangers import json_text, shown
-from devplan.version import VERSION
+from devplan.rules import RULES, Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}
@@ -34,8 +32,8 @@ def sarif_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
     """One run with all maps; the terminal does not matter."""
     driver = {
         "name": "devplan",
-        "version": VERSION,
-        "semanticVersion": VERSION,
+        "version": __version__,
+        "semanticVersion": __version__,
         "rules": [_rule(rule) for rule in RULES.values()],
     }
     run = {
@@ -71,14 +69,14 @@ def _markdown(sections: dict[str, str]) -> str:
     return "\n\n".join(f"**{heading}**\n\n{text}" for heading, text in sections.items())
 
 
-def _result(finding: Diagnostic, result: CheckResult) -> dict[str, Any]:
+def _result(finding: Finding, result: CheckResult) -> dict[str, Any]:
     document = {
         "ruleId": finding.code,
         "ruleIndex": _CODES.index(finding.code),
         "level": _LEVELS[finding.severity],
         "message": {"text": _message(finding, result)},
         "locations": _locations(finding, result),
-        "partialFingerprints": {f"devplan/v{VERSION_OF_FINGERPRINTS}": fingerprint(finding)},
+        "partialFingerprints": {f"devplan/v{BASELINE_VERSION}": fingerprint(finding)},
     }
     if finding.source:
         sources = (finding.source, *finding.also_at)
@@ -90,7 +88,7 @@ def _result(finding: Diagnostic, result: CheckResult) -> dict[str, Any]:
     return document
 
 
-def _message(finding: Diagnostic, result: CheckResult) -> str:
+def _message(finding: Finding, result: CheckResult) -> str:
     finding = shown_finding(finding, result)
     parts = [finding.message]
     parts += [f"PyTorch: {finding.pytorch_message}"] if finding.pytorch_message else []
@@ -99,7 +97,7 @@ def _message(finding: Diagnostic, result: CheckResult) -> str:
     return text.replace("](", "] (")  # [links] SARIF's messages may hold them
 
 
-def _locations(finding: Diagnostic, result: CheckResult) -> list[dict[str, Any]]:
+def _locations(finding: Finding, result: CheckResult) -> list[dict[str, Any]]:
     file = (
         finding.entry.file
         if finding.entry

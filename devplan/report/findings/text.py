@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.checks.places import listed
-from devplan.checks.showing import entry_place, source_lines, tensor_lines
-from devplan.checks.table import RULES
-from devplan.findings import CheckResult, Diagnostic, RunRecord, Severity
+from devplan.checker import entry_place, source_lines, tensor_lines
+from devplan.core import CheckResult, Finding, RunRecord, Severity
+from devplan.io import visible
 from devplan.report.findings.changes import change_lines, counts_in_words, shown_result
 from devplan.report.terminal import Terminal
-from devplan.strangers import visible
+from devplan.rules import RULES, listed
 
 # Lines of a diff that a terminal shows; renamed layers are many and alike.
 _MOST_CHANGES = 8
@@ -61,7 +60,7 @@ def _short(run: RunRecord) -> str:
     return f"{run.name} (stopped in {run.error.phase})" if run.error is not None else run.name
 
 
-def finding_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) -> list[str]:
+def finding_lines(finding: Finding, result: CheckResult, terminal: Terminal) -> list[str]:
     """One finding."""
     name = RULES[finding.code].name
     head = f"{finding.severity.value} {finding.code}"
@@ -81,11 +80,11 @@ def finding_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) 
     return lines + _change_lines(finding, result, terminal)
 
 
-def _place(finding: Diagnostic) -> str:
+def _place(finding: Finding) -> str:
     return f"  {entry_place(finding.entry)}" if finding.entry else ""
 
 
-def _change_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) -> list[str]:
+def _change_lines(finding: Finding, result: CheckResult, terminal: Terminal) -> list[str]:
     changes = change_lines(finding, result.entries)
     shown = changes[:_MOST_CHANGES]
     styles = {"-": "red", "+": "green"}
@@ -94,7 +93,7 @@ def _change_lines(finding: Diagnostic, result: CheckResult, terminal: Terminal) 
     return [*lines, f"    {terminal.ellipsis} {rest} more lines; json has all"] if rest else lines
 
 
-def _note_lines(notes: Sequence[Diagnostic], terminal: Terminal) -> list[str]:
+def _note_lines(notes: Sequence[Finding], terminal: Terminal) -> list[str]:
     return [
         line
         for note in notes

@@ -1,0 +1,145 @@
+"""A loaded model, or a transformers configuration, as a source.
+
+A loaded model is copied without its weights: every parameter and buffer becomes a meta tensor of
+the same shape, small integer buffers keep their values, and accelerate's hooks are taken off the
+copy.  The model itself is not touched.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from devplan.core import InputError, wrong
+from devplan.models import ModelSource
+from devplan.virtual import mark, plain_tensors
+
+
+def source_of_config(config: Any) -> ModelSource:
+    """A source for a configuration object of transformers.
+
+    Raises
+    ------
+    InputError
+        When it is none, or names no class.
+    """
+    if isinstance(config, type) or not hasattr(config, "to_dict"):
+        raise wrong(
+            "model",
+            config,
+            "a name, folder or hub id as text, a configuration of transformers, or a loaded model",
+        )
+    architectures = getattr(config, "architectures", None)
+    class_name = architectures[0] if architectures else _default_class(config)
+    content = {**_without_empty_names(config.to_dict()), "architectures": [class_name]}
+    return ModelSource(
+        id=getattr(config, "_name_or_path", "") or type(config).__name__,
+        origin="folder",
+        location=None,
+        library="transformers",
+        class_name=class_name,
+        config=content,
+        dtype=_dtype_of(config),
+    )
+
+
+def _without_empty_names(content: Any) -> Any:
+    """The content without names that say nothing: a part that has one is looked for on the hub."""
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: _without_empty_names(value)
+        for key, value in content.items()
+        if not (key == "_name_or_path" and not value)
+    }
+
+
+def _default_class(config: Any) -> str:
+    """The class with a head, where transformers knows one; else the bare model."""
+    from transformers.models.auto import modeling_auto
+
+    for table in ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "SEQ_TO_SEQ_CAUSAL_LM"):
+        names = getattr(modeling_auto, f"MODEL_FOR_{table}_MAPPING_NAMES", {})
+        if config.model_type in names:
+            return names[config.model_type]
+    name = modeling_auto.MODEL_MAPPING_NAMES.get(config.model_type)
+    if name is None:
+        raise InputError(
+            f"{type(config).__name__} names no class; set config.architectures to the model's class"
+        )
+    return name if isinstance(name, str) else name[0]
+
+
+def _dtype_of(config: Any) -> str | None:
+    dtype = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)
+    return None if dtype is None else str(dtype).removeprefix("torch.")
+
+
+def source_of_model(model: nn.Module) -> ModelSource:
+    """A source whose skeleton is a copy of a loaded model without its weights."""
+    config = getattr(model, "config", None)
+    content = config.to_dict() if hasattr(config, "to_dict") else {}
+    quantized = {k: v for k, v in content.items() if k == "quantization_config"}
+    return ModelSource(
+        id=getattr(config, "_name_or_path", "") or type(model).__name__,
+        origin="factory",
+        location=None,
+        library="transformers",
+        class_name=type(model).__name__,
+        # [quantized] the parameters of a loaded model already have the dtypes in which they lie.
+        config={k: v for k, v in content.items() if k not in quantized},
+        factory=lambda: weightless_copy(model),
+    )
+
+
+def weightless_copy(model: nn.Module) -> nn.Module:
+    """The same modules with meta tensors, without accelerate's hooks."""
+    memo: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        memo[id(tensor)] = _without_data(tensor)
+    for module in model.modules():
+        for _, tensor in plain_tensors(module):
+            if tensor.device.type not in ("cpu", "meta"):  # no run may touch a real card
+                memo[id(tensor)] = mark(_without_data(tensor), tensor.device, None)
+        if "_hf_hook" in vars(module):
+            memo[id(vars(module)["_hf_hook"])] = _without_weights()
+    try:
+        with torch.no_grad():
+            copied = copy.deepcopy(model, memo)
+    except Exception as error:  # classes of others: anything can happen
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{type(model).__name__} cannot be copied without its weights "
+            f"({type(error).__name__}: {said}); give its name, folder or configuration instead"
+        ) from error
+    _remove_hooks(copied)
+    return copied
+
+
+def _remove_hooks(model: nn.Module) -> None:
+    """Take accelerate's hooks off each module that has one of its own.
+
+    Adapters answer for the module inside when they are asked for an attribute: only ``vars`` tells.
+    """
+    from accelerate.hooks import remove_hook_from_module
+
+    for module in model.modules():
+        if "_hf_hook" in vars(module):
+            remove_hook_from_module(module)
+
+
+def _without_weights() -> Any:
+    """A hook that does nothing: those of a model hold its offloaded weights, and put them back."""
+    from accelerate.hooks import ModelHook
+
+    return ModelHook()
+
+
+def _without_data(tensor: torch.Tensor) -> torch.Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=False)
+    return empty

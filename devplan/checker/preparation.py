@@ -1,0 +1,261 @@
+"""From a model and a map, in whatever form they were given, to a `CheckContext`.
+
+    model: MODEL string | transformers config | loaded model -> source, skeleton, structure
+    map:   file | mapping | DeviceMap | DeviceMapFile | "auto" -> DeviceMap
+
+What the caller states wins over what stands in the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from devplan.checker.from_model import source_of_config, source_of_model
+from devplan.checker.inferred import STRATEGIES, inferred_map
+from devplan.checker.structure import build_structure
+from devplan.checker.which_model import fitting_model
+from devplan.checker.wrappers import in_names_of_the_model, unwrapped
+from devplan.core import (
+    CPU,
+    DeviceMapFile,
+    Environment,
+    InputError,
+    Machine,
+    NamedInFile,
+    Workload,
+    WorkloadRequest,
+    chosen_by_accelerate,
+    dtype_name,
+    from_hf_device,
+    resolve_workload,
+)
+from devplan.environment import differences, facts_of_skeleton, obstacles
+from devplan.machine import least_capability
+from devplan.mapfile import DeviceMap, as_given, installed_versions
+from devplan.models import ModelSource, Skeleton, build_skeleton, place_of, resolve
+from devplan.rules import CheckContext, Renames, Structure
+from devplan.sandbox import exclusively, when_interrupted
+
+# Skeletons kept for the next map of the same model: a project's maps are mostly of one or two.
+_KEPT_MODELS = 4
+
+# Names that many models share (lm_head, norm) are among a map's few: three quarters of unknown
+# names are another model, or another size of it; below that, every name is a finding of its own.
+LARGEST_UNKNOWN_SHARE = 0.75
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Built:
+    """A model without its weights, and what is known of it."""
+
+    source: ModelSource
+    skeleton: Skeleton
+    structure: Structure
+    workload: Workload
+    """As asked, and what was not asked as the model has it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A subject without runs, and the skeleton that a run needs."""
+
+    subject: CheckContext
+    built: Built
+
+
+@exclusively
+def prepare(
+    model: str | NamedInFile | nn.Module | Any,
+    device_map: str | Path | Mapping[str, Any] | DeviceMap | DeviceMapFile,
+    *,
+    machine: Machine | None = None,
+    main_device: str | None = None,
+    workload: Workload | WorkloadRequest | None = None,
+    packed: bool = False,
+    trust_remote_code: bool = False,
+) -> Prepared:
+    """Everything that the rules look at, but the runs.
+
+    Parameters
+    ----------
+    model
+        MODEL as on the command line or as a map names it, a transformers configuration, or a
+        loaded model.
+    device_map
+        A file, a mapping, one of `STRATEGIES`, or what `read_given` or `read_map` gave.
+    machine, main_device, workload
+        None: as the map says; a bare map says nothing.  A request leaves the rest to the model.
+    packed
+        Whether quantized weights count as they are stored; a map may say so itself.
+
+    Raises
+    ------
+    InputError
+        When the model cannot be built, the map cannot be read, or belongs to another model.
+    """
+    given = None if _is_strategy(device_map) else as_given(device_map)
+    if isinstance(model, nn.Module):
+        given = None if given is None else in_names_of_the_model(given, model)
+        model = unwrapped(model)
+    workload = workload or (given.workload if given else None) or WorkloadRequest()
+    cards = machine or (given.machine if given else None)
+    built = build(
+        model,
+        workload,
+        trust_remote_code=trust_remote_code,
+        least_capability=least_capability(cards) if cards else None,
+        packed=packed or bool(given and given.packed),
+    )
+    if given is None:
+        given = inferred_map(str(device_map), built.skeleton, machine)
+    refuse_other_model(given, built)
+    subject = subject_of(built, given, machine=machine, main_device=main_device)
+    return Prepared(subject=subject, built=built)
+
+
+def subject_of(
+    built: Built,
+    given: DeviceMap,
+    *,
+    machine: Machine | None = None,
+    main_device: str | None = None,
+) -> CheckContext:
+    """A map of a model that is built already."""
+    machine = machine or given.machine
+    versions = installed_versions(built.source.library)
+    stated = main_device or (machine.main_device if machine else None)
+    return CheckContext(
+        model=built.source.id,
+        structure=built.structure,
+        given=given,
+        machine=machine,
+        main_device=from_hf_device(stated) if stated else _chosen(given, versions),
+        stated_main=stated is not None,
+        workload=built.workload,
+        installed=versions,
+    )
+
+
+def against(prepared: Prepared, environment: Environment) -> Prepared:
+    """The same with what this machine has otherwise than the map, where the map says."""
+    built, given = prepared.built, prepared.subject.given
+    if given.content is None:
+        found = obstacles(environment)
+    else:
+        # [names] are the matter of a rule that knows the structure.
+        facts = replace(facts_of_skeleton(built.source, built.skeleton), names=frozenset())
+        found = differences(given.content, environment, facts)
+    return replace(prepared, subject=replace(prepared.subject, differences=found))
+
+
+def _is_strategy(device_map: Any) -> bool:
+    return isinstance(device_map, str) and device_map in STRATEGIES
+
+
+@exclusively
+def build(
+    model: str | NamedInFile | nn.Module | Any,
+    workload: Workload | WorkloadRequest,
+    *,
+    trust_remote_code: bool,
+    least_capability: tuple[int, int] | None = None,
+    packed: bool = False,
+) -> Built:
+    """The skeleton and structure of a model in any of its forms; names are built once."""
+    if isinstance(model, str | PathLike | NamedInFile):
+        model = model if isinstance(model, NamedInFile) else fspath(model)
+        state = _state_of(place_of(model) if isinstance(model, NamedInFile) else model)
+        return _build_named(model, state, workload, trust_remote_code, least_capability, packed)
+    source = source_of_model(model) if isinstance(model, nn.Module) else source_of_config(model)
+    return _built(source, workload, least_capability, packed)
+
+
+def _state_of(model: str) -> tuple[str, ...]:
+    """Which folder a name means now, and when its files changed last; nothing for other names."""
+    try:
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            return ()
+        changed = sorted(f"{file.name} {file.stat().st_mtime_ns}" for file in folder.iterdir())
+    # [names] too long, not encodable, or of nobody's home: whoever resolves it says so.
+    except (OSError, ValueError, RuntimeError):
+        return ()
+    return (str(folder.resolve()), *changed)
+
+
+@lru_cache(maxsize=_KEPT_MODELS)
+def _build_named(
+    model: str | NamedInFile,
+    state: tuple[str, ...],
+    workload: Workload | WorkloadRequest,
+    trust_remote_code: bool,
+    least_capability: tuple[int, int] | None,
+    packed: bool,
+) -> Built:
+    source = resolve(model, trust_remote_code=trust_remote_code)
+    return _built(source, workload, least_capability, packed)
+
+
+when_interrupted(_build_named.cache_clear)
+
+
+def _built(
+    source: ModelSource,
+    workload: Workload | WorkloadRequest,
+    least_capability: tuple[int, int] | None,
+    packed: bool,
+) -> Built:
+    skeleton = build_skeleton(source, workload.dtype)
+    if isinstance(workload, WorkloadRequest):
+        workload, _ = resolve_workload(
+            workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
+        )
+    structure = build_structure(
+        skeleton, source, workload, least_capability=least_capability, packed=packed
+    )
+    return Built(source=source, skeleton=skeleton, structure=structure, workload=workload)
+
+
+def _chosen(given: DeviceMap, versions: Mapping[str, str]) -> str:
+    devices = [entry.device for entry in given.entries if entry.device is not None]
+    return chosen_by_accelerate(devices, versions.get("accelerate", "")) or CPU
+
+
+def refuse_other_model(given: DeviceMap, built: Built) -> None:
+    """Refuse a map of another class, or one most of whose names are nowhere in the model.
+
+    A map says which class it was made for if devplan wrote it.  Another class is no reason to
+    refuse where all names are there (a subclass), or where the model is the same (releases of
+    transformers rename classes and modules: then each name is a finding).
+
+    Raises
+    ------
+    InputError
+        With the model that the map was made for, where it says so or the catalogue knows one.
+    """
+    structure = built.structure
+    keys = [entry.key for entry in given.entries]
+    here = {"", *structure.modules, *structure.tensors}
+    strange = [key for key in keys if key not in here]
+    renames = Renames(name for name in structure.modules if name)
+    unknown = [key for key in strange if not renames.candidates(key)]
+    made_for = str(given.model) if given.model and given.model.text != built.source.id else None
+    is_other_class = made_for and given.class_name not in (None, structure.class_name)
+    if len(unknown) > LARGEST_UNKNOWN_SHARE * len(keys):
+        fits = made_for or fitting_model(keys)
+    elif strange and is_other_class:
+        unknown, fits = strange, f"{made_for} ({given.class_name})"
+    else:
+        return
+    hint = f"; it {'was made for' if made_for else 'fits'} {fits}" if fits else ""
+    raise InputError(
+        f"{given.name} is a map for another model: {structure.class_name} of {built.source.id} "
+        f"lacks {len(unknown)} of its {len(keys)} modules, such as {unknown[0]!r}{hint}"
+    )

@@ -1,0 +1,70 @@
+"""All rules over one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from devplan.core import CheckResult, Finding, Severity
+from devplan.rules import RULES, CheckContext, spelled_out
+
+UNFINISHED = ("DP302", "DP901", "DP905")
+"""Rules that say that a call did not run, or not to its end."""
+
+_ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
+
+
+def find(subject: CheckContext) -> tuple[Finding, ...]:
+    """What all rules find, the worst first, then by code and line of the map."""
+    found = [_loadable(d, subject) for rule in RULES.values() for d in rule.check(subject)]
+    return tuple(sorted(found, key=_place))
+
+
+def _loadable(diagnostic: Finding, subject: CheckContext) -> Finding:
+    """The finding with a repair that loads and runs: no exceptions inside placed modules."""
+    if not diagnostic.changed_entries or diagnostic.dropped_entries:
+        return diagnostic
+    changed, dropped = spelled_out(diagnostic.changed_entries, subject)
+    return replace(diagnostic, changed_entries=changed, dropped_entries=dropped)
+
+
+def result_of(subject: CheckContext) -> CheckResult:
+    """The findings with the map and the runs that they come from."""
+    return CheckResult(
+        map_name=subject.given.name,
+        model=subject.model,
+        class_name=subject.structure.class_name,
+        diagnostics=find(subject),
+        entries=tuple(subject.given.map_entry(entry) for entry in subject.given.entries),
+        runs=subject.runs,
+        missed=subject.missed,
+        versions=subject.installed,
+    )
+
+
+def _place(diagnostic: Finding) -> tuple[int, str, int]:
+    line = diagnostic.entry.line if diagnostic.entry and diagnostic.entry.line else 0
+    return _ORDER[diagnostic.severity], diagnostic.code, line
+
+
+def strictly(result: CheckResult) -> CheckResult:
+    """The result with its warnings taken as errors."""
+    return _raised(result, lambda finding: True)
+
+
+def requiring_runs(result: CheckResult) -> CheckResult:
+    """The result with every call that did not run to its end taken as an error."""
+    return _raised(result, lambda finding: finding.code in UNFINISHED)
+
+
+def _raised(result: CheckResult, counts: Callable[[Finding], bool]) -> CheckResult:
+    """The result with some of its warnings taken as errors."""
+    return replace(
+        result,
+        diagnostics=tuple(
+            replace(d, severity=Severity.ERROR)
+            if d.severity is Severity.WARNING and counts(d)
+            else d
+            for d in result.diagnostics
+        ),
+    )

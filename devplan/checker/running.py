@@ -1,0 +1,289 @@
+"""The virtual runs of a check: the call at the workload, then the short ones (`checks.matrix`).
+
+accelerate's hooks are attached once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from devplan.checker.example import cannot_run, described, inputs_for, request_of, virtual_cards
+from devplan.checker.matrix import FEW_TOKENS, ShortCall, main_call, short_calls
+from devplan.checker.preparation import Prepared
+from devplan.checker.raised import Done, ask_one_gpu, other_way, raised, refusal
+from devplan.checker.run_options import RunOptions
+from devplan.checker.ways import ALL, IN_WORDS, USUAL
+from devplan.core import DISPATCH, MissedRun, RunRecord
+from devplan.inputs import MOST_OPS, ExampleInputs, run_as_asked, run_as_usual, run_few_tokens
+from devplan.models import partition
+from devplan.rules import CheckContext
+from devplan.sandbox import exclusively
+from devplan.virtual import (
+    Dispatched,
+    ForwardCall,
+    GenerateCall,
+    ModelCall,
+    NoExampleInputs,
+    PipelineCall,
+    SplitModel,
+    TooManyOps,
+    UserCall,
+    dispatched,
+    other_ways_in,
+    steps_asked_for,
+)
+
+Around = Callable[[ModelCall], ModelCall]
+
+
+@exclusively
+def run_all(prepared: Prepared, options: RunOptions) -> CheckContext:
+    """The subject with every run that was asked for, and with those that did not happen.
+
+    Parameters
+    ----------
+    prepared, options
+        The model with its map, and how it is run.
+
+    Raises
+    ------
+    InputError
+        When the class cannot be called as asked, or the time is up.
+    UserCodeError
+        When a function of the user's raises.
+    """
+    return _run(prepared, options, None, short=True)
+
+
+@exclusively
+def run_prepared(
+    prepared: Prepared, options: RunOptions, around: Around | None = None
+) -> tuple[RunRecord | None, str]:
+    """The record of the call at the workload alone, or why there is none.
+
+    `around` gives another call for the call; the rest is as for `run_all`.
+    """
+    subject = _run(prepared, options, around, short=False)
+    return (subject.runs[0] if subject.runs else None), subject.not_run
+
+
+def planned_calls(
+    prepared: Prepared, options: RunOptions, *, short: bool = True
+) -> Iterator[tuple[str, Iterator[tuple[ModelCall, Mapping[str, Any]]]]]:
+    """The calls that `run_all` makes, or `run_prepared` (without `short`), each by its name with
+    the forms in which it is tried.
+
+    A form is the call and its keyword arguments, integers real and floats on the meta device; the
+    first that the model takes is the one that counts.
+
+    Raises
+    ------
+    NoExampleInputs
+        When no inputs can be made for the call at the workload.
+    """
+    runner = _Runner(prepared, options, None)
+    model = runner.split.model
+    runner.make_inputs(short=short)
+    ways = (runner.call, *other_ways_in(model, runner.call))
+    yield runner.call.name, ((call, call.takes(model, runner.example.kwargs)) for call in ways)
+    for way, (other, example) in runner.shorts.items():
+        forms = (other.call.takes(model, inputs.kwargs) for inputs in other.inputs(example))
+        yield IN_WORDS[way], ((other.call, kwargs) for kwargs in forms)
+
+
+def _run(
+    prepared: Prepared, options: RunOptions, around: Around | None, *, short: bool
+) -> CheckContext:
+    subject = prepared.subject
+    if reason := cannot_run(prepared):
+        return replace(subject, not_run=reason)
+    runner = _Runner(prepared, options, around)
+    try:
+        runner.make_inputs(short=short)
+        with dispatched(runner.split) as placed:
+            runner.run_main(placed)
+            if short and runner.is_dispatched:
+                runner.run_short(placed)
+    except NoExampleInputs as error:
+        reason = f"{error}; give the inputs with --inputs FILE.py:FUNCTION"
+        return replace(subject, not_run=reason)
+    except TooManyOps as error:
+        return replace(subject, not_run=f"the model's code did not end: {error}")
+    done, missed = runner.done, runner.missed
+    if not (options.is_users or options.inputs):
+        done, refused = ask_one_gpu(runner.split, done)
+        missed += [refusal(runner.split.model, each) for each in refused]
+    if options.run not in (USUAL, ALL):  # what was asked for by name counts
+        missed = [replace(each, is_refused=False) for each in missed]
+    return replace(subject, runs=tuple(each.record for each in done), missed=tuple(missed))
+
+
+class _Runner:
+    """Makes the calls of one check and keeps what they showed."""
+
+    def __init__(self, prepared: Prepared, options: RunOptions, around: Around | None) -> None:
+        skeleton = prepared.built.skeleton
+        self.prepared, self.options = prepared, options
+        self.usual = main_call(skeleton.model, options)
+        self.call = self.usual if around is None else around(self.usual)
+        self.request = request_of(prepared, options)
+        self.shorts: dict[str, tuple[ShortCall, ExampleInputs]] = {}
+        self.done: list[Done] = []
+        self.missed: list[MissedRun] = []
+        self.split = SplitModel(
+            model=skeleton.model,
+            config=skeleton.config,
+            sites=partition(skeleton.model, skeleton.no_split),
+            device_map=prepared.subject.device_map,
+            main_device=prepared.subject.main_device,
+            cards=virtual_cards(prepared),
+        )
+        # [user] what a function of the user's calls has no phases that tell calls apart.
+        self.fold = not (options.full or isinstance(self.call, UserCall))
+
+    @property
+    def is_dispatched(self) -> bool:
+        """Whether accelerate took the map, so that other calls can be made."""
+        return all(
+            run.error is None or run.error.phase != DISPATCH
+            for run in (done.record for done in self.done)
+        )
+
+    def make_inputs(self, *, short: bool) -> None:
+        """The inputs of every call, made before any: the model's code is asked what it takes.
+
+        Raises
+        ------
+        NoExampleInputs
+            When none can be made for the call at the workload.
+        """
+        prepared, options, model = self.prepared, self.options, self.split.model
+        self.example = inputs_for(prepared, options)
+        self.few = self.example
+        if options.inputs is None and self.request.tokens > FEW_TOKENS:
+            self.few = inputs_for(prepared, options, replace(self.request, tokens=FEW_TOKENS))
+        if not short or not options.ways:
+            return
+        config = prepared.built.skeleton.config
+        for call in short_calls(model, config, self.usual, self.example, self.request):
+            if call.way in options.ways:
+                try:
+                    self.shorts[call.way] = call, inputs_for(prepared, options, call.request)
+                except NoExampleInputs as error:
+                    name = IN_WORDS[call.way]
+                    self.missed.append(MissedRun(name=name, reason=str(error), is_refused=True))
+
+    def _keep(self, placed: Dispatched, done: Done) -> None:
+        if raised(done.record):
+            done.record = other_way(placed, done) or done.record
+        self.done.append(done)
+        self.missed += _missing_steps(self.split.model, done)
+
+    # ---------------------------------------------------------------------- at the workload
+
+    def run_main(self, placed: Dispatched) -> None:
+        """The call at the workload."""
+        example = self.example
+        is_usual = self.options.run not in ("generate", "forward") and not self.options.is_users
+        run, few = (run_as_usual, run_few_tokens) if is_usual else (run_as_asked, run_as_asked)
+        tokens = self.request.tokens
+        if isinstance(self.call, PipelineCall):
+            record = self._record(run, placed, example, tokens)
+        elif tokens <= FEW_TOKENS:
+            record = self._record(few, placed, example, tokens)
+        else:
+            try:
+                limited = partial(run, limit_ops=MOST_OPS)
+                record = self._record(limited, placed, example, tokens)
+            except TooManyOps as reason:
+                example = self.few
+                record = self._record(few, placed, example, FEW_TOKENS)
+                note = f"{reason}, so the run had {FEW_TOKENS} tokens and its peak is that of these"
+                notes = (*record.notes, note)
+                record = replace(record, notes=notes, cut_to_tokens=FEW_TOKENS)
+
+        def again(placed: Dispatched, **more: Any) -> RunRecord:
+            limited = partial(run_as_asked, limit_ops=MOST_OPS)
+            return self._record(limited, placed, example, tokens, **more)
+
+        self._keep(placed, Done(record=record, call=self.call, again=again))
+
+    def _record(
+        self,
+        run: Callable[..., RunRecord],
+        placed: Dispatched,
+        example: ExampleInputs,
+        tokens: int,
+        **more: Any,
+    ) -> RunRecord:
+        words = described(example)
+        record = run(placed, example, described=words, call=self.call, fold=self.fold, **more)
+        prompt_tokens = tokens if self.options.inputs is None else None
+        notes = (*example.notes, *filter(None, [record.entered]), *record.notes)
+        return replace(record, name=self.call.name, notes=notes, prompt_tokens=prompt_tokens)
+
+    # -------------------------------------------------------------------------------- short
+
+    def run_short(self, placed: Dispatched) -> None:
+        """Every short call that is asked for and that the class has."""
+        options, example = self.options, self.example
+        told = {missed.name for missed in self.missed}
+        for way in options.ways:
+            if way in self.shorts:
+                self._run_short(placed, *self.shorts[way])
+            elif options.run not in (USUAL, ALL) and IN_WORDS[way] not in told:
+                reason = f"{type(self.split.model).__name__} cannot be called so"
+                self.missed.append(MissedRun(name=IN_WORDS[way], reason=reason))
+        if options.run == ALL and isinstance(self.usual, GenerateCall):
+            again = partial(self._call, example.kwargs, described(example), ForwardCall())
+            record = replace(again(placed), name="forward")
+            self._keep(placed, Done(record=record, call=ForwardCall(), again=again))
+
+    def _run_short(self, placed: Dispatched, short: ShortCall, example: ExampleInputs) -> None:
+        try:
+            forms = list(short.inputs(example))
+            tried = [self._short_done(placed, short, inputs) for inputs in forms[:1]]
+            for inputs in forms[1:]:
+                if not raised(tried[-1].record):
+                    break
+                tried.append(self._short_done(placed, short, inputs))
+        except TooManyOps as error:
+            name = IN_WORDS[short.way]
+            self.missed.append(MissedRun(name=name, reason=str(error), is_refused=True))
+        else:
+            done = tried[-1] if not raised(tried[-1].record) else tried[0]
+            self._keep(placed, done)
+
+    def _short_done(self, placed: Dispatched, short: ShortCall, inputs: ExampleInputs) -> Done:
+        kwargs = short.call.takes(self.split.model, inputs.kwargs)
+        again = partial(self._call, kwargs, described(inputs), short.call)
+        record = replace(again(placed), name=IN_WORDS[short.way], is_short=True)
+        return Done(record=record, call=short.call, again=again, way=short.way)
+
+    def _call(
+        self,
+        kwargs: Mapping[str, Any],
+        words: str,
+        call: ModelCall,
+        placed: Dispatched,
+        **more: Any,
+    ) -> RunRecord:
+        options = {"fold": self.fold, "limit_ops": MOST_OPS, **more}
+        return placed.run(kwargs, described=words, call=call, **options)
+
+
+def _missing_steps(model: Any, done: Done) -> list[MissedRun]:
+    """Steps of ``generate`` that were asked for and did not run, though nothing raised."""
+    record = done.record
+    if record.entered:
+        return [MissedRun(name=done.call.name, reason=record.entered)]
+    if record.error is not None:
+        return []
+    missing = [step for step in steps_asked_for(model, done.call) if step not in record.phases]
+    name = record.name or done.call.name
+    return [MissedRun(name=f"{', '.join(missing)} of {name}", reason="it ended before")] * bool(
+        missing
+    )

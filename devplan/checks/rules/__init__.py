@@ -1,1 +1,0 @@
-"""One rule a file; ``devplan.checks.table`` gives them their codes."""

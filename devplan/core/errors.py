@@ -1,0 +1,82 @@
+"""Errors by whose fault they are.
+
+``InputError`` is the user's: one line with the numbers and the remedy, exit status 2.
+``UserCodeError`` is the user's too, but of their code: it carries the traceback that they need.
+Any other exception is a bug of devplan's: exit status 70, and a request to report it.
+``InternalError`` is a bug of devplan's, and no ``DevplanError``: a promise was not kept.  `ensure`
+raises it where an ``assert`` would be lost under ``python -O``.
+An infeasible plan is neither: it is a result (``devplan.core.types.Infeasible``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from devplan.core.spelling import near_names
+
+
+class DevplanError(Exception):
+    """Base of every error that devplan raises on purpose."""
+
+
+class InputError(DevplanError, ValueError):
+    """What the user gave cannot be used; the message is one line and names the remedy."""
+
+
+class UserCodeError(DevplanError):
+    """The user's own code raised; the message is one line, the traceback is theirs to read.
+
+    The exception that was raised is ``__cause__``.
+
+    Attributes
+    ----------
+    traceback_text : str
+        The traceback as Python prints it, from the first frame of the user's code on.
+    """
+
+    def __init__(self, message: str, *, traceback_text: str) -> None:
+        super().__init__(message)
+        self.traceback_text = traceback_text
+
+
+class DeviceMapError(DevplanError):
+    """A loaded model is not what its map says; the message has one line for each difference.
+
+    Attributes
+    ----------
+    differences : tuple
+        The differences (``devplan.loader.differences.AuditDifference``), in the order of the lines.
+    """
+
+    def __init__(self, message: str, *, differences: tuple = ()) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
+class InternalError(RuntimeError):
+    """Something that devplan promises itself does not hold: a bug, whatever the user gave."""
+
+
+class VerificationError(InternalError):
+    """A plan that the planner made is wrong; the message says in what."""
+
+
+def ensure(holds: object, message: str, error: type[InternalError] = InternalError) -> None:
+    """Raise `error` unless something holds, also under ``python -O``."""
+    if not holds:
+        raise error(message)
+
+
+def nearest(
+    name: str,
+    known: Iterable[str],
+    *,
+    limit: int = 3,
+    spelled: Callable[[str], Iterable[str]] = lambda known: (known,),
+) -> str:
+    """``; did you mean a, b or c?`` for names that `name` may have meant, or an empty string."""
+    found = near_names(name, known, limit=limit, spelled=spelled)
+    if not found:
+        return ""
+    listing = found[0] if len(found) == 1 else f"{', '.join(found[:-1])} or {found[-1]}"
+    return f"; did you mean {listing}?"

@@ -1,0 +1,198 @@
+"""The story of an exception that is on its way.
+
+Whatever goes wrong here must not hide what went wrong there: devplan's own errors become a sentence
+in the note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from devplan.core import DeviceMapFile, InputError, MapEntry, MismatchEvent
+from devplan.diagnosis.cards import card_memory
+from devplan.diagnosis.components import in_pipeline, models_of, part_for
+from devplan.diagnosis.explained import story_text
+from devplan.diagnosis.expressions import failing_node
+from devplan.diagnosis.failure_report import FailureReport, Kind
+from devplan.diagnosis.logs import log_story
+from devplan.diagnosis.messages import Recognised, recognise
+from devplan.diagnosis.notes import is_told, put, related
+from devplan.diagnosis.operands import failing_operands
+from devplan.diagnosis.ops import op_of_node, op_of_wrapper
+from devplan.diagnosis.placed import loads_of, map_file, model_id, placed_subject
+from devplan.diagnosis.remedies import Known, by_entries, in_words
+from devplan.diagnosis.sites import Site, innermost_named, model_lines, module_names, sites_of
+from devplan.diagnosis.workloads import seen_workload
+from devplan.mapfile import DeviceMap
+from devplan.rules import (
+    CheckContext,
+    entries_that_meet,
+    entry_behind,
+    is_embedding_away,
+    odd_operands,
+)
+
+
+def tell(error: BaseException, model: Any, map: Any, *, kinds: Collection[Kind]) -> None:
+    """Add the story to the exception, or to the one in its chain that it is about."""
+    for each in related(error):
+        if is_told(each):
+            return
+        recognised = recognise(str(each))
+        if recognised is not None and recognised.message.kind in kinds:
+            _tell(each, recognised, model, map)
+            return
+
+
+def _tell(error: BaseException, recognised: Recognised, model: Any, map: Any) -> None:
+    try:
+        story = story_of_exception(error, recognised, model, map)
+        text = story_text(story)
+    except Exception as own:  # [any] the user's exception must go on, whatever happens to ours
+        put(error, None, f"devplan could not explain this: {type(own).__name__}: {own}")
+        return
+    put(error, story, text)
+    log_story(story)
+
+
+def story_of_exception(
+    error: BaseException, recognised: Recognised, model: Any, map: Any
+) -> FailureReport:
+    """Everything that frames, model and map say about an exception."""
+    sites = sites_of(error)
+    root, held_as = _root(model, sites)
+    names = module_names(root)
+    place = innermost_named(sites, names)
+    operands = failing_operands(sites, recognised, names, root)
+    lines = model_lines(sites)
+    subject, note = _subject(root, map, held_as)
+    file = map_file(map)
+    story = FailureReport(
+        id=recognised.message.id,
+        kind=recognised.message.kind,
+        exception=type(error).__name__,
+        message=recognised.text,
+        meaning="",
+        rule=recognised.message.rule,
+        op=_op(recognised, operands.site),
+        module=names[id(place.owner)] if place else None,
+        module_class=type(place.owner).__name__ if place else None,
+        source=lines[-1] if lines else None,
+        stack=lines,
+        tensors=operands.facts,
+        devices=recognised.devices,
+        requested_bytes=recognised.size("requested"),
+        workload=seen_workload(sites, names),
+        notes=tuple(text for text in (_of_object(model, root, held_as), note) if text),
+    )
+    story = _with_map(story, subject) if subject else story
+    story = _with_cards(story, subject, file)
+    story = _with_remedies(story, recognised, root, map, subject, file)
+    return in_pipeline(story, subject.given.component) if subject else story
+
+
+def _root(model: Any, sites: tuple[Site, ...]) -> tuple[nn.Module | None, str]:
+    """The model itself; of an object's models the one that failed, and what it is called there."""
+    if model is None or isinstance(model, nn.Module):
+        return model, ""
+    for attribute, held in models_of(model).items():
+        if innermost_named(sites, module_names(held)):
+            return held, attribute
+    return None, ""
+
+
+def _of_object(model: Any, root: nn.Module | None, held_as: str) -> str:
+    if model is None:
+        return "the model was being loaded, and nothing had run"
+    return f"the model is {held_as} of {type(model).__name__}" if root and held_as else ""
+
+
+def _subject(root: nn.Module | None, map: Any, held_as: str) -> tuple[CheckContext | None, str]:
+    if root is None:
+        return None, ""
+    try:
+        return placed_subject(root, part_for(map, held_as)), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _op(recognised: Recognised, site: Site | None) -> str | None:
+    wrapper = recognised.facts.get("wrapper")
+    if wrapper:
+        return op_of_wrapper(wrapper)
+    return op_of_node(failing_node(site.traceback)) if site else None
+
+
+def _with_map(story: FailureReport, subject: CheckContext) -> FailureReport:
+    """The entry behind it, and for a mismatch what would repair it."""
+    entries = tuple(subject.given.map_entry(entry) for entry in subject.given.entries)
+    story = replace(story, map_entries=entries)
+    if story.kind is not Kind.MISMATCH:
+        return replace(story, entry=_entry_of_place(story, subject))
+    event = MismatchEvent(
+        op=story.op or "",
+        message=story.message,
+        rule="",
+        module=story.module or "",
+        source=story.source,
+        stack=story.stack,
+        operands=story.tensors,
+        phase="",
+    )
+    changed = entries_that_meet(event, subject) if odd_operands(event, subject) else {}
+    return replace(
+        story,
+        entry=entry_behind(event, changed, subject),
+        remedies=by_entries(changed, subject),
+    )
+
+
+def _entry_of_place(story: FailureReport, subject: CheckContext) -> MapEntry | None:
+    """The entry of the module that ran; of a full card, where it speaks for that card."""
+    named = subject.entry_of(story.module) if story.module is not None else None
+    if named is None or not story.devices or named.device in story.devices:
+        return named
+    on_card = (e for e in subject.entries.values() if e.device in story.devices)
+    return next((subject.given.map_entry(entry) for entry in on_card), named)
+
+
+def _with_cards(
+    story: FailureReport, subject: CheckContext | None, file: DeviceMapFile | None
+) -> FailureReport:
+    """Memory; of a mismatch only where a map predicted it or a card is here."""
+    devices: Iterable[str] = subject.devices if subject else ()
+    return replace(story, cards=card_memory(devices, loads_of(file)))
+
+
+def _file_of(map: Any) -> str | None:
+    """Where the map stands; None for one of Python's."""
+    if isinstance(map, DeviceMap):
+        return map.file
+    return str(map) if isinstance(map, str) or hasattr(map, "__fspath__") else None
+
+
+def _with_remedies(
+    story: FailureReport,
+    recognised: Recognised,
+    root: nn.Module | None,
+    map: Any,
+    subject: CheckContext | None,
+    file: DeviceMapFile | None,
+) -> FailureReport:
+    known = Known(
+        model=file.model.id if file else model_id(root),
+        map=_file_of(map),
+        machine=subject.machine if subject else None,
+        num_cards=torch.cuda.device_count(),
+        main_device=subject.main_device if subject else None,
+        workload=story.workload,
+        context_tokens=file.workload.context_tokens if file else None,
+        images=file.workload.images if file else None,
+        embedding_away=is_embedding_away(subject) if subject else None,
+    )
+    return in_words(story, recognised, known)

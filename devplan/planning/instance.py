@@ -1,0 +1,234 @@
+"""From the user's words to a solver's problem: what is fixed, what is spread, and at which size.
+
+A *case* is what was asked.  A *pose* is one way to put it: which default pins are kept, which
+blocks are offloaded, and whether pinned layers may interrupt the stages.  A pose and a number of
+tokens give a `Problem`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+
+from devplan.core import OFFLOAD_DEVICES, BlockGraph, Machine, Workload
+from devplan.machine import Speed
+from devplan.planning.problem import Assignment, Problem, Slot
+from devplan.planning.routes import execution_device, route
+from devplan.planning.units import MOST_BYTES, Units
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Case:
+    """What was asked, with names resolved."""
+
+    graph: BlockGraph
+    units: Units
+    machine: Machine
+    workload: Workload
+    user_pins: Mapping[int, str]
+    """Unit -> device."""
+    defaults: Mapping[int, str]
+    """Unit on the main device -> its role; empty without default pins."""
+    distances: tuple[tuple[float, ...], ...] | None = None
+    """Seconds of a transfer from card to card; None: all links are alike."""
+    speeds: tuple[Speed, ...] | None = None
+    """Of every card; None where speed was not asked for."""
+
+    @cached_property
+    def route_units(self) -> tuple[int, ...]:
+        """The unit of every block on the route."""
+        return tuple(self.units.of[block.name] for block in route(self.graph))
+
+    @cached_property
+    def budgets_bytes(self) -> list[int]:
+        """Capacity less reserve of every card."""
+        return [card.budget_bytes for card in self.machine.cards]
+
+    @cached_property
+    def loosest_budgets_bytes(self) -> list[int]:
+        """Room for weights and cache that no placement at the workload exceeds."""
+        return self.loosest_budgets_at(self.workload.context_tokens)
+
+    def loosest_budgets_at(self, tokens: int, on_cards: np.ndarray | None = None) -> list[int]:
+        """Budgets less what is kept for activations wherever the units lie; valid for bounds.
+
+        A card that runs a layer keeps room for the layer that needs least.  One that runs none
+        holds at most all that is no layer: it may count as one that runs a layer where that holds
+        as much, at the share of the loads in the room.  Else its whole budget counts.
+
+        `on_cards` tells which units are not offloaded; None: all.
+        """
+        layers = np.array([self.units.is_stage_bound(unit) for unit in range(len(self.units))])
+        if not layers.any():
+            return self.budgets_bytes
+        least = int(self.activations_at(tokens)[layers].min())
+        loads = self.loads_at(tokens) * (True if on_cards is None else on_cards)
+        aside, total = int(loads[~layers].sum()), int(loads.sum())
+        rooms = [max(budget - least, 1) for budget in self.budgets_bytes]
+        while True:
+            share = min(Fraction(total, sum(rooms)), Fraction(1))
+            loosened = [
+                budget if share * room < aside else room
+                for budget, room in zip(self.budgets_bytes, rooms, strict=True)
+            ]
+            if loosened == rooms:
+                return rooms
+            rooms = loosened
+
+    def activations_at(self, tokens: int) -> np.ndarray:
+        """What every unit needs while it runs.  # [units]"""
+        return self.units.activation_bytes(tokens, self.workload.batch)
+
+    def between_at(self, tokens: int) -> int:
+        """What the code between the blocks needs on the main device."""
+        growth = self.graph.between
+        return min(growth.bytes_at(tokens, self.workload.batch), MOST_BYTES) if growth else 0
+
+    @property
+    def loads_bytes(self) -> np.ndarray:
+        """Load of every unit at the workload.  # [units]"""
+        return self.loads_at(self.workload.context_tokens)
+
+    def loads_at(self, tokens: int) -> np.ndarray:
+        return self.units.loads_bytes(tokens, self.workload.batch)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pose:
+    """A case with everything decided but where the chain goes."""
+
+    case: Case
+    relaxed: frozenset[int] = frozenset()
+    """Units whose default pin gives way."""
+    offloaded: Mapping[int, str] = field(default_factory=dict)
+    """Unit -> tier, besides those that the user pinned to a tier."""
+    pinned_layers_in_chain: bool = True
+    """Whether pinned layers are part of their card's stage; else the stages close over them."""
+
+    @cached_property
+    def fixed(self) -> dict[int, str]:
+        """Unit -> device, for all that is not spread over the cards."""
+        case = self.case
+        kept = (unit for unit in case.defaults if unit not in self.relaxed)
+        fixed = dict.fromkeys(kept, case.machine.main_device)
+        for unit, device in case.user_pins.items():
+            if self.pinned_layers_in_chain and _is_pinned_layer(case, unit):
+                continue
+            fixed[unit] = device
+        return fixed | dict(self.offloaded)
+
+    @cached_property
+    def chain(self) -> tuple[int, ...]:
+        """The units that are spread over the cards, in execution order."""
+        return tuple(unit for unit in range(len(self.case.units)) if unit not in self.fixed)
+
+    @cached_property
+    def chain_set(self) -> frozenset[int]:
+        return frozenset(self.chain)
+
+    @cached_property
+    def tiers(self) -> dict[int, str]:
+        """Unit -> ``cpu`` or ``disk``."""
+        return {unit: d for unit, d in self.fixed.items() if d in OFFLOAD_DEVICES}
+
+    @cached_property
+    def onload_bytes(self) -> int:
+        """Room that the main card keeps for weights of an offloaded unit while it runs."""
+        return max((int(self.case.units.onload_bytes[unit]) for unit in self.tiers), default=0)
+
+    def problem(self, tokens: int | None = None) -> Problem:
+        """The solver's problem at that many tokens; at the workload when None."""
+        case = self.case
+        tokens = case.workload.context_tokens if tokens is None else tokens
+        loads, needed = case.loads_at(tokens), case.activations_at(tokens)
+        bases, active = self.bases_bytes(tokens), self.active_bytes(tokens)
+        in_use, slot_of = {self.run_slot(unit) for unit in self.fixed}, self._slot_of
+        slots = tuple(
+            Slot(
+                device=card.device,
+                budget_bytes=card.budget_bytes,
+                base_bytes=bases[index],
+                active_bytes=active[index],
+                in_use=index in in_use,
+            )
+            for index, card in enumerate(case.machine.cards)
+        )
+        return Problem(
+            loads_bytes=tuple(loads[list(self.chain)].tolist()),
+            activations_bytes=tuple(needed[list(self.chain)].tolist()),
+            slots=slots,
+            pinned={
+                item: slot_of[case.user_pins[unit]]
+                for item, unit in enumerate(self.chain)
+                if unit in case.user_pins
+            },
+            first=self._end(case.route_units),
+            last=self._end(case.route_units[::-1]),
+            main=slot_of[case.machine.main_device],
+            distances=case.distances,
+        )
+
+    def active_bytes(self, tokens: int) -> list[int]:
+        """What needs most while it runs, of what runs on every card whatever the solver does.
+
+        # [cards]
+        """
+        case = self.case
+        needed, active = case.activations_at(tokens), [0] * len(case.machine.cards)
+        for unit in self.fixed:
+            slot = self.run_slot(unit)
+            active[slot] = max(active[slot], int(needed[unit]))
+        main = self._slot_of[case.machine.main_device]
+        active[main] = max(active[main], case.between_at(tokens))
+        return active
+
+    def bases_bytes(self, tokens: int) -> list[int]:
+        """What lies on every card whatever the solver does.  # [cards]"""
+        units, batch = self.case.units, self.case.workload.batch
+        static, cache = units.static_bytes, units.cache_bytes(tokens, batch)
+        bases = [0] * len(self.case.machine.cards)
+        for unit in self.fixed:
+            # Offloaded weights are not on a card; the cache of the block is, where it runs.
+            held = units.buffer_bytes if unit in self.tiers else static
+            weights = int(held[unit])
+            bases[self.run_slot(unit)] += weights + int(cache[unit])
+        bases[self._slot_of[self.case.machine.main_device]] += self.onload_bytes
+        return bases
+
+    def devices(self, assignment: Assignment) -> list[str]:
+        """Device of every unit.  # [units]"""
+        names = self.case.machine.devices
+        spread = zip(self.chain, assignment, strict=True)
+        placed = self.fixed | {unit: names[slot] for unit, slot in spread}
+        return [placed[unit] for unit in range(len(self.case.units))]
+
+    def run_slot(self, unit: int) -> int:
+        """Card on which a fixed unit runs."""
+        return self._slot_of[execution_device(self.fixed[unit], self.case.machine.main_device)]
+
+    @cached_property
+    def _slot_of(self) -> dict[str, int]:
+        return {card.device: index for index, card in enumerate(self.case.machine.cards)}
+
+    def _end(self, walk: tuple[int, ...]) -> int | None:
+        """Card of the fixed unit next to the chain, coming along this walk."""
+        slot = None
+        for unit in walk:
+            if unit not in self.fixed:
+                break
+            slot = self.run_slot(unit)
+        return slot
+
+
+def _is_pinned_layer(case: Case, unit: int) -> bool:
+    on_a_card = case.user_pins[unit] not in OFFLOAD_DEVICES
+    return on_a_card and case.units.is_stage_bound(unit)
+
+
+def has_pinned_layers(case: Case) -> bool:
+    """Whether the user pinned a layer of the main run to a card."""
+    return any(_is_pinned_layer(case, unit) for unit in case.user_pins)

@@ -1,0 +1,64 @@
+# What other subpackages may import from here; each name is loaded when it is first asked for.
+from .activations import (
+    measure_activations as measure_activations,
+)
+from .cache import (
+    cache_notes as cache_notes,
+)
+from .graph import (
+    build_graph as build_graph,
+)
+from .joined import (
+    joined_activations as joined_activations,
+)
+from .joined import (
+    most_needed as most_needed,
+)
+from .joined import (
+    rising as rising,
+)
+from .model import (
+    ActivationProfile as ActivationProfile,
+)
+from .model import (
+    Profile as Profile,
+)
+from .model import (
+    WeightProfile as WeightProfile,
+)
+from .profiling import (
+    block_of as block_of,
+)
+from .profiling import (
+    measure_weights as measure_weights,
+)
+from .profiling import (
+    profile_skeleton as profile_skeleton,
+)
+from .profiling import (
+    sizes_in_memory as sizes_in_memory,
+)
+from .variants import (
+    QUANTIZED_BITS as QUANTIZED_BITS,
+)
+from .variants import (
+    Precision as Precision,
+)
+from .variants import (
+    can_be_quantized as can_be_quantized,
+)
+from .variants import (
+    how_to_load as how_to_load,
+)
+from .variants import (
+    precisions as precisions,
+)
+from .variants import (
+    quantization_config as quantization_config,
+)
+from .variants import (
+    quantized_profile as quantized_profile,
+)
+from .work import (
+    measure_work as measure_work,
+)

@@ -1,0 +1,49 @@
+# What other subpackages may import from here; each name is loaded when it is first asked for.
+from .context import (
+    CheckContext as CheckContext,
+)
+from .context import (
+    Structure as Structure,
+)
+from .context import (
+    TensorFact as TensorFact,
+)
+from .loads import (
+    device_loads as device_loads,
+)
+from .loads import (
+    tensor_bytes as tensor_bytes,
+)
+from .mismatches import (
+    odd_operands as odd_operands,
+)
+from .places import (
+    counted as counted,
+)
+from .places import (
+    listed as listed,
+)
+from .remedies import (
+    entries_that_meet as entries_that_meet,
+)
+from .remedies import (
+    entry_behind as entry_behind,
+)
+from .remedies import (
+    is_embedding_away as is_embedding_away,
+)
+from .remedies import (
+    spelled_out as spelled_out,
+)
+from .renames import (
+    Renames as Renames,
+)
+from .rule import (
+    Rule as Rule,
+)
+from .table import (
+    FAMILIES as FAMILIES,
+)
+from .table import (
+    RULES as RULES,
+)

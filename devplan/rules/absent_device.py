@@ -1,0 +1,56 @@
+"""Device that the machine does not have.
+
+What it does:
+    Looks for entries on devices that are no card of the machine: an index beyond the last card, or
+    an accelerator of another kind. cpu and disk belong to DP401.
+
+Why it breaks:
+    Loading fails with "CUDA error: invalid device ordinal", or with a message that the accelerator
+    is not there.
+
+Example:
+    --gpus 24GiB,12GiB
+
+    device_map:
+      model: 0
+      lm_head: 2
+
+Use instead:
+    device_map:
+      model: 0
+      lm_head: 1
+
+Limits:
+    Without a machine (a bare map and no --gpus) nothing is known of the cards, and nothing is
+    found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.core import OFFLOAD_DEVICES, Finding, Severity
+from devplan.rules.context import CheckContext
+from devplan.rules.places import listed
+
+SEVERITY = Severity.ERROR
+
+
+def check(subject: CheckContext) -> Iterator[Finding]:
+    if subject.machine is None:
+        return
+    cards = subject.machine.devices
+    for device in subject.devices:
+        if device in cards or device in OFFLOAD_DEVICES:
+            continue
+        keys = [key for key, value in subject.device_map.items() if value == device]
+        yield Finding(
+            code="DP004",
+            severity=SEVERITY,
+            message=f"{listed(keys)} on {device}, which the machine does not have; it has "
+            f"{', '.join(cards)}",
+            module=keys[0],
+            entry=subject.given.map_entry(subject.entries[keys[0]]),
+            remedy="put it on a card of the machine, or describe the machine with --gpus",
+            count=len(keys),
+        )

@@ -1,0 +1,119 @@
+"""Op that receives tensors from two devices.
+
+What it does:
+    Reports the ops of the virtual run that received tensors from devices which PyTorch does not let
+    them mix, with PyTorch's own message. Lines of code that one change of the map would repair, or
+    that meet the same tensor of the model, are one finding. Where they are in a module that must
+    stay whole (DP201), the finding says so, and its repair joins all split modules of that class.
+
+Why it breaks:
+    The model raises this error in production, at the first forward that takes this way. accelerate
+    moves the inputs of modules; tensors that meet between modules, or inside one that the map
+    splits, nobody moves.
+
+Example:
+    Qwen2-VL in transformers 4.48, image and text
+
+    device_map:
+      visual: 0
+      model: 1          # the masks follow the embeddings to cuda:1, the ids stay on cuda:0
+      lm_head: 1
+
+Use instead:
+    device_map:
+      visual: 0
+      model: 1
+      model.embed_tokens: 0
+      lm_head: 1
+
+Limits:
+    Only what the run reached is known; DP902 names the rest. After a mismatch the run goes on with
+    the tensor moved, as a person would repair it, so that later findings assume that repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from functools import partial
+
+from devplan.core import Finding, MismatchEvent, Severity
+from devplan.rules.context import CheckContext
+from devplan.rules.mismatches import (
+    Kind,
+    MismatchGroup,
+    groups_of,
+    mixture,
+    odd_operands,
+    one_mistake,
+    split_around,
+)
+from devplan.rules.places import counted, listed, shown
+from devplan.rules.remedies import entries_that_meet, entry_behind, joined
+
+SEVERITY = Severity.ERROR
+
+
+def check(subject: CheckContext) -> Iterator[Finding]:
+    groups = groups_of(subject, Kind.MISMATCH)
+    for group in one_mistake(groups, partial(_cause, subject)):
+        yield _finding(subject, group)
+
+
+def _cause(subject: CheckContext, group: MismatchGroup) -> Hashable:
+    """The tensors of the model that lie elsewhere, or the change that brings all together."""
+    named = tuple(o.name for o in odd_operands(group.first, subject) if o.name)
+    changed = tuple(sorted(_changed(group.first, subject).items()))
+    return (changed, () if changed else named) if changed or named else None
+
+
+def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
+    event = group.first
+    changed = _changed(event, subject)
+    others = len(group.modules) - 1
+    more = f" and {counted(others, 'other module')}" if others else ""
+    return Finding(
+        code="DP301",
+        severity=SEVERITY,
+        message=f"{event.op} in {shown(event.module)}{more} mixes {mixture(event.operands)} "
+        f"({listed(group.phases)}){_split(event, subject)}",
+        module=event.module,
+        op=event.op,
+        source=event.source,
+        also_at=group.also_at,
+        tensors=event.operands,
+        entry=entry_behind(event, changed, subject),
+        pytorch_message=event.message,
+        remedy=_remedy(subject, group, bool(changed)),
+        changed_entries=changed,
+        count=group.count,
+    )
+
+
+def _changed(event: MismatchEvent, subject: CheckContext) -> dict[str, str]:
+    """The entries that bring the operands together; all of a class that must stay whole."""
+    changed = dict(entries_that_meet(event, subject))
+    split = split_around(event, subject)
+    if any(changed == joined(subject, module) for module in split):
+        for module in split:
+            changed |= joined(subject, module)
+    return changed
+
+
+def _split(event: MismatchEvent, subject: CheckContext) -> str:
+    """The cause, where the map splits a module that must stay whole."""
+    split = split_around(event, subject)
+    if not split:
+        return ""
+    kind = subject.structure.modules[split[0]]
+    verb = "is" if len(split) == 1 else "are"
+    return (
+        f"; {listed(split)} {verb} split, and a {kind} must stay whole, as the model declares in "
+        "_no_split_modules"
+    )
+
+
+def _remedy(subject: CheckContext, group: MismatchGroup, by_map: bool) -> str:
+    event = group.first
+    odd = odd_operands(event, subject)[0]
+    code = f"move {odd.argument} to the device of the others in that line of code"
+    return f"change the map, or {code}" if by_map else f"no entry repairs it; {code}"

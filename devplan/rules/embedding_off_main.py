@@ -1,0 +1,61 @@
+"""Input embedding away from the main device.
+
+What it does:
+    Looks whether the input embedding is on another device than the one where the inputs enter.
+
+Why it breaks:
+    Masks and positions are made on the device of the inputs, or of the embeddings, as the code of
+    each release happens to say; where the two differ, they meet in code that no hook watches. The
+    Qwen2-VL of transformers 4.45 to 4.48 is the best-known case. Newer releases mostly cope, so
+    this alone is a warning.
+
+Example:
+    main device cuda:0
+
+    device_map:
+      model.visual: 0
+      model.language_model: 1     # holds embed_tokens
+
+Use instead:
+    device_map:
+      model.visual: 0
+      model.language_model.embed_tokens: 0
+      model.language_model: 1
+
+Limits:
+    Only what get_input_embeddings names is looked at. Where the main card has no room for it, it is
+    a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.core import Finding, Severity
+from devplan.rules.context import CheckContext
+from devplan.rules.loads import fits_after
+from devplan.rules.remedies import is_embedding_away
+
+SEVERITY = Severity.WARNING
+
+
+def check(subject: CheckContext) -> Iterator[Finding]:
+    if not is_embedding_away(subject):
+        return
+    embedding = subject.structure.graph.embedding
+    tied = [names for names in subject.structure.graph.tied if embedding in names]
+    together = tied[0] if tied else (embedding,)
+    changed = dict.fromkeys(together, subject.main_device)
+    has_room = fits_after(subject, changed)
+    yield Finding(
+        code="DP205",
+        severity=SEVERITY if has_room else Severity.NOTE,
+        message=f"the input embedding {embedding} is on {subject.device_of(embedding)}, the inputs "
+        f"enter at {subject.main_device}",
+        module=embedding,
+        entry=subject.entry_of(embedding),
+        remedy=f"put it on {subject.main_device}"
+        if has_room
+        else f"{subject.main_device} has no room for it beside what is there",
+        changed_entries=changed if has_room else {},
+    )

@@ -1,0 +1,64 @@
+"""Split of a layer that nobody declared.
+
+What it does:
+    Looks for layers of a stack (elements of a ModuleList, or of a Sequential of equals) whose parts
+    the map puts on different devices, where the class declares no _no_split_modules that cover
+    them.
+
+Why it breaks:
+    A layer adds its input to the output of its parts (a residual connection), in code that no hook
+    watches. Many classes declare nothing (biogpt, blenderbot-small, cpmant), so that accelerate
+    splits them without a word.
+
+Example:
+    device_map:
+      biogpt.layers.3.self_attn: 0
+      biogpt.layers.3.fc1: 1
+      biogpt.layers.3.fc2: 1
+
+Use instead:
+    device_map:
+      biogpt.layers.3: 1
+
+Limits:
+    Read off the module tree: a warning. Whether it breaks, the virtual run says (DP301); a note
+    where the layer ran without a mismatch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.core import Finding, Severity, is_inside, prefixes
+from devplan.rules.context import CheckContext
+from devplan.rules.mismatches import broke_inside
+from devplan.rules.remedies import joined
+
+SEVERITY = Severity.WARNING
+
+
+def check(subject: CheckContext) -> Iterator[Finding]:
+    declared = set(subject.structure.whole_modules)
+    for block in subject.structure.graph.blocks:
+        devices = subject.devices_inside(block.name)
+        if block.stack is None or len(devices) < 2 or declared.intersection(prefixes(block.name)):
+            continue
+        changed = joined(subject, block.name)
+        broke = broke_inside(block.name, subject)
+        inside = [key for key in subject.entries if is_inside(key, block.name)]
+        yield Finding(
+            code="DP202",
+            severity=Severity.NOTE if broke is False else SEVERITY,
+            message=f"{block.name} is split over {', '.join(sorted(devices))}; it is a layer of "
+            f"{block.stack}, {_said(block.class_name, broke)}",
+            module=block.name,
+            entry=subject.entry_of(next(iter(changed), inside[0] if inside else block.name)),
+            remedy=f"put all of {block.name} on one device",
+            changed_entries=changed,
+        )
+
+
+def _said(kind: str, broke: bool | None) -> str:
+    if broke is False:
+        return "and ran without a mismatch"
+    return f"and a {kind} probably adds its input to its output"

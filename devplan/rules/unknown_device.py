@@ -1,0 +1,56 @@
+"""Device that cannot be read.
+
+What it does:
+    Looks for values of the map that are no device: a number in quotes, a misspelt name, and an
+    accelerator without an index.
+
+Why it breaks:
+    torch refuses the value while the model is being loaded. An accelerator without an index (cuda)
+    is read, and means whichever GPU is current in the process at that moment; this is a warning.
+
+Example:
+    device_map:
+      model: "0"
+      lm_head: cuda
+
+Use instead:
+    device_map:
+      model: 0
+      lm_head: 0
+
+Limits:
+    The other rules pass over entries whose device cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.core import INDEXED_KINDS, Finding, Severity
+from devplan.mapfile import Entry
+from devplan.rules.context import CheckContext
+
+SEVERITY = Severity.ERROR
+
+
+def check(subject: CheckContext) -> Iterator[Finding]:
+    for entry in subject.given.entries:
+        if entry.device is None:
+            yield _finding(subject, entry, Severity.ERROR, entry.problem, "write a device")
+        elif entry.written in INDEXED_KINDS:
+            problem = f"{entry.written} without an index is whichever GPU is current"
+            yield _finding(subject, entry, Severity.WARNING, problem, "write its index")
+
+
+def _finding(
+    subject: CheckContext, entry: Entry, severity: Severity, problem: str, remedy: str
+) -> Finding:
+    return Finding(
+        code="DP003",
+        severity=severity,
+        message=f"the device of {entry.key!r} cannot be relied on: {problem}",
+        module=entry.key,
+        entry=subject.given.map_entry(entry),
+        remedy=remedy,
+        changed_entries={entry.key: entry.device} if entry.device else {},
+    )

@@ -1,0 +1,104 @@
+"""Entry for a module that the model does not have.
+
+What it does:
+    Looks for entries that name no module and no tensor of the model, and for what they were meant
+    to name: transformers moves modules from release to release.
+
+Why it breaks:
+    The entry places nothing. accelerate only warns; what it was meant for goes where another entry
+    puts it, or has no device at all. It is an error when the module that was meant is not where the
+    entry says, and a warning when nothing was lost.
+
+Example:
+    device_map:
+      visual: 0       # transformers 4.45 to 4.51
+      model: 1
+      lm_head: 1
+
+Use instead:
+    device_map:
+      model.visual: 0                # since 4.52
+      model.language_model: 1
+      lm_head: 1
+
+Limits:
+    Candidates are found by the parts of the names alone. A module whose last part was renamed
+    (h to layers) gets the nearest spelling, or none. Of a checkpoint whose code is not here only
+    modules with stored tensors are known: any other gives a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from devplan.core import Finding, Severity, nearest
+from devplan.rules.context import CheckContext
+from devplan.rules.places import counted, listed
+from devplan.rules.renames import Renames, moved_prefix
+
+SEVERITY = Severity.ERROR
+
+
+def check(subject: CheckContext) -> Iterator[Finding]:
+    renames = Renames(name for name in subject.structure.modules if name)
+    moved: dict[tuple[str, str], dict[str, str]] = {}
+    for key in subject.entries:
+        if subject.is_known(key):
+            continue
+        candidates = renames.candidates(key)
+        if len(candidates) == 1:
+            moved.setdefault(moved_prefix(key, candidates[0]), {})[key] = candidates[0]
+        elif subject.structure.by_tensors_only:
+            yield _not_stored(subject, key)
+        else:
+            yield _unknown(subject, key, candidates)
+    for new_names in moved.values():
+        yield _renamed(subject, new_names)
+
+
+def _renamed(subject: CheckContext, new_names: dict[str, str]) -> Finding:
+    old = next(iter(new_names))
+    changed = {new: subject.device_map[old] for old, new in new_names.items()}
+    lost = [new for new, device in changed.items() if subject.device_of(new) != device]
+    more = f" ({counted(len(new_names) - 1, 'other entry')} alike)" if len(new_names) > 1 else ""
+    return Finding(
+        code="DP002",
+        severity=Severity.ERROR if lost else Severity.WARNING,
+        message=f"the model has no module {old!r}{more}; "
+        f"{subject.structure.class_name} calls it {new_names[old]!r}",
+        module=old,
+        entry=subject.given.map_entry(subject.entries[old]),
+        remedy="rename the entry" if not more else "rename the entries",
+        changed_entries=changed,
+        dropped_entries=tuple(new_names),
+        count=len(new_names),
+    )
+
+
+def _not_stored(subject: CheckContext, key: str) -> Finding:
+    """Of a model without its code: whether it has such a module, nobody can say."""
+    return Finding(
+        code="DP002",
+        severity=Severity.NOTE,
+        message=f"the checkpoint stores nothing of {key!r}; whether the model's code has such a "
+        "module cannot be seen without it",
+        module=key,
+        entry=subject.given.map_entry(subject.entries[key]),
+        remedy="check again where the code is, with --trust-remote-code",
+    )
+
+
+def _unknown(subject: CheckContext, key: str, candidates: tuple[str, ...]) -> Finding:
+    if candidates:
+        near = f"; {listed(candidates)} have such names"
+    else:
+        near = nearest(key, subject.structure.modules)
+    return Finding(
+        code="DP002",
+        severity=Severity.ERROR if candidates or near else Severity.WARNING,
+        message=f"the model has no module {key!r}{near}",
+        module=key,
+        entry=subject.given.map_entry(subject.entries[key]),
+        remedy="correct the name or remove the entry",
+        dropped_entries=() if near else (key,),
+    )

@@ -1,0 +1,19 @@
+# What other subpackages may import from here; each name is loaded when it is first asked for.
+from .advice import (
+    advise as advise,
+)
+from .advice import (
+    needed_patch as needed_patch,
+)
+from .caching import (
+    cache_transfers as cache_transfers,
+)
+from .hooks import (
+    align_hooks as align_hooks,
+)
+from .patching import (
+    patch_embeddings as patch_embeddings,
+)
+from .patching import (
+    unpatch_embeddings as unpatch_embeddings,
+)

@@ -1,0 +1,135 @@
+# What other subpackages may import from here; each name is loaded when it is first asked for.
+from . import limited as limited
+from . import phases as phases
+from .activations import (
+    BETWEEN as BETWEEN,
+)
+from .attributes import (
+    plain_tensors as plain_tensors,
+)
+from .caches import (
+    cache_places as cache_places,
+)
+from .calls import (
+    DECODE_STEPS as DECODE_STEPS,
+)
+from .calls import (
+    ForwardCall as ForwardCall,
+)
+from .calls import (
+    GenerateCall as GenerateCall,
+)
+from .calls import (
+    ModelCall as ModelCall,
+)
+from .calls import (
+    PipelineCall as PipelineCall,
+)
+from .calls import (
+    UserCall as UserCall,
+)
+from .calls import (
+    can_generate as can_generate,
+)
+from .calls import (
+    steps_asked_for as steps_asked_for,
+)
+from .calls import (
+    usual_call as usual_call,
+)
+from .cuda import (
+    VirtualCard as VirtualCard,
+)
+from .entering import (
+    other_ways_in as other_ways_in,
+)
+from .entering import (
+    run_entering as run_entering,
+)
+from .entries import (
+    entered_part as entered_part,
+)
+from .entries import (
+    has_forward as has_forward,
+)
+from .folding import (
+    Outcome as Outcome,
+)
+from .folding import (
+    extrapolate as extrapolate,
+)
+from .folding import (
+    layer_kinds as layer_kinds,
+)
+from .gpu_numbers import (
+    cards_by_number as cards_by_number,
+)
+from .inputs import (
+    NoExampleInputs as NoExampleInputs,
+)
+from .inputs import (
+    example_inputs as example_inputs,
+)
+from .labels import (
+    CPU as CPU,
+)
+from .labels import (
+    label_of as label_of,
+)
+from .labels import (
+    maker_of as maker_of,
+)
+from .labels import (
+    mark as mark,
+)
+from .labels import (
+    sources_of as sources_of,
+)
+from .limited import (
+    TooManyOps as TooManyOps,
+)
+from .placing import (
+    skipped_keys as skipped_keys,
+)
+from .placing import (
+    spelled_out as spelled_out,
+)
+from .rules.native import (
+    native_facts as native_facts,
+)
+from .silence import (
+    quiet as quiet,
+)
+from .source_lines import (
+    carries as carries,
+)
+from .source_lines import (
+    is_model_code as is_model_code,
+)
+from .source_lines import (
+    shown_path as shown_path,
+)
+from .split import (
+    Dispatched as Dispatched,
+)
+from .split import (
+    SplitModel as SplitModel,
+)
+from .split import (
+    dispatched as dispatched,
+)
+from .split import (
+    run_split as run_split,
+)
+from .tracing import (
+    Limits as Limits,
+)
+from .tracing import (
+    Trace as Trace,
+)
+from .tracing import (
+    run_traced as run_traced,
+)
+from .unhooked import (
+    loads_without_hooks as loads_without_hooks,
+)

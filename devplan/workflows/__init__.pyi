@@ -1,0 +1,70 @@
+# What other subpackages may import from here; each name is loaded when it is first asked for.
+from .comparison import (
+    Comparison as Comparison,
+)
+from .comparison import (
+    Contender as Contender,
+)
+from .comparison import (
+    compare as compare,
+)
+from .description import (
+    Known as Known,
+)
+from .description import (
+    known_of as known_of,
+)
+from .evaluation import (
+    Evaluation as Evaluation,
+)
+from .evaluation import (
+    Traffic as Traffic,
+)
+from .evaluation import (
+    peak_share as peak_share,
+)
+from .fit_rows import (
+    Answer as Answer,
+)
+from .fit_rows import (
+    FitResult as FitResult,
+)
+from .fit_rows import (
+    Row as Row,
+)
+from .fitting import (
+    fit as fit,
+)
+from .graph_build import (
+    module_graph as module_graph,
+)
+from .graph_contract import (
+    contract_layers as contract_layers,
+)
+from .graph_writing import (
+    graph_text as graph_text,
+)
+from .graph_writing import (
+    known_graph_format as known_graph_format,
+)
+from .map_diff import (
+    Change as Change,
+)
+from .map_diff import (
+    MapDiff as MapDiff,
+)
+from .map_diff import (
+    MapLike as MapLike,
+)
+from .map_diff import (
+    diff as diff,
+)
+from .profiled_model import (
+    ProfiledModel as ProfiledModel,
+)
+from .suggesting import (
+    suggest as suggest,
+)
+from .suggestion import (
+    Suggestion as Suggestion,
+)

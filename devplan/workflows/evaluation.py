@@ -1,0 +1,186 @@
+"""One map of a model, run virtually and counted: the same for every map, whoever made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from devplan.checker import (
+    Built,
+    Prepared,
+    RunOptions,
+    result_of,
+    run_prepared,
+    structure_of,
+    subject_of,
+)
+from devplan.core import OFFLOAD_DEVICES, CardLoad, CheckResult, Machine, RunRecord, TransferEvent
+from devplan.machine import least_of_all
+from devplan.mapfile import DeviceMap
+from devplan.rules import CheckContext, device_loads, tensor_bytes
+from devplan.workflows.profiled_model import ProfiledModel
+from devplan.workflows.reach import active_bytes, most_tokens
+
+PROMPT_PHASES = ("prefill", "forward")
+TOKEN_PHASE = "decode 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """Copies between devices, as a run made them: by hooks, by offloading, by the model's code."""
+
+    num_copies: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What became of a map."""
+
+    name: str
+    subject: CheckContext
+    check: CheckResult
+    loads: tuple[CardLoad, ...]
+    """Activations are those of the run; foretold where it was cut short or not made."""
+    spilled_bytes: Mapping[str, int]
+    """``cpu`` or ``disk`` -> weights and buffers that lie there."""
+    prompt: Traffic | None
+    """Of the prompt; None: it did not run."""
+    token: Traffic | None
+    """Of one generated token of every sequence; None: nothing was generated."""
+    most_tokens: int | None
+    """Tokens per sequence before the first card is full, 0 where the weights alone are too much;
+    None: nothing grows."""
+    first_full: str | None
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it ran and nothing was found that stops the model."""
+        return self.has_run and self.check.is_clean()
+
+    @property
+    def has_run(self) -> bool:
+        return bool(self.subject.runs) and self.subject.runs[0].error is None
+
+    @property
+    def is_growth_known(self) -> bool:
+        """Whether runs showed how cache and activations grow with the tokens."""
+        graph = self.subject.structure.graph
+        return len(graph.unexecuted) < len(graph.blocks)
+
+    @property
+    def verdict(self) -> str:
+        """``clean``, or the first thing that is in the way, in a few words."""
+        if self.check.errors:
+            first = self.check.errors[0]
+            return f"{first.code}: {first.message}"
+        if not self.subject.runs:
+            return f"not run: {self.subject.not_run}"
+        error = self.subject.runs[0].error
+        return "clean" if error is None else f"{error.type}: {error.message[:200]}"
+
+
+def peak_share(load: CardLoad) -> float:
+    """Everything on a card at the fullest moment as a share of its capacity."""
+    return (load.load_bytes + load.activation_bytes) / load.capacity_bytes
+
+
+def built_of(studied: ProfiledModel, machines: Iterable[Machine] = ()) -> Built:
+    """The model as the checks want it, with activations, and weights as on these machines."""
+    structure = structure_of(
+        studied.skeleton,
+        studied.source,
+        studied.graph,
+        studied.notes,
+        least_capability=least_of_all(machines),
+        packed=studied.packed,
+    )
+    return Built(
+        source=studied.source,
+        skeleton=studied.skeleton,
+        structure=replace(structure, packed=studied.profile.weights.packed),
+        workload=studied.workload,
+    )
+
+
+def judge(
+    name: str,
+    built: Built,
+    given: DeviceMap,
+    machine: Machine,
+    *,
+    main_device: str | None = None,
+    options: RunOptions | None = None,
+) -> Evaluation:
+    """Run a map and count it.
+
+    Parameters
+    ----------
+    name
+        For people.
+    built
+        The model, its blocks with activations.
+    given, machine, main_device
+        The map, the cards that it is for, and where inputs enter (None: as the machine says).
+    """
+    subject = subject_of(built, given, machine=machine, main_device=main_device)
+    record, reason = run_prepared(Prepared(subject=subject, built=built), options or RunOptions())
+    subject = replace(subject, runs=(record,) if record else (), not_run=reason)
+    loads = card_loads(subject, machine, record)
+    most, first_full = most_tokens(subject, loads)
+    return Evaluation(
+        name=name,
+        subject=subject,
+        check=result_of(subject),
+        loads=loads,
+        spilled_bytes=_spilled(subject),
+        prompt=_traffic(record, PROMPT_PHASES),
+        token=_traffic(record, (TOKEN_PHASE,)),
+        most_tokens=most,
+        first_full=first_full,
+    )
+
+
+def card_loads(
+    subject: CheckContext, machine: Machine, record: RunRecord | None
+) -> tuple[CardLoad, ...]:
+    """What the map puts on every card at the workload."""
+    found = device_loads(subject)
+    complete = record is not None and record.error is None and record.cut_to_tokens is None
+    foretold = active_bytes(subject, subject.workload.context_tokens)
+    loads = []
+    for card in machine.cards:
+        load = found.get(card.device)
+        ran = load.peak_bytes if load else 0
+        active = ran if complete else max(ran, foretold.get(card.device, 0))
+        loads.append(
+            CardLoad(
+                device=card.device,
+                weight_bytes=load.weight_bytes if load else 0,
+                buffer_bytes=load.buffer_bytes if load else 0,
+                cache_bytes=load.cache_bytes if load else 0,
+                onload_bytes=load.onload_bytes if load else 0,
+                activation_bytes=max(active, 0),
+                reserve_bytes=card.reserve_bytes,
+                capacity_bytes=card.capacity_bytes,
+            )
+        )
+    return tuple(loads)
+
+
+def _spilled(subject: CheckContext) -> dict[str, int]:
+    weights, buffers = tensor_bytes(subject)
+    sizes = {d: weights.get(d, 0) + buffers.get(d, 0) for d in OFFLOAD_DEVICES}
+    return {device: size for device, size in sizes.items() if size}
+
+
+def _traffic(record: RunRecord | None, phases: Iterable[str]) -> Traffic | None:
+    """What was copied in the phases that ran to their end."""
+    ended = set(phases) & set(record.phases if record else ())
+    if not ended:
+        return None
+    events: list[TransferEvent] = [each for each in record.transfers if each.phase in ended]
+    return Traffic(
+        num_copies=sum(each.count for each in events),
+        num_bytes=sum(each.count * each.num_bytes for each in events),
+    )

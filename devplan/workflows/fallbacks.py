@@ -1,0 +1,151 @@
+"""What would let a model run whose code stops every split that the closed loop tried.
+
+Two things are tried on the machine that was asked for, each by a virtual run, and what ran is
+offered with the words to type:
+
+* *the embedding patch*: the same map with what an embedding gives delivered where the ids were, or
+  on the main device (`devplan.runtime.advice`);
+* *co-location*: blocks pinned to one card, the fewest bytes first: those that met on different
+  devices; these and all that is no layer; the stacks that they belong to; the whole model.
+
+The search ends at the first co-location that runs, and no trial begins after `MOST_S`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from devplan.core import BlockGraph, InputError, Machine, Plan, format_bytes
+from devplan.mapfile import covering_modules
+from devplan.runtime import advise
+from devplan.workflows.constraints import met_in
+from devplan.workflows.plan_runner import Examined, Examiner
+from devplan.workflows.refinement import PlanWith, Proof
+
+MOST_S = 20.0
+"""Of the processor.  A trial takes a plan and a run, under a second for most models."""
+MOST_CARDS = 3
+"""Cards on which a co-location is tried: the main one, then the largest."""
+
+PATCH = (
+    "devplan.patch_embeddings({arguments}) after loading with this map, which devplan.load does by "
+    "itself: what {names} gives is then delivered {where}"
+)
+TOGETHER = "{pins}: {blocks} together, {size}"
+NO_CARD = (
+    "nothing that fits on one card lets it run when it is kept together; the whole model, {size} "
+    "of weights, fits on none"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stopped:
+    """Where the closed loop ended without a plan that runs."""
+
+    plan: Plan
+    graph: BlockGraph
+    examined: Examined
+    pins: Mapping[str, str]
+    """The user's."""
+
+
+def cures(
+    proof: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine: Examiner
+) -> tuple[str, ...]:
+    """What was tried and ran, in words; or that the whole model fits no card.
+
+    Parameters
+    ----------
+    proof
+        Where the closed loop ended, without a plan that runs.
+    pins
+        The user's: module -> device.
+    plan_with, examine
+        How a graph is planned with pins, and how a plan is run.
+    """
+    if proof.examined is None or not isinstance(proof.result, Plan):
+        return ()
+    stopped = _Stopped(plan=proof.result, graph=proof.graph, examined=proof.examined, pins=pins)
+    until = time.process_time() + MOST_S
+    patched = _patched(stopped, examine)
+    together = _together(stopped, plan_with, examine, until)
+    return tuple(cure for cure in (patched, together) if cure)
+
+
+def _patched(stopped: _Stopped, examine: Examiner) -> str:
+    """The same plan with embeddings patched, if that helps."""
+    examined = stopped.examined
+    advice = advise(examined.prepared, examine.options, examined.check)
+    if not advice.cures:
+        return ""
+    given = f"model, {list(advice.names)}"
+    return PATCH.format(
+        arguments=f'{given}, "{advice.device}"' if advice.device else given,
+        names=" and ".join(advice.names),
+        where=f"on {advice.device}" if advice.device else "where its token ids are",
+    )
+
+
+def _together(stopped: _Stopped, plan_with: PlanWith, examine: Examiner, until: float) -> str:
+    graph, whole_fits = stopped.graph, False
+    for blocks in _groups(stopped):
+        for device in _cards(examine.machine):
+            if time.process_time() > until:
+                return ""
+            pins = dict.fromkeys(_modules(blocks, graph), device)
+            plan = _planned(plan_with, graph, {**stopped.pins, **pins})
+            if plan is not None and _runs(examine(plan, graph)):
+                return _in_words(graph, blocks, pins)
+            whole_fits |= plan is not None and len(blocks) == len(graph.names)
+    size = sum(block.weight_bytes for block in graph.blocks)
+    return "" if whole_fits else NO_CARD.format(size=format_bytes(size))
+
+
+def _groups(stopped: _Stopped) -> Iterator[frozenset[str]]:
+    """Blocks to be put together, in rising bytes; the whole model comes last."""
+    graph = stopped.graph
+    met = met_in(stopped.examined.subject, stopped.examined.record, graph)
+    aside = {block.name for block in graph.blocks if not block.stage_bound}
+    stacks = {graph.block(name).stack for name in met} - {None}
+    of_stacks = {block.name for block in graph.blocks if block.stack in stacks}
+    every = frozenset(graph.names)
+    groups = {frozenset(met), frozenset(met | aside), frozenset(met | of_stacks), every}
+
+    def weight(names: frozenset[str]) -> tuple[int, int]:
+        return sum(graph.block(name).weight_bytes for name in names), len(names)
+
+    yield from sorted((group for group in groups if group), key=weight)
+
+
+def _modules(blocks: frozenset[str], graph: BlockGraph) -> list[str]:
+    """The fewest modules that hold these blocks and no others, as ``--pin`` takes them."""
+    found = covering_modules(sorted(blocks), graph.names)
+    # [whole model] it has no name of its own.
+    return found if "" not in found else sorted({name.partition(".")[0] for name in blocks})
+
+
+def _cards(machine: Machine) -> list[str]:
+    by_size = sorted(machine.cards, key=lambda card: -card.budget_bytes)
+    return list(dict.fromkeys([machine.main_device, *(c.device for c in by_size)]))[:MOST_CARDS]
+
+
+def _planned(plan_with: PlanWith, graph: BlockGraph, pins: Mapping[str, str]) -> Plan | None:
+    try:
+        found = plan_with(graph, pins)
+    except InputError:  # these pins contradict the user's
+        return None
+    return found if isinstance(found, Plan) else None
+
+
+def _runs(found: Examined) -> bool:
+    return found.record is not None and found.record.error is None and not found.errors
+
+
+def _in_words(graph: BlockGraph, blocks: frozenset[str], pins: Mapping[str, str]) -> str:
+    typed = " ".join(f"--pin {name}={device}" for name, device in pins.items())
+    size = format_bytes(sum(graph.block(name).weight_bytes for name in blocks))
+    whole = len(blocks) == len(graph.names)
+    said = "the whole model" if whole else f"{len(blocks)} blocks"
+    return TOGETHER.format(pins=typed, blocks=said, size=size)

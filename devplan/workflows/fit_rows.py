@@ -1,0 +1,149 @@
+"""The vocabulary of fit: offers, rows and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devplan.core import (
+    Finding,
+    Infeasible,
+    Machine,
+    ModelIdentity,
+    Plan,
+    Verification,
+    Workload,
+    ensure,
+)
+from devplan.planning import LARGEST_BATCH
+
+FORETOLD = Verification(status="unverified", detail="planned, not run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A machine to choose from."""
+
+    machine: Machine
+    label: str
+    kind: str | None = None
+    """Kind of card of which the fewest were asked for; None: the machine itself was named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A plan that answers a question, and what its virtual run said."""
+
+    plan: Plan
+    verification: Verification = FORETOLD
+    errors: tuple[Finding, ...] = ()
+    """What stops the model in the run."""
+
+    @property
+    def workload(self) -> Workload:
+        ensure(self.plan.workload is not None, "plans of the planner say what they are for")
+        return self.plan.workload
+
+    @property
+    def is_proven(self) -> bool:
+        return self.verification.status == "clean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One offer with one precision of the model."""
+
+    offer: Offer
+    precision: str
+    """``bfloat16``, ``8 bit``, or the quantization of the checkpoint."""
+    precision_rank: int
+    """0: as it is stored."""
+    load: str
+    """Argument of ``from_pretrained`` that gives this precision; empty where none is needed."""
+    weight_bytes: int
+    asked: Answer | Infeasible
+    """At the workload that was asked."""
+    tokens: Answer | None = None
+    """The most tokens; None where the workload itself does not fit, and where no run showed what
+    grows with the tokens."""
+    sequences: Answer | None = None
+    """The largest batch."""
+    limit_tokens: int | None = None
+    """Longest context that the model supports."""
+
+    @property
+    def fits(self) -> bool:
+        return isinstance(self.asked, Answer) and not self.asked.errors
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether all three answers were run and nothing was found that stops the model."""
+        answers = (self.asked, self.tokens, self.sequences)
+        return all(isinstance(answer, Answer) and answer.is_proven for answer in answers)
+
+    @property
+    def share(self) -> float | None:
+        """Largest share of a card at the workload that was asked."""
+        return self.asked.plan.certificate.bottleneck if isinstance(self.asked, Answer) else None
+
+    @property
+    def most_tokens(self) -> int | None:
+        """None: nothing grows with the tokens, nothing fits, or it is not known."""
+        if self.tokens is None or self.tokens.plan.certificate.most_tokens is None:
+            return self.limit_tokens if self.tokens is not None else None
+        return self.tokens.workload.context_tokens
+
+    @property
+    def ends_at_model(self) -> bool:
+        """Whether the model's own limit ends the context, and not memory."""
+        return self.limit_tokens is not None and self.most_tokens == self.limit_tokens
+
+    @property
+    def most_sequences(self) -> int | None:
+        """None: nothing grows with the batch, nothing fits, or it is not known."""
+        batch = self.sequences.workload.batch if self.sequences else None
+        return None if batch == LARGEST_BATCH else batch
+
+    @property
+    def first_full(self) -> str | None:
+        """The card that is full first when the context grows."""
+        return self.tokens.plan.certificate.first_full if self.tokens else None
+
+    @property
+    def missing_bytes(self) -> int:
+        """What the cards lack in the best placement that was found; 0 where it fits."""
+        if isinstance(self.asked, Answer):
+            return 0
+        return sum(each.missing_bytes for each in self.asked.shortfalls)
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory of all cards."""
+        return sum(card.capacity_bytes for card in self.offer.machine.cards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """All rows, the best first."""
+
+    identity: ModelIdentity
+    workload: Workload
+    """As asked, and what was not asked as the model has it."""
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether anything does."""
+        return any(row.fits for row in self.rows)
+
+
+def in_order(rows: list[Row]) -> tuple[Row, ...]:
+    """The best first: what fits before what does not, then the finer precision, then the least
+    memory that is enough, then the emptiest cards; of what does not fit, what lacks least."""
+
+    def place(row: Row) -> tuple:
+        if not row.fits:
+            return (1, row.missing_bytes, row.precision_rank)
+        return (0, row.precision_rank, row.total_bytes, row.share)
+
+    return tuple(sorted(rows, key=place))

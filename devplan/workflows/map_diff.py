@@ -1,0 +1,233 @@
+"""Two maps of one model: where they differ, and what that means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from devplan.checker import STRATEGIES, RunOptions, inferred_map, refuse_other_model
+from devplan.core import (
+    DeviceMapFile,
+    InputError,
+    Machine,
+    ModelIdentity,
+    NamedInFile,
+    Workload,
+    WorkloadRequest,
+    accepts,
+    as_workload,
+    device_name,
+    flag,
+    function,
+    model_name,
+    of_class,
+    optional,
+)
+from devplan.machine import MachineLike, as_machine
+from devplan.mapfile import DeviceMap, as_given
+from devplan.rules import CheckContext
+from devplan.sandbox import exclusively, in_time
+from devplan.workflows.evaluation import Evaluation, built_of, judge
+from devplan.workflows.profiled_model import ProfiledModel, Progress, silent, study
+
+NOWHERE = "nowhere"
+"""Where a tensor lies that no entry of a map governs."""
+
+MapLike = str | Path | Mapping[str, Any] | DeviceMap | DeviceMapFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Blocks (or tensors of a block that a map divides) that lie elsewhere."""
+
+    names: tuple[str, ...]
+    """In execution order."""
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapDiff:
+    """Two maps and what changes from the first to the second."""
+
+    identity: ModelIdentity
+    workload: Workload
+    before: Evaluation
+    after: Evaluation
+    changes: tuple[Change, ...]
+    blocks: tuple[str, ...]
+    """All blocks in execution order, to name those that changed in few words."""
+    limit_tokens: int | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_same(self) -> bool:
+        """Whether every tensor lies on the same device in both, and the inputs enter on one."""
+        return not self.changes and (
+            self.before.subject.main_device == self.after.subject.main_device
+        )
+
+
+@accepts(
+    model=optional(model_name),
+    machine=optional(as_machine),
+    main_device=optional(device_name),
+    workload=as_workload,
+    packed=flag,
+    options=optional(of_class("devplan.RunOptions(...)", RunOptions)),
+    trust_remote_code=flag,
+    progress=function,
+)
+@in_time
+@exclusively
+def diff(
+    before: MapLike,
+    after: MapLike,
+    *,
+    model: str | NamedInFile | None = None,
+    machine: MachineLike | None = None,
+    main_device: str | int | None = None,
+    workload: Workload | WorkloadRequest | None = None,
+    packed: bool = False,
+    options: RunOptions | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
+) -> MapDiff:
+    """What changes from one map to another.
+
+    Parameters
+    ----------
+    before, after
+        Map files, mappings as ``from_pretrained`` takes them, or names of its strategies
+        (``auto``, ``balanced_low_0``, ``sequential``).
+    model
+        None: as a map says.
+    machine
+        Cards of both; None: each map its own, and one that says none that of the other.
+    main_device, workload
+        None: as the maps say, the first before the second.
+    packed
+        Whether quantized weights count as they are stored; a map that was made so says so itself.
+    options
+        How both are run.
+
+    Raises
+    ------
+    InputError
+        When a map cannot be read, or nobody says which model or cards it is for.
+    """
+    first, second = (None if _is_strategy(each) else as_given(each) for each in (before, after))
+    known = [given for given in (first, second) if given is not None]
+    name, machines = _model(model, known), _machines(first, second, machine)
+    studied = study(
+        name,
+        _request(workload, known),
+        machines,
+        packed=packed or any(given.packed for given in known),
+        trust_remote_code=trust_remote_code,
+        of_tokens="diff",
+        progress=progress,
+    )
+    built = built_of(studied, machines)
+    judged = []
+    for asked, given, cards in zip((before, after), (first, second), machines, strict=True):
+        given = given or inferred_map(str(asked), studied.skeleton, cards)
+        refuse_other_model(given, built)
+        name = str(asked) if _is_strategy(asked) else given.name
+        progress(f"running {name} virtually")
+        judged.append(judge(name, built, given, cards, main_device=main_device, options=options))
+    return _diff(studied, *judged)
+
+
+def _diff(studied: ProfiledModel, before: Evaluation, after: Evaluation) -> MapDiff:
+    return MapDiff(
+        identity=studied.identity,
+        workload=studied.workload,
+        before=before,
+        after=after,
+        changes=changes(before.subject, after.subject),
+        blocks=before.subject.structure.graph.names,
+        limit_tokens=studied.limit_tokens,
+        notes=studied.notes,
+    )
+
+
+def _is_strategy(given: MapLike) -> bool:
+    return isinstance(given, str) and given in STRATEGIES
+
+
+def _model(model: str | NamedInFile | None, known: list[DeviceMap]) -> str | NamedInFile:
+    if model is not None:
+        return model
+    said = [given.model for given in known if given.model is not None]
+    named = list({model.text: model for model in reversed(said)}.values())[::-1]
+    if not named:
+        raise InputError("neither map says which model it is for; give --model")
+    if len(named) > 1:
+        raise InputError(
+            f"the maps are for two models, {named[0]} and {named[1]}; give --model to see both as "
+            "maps of one"
+        )
+    return named[0]
+
+
+def _machines(
+    first: DeviceMap | None, second: DeviceMap | None, machine: Machine | None
+) -> tuple[Machine, Machine]:
+    own = [machine or (given.machine if given else None) for given in (first, second)]
+    known = next((found for found in own if found is not None), None)
+    if known is None:
+        raise InputError("neither map says which cards it is for; give --gpus 24GiB,12GiB")
+    return own[0] or known, own[1] or known
+
+
+def _request(
+    workload: Workload | WorkloadRequest | None, known: list[DeviceMap]
+) -> WorkloadRequest:
+    found = workload or next((given.workload for given in known if given.workload), None)
+    if found is None:
+        return WorkloadRequest()
+    return WorkloadRequest(
+        **{field.name: getattr(found, field.name) for field in fields(WorkloadRequest)}
+    )
+
+
+# ------------------------------------------------------------------------------------ changes
+
+
+def changes(before: CheckContext, after: CheckContext) -> tuple[Change, ...]:
+    """What lies elsewhere, grouped by from where to where, in execution order."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, old, new in _moved(before, after):
+        groups.setdefault((old, new), []).append(name)
+    return tuple(
+        Change(names=tuple(names), before=old, after=new) for (old, new), names in groups.items()
+    )
+
+
+def _moved(before: CheckContext, after: CheckContext) -> Iterator[tuple[str, str, str]]:
+    """(block or tensor, device before, device after), where these differ.
+
+    A block is named whole where each map has all of it on one device, else tensor by tensor.
+    """
+    structure = before.structure
+    inside: dict[str, list[str]] = {name: [] for name in structure.graph.names}
+    for tensor in structure.tensors:
+        block = structure.block_of(tensor)
+        inside.setdefault(block or tensor, []).append(tensor)
+    for name, tensors in inside.items():
+        old, new = ({_lies(subject, t) for t in tensors or [name]} for subject in (before, after))
+        if old == new and len(old) == 1:
+            continue
+        if len(old) == len(new) == 1:
+            yield name, *old, *new
+            continue
+        for tensor in tensors:
+            if _lies(before, tensor) != _lies(after, tensor):
+                yield tensor, _lies(before, tensor), _lies(after, tensor)
+
+
+def _lies(subject: CheckContext, name: str) -> str:
+    return subject.device_of(name) or NOWHERE

@@ -1,0 +1,147 @@
+"""The closed loop: plan, run the plan virtually, take what was found as constraints, plan again.
+
+    plan -> map -> split run -> findings -> lessons -> plan -> ...
+
+A *lesson* is one of four:
+
+* a block has to be on a device (a finding whose remedy is a changed entry);
+* two blocks have to be together (code of one works on a tensor of the other);
+* a block needs more activations on its card than was counted;
+* a block costs less on another device (a warning whose remedy is a changed entry).
+
+The loop ends when the run finds nothing that stops the model, when nothing more can be learnt, or
+after `MOST_ROUNDS`.  What was learnt is kept with the finding behind it.  A lesson of the fourth
+kind is taken back where the plan with it does not fit, stops, or has as many warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from devplan.core import (
+    BlockGraph,
+    CheckResult,
+    Constraint,
+    Finding,
+    Infeasible,
+    InputError,
+    Plan,
+    Verification,
+)
+from devplan.workflows.constraints import Learnt, learn, learn_from_warnings
+from devplan.workflows.plan_runner import Examined, verification_of
+
+MOST_ROUNDS = 8
+"""Each takes a plan and a run, under a second for most models; what cannot be learnt in a few is
+not to be learnt from runs."""
+
+PlanWith = Callable[[BlockGraph, Mapping[str, str]], Plan | Infeasible]
+"""Plans a graph with pins."""
+Examine = Callable[[Plan, BlockGraph], Examined]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Where the loop ended."""
+
+    result: Plan | Infeasible
+    graph: BlockGraph
+    """With what runs taught about activations and about blocks that belong together."""
+    verification: Verification
+    constraints: tuple[Constraint, ...] = ()
+    check: CheckResult | None = None
+    """What the last run found; None: nothing was run."""
+    errors: tuple[Finding, ...] = ()
+    """What of it stops the model; empty when the proof succeeded."""
+    cures: tuple[str, ...] = ()
+    """What was tried and ran where the proof failed (``devplan.workflows.fallbacks``)."""
+    examined: Examined | None = None
+    """The last run with all that it showed; None: nothing was run."""
+
+
+def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine: Examine) -> Proof:
+    """Plan until a virtual run finds nothing that stops the model.
+
+    Parameters
+    ----------
+    unproven
+        The first plan.
+    pins
+        The user's: module -> device.  They win over whatever a run teaches.
+    plan_with, examine
+        How a graph is planned, and how a plan is run.
+    """
+    learnt = Learnt(graph=unproven.graph, pins=dict(pins))
+    result = unproven.result
+    examined = examine(result, learnt.graph)
+    for _ in range(MOST_ROUNDS - 1):
+        more = learn(learnt, result, examined.subject, examined.errors)
+        if more is None:
+            break
+        learnt = more
+        result = _planned(plan_with, learnt)
+        if isinstance(result, Infeasible):
+            return _infeasible(result, learnt)
+        examined = examine(result, learnt.graph)
+    learnt, result, examined = _with_fewer_warnings(learnt, result, examined, plan_with, examine)
+    return Proof(
+        result=_with_reasons(result, learnt),
+        graph=learnt.graph,
+        verification=verification_of(result, examined),
+        constraints=learnt.constraints,
+        check=examined.check,
+        errors=examined.errors,
+        examined=examined,
+    )
+
+
+def _with_fewer_warnings(
+    learnt: Learnt, result: Plan, examined: Examined, plan_with: PlanWith, examine: Examine
+) -> tuple[Learnt, Plan, Examined]:
+    """What ``devplan check --strict`` would have moved is moved, where that leaves less to say."""
+    for _ in range(MOST_ROUNDS):
+        more = None if examined.errors else learn_from_warnings(learnt, examined.check.warnings)
+        if more is None:
+            break
+        planned = _planned(plan_with, more)
+        if isinstance(planned, Infeasible):
+            break
+        tried = examine(planned, more.graph)
+        if tried.errors or len(tried.check.warnings) >= len(examined.check.warnings):
+            break
+        learnt, result, examined = more, planned, tried
+    return learnt, result, examined
+
+
+NOTHING_TO_RUN = Verification(status="unverified", detail="nothing fits, so nothing was run")
+
+
+def _planned(plan_with: PlanWith, learnt: Learnt) -> Plan | Infeasible:
+    try:
+        return plan_with(learnt.graph, learnt.pins)
+    except InputError as error:  # a lesson that contradicts the user's pins
+        return Infeasible(reason=str(error), shortfalls=(), lower_bound=0.0, proven=False)
+
+
+def _infeasible(result: Infeasible, learnt: Learnt) -> Proof:
+    """Nothing fits that keeps to what was learnt."""
+    kept = "; ".join(f"{each.change} ({each.finding})" for each in learnt.constraints)
+    reason = f"{result.reason}; the model's code needs: {kept}"
+    return Proof(
+        result=replace(result, reason=reason),
+        graph=learnt.graph,
+        verification=NOTHING_TO_RUN,
+        constraints=learnt.constraints,
+    )
+
+
+def _with_reasons(plan: Plan, learnt: Learnt) -> Plan:
+    """Pins that a run asked for carry its finding, not the word ``user``."""
+    why = learnt.reasons
+    return replace(
+        plan,
+        pins=tuple(
+            replace(pin, reason=why[pin.block]) if pin.block in why else pin for pin in plan.pins
+        ),
+    )

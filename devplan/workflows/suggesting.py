@@ -1,0 +1,299 @@
+"""From a model and a machine to a map: the whole way, in one function.
+
+    source -> skeleton -> profile -> graph -> plan -> proof -> map file
+
+Nothing is written and nothing printed here; the command line does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from devplan.checker import PLANNED, USUAL, RunOptions
+from devplan.core import (
+    OBJECTIVE_NAMES,
+    BlockGraph,
+    Infeasible,
+    Machine,
+    NamedInFile,
+    Plan,
+    Workload,
+    WorkloadRequest,
+    accepts,
+    as_request,
+    flag,
+    function,
+    model_name,
+    one_of,
+    optional,
+    read_pins,
+    text,
+    user_function,
+)
+from devplan.machine import MachineLike, as_machine, speeds_of
+from devplan.mapfile import UNVERIFIED, map_file_of
+from devplan.models import ModelSource
+from devplan.planning import plan as plan_placement
+from devplan.planning import (
+    plan_most_tokens,
+    plan_pipeline,
+    with_recorded_traffic,
+    without_uncounted,
+)
+from devplan.sandbox import exclusively, in_time, time_limit
+from devplan.workflows.fallbacks import cures
+from devplan.workflows.plan_runner import Examiner
+from devplan.workflows.profiled_model import (
+    ProfiledModel,
+    Progress,
+    lighter_forms,
+    run_as_long_as_fits,
+    silent,
+    study,
+    with_work,
+)
+from devplan.workflows.refinement import Proof, prove
+from devplan.workflows.suggestion import Suggestion
+
+LATENCY = "latency"
+"""The objective for which the work of the blocks is counted."""
+
+
+@accepts(
+    model=model_name,
+    machine=as_machine,
+    request=as_request,
+    objective=one_of(*OBJECTIVE_NAMES),
+    pins=optional(read_pins),
+    default_pins=flag,
+    packed=flag,
+    trust_remote_code=flag,
+    revision=optional(text("a branch, tag or commit as text")),
+    inputs=optional(user_function),
+    run=one_of(*PLANNED),
+    verify=flag,
+    on_studied=optional(function),
+    timeout_s=time_limit,
+    progress=function,
+)
+@in_time
+@exclusively
+def suggest(
+    model: str | NamedInFile,
+    machine: MachineLike,
+    request: WorkloadRequest | None = None,
+    *,
+    objective: str = "balance",
+    pins: Mapping[str, str] | None = None,
+    default_pins: bool = True,
+    packed: bool = False,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    inputs: str | None = None,
+    run: str = USUAL,
+    verify: bool = True,
+    on_studied: Callable[[ProfiledModel], None] | None = None,
+    timeout_s: float | None = None,
+    progress: Progress = silent,
+) -> Suggestion:
+    """The best device map of a model for a machine and a workload.
+
+    Threads take turns, and other threads notice what `devplan.check` says.
+
+    Parameters
+    ----------
+    model
+        Catalogue name, folder, hub id or ``package.module:factory``.
+    machine
+        Cards, main device and offload tiers, as `devplan.parse_gpus` makes them; or text as
+        ``--gpus`` takes it, ``"24GiB,12GiB"``, or a list, ``["24GiB", "12GiB"]``.
+    request
+        Batch, context and dtypes; what is None is left to the model.
+    objective
+        ``balance``, ``context``, ``fewest`` or ``latency``.
+    pins
+        Module -> device.
+    default_pins
+        Whether embedding, towers and head belong on the main device.
+    packed
+        Count quantized weights as they are stored, also where transformers unpacks them.
+    trust_remote_code
+        Whether code that comes with the model may run.
+    revision
+        Branch, tag or commit on the hub.
+    inputs
+        ``file.py:function`` of the user's that makes the inputs.
+    run
+        Calls to plan for.  ``auto``: as the class is used, which is ``generate`` for most;
+        ``forward``: one forward over all positions, with all logits; ``all``: both.
+    verify
+        Whether the plan is run virtually, and planned again until the run finds nothing that stops
+        the model.
+    on_studied
+        Called with what is known of the model before anything is placed.
+    timeout_s
+        Seconds for all of it; None: as long as it takes.
+    progress
+        Called with a few words before each long step.
+
+    Returns
+    -------
+    Suggestion
+        What `devplan.write_map` writes and `devplan.load` takes.  ``map_file`` is the map; None
+        where nothing fits, and ``result`` says what is missing.
+
+    Raises
+    ------
+    InputError
+        When the model cannot be found or built, the pins cannot be kept, or the time is up.
+
+    Examples
+    --------
+    >>> work = devplan.WorkloadRequest(context_tokens=32768)
+    >>> found = devplan.suggest("Qwen/Qwen2.5-VL-7B-Instruct", "24GiB,12GiB", work)
+    >>> devplan.write_map(found, "maps/qwen.yaml")
+    """
+    studied = study(
+        model,
+        request or WorkloadRequest(),
+        (machine,),
+        packed=packed,
+        trust_remote_code=trust_remote_code,
+        revision=revision,
+        inputs=inputs,
+        run=run,
+        progress=progress,
+    )
+    if on_studied is not None:
+        on_studied(studied)
+    return suggest_studied(
+        studied,
+        machine,
+        objective=objective,
+        pins=pins or {},
+        default_pins=default_pins,
+        verify=verify,
+        progress=progress,
+    )
+
+
+@exclusively
+def suggest_studied(
+    studied: ProfiledModel,
+    machine: Machine,
+    *,
+    objective: str = "balance",
+    pins: Mapping[str, str],
+    default_pins: bool = True,
+    verify: bool = True,
+    progress: Progress = silent,
+) -> Suggestion:
+    """The same of a model that was built and run already."""
+    progress(f"placing {len(studied.profile.sites)} blocks on {len(machine.cards)} cards")
+    planner = partial(_plan, objective, machine, default_pins)
+    if objective == "context":
+        studied = run_as_long_as_fits(studied, partial(_most_tokens, planner, pins))
+    if objective == LATENCY:
+        speeds_of(machine)  # refuses cards of unknown speed before the work is counted
+        studied = with_work(studied)
+    plan_with = partial(planner, studied)
+    proof = Proof(
+        result=plan_with(studied.graph, pins), graph=studied.graph, verification=UNVERIFIED
+    )
+    if verify and isinstance(proof.result, Plan):
+        progress("running the plan virtually")
+        examiner = examiner_of(studied, machine)
+        proof = prove(proof, pins, plan_with, examiner)
+        proof = replace(proof, result=_as_run(proof, machine, studied.workload))
+        if proof.errors:
+            proof = replace(proof, cures=cures(proof, pins, plan_with, examiner))
+    if isinstance(proof.result, Plan):
+        is_proven = proof.examined is None or proof.verification.status != "unverified"
+        known = without_uncounted(proof.result, proof.graph, is_proven=is_proven)
+        proof = replace(proof, result=known)
+    return _suggestion(studied, machine, proof)
+
+
+def _as_run(proof: Proof, machine: Machine, workload: Workload) -> Plan | Infeasible:
+    """The plan with the traffic that its run showed."""
+    runs = proof.check.runs if proof.check is not None else ()
+    if isinstance(proof.result, Infeasible) or not runs:
+        return proof.result
+    workload = proof.result.workload or workload
+    return with_recorded_traffic(proof.result, runs[0], proof.graph, machine, workload)
+
+
+def _plan(
+    objective: str,
+    machine: Machine,
+    default_pins: bool,
+    studied: ProfiledModel,
+    graph: BlockGraph,
+    pins: Mapping[str, str],
+) -> Plan | Infeasible:
+    # [limit] what was not seen to grow is no reason to promise all that the model supports.
+    limit = studied.limit_tokens if studied.is_growth_known else None
+    most_tokens = partial(plan_most_tokens, limit=limit)
+    plan = most_tokens if objective == "context" else partial(plan_placement, objective=objective)
+    plan = partial(plan_pipeline, objective=objective) if graph.components else plan
+    return plan(
+        graph,
+        machine,
+        studied.workload,
+        pins=pins,
+        default_pins=default_pins,
+        alternatives=lighter_forms(studied),
+    )
+
+
+def _most_tokens(
+    planner: Callable[..., Plan | Infeasible], pins: Mapping[str, str], studied: ProfiledModel
+) -> int:
+    found = planner(studied, studied.graph, pins)
+    return found.workload.context_tokens if isinstance(found, Plan) else 0
+
+
+def examiner_of(
+    studied: ProfiledModel, machine: Machine, source: ModelSource | None = None
+) -> Examiner:
+    """What runs plans of a model on a machine; `source` in the place of the model's own."""
+    return Examiner(
+        source=source or studied.source,
+        skeleton=studied.skeleton,
+        machine=machine,
+        workload=studied.workload,
+        packed=studied.packed,
+        raises_whole=bool(studied.profile.activations.raised),
+        options=RunOptions(run=studied.run, inputs=studied.skeleton.own_inputs),
+    )
+
+
+def _suggestion(studied: ProfiledModel, machine: Machine, proof: Proof) -> Suggestion:
+    result, identity = proof.result, studied.identity
+    is_plan = isinstance(result, Plan)
+    workload = (result.workload if is_plan else None) or studied.workload
+    return Suggestion(
+        source=studied.source,
+        identity=identity,
+        graph=proof.graph,
+        workload=workload,
+        result=result,
+        check=proof.check,
+        errors=proof.errors,
+        cures=proof.cures,
+        map_file=map_file_of(
+            result,
+            machine,
+            workload,
+            identity,
+            verification=proof.verification,
+            constraints=proof.constraints,
+            library=studied.source.library,
+            notes=studied.notes,
+        )
+        if is_plan
+        else None,
+        notes=studied.notes,
+    )
