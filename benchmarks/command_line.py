@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
+from benchmarks.processes import Run, run
 from benchmarks.report import Report, Requirement, Table
 from devplan.core.units import GIB, MIB
 
@@ -39,15 +37,6 @@ The bare import is a process that imports torch, transformers and the class of t
 nothing else; what `devplan suggest` takes above it is its own: it reads the catalogue, builds the
 skeleton, runs it virtually, plans, and writes a map.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One process, ended."""
-
-    wall_s: float
-    cpu_s: float
-    peak_bytes: int
 
 
 def measure() -> Report:
@@ -88,38 +77,25 @@ def _in_turns(commands: Mapping[str, Sequence[str]]) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = {name: [] for name in commands}
     for turn in range(NUM_WARM_UPS + NUM_ROUNDS):
         for name, command in commands.items():
-            found = _run(command)
+            found = run(command)
             if turn >= NUM_WARM_UPS:  # the first round fills the file cache and writes byte code
                 runs[name].append(found)
     return runs
 
 
-def _run(command: Sequence[str]) -> Run:
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, f"{' '.join(command)}: {errors.decode()}"
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): kilobytes but on macOS
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return Run(wall_s=wall_s, cpu_s=cpu_s, peak_bytes=usage.ru_maxrss * unit)
-
-
 def _row(name: str, runs: Sequence[Run]) -> dict:
     return {
         "process": name,
-        "median s": f"{median(run.wall_s for run in runs):.2f}",
+        "median s": f"{median(each.wall_s for each in runs):.2f}",
         "best s": f"{_best_s(runs):.2f}",
-        "least CPU s": f"{min(run.cpu_s for run in runs):.2f}",
-        "peak MiB": f"{max(run.peak_bytes for run in runs) / MIB:.0f}",
+        "least CPU s": f"{min(each.cpu_s for each in runs):.2f}",
+        "peak MiB": f"{max(each.peak_bytes for each in runs) / MIB:.0f}",
     }
 
 
 def _best_s(runs: Sequence[Run]) -> float:
     """What else the machine does only lengthens a run."""
-    return min(run.wall_s for run in runs)
+    return min(each.wall_s for each in runs)
 
 
 def _help_is_quick(runs: Mapping[str, Sequence[Run]]) -> Requirement:
@@ -146,7 +122,7 @@ def _help_without_torch() -> Requirement:
 def _suggest_requirements(id: str, runs: Mapping[str, Sequence[Run]]) -> list[Requirement]:
     suggest, bare = runs[_suggest_name(id)], runs[_import_name(id)]
     above_s = _best_s(suggest) - _best_s(bare)
-    peak = max(run.peak_bytes for run in suggest)
+    peak = max(each.peak_bytes for each in suggest)
     return [
         Requirement(
             text=f"{_suggest_name(id)}: at most {MOST_ABOVE_IMPORT_S:.0f} s above the bare import",

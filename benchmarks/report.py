@@ -16,6 +16,10 @@ from tools.commit import commit
 MEASURED_WITH = ("torch", "transformers", "accelerate", "numpy")
 
 
+class RefusedError(Exception):
+    """A benchmark cannot run here or as asked; the message says what to do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """Rows with the same keys; the keys are the headings."""

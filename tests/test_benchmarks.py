@@ -7,12 +7,15 @@ import re
 
 import pytest
 
-from benchmarks.__main__ import BENCHMARKS, FOLDER, main, measured_small
+from benchmarks.__main__ import BENCHMARKS, COMPARING, FOLDER, main, measured_small
 from benchmarks.report import as_markdown
+from tools.commit import commit
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_measures_and_has_a_page(name):
+    if name == COMPARING and commit() == "unknown":
+        pytest.skip("no git repository, so no revision to compare with")
     module = importlib.import_module(f"benchmarks.{name}")
     whole = {each: getattr(module, each) for each in module.SMALL}
     report = measured_small(name)
@@ -26,6 +29,18 @@ def test_a_benchmark_measures_and_has_a_page(name):
 def test_a_benchmark_that_is_not_there(capsys):
     assert main(["speed"]) == 2
     assert "no benchmark 'speed'; there are command_line, " in capsys.readouterr().err
+
+
+def test_a_revision_that_is_not_there(capsys):
+    assert main(["commands", "--small", "--against", "no-such-branch"]) == 2
+    said = capsys.readouterr().err
+    assert "commands: git finds no revision 'no-such-branch' here" in said
+    assert "--against REV" in said
+
+
+def test_a_revision_where_nothing_is_compared(capsys):
+    assert main(["solver", "--against", "HEAD"]) == 2
+    assert "--against is for one benchmark only: commands" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda page: page.stem)
