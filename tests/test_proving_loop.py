@@ -94,6 +94,8 @@ def test_nothing_that_keeps_to_what_was_learnt_fits(monkeypatch):
     proof = refused.prove(monkeypatch)
     assert proof.result.reason.startswith("pinned apart; the model's code needs: ")
     assert not proof.result.proven
+    # Nothing was counted, so nothing is said of how much is missing.
+    assert proof.result.lower_bound == 0 and proof.result.shortfalls == ()
 
 
 ONE, TWO = (warned("model.norm"),), (warned("model.norm"), warned("model.rotary_emb"))

@@ -6,8 +6,17 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    CLIPConfig,
+    FunnelConfig,
+    LlavaConfig,
+    PretrainedConfig,
+    T5Config,
+)
 
+from devplan.checker.from_model import source_of_config
 from devplan.checker.preparation import prepare
 from devplan.checker.static import check_structure
 from devplan.core.errors import InputError
@@ -53,6 +62,29 @@ def test_config_without_architectures():
     bare = config()
     bare.architectures = None
     assert check_structure(bare, MAP).class_name == "LlamaForCausalLM"
+
+
+@pytest.mark.parametrize(
+    ("config", "class_name"),
+    [
+        (T5Config(), "T5ForConditionalGeneration"),
+        (LlavaConfig(), "LlavaForConditionalGeneration"),
+        # without a head: where transformers has several the first, as its Auto classes take it
+        (CLIPConfig(), "CLIPModel"),
+        (FunnelConfig(), "FunnelModel"),
+    ],
+)
+def test_a_configuration_that_names_no_class_means_the_one_of_its_type(config, class_name):
+    assert config.architectures is None
+    assert source_of_config(config).class_name == class_name
+
+
+def test_a_configuration_of_an_unknown_type_has_to_name_its_class():
+    class OwnConfig(PretrainedConfig):
+        model_type = "own"
+
+    with pytest.raises(InputError, match=r"OwnConfig names no class; set config\.architectures"):
+        source_of_config(OwnConfig())
 
 
 def test_live_model_is_left_alone():
@@ -143,6 +175,19 @@ def test_stated_machine_wins():
 )
 def test_main_device_by_release(version, chosen):
     assert chosen_by_accelerate(["cpu", "cuda:1", "cuda:0"], version) == chosen
+
+
+def test_a_main_device_that_is_named_wins_over_the_machines_and_that_over_accelerates():
+    second = {"": 1}  # accelerate computes offloaded weights where the map puts the rest
+    named = prepare(LLAMA, second, machine=CARDS, main_device="cuda:1").subject
+    of_machine = prepare(LLAMA, second, machine=CARDS).subject
+    chosen = prepare(LLAMA, second).subject
+    assert [each.main_device for each in (named, of_machine, chosen)] == [
+        "cuda:1",
+        "cuda:0",
+        "cuda:1",
+    ]
+    assert [each.stated_main for each in (named, of_machine, chosen)] == [True, True, False]
 
 
 def test_no_card_no_main_device():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -101,6 +102,19 @@ def test_nothing_is_left_out_and_the_answer_has_the_numbers():
     assert isinstance(found, Infeasible)
     for name in ("text", "transformer", "vae"):
         assert f"{name} holds 90 B and needs 1 B beside it while it runs" in found.reason
+
+
+def test_a_component_needs_what_the_block_needs_that_needs_most():
+    graph = graph_of(("text", [40, 20, 30], 1), ("vae", [5], 1), home="vae")
+    most = ActivationGrowth(samples=((1, 7), (8, 25)))
+    blocks = [replace(b, activation=most) if b.weight_bytes == 20 else b for b in graph.blocks]
+    graph = replace(graph, blocks=tuple(blocks))
+    # 90 and 25 fill a card: a byte less, and it has to be split.
+    assert on(planned(graph, machine_of(30, 115)), "text") == {"cuda:1"}
+    assert not planned(graph, machine_of(30, 115)).notes
+    assert any("split: text" in note for note in planned(graph, machine_of(70, 114)).notes)
+    found = planned(graph, machine_of(30, 60))
+    assert "text holds 90 B and needs 25 B beside it while it runs" in found.reason
 
 
 def test_offload_is_the_last_resort_and_only_where_it_was_allowed():

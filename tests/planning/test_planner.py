@@ -368,7 +368,7 @@ def test_four_thousand_blocks_are_no_matter():
         ({"model.layers.0": "cpu"}, ["cpu", "--offload cpu=64GiB"]),
         (
             {"model.layers": "0", "model.layers.1": "cuda:1"},
-            ["contradictory", "model.layers=cuda:0", "model.layers.1=cuda:1"],
+            ["contradictory", "model.layers=cuda:0", "model.layers.1=cuda:1", "layers.1; drop"],
         ),
         (
             {"model.embed_tokens": "0", "lm_head": "1"},
@@ -384,6 +384,14 @@ def test_bad_pins_are_refused_in_one_line(pins, facts):
     assert "\n" not in message
     for fact in facts:
         assert fact in message
+
+
+def test_pins_that_overlap_and_agree_both_hold():
+    graph = text_graph(layers(4, 4), tied=True)
+    pins = {"model.layers": "1", "model.layers.1": "cuda:1", "lm_head": "0"}
+    answer = plan(graph, machine(20, 20), SMALL, pins={**pins, "model.embed_tokens": "cuda:0"})
+    names = "model.layers.0", "model.layers.1", "lm_head", "model.embed_tokens"
+    assert where(answer, *names) == ["cuda:1", "cuda:1", "cuda:0", "cuda:0"]
 
 
 def test_a_pin_inside_a_block_holds_the_block_and_says_so():

@@ -160,3 +160,23 @@ def test_layers_that_loop_over_tokens_and_keep_them_are_run_at_fewer():
     assert found.cache == {f"layers.{index}": WHOLE for index in range(3)}
     (note,) = found.notes
     assert "(layers.0 loops over tokens)" in note
+
+
+class MixedLayers(Windowed):
+    """Looping layers that cannot be folded into one, around one that keeps the last tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kept = self.layers[1]
+        self.layers = nn.ModuleList([LoopingLayer(), kept, LoopingLayer()])
+        self.layers[2].note = "another"
+
+
+def test_layers_like_the_one_that_loops_are_foretold_with_it_and_others_are_run():
+    model = meta(MixedLayers)
+    found = measured(model, 5000)
+    state = (CacheGrowth(constant_bytes=16),)
+    assert found.cache == {"layers.0": state, "layers.1": SLIDING, "layers.2": state}
+    assert found.notes == ()
+    # once until a layer loops, once with both of them given
+    assert model.lengths == [24, 40, 5000, 5000]

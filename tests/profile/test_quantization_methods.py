@@ -122,6 +122,29 @@ def test_quanto_below_8_bits_as_measured(weights, shape, measured):
     assert quantized_bytes(model, config, dtype=BF16).bytes["0.weight"] == measured + 4
 
 
+@pytest.mark.parametrize(
+    ("in_features", "group"),
+    [
+        # as optimum-quanto 0.2.7 chooses: all up to 128, else the largest of four that divides
+        (127, 127),
+        (128, 128),
+        (384, 128),
+        (129, 129),
+        (192, 96),
+        (320, 64),
+        (160, 32),
+        (200, 200),
+    ],
+)
+def test_inputs_of_quanto_that_share_a_scale_and_a_shift(in_features, group):
+    with torch.device("meta"):
+        linear = torch.nn.Linear(in_features, 8)
+        model = torch.nn.Sequential(linear, torch.nn.LayerNorm(4)).bfloat16()
+    sizes = quantized_bytes(model, {"quant_method": "quanto", "weights": "int4"}, dtype=BF16)
+    scales = 8 * in_features // group
+    assert sizes.bytes["0.weight"] == 4 * in_features + scales * (2 + 2) + 4
+
+
 def test_quanto_against_the_installed_package():
     quanto = pytest.importorskip("optimum.quanto")
     with torch.device("meta"):

@@ -11,7 +11,8 @@ from devplan.models.blocks import partition
 from devplan.profile.running import measure_run
 from devplan.virtual.folding import layer_kinds
 from devplan.virtual.inputs import example_inputs
-from devplan.virtual.tracing import run_traced
+from devplan.virtual.limited import TooManyOps
+from devplan.virtual.tracing import Limits, Trace, run_traced
 from tests.profile.twins import CASES
 from tests.virtual.models import skeleton_of_module, skeleton_of_type, types_of_task
 
@@ -151,3 +152,17 @@ def test_a_model_that_cannot_be_folded_is_run_in_full():
     run = measure_run(skeleton, partition(model), WORKLOAD)
     assert run.notes == ()
     assert run.order == ("embed", "layers.0", "layers.1", "layers.2")
+
+
+def test_a_trace_that_is_given_is_the_one_that_is_filled_and_holds_what_ran_before_an_error():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)).to("meta")
+    ids = {"input": torch.empty(1, 8, device="meta")}
+    whole = Trace()
+    assert run_traced(model, (), ids, trace=whole) is whole
+    assert whole.num_ops > 1
+    begun = Trace()
+    with pytest.raises(TooManyOps):
+        run_traced(model, (), ids, limits=Limits(run_ops=1), trace=begun)
+    assert 0 < begun.num_ops <= whole.num_ops
+    fresh = run_traced(model, (), ids)
+    assert fresh is not whole and fresh.num_ops == whole.num_ops

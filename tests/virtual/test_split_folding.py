@@ -189,3 +189,106 @@ def test_what_model_code_makes_on_meta_lies_there_in_folded_layers_too():
     (mismatch,) = folded.mismatches
     assert {operand.device for operand in mismatch.operands} == {"cuda:0", "meta"}
     assert mismatch.op == "aten.mul.Tensor" and mismatch.count == 8
+
+
+class CountingLayer(Layer):
+    """Counts its tokens in a tensor of real numbers, which code may read."""
+
+    def forward(self, hidden, cache, grows):
+        cache.states.append(torch.tensor([hidden.shape[1]]))
+        return self.up(hidden)
+
+
+class Counting(Decoder):
+    def __init__(self) -> None:
+        super().__init__(0, True)
+        self.layers = nn.ModuleList(CountingLayer(index) for index in range(8))
+
+    def forward(self, input_ids):
+        cache, hidden = Cache([]), self.embed(input_ids)
+        for layer in self.layers:
+            hidden = layer(hidden, cache, grows=True)
+        cache.states[0].add_(1)  # of the first layer alone
+        if [state.tolist() for state in cache.states] != [[9], *[[8]] * 7]:
+            raise ValueError(f"counted {cache.states}")
+        return hidden
+
+
+def test_real_numbers_that_a_layer_keeps_are_those_of_folded_layers_too():
+    with torch.device("meta"):
+        model = Counting()
+    split = replace(tiny.split_of(model), device_map={"embed": "cuda:0", "layers": "cuda:0"})
+    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
+    folded, full = (
+        run_split(split, inputs, described="", call=ForwardCall(), fold=fold)
+        for fold in (True, False)
+    )
+    assert full.error is None and folded.error is None
+    assert told(folded) == told(full)
+    assert folded.num_ops < full.num_ops
+
+
+class StateWithParts:
+    def __init__(self, own: torch.Tensor) -> None:
+        self.own, self.made = own, None
+
+
+# A layer's part of a cache that was there before it ran: own (its number) and made (by the layer).
+KINDS = {
+    "list": (lambda own: [own, None], lambda state, made: state.__setitem__(1, made)),
+    "dict": (
+        lambda own: {"own": own, "made": None},
+        lambda state, made: state.__setitem__("made", made),
+    ),
+    "object": (StateWithParts, lambda state, made: setattr(state, "made", made)),
+    "in a list": (
+        lambda own: [[own], {"made": None}],
+        lambda state, made: state[1].__setitem__("made", made),
+    ),
+}
+
+
+def parts_of(state) -> tuple:
+    if isinstance(state, StateWithParts):
+        return state.own, state.made
+    if isinstance(state, dict):
+        return state["own"], state["made"]
+    return (state[0][0], state[1]["made"]) if isinstance(state[0], list) else tuple(state)
+
+
+class PartLayer(Layer):
+    def forward(self, hidden, cache, fill):
+        fill(cache.states[self.index], torch.tensor([hidden.shape[1]]))
+        return self.up(hidden)
+
+
+class WithParts(Decoder):
+    def __init__(self, kind: str) -> None:
+        super().__init__(0, True)
+        self.kind = kind
+        self.layers = nn.ModuleList(PartLayer(index) for index in range(8))
+
+    def forward(self, input_ids):
+        new, fill = KINDS[self.kind]
+        cache, hidden = Cache([new(torch.tensor([i])) for i in range(8)]), self.embed(input_ids)
+        for layer in self.layers:
+            hidden = layer(hidden, cache, fill)
+        held = [tuple(part.tolist() for part in parts_of(state)) for state in cache.states]
+        if held != [([i], [8]) for i in range(8)]:
+            raise ValueError(f"held {held}")
+        return hidden
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_folded_layer_had_before_it_ran_stays_its_own(kind):
+    with torch.device("meta"):
+        model = WithParts(kind)
+    split = replace(tiny.split_of(model), device_map={"embed": "cuda:0", "layers": "cuda:0"})
+    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
+    folded, full = (
+        run_split(split, inputs, described="", call=ForwardCall(), fold=fold)
+        for fold in (True, False)
+    )
+    assert full.error is None and folded.error is None
+    assert told(folded) == told(full)
+    assert folded.num_ops < full.num_ops

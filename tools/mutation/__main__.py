@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "mutation"
 COPY = WORK / "copy"
 LOG = WORK / "last_run.log"
+RUNS = WORK / "runs"
 PAGE = ROOT / "docs" / "measurements" / "mutation.md"
 # Seconds for the tests of one mistake; and how much longer than usual a run may take.
 _BUDGET = 300
@@ -36,8 +37,9 @@ def main() -> int:
     trying.copy_of(ROOT, COPY)
     copied = commit()  # work may go on while this runs
     mutants = sample(COPY, parts, options.sample, options.seed)
-    tests = _Tests(fresh=options.fresh, near=options.near)
-    journal = WORK / f"{_state()}-{options.seed}{'-near' if options.near else ''}.jsonl"
+    tests = _Tests(fresh=options.fresh, far=tuple(options.also) if options.near else ("tests",))
+    which = "".join(f"-{each}" for each in ("near", *options.also)) if options.near else ""
+    journal = WORK / f"{_state()}-{options.seed}{which.replace('/', '.')}.jsonl"
     done = {each["name"]: each for each in _lines(journal)}
     for number, mutant in enumerate(mutants, 1):
         if mutant.name not in done:
@@ -48,9 +50,12 @@ def main() -> int:
     results = [done[mutant.name] for mutant in mutants]
     if not options.only:
         today = datetime.date.today().isoformat()
-        about = {"commit": copied, "date": today, "seed": options.seed, "near": options.near}
-        page = document(results, parts, **about)
-        PAGE.write_text(page, encoding="utf-8")
+        near = " and ".join(("the own folder", *options.also))
+        about = {"commit": copied, "date": today, "seed": options.seed}
+        about["tests"] = near if options.near else "all folders"
+        _keep({**about, "parts": parts, "results": results})
+        kept = [json.loads(each.read_text(encoding="utf-8")) for each in sorted(RUNS.glob("*"))]
+        PAGE.write_text(document(kept), encoding="utf-8")
     print(f"{sum(each['noticed'] for each in results)} of {len(results)} mistakes were noticed")
     return 0
 
@@ -61,6 +66,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="which mistakes")
     parser.add_argument("--only", action="append", help="a folder or file; nothing is written")
     parser.add_argument("--near", action="store_true", help="only the tests of the own folder")
+    parser.add_argument(
+        "--also", action="append", default=[], help="with --near: a folder or file of tests more"
+    )
     parser.add_argument("--fresh", action="store_true", help="look again which test calls what")
     return parser.parse_args()
 
@@ -68,11 +76,12 @@ def _options() -> argparse.Namespace:
 class _Tests:
     """The test files that could notice a mistake, each looked up when it is first asked for."""
 
-    def __init__(self, *, fresh: bool, near: bool) -> None:
+    def __init__(self, *, fresh: bool, far: tuple[str, ...]) -> None:
+        """`far` are the folders and files of tests beside a function's own folder."""
         self._kept = WORK / "calls.jsonl"
         if fresh:
             self._kept.unlink(missing_ok=True)
-        self._near = near
+        self._far = far
         self._known = {(each["file"], each["hash"]): each for each in _lines(self._kept)}
         found = sorted((COPY / "tests").rglob("test_*.py"))
         self._hashes = {
@@ -83,7 +92,11 @@ class _Tests:
     def calling(self, mutant: Mutant) -> Iterator[tuple[str, float]]:
         """(file, seconds that it takes) of what calls a function, its own folder's first."""
         beside = [name for name in self._hashes if calls.is_beside(name, mutant.path)]
-        far = [] if self._near else [name for name in self._hashes if name not in beside]
+        far = [
+            name
+            for name in self._hashes
+            if name not in beside and any(_is_below(name, each) for each in self._far)
+        ]
         call = f"{mutant.path}:{mutant.function}"
         for names in (beside, far):
             looked_up = [(name, self._look_up(name)) for name in names]
@@ -100,6 +113,17 @@ class _Tests:
             self._known[key] = _looked_up(*key)
             _add_line(self._kept, self._known[key])
         return self._known[key]
+
+
+def _is_below(name: str, folder: str) -> bool:
+    return name == folder or name.startswith(f"{folder.rstrip('/')}/")
+
+
+def _keep(run: dict[str, Any]) -> None:
+    """The page is of all runs that are kept: of this commit and of those before it."""
+    RUNS.mkdir(exist_ok=True)
+    name = f"{run['date']}-{run['commit']}-{run['seed']}.json"
+    (RUNS / name).write_text(json.dumps(run), encoding="utf-8")
 
 
 def _looked_up(name: str, hashed: str) -> dict[str, Any]:

@@ -3,50 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 
-def document(
-    results: Iterable[Mapping[str, Any]],
-    parts: tuple[str, ...],
-    *,
-    commit: str,
-    date: str,
-    seed: int,
-    near: bool,
-) -> str:
-    """The page, from the lines of the journal."""
-    which = "of the function's own folder that call it" if near else "that call the function"
-    found = list(results)
-    rows = [_row(part, [each for each in found if _is_in(each["path"], part)]) for part in parts]
-    missed = [each for each in found if not each["noticed"]]
+READ = Path(__file__).with_name("read.yaml")
+"""What mistakes that were not noticed turned out to be: ``changes_nothing`` says why nobody can
+see it, ``test`` names the test that was written for it.  A mistake is known by its two lines, not
+by its place, which moves."""
+
+_HEAD = """\
+# Would the tests notice a mistake?
+
+Written by `make mutation`; not to be edited. One mistake at a time was made in a copy of the code,
+and the quick test files that call the function were run: those of the function's own folder, and
+where a run says so those of other folders. Which mistakes are made is drawn by the seed; nobody had
+seen a seed before its run. The score leaves out mistakes that change nothing, each with its reason
+below. `-dirty` is that commit with the tests that the runs before it led to."""
+
+
+def document(runs: Iterable[Mapping[str, Any]]) -> str:
+    """The page, from runs with their results."""
+    runs, read = list(runs), _read()
+    found = [each for run in runs for each in run["results"]]
+    parts = dict.fromkeys(part for run in runs for part in run["parts"])
     lines = [
-        "# Would the tests notice a mistake?",
+        _HEAD,
         "",
-        "Written by `make mutation`; not to be edited. One mistake at a time was made in a copy of",
-        f"the code, and the quick test files {which} were run, nearest folder first.",
-        "Mistakes that change nothing are among those that were not noticed.",
+        "| commit | date | seed | tests of | mistakes | noticed | change nothing | holes | score |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(
+            _row((run["commit"], run["date"], run["seed"], run["tests"]), run["results"], read)
+            for run in runs
+        ),
         "",
-        f"Commit {commit}, {date}, seed {seed}, {len(found)} mistakes.",
-        "",
-        "| part | mistakes | noticed | in its own folder |",
-        "|---|---|---|---|",
-        *rows,
-        _row("all", found),
-        "",
-        "## Not noticed",
-        "",
-        *(f"* `{each['name']}`: `{each['before']}` became `{each['after']}`" for each in missed),
+        "| part | mistakes | noticed | change nothing | holes | score |",
+        "|---|---|---|---|---|---|",
+        *(_row((part,), [r for r in found if _is_in(r["path"], part)], read) for part in parts),
+        _row(("all",), found, read),
     ]
+    for run in runs:
+        lines += ["", f"## Not noticed: seed {run['seed']}", ""]
+        lines += [_said(each, read) for each in run["results"] if not each["noticed"]]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _read() -> dict[tuple[str, str], Mapping[str, str]]:
+    """(line before, line after) -> what the mistake turned out to be."""
+    entries = yaml.safe_load(READ.read_text(encoding="utf-8")) or []
+    return {(each["before"], each["after"]): each for each in entries}
+
+
+def _said(result: Mapping[str, Any], read: Mapping[tuple[str, str], Mapping[str, str]]) -> str:
+    what = f"* `{result['name']}`: `{result['before']}` became `{result['after']}`"
+    known = read.get((result["before"], result["after"]), {})
+    if "changes_nothing" in known:
+        return f"{what}\n  * changes nothing: {known['changes_nothing']}"
+    if "test" in known:
+        return f"{what}\n  * a hole until this test: {known['test']}"
+    return f"{what}\n  * a hole"
 
 
 def _is_in(path: str, part: str) -> bool:
     return path == part or path.startswith(f"{part}/")
 
 
-def _row(title: str, results: list[Mapping[str, Any]]) -> str:
-    noticed = [each for each in results if each["noticed"]]
-    beside = [each for each in noticed if each["beside"]]
-    share = f" ({len(noticed) / len(results):.0%})" if results else ""
-    return f"| {title} | {len(results)} | {len(noticed)}{share} | {len(beside)} |"
+def _row(
+    titles: tuple[Any, ...],
+    results: list[Mapping[str, Any]],
+    read: Mapping[tuple[str, str], Mapping[str, str]],
+) -> str:
+    noticed = sum(each["noticed"] for each in results)
+    nothing = sum(
+        "changes_nothing" in read.get((each["before"], each["after"]), {})
+        for each in results
+        if not each["noticed"]
+    )
+    changing = len(results) - nothing
+    score = f"{noticed / changing:.0%}" if changing else ""
+    cells = (*titles, len(results), noticed, nothing, changing - noticed, score)
+    return f"| {' | '.join(map(str, cells))} |"
