@@ -57,7 +57,7 @@ def main(model: str, class_name: str, gpus: str) -> None:
         "phases": run.phases,
         "inputs": run.inputs,
         "transfers": sum(event.count for event in run.transfers),
-        "findings": len(result.diagnostics),
+        "findings": len(result.findings),
         "error": run.error and run.error.message,
     }
     print(json.dumps(told))

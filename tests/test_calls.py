@@ -241,7 +241,7 @@ def test_a_number_is_an_index_where_it_is_small():
 @pytest.mark.parametrize("machine", ["1GiB,1GiB", ["1GiB", "1GiB"], devplan.parse_gpus("2x1GiB")])
 def test_machines_are_taken_alike_everywhere(machine):
     checked = devplan.check(CONFIG, MAP, machine=machine)
-    assert checked.is_clean() and devplan.needed_patch(CONFIG, MAP, machine=machine).names == ()
+    assert checked.is_clean and devplan.needed_patch(CONFIG, MAP, machine=machine).names == ()
     from devplan.machine.parse import as_machine
     from devplan.workflows.fitting import _machines
 
@@ -252,11 +252,11 @@ def test_machines_are_taken_alike_everywhere(machine):
 
 def test_the_main_device_of_zero_is_not_forgotten():
     second = devplan.parse_gpus("1GiB,1GiB", main=1)
-    codes = {each.code for each in devplan.check(CONFIG, MAP, machine=second).diagnostics}
+    codes = {each.code for each in devplan.check(CONFIG, MAP, machine=second).findings}
     assert "DP205" in codes  # the embedding is on the first
     for main in (0, np.int64(0), "cuda:0", torch.device("cuda:0")):
         checked = devplan.check(CONFIG, MAP, machine=second, main_device=main)
-        assert "DP205" not in {each.code for each in checked.diagnostics}
+        assert "DP205" not in {each.code for each in checked.findings}
 
 
 # ------------------------------------------------------------------------------ what fits nowhere
@@ -322,10 +322,10 @@ def dispatched() -> nn.Module:
 def test_a_wrapped_model_is_checked_as_the_model_inside(wrap, prefix):
     model = wrap()
     plain = devplan.check(MODEL, MAP)
-    assert plain.is_clean()
-    assert devplan.check(model, MAP).diagnostics == plain.diagnostics
+    assert plain.is_clean
+    assert devplan.check(model, MAP).findings == plain.findings
     renamed = {f"{prefix}{name}": device for name, device in MAP.items()}
-    assert devplan.check(model, renamed).is_clean()
+    assert devplan.check(model, renamed).is_clean
     assert devplan.to_main(model, [torch.zeros(1)])[0].device.type == "cpu"
 
 

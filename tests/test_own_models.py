@@ -103,9 +103,7 @@ def test_both_towers_are_spread_and_the_map_is_clean(own):
     assert not found.graph.unexecuted and not found.graph.towers
     write_map(found.map_file, own / "map.yaml")
     options = RunOptions(inputs=f"{own / 'inputs.py'}:example")
-    assert devplan.check(
-        "towers_of_a_user:build", str(own / "map.yaml"), options=options
-    ).is_clean()
+    assert devplan.check("towers_of_a_user:build", str(own / "map.yaml"), options=options).is_clean
 
 
 def test_inputs_of_plain_tensors_are_found_in_the_code(own):

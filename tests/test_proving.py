@@ -178,7 +178,7 @@ def test_a_plan_for_a_forward_over_all_positions_holds_one(tmp_path, run):
     (over,) = check(folder, usual.map_file, options=forward).errors
     assert over.code == "DP101" and over.module == "cuda:0"
     found = suggested(tmp_path, model, gpus, context=context, run=run)
-    assert check(folder, found.map_file, options=forward).is_clean(strict=True)
+    assert check(folder, found.map_file, options=forward).is_strictly_clean
     told = found.map_file.verification
     assert told.status == "clean" and "forward" in told.runs
     assert ("generate" in told.runs) is (run == "all") is (not told.not_covered)

@@ -47,7 +47,7 @@ def checked_ignores(ignores: Mapping[str, str], where: str) -> dict[str, str]:
 def ignore_codes(result: CheckResult, reasons: Mapping[str, str]) -> CheckResult:
     """The result with the findings of these codes put aside."""
     return _set_aside(
-        result, {id(d): reasons[d.code] for d in result.diagnostics if d.code in reasons}
+        result, {id(d): reasons[d.code] for d in result.findings if d.code in reasons}
     )
 
 
@@ -58,10 +58,10 @@ def ignore_known(result: CheckResult, known: Iterable[Finding], reason: str) -> 
 
 def _set_aside(result: CheckResult, reasons: Mapping[int, str]) -> CheckResult:
     aside = [
-        replace(d, ignored_because=reasons[id(d)]) for d in result.diagnostics if id(d) in reasons
+        replace(d, ignored_because=reasons[id(d)]) for d in result.findings if id(d) in reasons
     ]
     return replace(
         result,
-        diagnostics=tuple(d for d in result.diagnostics if id(d) not in reasons),
+        findings=tuple(d for d in result.findings if id(d) not in reasons),
         ignored=(*result.ignored, *aside),
     )

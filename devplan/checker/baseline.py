@@ -94,7 +94,7 @@ def baseline_text(results: Iterable[CheckResult], folder: str | Path) -> str:
     """The baseline that accepts everything that was found; notes are never findings."""
     known: dict[str, dict[str, Any]] = {}
     for result in results:
-        for diagnostic in result.diagnostics:
+        for diagnostic in result.findings:
             if diagnostic.severity is Severity.NOTE:
                 continue
             same = known.setdefault(
@@ -156,7 +156,7 @@ def apply_baseline(
     left = Counter(dict(baseline.counts))
     applied = []
     for result in results:
-        accepted = _accepted(result.diagnostics, baseline, left, folder)
+        accepted = _accepted(result.findings, baseline, left, folder)
         applied.append(ignore_known(result, accepted, _REASON))
     return applied
 

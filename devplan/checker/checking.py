@@ -86,7 +86,7 @@ def check(
     Returns
     -------
     CheckResult
-        ``result.is_clean()`` says whether there is nothing to repair.
+        ``result.is_clean`` says whether there is nothing to repair.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def check(
     --------
     In a test suite::
 
-        assert devplan.check("Qwen/Qwen2.5-VL-7B-Instruct", "maps/qwen.yaml").is_clean()
+        assert devplan.check("Qwen/Qwen2.5-VL-7B-Instruct", "maps/qwen.yaml").is_clean
     """
     options = options or RunOptions()
     prepared = prepare(

@@ -34,7 +34,7 @@ def result_of(subject: CheckContext) -> CheckResult:
         map_name=subject.given.name,
         model=subject.model,
         class_name=subject.structure.class_name,
-        diagnostics=find(subject),
+        findings=find(subject),
         entries=tuple(subject.given.map_entry(entry) for entry in subject.given.entries),
         runs=subject.runs,
         missed=subject.missed,
@@ -61,10 +61,10 @@ def _raised(result: CheckResult, counts: Callable[[Finding], bool]) -> CheckResu
     """The result with some of its warnings taken as errors."""
     return replace(
         result,
-        diagnostics=tuple(
+        findings=tuple(
             replace(d, severity=Severity.ERROR)
             if d.severity is Severity.WARNING and counts(d)
             else d
-            for d in result.diagnostics
+            for d in result.findings
         ),
     )

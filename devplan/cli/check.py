@@ -196,7 +196,7 @@ def check_command(
     _show(results, form, output)
     if refused:
         return COULD_NOT_RUN
-    return 0 if all(result.is_clean() for result in results) else FINDINGS
+    return 0 if all(result.is_clean for result in results) else FINDINGS
 
 
 def _check_all(

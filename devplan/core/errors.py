@@ -40,12 +40,12 @@ class UserCodeError(DevplanError):
 
 
 class DeviceMapError(DevplanError):
-    """A loaded model is not what its map says; the message has one line for each difference.
+    """A model and its map do not fit each other; the message has one line for each difference.
 
     Attributes
     ----------
     differences : tuple
-        The differences (``devplan.loader.differences.AuditDifference``), in the order of the lines.
+        What differs, or the findings of a check, in the order of the lines.
     """
 
     def __init__(self, message: str, *, differences: tuple = ()) -> None:

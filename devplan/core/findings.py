@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from devplan.core.errors import DeviceMapError
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceLine:
@@ -259,15 +261,23 @@ class Finding:
     ignored_because: str | None = None
     """Why the user ignores it; None: it counts."""
 
+    @property
+    def where(self) -> str:
+        """The place in few words: the line of the map, else the module, else the line of code."""
+        if self.entry is not None:
+            place = f"{self.entry.file}:{self.entry.line}" if self.entry.line else ""
+            return place or f"entry {self.entry.key!r}"
+        return self.module or str(self.source or "the map")
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CheckResult:
     """What the check of one map found."""
 
     map_name: str
     model: str
     class_name: str
-    diagnostics: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
     ignored: tuple[Finding, ...] = ()
     """Findings that the user ignores, by code with a reason or by baseline."""
     entries: tuple[MapEntry, ...] = ()
@@ -280,12 +290,49 @@ class CheckResult:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        return tuple(d for d in self.diagnostics if d.severity is Severity.ERROR)
+        return tuple(d for d in self.findings if d.severity is Severity.ERROR)
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        return tuple(d for d in self.diagnostics if d.severity is Severity.WARNING)
+        return tuple(d for d in self.findings if d.severity is Severity.WARNING)
 
-    def is_clean(self, *, strict: bool = False) -> bool:
-        """Whether nothing was found; `strict` counts warnings."""
-        return not self.errors and not (strict and self.warnings)
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was found that keeps the model from running; warnings do not count."""
+        return not self.errors
+
+    @property
+    def is_strictly_clean(self) -> bool:
+        """Whether there is neither an error nor a warning, as with ``--strict``."""
+        return not self.errors and not self.warnings
+
+    def raise_for_findings(self, *, strict: bool = False) -> None:
+        """Raise if the map is not clean.
+
+        Parameters
+        ----------
+        strict
+            Whether warnings count too.
+
+        Raises
+        ------
+        DeviceMapError
+            With one line for each finding: its code, where it is and what is wrong.  The findings
+            are its ``differences``.
+
+        Examples
+        --------
+        In a test suite::
+
+            devplan.check("Qwen/Qwen2.5-VL-7B-Instruct", "maps/qwen.yaml").raise_for_findings()
+        """
+        found = (*self.errors, *self.warnings) if strict else self.errors
+        if found:
+            lines = [f"{self.map_name} does not fit {self.model}:"]
+            lines += [f"{finding.code} {finding.where}: {finding.message}" for finding in found]
+            raise DeviceMapError("\n  ".join(lines), differences=found)
+
+    def __repr__(self) -> str:
+        """The outcome in one line; the parts are attributes, of up to a megabyte."""
+        counts = f"{len(self.errors)} errors, {len(self.warnings)} warnings"
+        return f"CheckResult({self.map_name!r}, {self.model!r}: {counts}, {len(self.runs)} runs)"

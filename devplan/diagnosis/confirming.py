@@ -95,7 +95,7 @@ def _at_lines(result: CheckResult, lines: Sequence[SourceLine]) -> Finding | Non
     """The finding at the innermost line that one is at; by its text where numbers differ."""
     located = [
         (finding, source)
-        for finding in result.diagnostics
+        for finding in result.findings
         for source in (finding.source, *finding.also_at)
         if source is not None
     ]
@@ -114,6 +114,6 @@ def _code(line: SourceLine) -> tuple[str, str, str]:
 
 
 def _by_rule(result: CheckResult, rule: str | None, devices: set[str]) -> Finding | None:
-    named = [f for f in result.diagnostics if f.code == rule and f.source is None]
+    named = [f for f in result.findings if f.code == rule and f.source is None]
     on_device = [f for f in named if f.entry and f.entry.device in devices]
     return next(iter(on_device or ([] if devices else named)), None)

@@ -48,7 +48,7 @@ def traffic_cell(traffic: Traffic | None) -> str:
 
 def finding_lines(judged: Evaluation, terminal: Terminal) -> list[str]:
     """Errors and warnings, one paragraph each; why it did not run."""
-    found = [d for d in judged.check.diagnostics if d.severity is not Severity.NOTE]
+    found = [d for d in judged.check.findings if d.severity is not Severity.NOTE]
     lines = []
     for each in found:
         text = f"{each.severity.value} {each.code}: {each.message}"
@@ -95,7 +95,7 @@ def judged_document(judged: Evaluation) -> dict[str, Any]:
         },
         "most_tokens": judged.most_tokens if judged.is_growth_known else None,
         "first_full": judged.first_full,
-        "findings": [finding_document(each) for each in judged.check.diagnostics],
+        "findings": [finding_document(each) for each in judged.check.findings],
     }
 
 

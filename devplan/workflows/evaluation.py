@@ -56,7 +56,7 @@ class Evaluation:
     @property
     def is_clean(self) -> bool:
         """Whether it ran and nothing was found that stops the model."""
-        return self.has_run and self.check.is_clean()
+        return self.has_run and self.check.is_clean
 
     @property
     def has_run(self) -> bool:

@@ -30,14 +30,14 @@ def test_broken_map_is_found(case):
     text, path = shown(result, case.code), case.folder / "expected.txt"
     if os.environ.get("DEVPLAN_OVERWRITE"):
         path.write_text(text, encoding="utf-8", newline="\n")
-    assert case.code in {d.code for d in result.diagnostics}
+    assert case.code in {d.code for d in result.findings}
     assert path.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("case", PARAMETERS)
 def test_clean_map_is_silent(case):
     result = result_of(case.subject("clean"))
-    found = [d.message for d in result.diagnostics if d.code == case.code]
+    found = [d.message for d in result.findings if d.code == case.code]
     assert found == []
 
 
@@ -45,13 +45,13 @@ def test_clean_map_is_silent(case):
 def test_repair_repairs(case):
     """What is found without a run is gone once the changes of the findings are made."""
     subject = case.subject("broken")
-    found = [d for d in result_of(subject).diagnostics if d.code == case.code]
+    found = [d for d in result_of(subject).findings if d.code == case.code]
     changes = {key: device for d in found for key, device in d.changed_entries.items()}
     dropped = {key for d in found for key in d.dropped_entries} - set(changes)
     repairable = {d.module for d in found if d.changed_entries or d.dropped_entries}
     repaired = {**subject.device_map, **changes}
     given = given_map({key: d for key, d in repaired.items() if key not in dropped})
-    left = result_of(replace(subject, given=given)).diagnostics
+    left = result_of(replace(subject, given=given)).findings
     assert not repairable & {d.module for d in left if d.code == case.code}
 
 
@@ -61,7 +61,7 @@ def test_every_rule_has_a_case():
 
 def shown(result: CheckResult, code: str) -> str:
     """The findings of one rule in full, and the codes of the others."""
-    own = [d for d in result.diagnostics if d.code == code]
-    others = sorted({d.code for d in result.diagnostics} - {code})
+    own = [d for d in result.findings if d.code == code]
+    others = sorted({d.code for d in result.findings} - {code})
     parts = ["\n".join(finding_lines(each, result, Terminal())) for each in own]
     return "\n\n".join([*parts, f"also: {', '.join(others) or 'nothing'}"]) + "\n"

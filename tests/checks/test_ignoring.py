@@ -37,13 +37,13 @@ RESULT = CheckResult(
     map_name="maps/a.yaml",
     model="m",
     class_name="M",
-    diagnostics=(MISMATCH, EMBEDDING, NOTE),
+    findings=(MISMATCH, EMBEDDING, NOTE),
 )
 
 
 def test_codes_with_reasons():
     result = ignore_codes(RESULT, parse_ignores(["DP205=new releases cope = fine"]))
-    assert [d.code for d in result.diagnostics] == ["DP301", "DP901"]
+    assert [d.code for d in result.findings] == ["DP301", "DP901"]
     assert [d.ignored_because for d in result.ignored] == ["new releases cope = fine"]
 
 
@@ -59,10 +59,10 @@ def test_unknown_code():
 
 
 def test_strict_makes_warnings_findings():
-    lenient = replace(RESULT, diagnostics=(EMBEDDING, NOTE))
-    assert lenient.is_clean()
-    assert not strictly(lenient).is_clean()
-    assert [d.severity for d in strictly(lenient).diagnostics] == [Severity.ERROR, Severity.NOTE]
+    lenient = replace(RESULT, findings=(EMBEDDING, NOTE))
+    assert lenient.is_clean
+    assert not strictly(lenient).is_clean
+    assert [d.severity for d in strictly(lenient).findings] == [Severity.ERROR, Severity.NOTE]
 
 
 def test_fingerprint_survives_edits_above():
@@ -97,21 +97,21 @@ def test_baseline_round_trip(tmp_path):
     path = tmp_path / "baseline.json"
     path.write_text(baseline_text([RESULT], "."))
     (result,) = apply_baseline([RESULT], read_baseline(path), ".")
-    assert [d.code for d in result.diagnostics] == ["DP901"]
+    assert [d.code for d in result.findings] == ["DP901"]
     assert {d.code for d in result.ignored} == {"DP301", "DP205"}
-    assert result.is_clean()
-    added = replace(RESULT, diagnostics=(replace(MISMATCH, module="lm_head"),))
-    assert not apply_baseline([added], read_baseline(path), ".")[0].is_clean()
+    assert result.is_clean
+    added = replace(RESULT, findings=(replace(MISMATCH, module="lm_head"),))
+    assert not apply_baseline([added], read_baseline(path), ".")[0].is_clean
 
 
 def test_a_baseline_accepts_as_many_alike_as_it_holds(tmp_path):
     path = tmp_path / "baseline.json"
     path.write_text(baseline_text([RESULT], "."))
-    twice = replace(RESULT, diagnostics=(MISMATCH, replace(MISMATCH, message="again")))
+    twice = replace(RESULT, findings=(MISMATCH, replace(MISMATCH, message="again")))
     (result,) = apply_baseline([twice], read_baseline(path), ".")
-    assert [d.message for d in result.diagnostics] == ["again"]
+    assert [d.message for d in result.findings] == ["again"]
     path.write_text(baseline_text([twice], "."))
-    assert apply_baseline([twice], read_baseline(path), ".")[0].is_clean()
+    assert apply_baseline([twice], read_baseline(path), ".")[0].is_clean
     first, second = apply_baseline([RESULT, twice], read_baseline(path), ".")
     assert (len(first.errors), len(second.errors)) == (0, 1)
 
@@ -124,7 +124,7 @@ OTHER = replace(
 def test_the_same_op_in_another_function_is_no_known_finding(tmp_path):
     path = tmp_path / "baseline.json"
     path.write_text(baseline_text([RESULT], "."))
-    both = replace(RESULT, diagnostics=(MISMATCH, OTHER))
+    both = replace(RESULT, findings=(MISMATCH, OTHER))
     (result,) = apply_baseline([both], read_baseline(path), ".")
     assert result.errors == (OTHER,)
 
@@ -142,9 +142,9 @@ def first_version(tmp_path):
 def test_a_baseline_of_the_first_version_is_read_where_it_is_clear(tmp_path):
     known = first_version(tmp_path)
     assert known.is_old
-    reworded = replace(RESULT, diagnostics=(replace(MISMATCH, message="other numbers"),))
-    assert apply_baseline([reworded], known, ".")[0].is_clean()
-    both = replace(RESULT, diagnostics=(OTHER, MISMATCH))
+    reworded = replace(RESULT, findings=(replace(MISMATCH, message="other numbers"),))
+    assert apply_baseline([reworded], known, ".")[0].is_clean
+    both = replace(RESULT, findings=(OTHER, MISMATCH))
     assert apply_baseline([both], known, ".")[0].errors == (OTHER,)
 
 

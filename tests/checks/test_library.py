@@ -23,17 +23,17 @@ ABSENT = {**GOOD, "model.layers.5": "hip:7"}
 
 
 def test_a_name_and_a_configuration():
-    assert devplan.check(LLAMA, GOOD).is_clean()
-    assert devplan.check(AutoConfig.from_pretrained(LLAMA), GOOD).is_clean()
-    assert not devplan.check(LLAMA, ABSENT).is_clean()
+    assert devplan.check(LLAMA, GOOD).is_clean
+    assert devplan.check(AutoConfig.from_pretrained(LLAMA), GOOD).is_clean
+    assert not devplan.check(LLAMA, ABSENT).is_clean
 
 
 def test_a_loaded_model_is_checked_and_left_alone():
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(LLAMA)).eval()
     ids = torch.arange(8)[None]
     before = model(ids).logits
-    assert devplan.check(model, GOOD).is_clean()
-    assert not devplan.check(model, ABSENT).is_clean()
+    assert devplan.check(model, GOOD).is_clean
+    assert not devplan.check(model, ABSENT).is_clean
     assert torch.equal(model(ids).logits, before)
 
 
@@ -43,7 +43,7 @@ def test_a_loaded_model_with_hooks_and_its_own_map():
     dispatch_model(model, whole, main_device="cpu", force_hooks=True)
     hooked, ids = model.forward, torch.arange(8)[None]
     before = model(ids).logits
-    assert devplan.check(model, GOOD).is_clean()
+    assert devplan.check(model, GOOD).is_clean
     assert devplan.check(model, model.hf_device_map).runs
     assert model.forward is hooked and torch.equal(model(ids).logits, before)
 
@@ -57,7 +57,7 @@ def test_a_loaded_model_with_weights_on_disk(tmp_path):
     dispatch_model(model, on_disk, offload_dir=str(tmp_path))
     pixels = torch.ones(1, 3, 32, 32)
     before = model(pixels).last_hidden_state
-    assert devplan.check(model, model.hf_device_map).is_clean()
+    assert devplan.check(model, model.hf_device_map).is_clean
     assert torch.equal(model(pixels).last_hidden_state, before)
 
 
@@ -67,5 +67,5 @@ def test_one_thread_after_another():
         thread = threading.Thread(target=lambda: seen.append(devplan.check(LLAMA, GOOD)))
         thread.start()
         thread.join()
-    assert [result.is_clean() for result in seen] == [True, True]
+    assert [result.is_clean for result in seen] == [True, True]
     assert seen[0].runs == seen[1].runs

@@ -53,7 +53,8 @@ def test_a_language_model_is_called_as_users_call_it():
     result = devplan.check(llama(), MAP)
     expected = {"generate": STEPS, PADDED: STEPS, BEAMS: STEPS, LOSS: ("forward",)}
     assert ran(result) == expected
-    assert result.is_clean and not result.missed
+    assert result.is_clean
+    assert not result.missed
 
 
 @pytest.mark.parametrize("eos", [0, [0, 1, 2, 3, 7], list(range(250))])

@@ -155,7 +155,7 @@ def is_refused(model: nn.Module, device_map: dict[str, str], folder) -> bool:
 
 
 def found(result: CheckResult):
-    return [d for d in result.diagnostics if d.severity is Severity.ERROR]
+    return [d for d in result.findings if d.severity is Severity.ERROR]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def checked(tmp_path, device_map, **settings):
 
 
 def findings(result, code):
-    return [each for each in result.diagnostics if each.code == code]
+    return [each for each in result.findings if each.code == code]
 
 
 def test_a_tied_weight_lies_with_the_one_that_has_an_entry(tmp_path):

@@ -45,7 +45,7 @@ T5 = {
 
 
 def rotary_findings(result) -> list:
-    return [d for d in result.diagnostics if d.code == "DP305" and "rotary" in d.module]
+    return [d for d in result.findings if d.code == "DP305" and "rotary" in d.module]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_what_suggest_writes_the_check_finds_clean_in_the_strict_sense(tmp_path,
     machine = parse_gpus(gpus, reserve="0", offload=offload)
     found = suggest(folder, machine, WorkloadRequest(context_tokens=512))
     result = check(folder, found.map_file)
-    assert result.is_clean(strict=True), result.warnings
+    assert result.is_strictly_clean, result.warnings
     assert len({load.device for load in found.result.loads if load.weight_bytes}) == len(
         machine.cards
     )
@@ -105,7 +105,7 @@ def test_no_place_helps_where_the_output_is_brought_back(tmp_path):
     device_map |= {f"decoder.block.{i}": 1 for i in range(9)} | {"decoder.final_layer_norm": 0}
     for run, severity in (("generate", Severity.NOTE), ("forward", Severity.WARNING)):
         result = check(folder, device_map, options=RunOptions(run=run))
-        (found,) = (d for d in result.diagnostics if d.code == "DP305" and d.module)
+        (found,) = (d for d in result.findings if d.code == "DP305" and d.module)
         assert found.module == "encoder.final_layer_norm" and found.severity is severity
     kept = {k: v for k, v in device_map.items() if k not in found.dropped_entries}
     repaired = check(folder, {**kept, **found.changed_entries}, options=RunOptions(run="forward"))
@@ -121,8 +121,8 @@ def test_a_place_that_overflows_is_no_repair(tmp_path):
         machine = parse_gpus(gpus, reserve="0")
         workload = WorkloadRequest(context_tokens=64)
         result = check(folder, device_map, machine=machine, main_device=0, workload=workload)
-        (found,) = (d for d in result.diagnostics if d.code == "DP205")
-        assert found.severity is severity, result.diagnostics
+        (found,) = (d for d in result.findings if d.code == "DP205")
+        assert found.severity is severity, result.findings
         assert bool(found.changed_entries) is (severity is Severity.WARNING)
 
 

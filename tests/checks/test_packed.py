@@ -40,8 +40,8 @@ def test_a_map_of_packed_weights_says_so_and_is_checked_so():
     assert suggestion.map_file.model.packed
     assert "\n  weights: packed\n" in dump_map(suggestion.map_file)
     found = check(MODEL, suggestion.map_file)
-    assert found.is_clean()
-    note = next(each for each in found.diagnostics if each.code == "DP514")
+    assert found.is_clean
+    note = next(each for each in found.findings if each.code == "DP514")
     assert note.severity is Severity.NOTE
     # Counted as transformers has them, the same cards are too small.
     assert suggest(MODEL, CARDS, FEW).map_file is None
@@ -58,7 +58,7 @@ def test_a_bare_map_counts_them_packed_where_it_is_told_to():
     entries = yaml.safe_load(MAP.read_text(encoding="utf-8"))["device_map"]
     asked = {"machine": CARDS, "workload": FEW}
     assert codes(check(MODEL, entries, **asked)) == ["DP101", "DP101"]
-    assert check(MODEL, entries, packed=True, **asked).is_clean()
+    assert check(MODEL, entries, packed=True, **asked).is_clean
 
 
 def test_the_command_line_takes_both(capsys, monkeypatch, tmp_path):

@@ -31,7 +31,7 @@ CARDS = parse_gpus("24GiB,12GiB")
 
 
 def codes(result) -> list[str]:
-    return [d.code for d in result.diagnostics]
+    return [d.code for d in result.findings]
 
 
 def config():

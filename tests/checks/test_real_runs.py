@@ -19,7 +19,7 @@ SPLIT_LAYER = HERE / "cases" / "DP202_split_layer" / "map.yaml"
 def test_split_layer_is_run_and_repaired():
     model = model_name("tiny_biogpt")
     found = check(model, SPLIT_LAYER)
-    mismatch = next(d for d in found.diagnostics if d.code == "DP301")
+    mismatch = next(d for d in found.findings if d.code == "DP301")
     assert mismatch.module == "biogpt.layers.1"
     assert mismatch.op == "aten.add.Tensor"
     assert mismatch.source.file == "transformers/models/biogpt/modeling_biogpt.py"
@@ -29,7 +29,7 @@ def test_split_layer_is_run_and_repaired():
 
     devices = {entry.key: entry.device for entry in found.entries}
     repaired = check(model, given_map({**devices, **mismatch.changed_entries}))
-    assert [d.code for d in repaired.diagnostics if d.severity is not Severity.NOTE] == []
+    assert [d.code for d in repaired.findings if d.severity is not Severity.NOTE] == []
     assert repaired.runs[0].phases == found.runs[0].phases
 
 
@@ -82,13 +82,13 @@ def test_a_split_of_a_declared_module_that_ran_is_a_note():
     buffers = ("embeddings.position_ids", "embeddings.token_type_ids")
     whole = dict.fromkeys((*names, *buffers, "encoder", "pooler"), "cpu")
     ran = check(config, {**whole, "embeddings.LayerNorm": "disk"}, main_device="cpu")
-    (finding,) = (d for d in ran.diagnostics if d.code == "DP201")
+    (finding,) = (d for d in ran.findings if d.code == "DP201")
     assert finding.severity is Severity.NOTE and "ran without a mismatch" in finding.message
     assert ran.errors == ()
     cards = dict.fromkeys(whole, "cuda:0")
     broken = check(config, {**cards, "embeddings.position_embeddings": 1})
     assert {d.code for d in broken.errors} == {"DP301"}
-    assert "DP201" not in {d.code for d in broken.diagnostics}
+    assert "DP201" not in {d.code for d in broken.findings}
 
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
@@ -104,10 +104,10 @@ def test_a_split_layer_is_one_mistake_with_the_line_that_shows_it():
     assert error.code == "DP301" and error.source.file.endswith("modeling_llama.py")
     assert "model.layers.4 and model.layers.5 are split" in error.message
     assert "a LlamaDecoderLayer must stay whole" in error.message
-    assert "DP201" not in {each.code for each in found.diagnostics}
+    assert "DP201" not in {each.code for each in found.findings}
     changed = {**device_map, **split, **error.changed_entries}
     repaired = check(LLAMA, {k: d for k, d in changed.items() if k not in error.dropped_entries})
-    assert {each.code for each in repaired.diagnostics}.isdisjoint({"DP201", "DP301"})
+    assert {each.code for each in repaired.findings}.isdisjoint({"DP201", "DP301"})
     assert repaired.errors == ()
 
 
@@ -133,7 +133,7 @@ def test_a_split_layer_is_one_mistake_with_the_line_that_shows_it():
 def test_code_that_looks_at_values_runs_to_its_end(config):
     result = check(config, {"": 0}, workload=Workload(context_tokens=64))
     assert result.runs[0].phases == ("forward",)
-    assert not {"DP302"} & {d.code for d in result.diagnostics}
+    assert not {"DP302"} & {d.code for d in result.findings}
 
 
 def test_a_weight_that_is_never_saved_cannot_wait_on_disk(tmp_path):

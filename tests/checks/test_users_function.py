@@ -83,7 +83,7 @@ def checked(tmp_path):
 @pytest.mark.parametrize("function", CLEAN)
 def test_a_training_step_of_a_correct_map_is_clean(checked, function):
     result = checked(function)
-    assert result.is_clean(strict=True), result.diagnostics
+    assert result.is_strictly_clean, result.findings
     assert result.runs[0].error is None
 
 

@@ -52,7 +52,7 @@ def test_from_suggest_to_a_clean_check(row, tmp_path):
     write_map(found.map_file, tmp_path / "map.yaml")
     result = devplan.check(folder, str(tmp_path / "map.yaml"))
     assert [each.message for each in result.errors] == []
-    said = " ".join(each.message for each in result.diagnostics if each.code == "DP902")
+    said = " ".join(each.message for each in result.findings if each.code == "DP902")
     assert bool(said) is bool(row.not_run), said
     for module in row.not_run:
         assert module in said

@@ -25,7 +25,7 @@ def suggested(folder: str, gpus: str, inputs: str | None):
 
 
 def missed(result) -> str:
-    return " ".join(each.message for each in result.diagnostics if each.code == "DP902")
+    return " ".join(each.message for each in result.findings if each.code == "DP902")
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def check_bug(bug: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "phases": [phase for run in result.runs[:1] for phase in run.phases],
         "inputs": [run.inputs for run in result.runs],
-        "notes": [d.message for d in result.diagnostics if d.severity.value == "note"],
+        "notes": [d.message for d in result.findings if d.severity.value == "note"],
         "ran": bool(result.runs),
     }
 

@@ -54,7 +54,7 @@ def test_the_live_story_and_the_check_agree():
     model = split_biogpt()
     story = story_of(failure(lambda: model.generate(prompt(), max_new_tokens=2), model))
     found = check(model_name("tiny_biogpt"), SPLIT_LAYER)
-    finding = next(each for each in found.diagnostics if each.code == story.rule)
+    finding = next(each for each in found.findings if each.code == story.rule)
     assert finding.source == story.source
     assert finding.module == story.module
     assert finding.op.startswith(story.op)

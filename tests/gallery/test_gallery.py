@@ -106,4 +106,4 @@ def test_a_map_that_was_changed_by_hand_is_noticed(tmp_path, monkeypatch):
 
 def test_the_map_of_the_readme_is_clean():
     path = ROOT / "maps" / "qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml"
-    assert check("Qwen/Qwen2.5-VL-7B-Instruct", path).is_clean()
+    assert check("Qwen/Qwen2.5-VL-7B-Instruct", path).is_clean

@@ -83,7 +83,7 @@ def test_a_live_model_is_clean_once_it_is_patched():
     model, device_map = away("llama")
     assert devplan.check(model, device_map).errors
     devplan.patch_embeddings(model)
-    assert devplan.check(model, device_map).is_clean()
+    assert devplan.check(model, device_map).is_clean
     assert patched_embeddings(model)
     devplan.unpatch_embeddings(model)
     assert devplan.check(model, device_map).errors

@@ -57,7 +57,7 @@ def test_a_map_that_was_not_proven_is_run_to_see_whether_it_needs_the_patch(spli
 
 
 def test_the_patch_goes_to_the_model_that_has_the_embedding(split_flux, monkeypatch):
-    found = CheckResult(map_name="", model="", class_name="", diagnostics=())
+    found = CheckResult(map_name="", model="", class_name="", findings=())
     advice = PatchAdvice(names=("text_encoder_2.shared",), device="cuda:0", before=found)
     monkeypatch.setattr(live, "needed_patch", lambda *_, **__: advice)
     verification = Verification(status="unverified", detail="written by hand")

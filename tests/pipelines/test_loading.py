@@ -40,7 +40,7 @@ def test_a_map_over_two_cards_is_clean_and_loads_the_pipeline(studied, saved, tm
     assert set(map_file.device_map) == set(needed.graph.components)
     assert set(map_file.verification.phase_bytes) == set(needed.graph.components)
     assert map_file.model.components == tuple(known.skeleton.components)
-    assert devplan.check(str(saved(name)), str(path)).is_clean()
+    assert devplan.check(str(saved(name)), str(path)).is_clean
     pipeline = devplan.load(path, devices=STAND_INS)
     assert type(pipeline).__name__ == known.skeleton.class_name
     torch.testing.assert_close(made(pipeline, name), whole(saved(name), name))

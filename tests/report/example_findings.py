@@ -78,10 +78,10 @@ FOUND = CheckResult(
     map_name=MAP,
     model="Qwen/Qwen2-VL-7B-Instruct",
     class_name="Qwen2VLForConditionalGeneration",
-    diagnostics=(MISMATCH, EMBEDDING, VERSIONS),
+    findings=(MISMATCH, EMBEDDING, VERSIONS),
     ignored=(TIED,),
     entries=ENTRIES,
     runs=(RUN,),
     versions={"torch": "2.13.0"},
 )
-CLEAN = replace(FOUND, map_name="device_map", diagnostics=(), ignored=(), entries=())
+CLEAN = replace(FOUND, map_name="device_map", findings=(), ignored=(), entries=())

@@ -83,7 +83,7 @@ def test_text_says(fact):
 def test_text_says_that_a_repair_was_not_tried_where_there_is_one():
     untried = "The changed map was not run"
     assert untried in check_report([FOUND], "text", PIPE)
-    without = replace(FOUND, diagnostics=(replace(MISMATCH, changed_entries={}),))
+    without = replace(FOUND, findings=(replace(MISMATCH, changed_entries={}),))
     assert untried not in check_report([without], "text", PIPE)
     assert untried not in check_report([CLEAN], "text", PIPE)
 
@@ -96,7 +96,7 @@ def test_text_of_a_clean_map():
 
 def test_text_shortens_long_changes():
     many = {f"model.layers.{index}": "cuda:1" for index in range(30)}
-    result = replace(FOUND, diagnostics=(replace(MISMATCH, changed_entries=many),))
+    result = replace(FOUND, findings=(replace(MISMATCH, changed_entries=many),))
     text = check_report([result], "text", PIPE)
     assert text.count("\n    + model.layers.") == 8
     assert "22 more lines" in text
@@ -173,7 +173,7 @@ def test_sarif_uris_are_relative(tmp_path, monkeypatch):
     uris = []
     for file in (inside, outside):
         entry = replace(EMBEDDING.entry, file=str(file))
-        found = replace(FOUND, diagnostics=(replace(EMBEDDING, entry=entry),), ignored=())
+        found = replace(FOUND, findings=(replace(EMBEDDING, entry=entry),), ignored=())
         location = sarif(found)["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
         uris.append(location["artifactLocation"])
     assert uris[0] == {"uri": "maps/m.yaml", "uriBaseId": "SRCROOT"}
@@ -185,7 +185,7 @@ def test_sarif_uris_are_relative(tmp_path, monkeypatch):
 
 def test_github_escapes():
     lines = check_report([FOUND], "github", PIPE).splitlines()
-    assert len(lines) == len(FOUND.diagnostics)
+    assert len(lines) == len(FOUND.findings)
     pattern = r"::(error|warning|notice) file=maps/a map%2C 50%25\.yaml,line=\d+,title=[^:,]+::.+"
     for line in lines:
         assert re.fullmatch(pattern, line), line
@@ -217,5 +217,5 @@ def test_junit_replaces_what_xml_forbids():
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_strict_results_read_the_same(form):
-    strict = replace(FOUND, diagnostics=(replace(EMBEDDING, severity=Severity.ERROR),))
+    strict = replace(FOUND, findings=(replace(EMBEDDING, severity=Severity.ERROR),))
     assert "DP205" in check_report([strict], form, PIPE)

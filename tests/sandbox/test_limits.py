@@ -64,7 +64,7 @@ def test_the_model_is_checked_as_ever_afterwards():
             after = devplan.check(model, map_of(model), options=RunOptions(timeout_s=seconds))
         except OutOfTime:
             after = devplan.check(model, map_of(model))
-        assert after.diagnostics == before.diagnostics
+        assert after.findings == before.findings
 
 
 def test_a_run_starts_no_program(monkeypatch):

@@ -80,7 +80,7 @@ def test_every_name_is_itself_again(how):
     thread.join()
     assert changed(before) == []
     model = meta(Small)
-    assert devplan.check(model, map_of(model)).is_clean()
+    assert devplan.check(model, map_of(model)).is_clean
 
 
 def whole_run(model: nn.Module) -> None:

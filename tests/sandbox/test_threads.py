@@ -47,7 +47,7 @@ def cases() -> list[tuple[object, dict[str, int]]]:
 
 def found(case) -> list[tuple[str, str]]:
     result = devplan.check(*case, options=devplan.RunOptions(run="forward"))
-    return [(each.code, each.message) for each in result.diagnostics]
+    return [(each.code, each.message) for each in result.findings]
 
 
 def test_two_hundred_checks_over_eight_threads_find_what_they_find_alone():
@@ -126,7 +126,7 @@ def test_a_run_inside_a_run_is_refused(tmp_path):
     with pytest.raises(devplan.core.errors.UserCodeError, match="from inside a virtual run"):
         devplan.check(inner, map_of(inner), options=options)
     assert changed(before) == []
-    assert devplan.check(inner, map_of(inner)).is_clean()
+    assert devplan.check(inner, map_of(inner)).is_clean
 
 
 def test_waiting_for_another_thread_has_the_limit_of_time():
@@ -153,7 +153,7 @@ def test_waiting_for_another_thread_has_the_limit_of_time():
     assert waits() < 5
     done.set()
     holder.join()
-    assert devplan.check(model, map_of(model)).is_clean()
+    assert devplan.check(model, map_of(model)).is_clean
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -190,6 +190,6 @@ def test_a_thread_that_ends_in_an_error_lets_the_next_one_in():
         stopped = threads.submit(devplan.check, endless, map_of(endless), options=options)
         refused = threads.submit(devplan.check, model, {"nowhere": 0})
         clean = [threads.submit(devplan.check, model, map_of(model)) for _ in range(4)]
-        assert all(each.result().is_clean() for each in clean)
+        assert all(each.result().is_clean for each in clean)
         assert isinstance(stopped.exception(), devplan.InputError)
         assert isinstance(refused.exception(), devplan.InputError)

@@ -157,10 +157,10 @@ def test_a_buffer_that_no_entry_covers_is_run_where_it_stays():
     (finding,) = result.errors
     assert finding.code == "DP303" and "rotary.inv_freq stays on cpu" in finding.message
     assert finding.changed_entries == {"rotary": "cuda:0"}
-    (missing,) = (d for d in result.diagnostics if d.code == "DP001")
+    (missing,) = (d for d in result.findings if d.code == "DP001")
     assert missing.severity is Severity.WARNING and missing.changed_entries == {"rotary": "cuda:0"}
     repaired = found(Rotating(Rotary()), {**device_map, **finding.changed_entries})
-    assert repaired.errors == () and "DP001" not in {d.code for d in repaired.diagnostics}
+    assert repaired.errors == () and "DP001" not in {d.code for d in repaired.findings}
 
 
 def test_a_buffer_that_no_entry_covers_stays_on_the_cpu_for_real():
@@ -206,5 +206,5 @@ class UsesAWeight(Rotating):
 def test_what_is_used_without_its_forward_did_run():
     result = found(UsesAWeight(), {"": 0})
     assert result.runs[0].used == {"scale.weight"}
-    (finding,) = (d for d in result.diagnostics if d.code == "DP902")
+    (finding,) = (d for d in result.findings if d.code == "DP902")
     assert "unused" in finding.message and "scale" not in finding.message

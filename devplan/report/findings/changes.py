@@ -25,9 +25,9 @@ def counts_in_words(counts: Mapping[str, int]) -> str:
 
 def shown_result(result: CheckResult) -> CheckResult:
     """The result as a person may see it: names of strangers are escaped and short."""
-    found = tuple(shown_finding(each, result) for each in result.diagnostics)
+    found = tuple(shown_finding(each, result) for each in result.findings)
     aside = tuple(shown_finding(each, result) for each in result.ignored)
-    return shown(replace(result, diagnostics=found, ignored=aside))
+    return shown(replace(result, findings=found, ignored=aside))
 
 
 def shown_finding(finding: Finding, result: CheckResult) -> Finding:

@@ -18,7 +18,7 @@ _COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE
 
 def github_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
     """All findings; no line where there is none."""
-    lines = [_line(finding, result) for result in results for finding in result.diagnostics]
+    lines = [_line(finding, result) for result in results for finding in result.findings]
     return "".join(f"{line}\n" for line in lines)
 
 

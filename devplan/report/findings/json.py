@@ -23,7 +23,7 @@ def json_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
     report = {
         "schema": SCHEMA_VERSION,
         "devplan": __version__,
-        "status": _status(all(result.is_clean() for result in results)),
+        "status": _status(all(result.is_clean for result in results)),
         "maps": [map_document(result) for result in results],
     }
     return json_text(report, allow_nan=False)
@@ -39,10 +39,10 @@ def map_document(result: CheckResult) -> dict[str, Any]:
         "map": result.map_name,
         "model": result.model,
         "class": result.class_name,
-        "status": _status(result.is_clean()),
+        "status": _status(result.is_clean),
         "errors": len(result.errors),
         "warnings": len(result.warnings),
-        "findings": [finding_document(each) for each in result.diagnostics],
+        "findings": [finding_document(each) for each in result.findings],
         "ignored": [finding_document(each) for each in result.ignored],
         "runs": [_run(run) for run in result.runs],
         "missed": [

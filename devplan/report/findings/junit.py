@@ -34,7 +34,7 @@ def junit_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
 
 def _add_suite(root: ElementTree.Element, result: CheckResult) -> None:
     failed = {d.code for d in result.errors}
-    skipped = {d.code for d in result.ignored} - {d.code for d in result.diagnostics}
+    skipped = {d.code for d in result.ignored} - {d.code for d in result.findings}
     suite = ElementTree.SubElement(
         root,
         "testsuite",
@@ -52,7 +52,7 @@ def _add_case(suite: ElementTree.Element, rule: Rule, result: CheckResult) -> No
     case = ElementTree.SubElement(
         suite, "testcase", classname=_clean(result.map_name), name=f"{rule.code} {rule.name}"
     )
-    found = [d for d in result.diagnostics if d.code == rule.code]
+    found = [d for d in result.findings if d.code == rule.code]
     errors = [d for d in found if d.severity is Severity.ERROR]
     ignored = [d for d in result.ignored if d.code == rule.code]
     if errors:

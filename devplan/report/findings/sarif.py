@@ -46,7 +46,7 @@ def sarif_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
         "results": [
             _result(finding, result)
             for result in results
-            for finding in (*result.diagnostics, *result.ignored)
+            for finding in (*result.findings, *result.ignored)
         ],
     }
     report = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}

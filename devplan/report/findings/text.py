@@ -27,16 +27,16 @@ def text_report(results: Sequence[CheckResult], terminal: Terminal) -> str:
     """All maps, and a last line that sums up where there are several."""
     parts = [_map_text(shown_result(result), terminal) for result in results]
     if len(results) > 1:
-        clean = sum(result.is_clean() for result in results)
+        clean = sum(result.is_clean for result in results)
         parts.append(f"{len(results)} maps: {clean} without errors, {len(results) - clean} with")
     return "\n\n".join(parts) + "\n"
 
 
 def _map_text(result: CheckResult, terminal: Terminal) -> str:
     sections = [_heading(result, terminal)]
-    findings = [d for d in result.diagnostics if d.severity is not Severity.NOTE]
+    findings = [d for d in result.findings if d.severity is not Severity.NOTE]
     sections += [finding_lines(each, result, terminal) for each in findings]
-    notes = [d for d in result.diagnostics if d.severity is Severity.NOTE]
+    notes = [d for d in result.findings if d.severity is Severity.NOTE]
     if notes:
         sections.append([terminal.paint("Notes", "bold"), *_note_lines(notes, terminal)])
     sections.append(_summary(result, terminal))
@@ -105,14 +105,14 @@ def _summary(result: CheckResult, terminal: Terminal) -> list[str]:
     counts = {
         "error": len(result.errors),
         "warning": len(result.warnings),
-        "note": len(result.diagnostics) - len(result.errors) - len(result.warnings),
+        "note": len(result.findings) - len(result.errors) - len(result.warnings),
     }
     words = counts_in_words(counts)
     ignored = f"; {len(result.ignored)} ignored" if result.ignored else ""
     if not result.errors and not result.warnings:
         verdict = terminal.paint("clean" if result.runs else "nothing found", "green")
         return [f"{verdict}{f' ({words})' if words else ''}{ignored}"]
-    first = next(d.code for d in result.diagnostics)
+    first = next(d.code for d in result.findings)
     lines = [f"{words}{ignored}; `devplan explain {first}` says more"]
     if any(error.changed_entries for error in result.errors):
         lines += terminal.paragraph(NOT_TRIED, first="")
