@@ -19,7 +19,7 @@ demo: $(STAMP)
 # The maps in maps/ and their index anew, after a change that is meant to change them: minutes on two
 # cores.  Some only: make maps MAPS="Qwen/Qwen3-8B google/gemma-3-4b-it".
 maps: $(STAMP)
-	$(BIN)/python -m tests.gallery $(MAPS)
+	$(BIN)/python -m tools.gallery $(MAPS)
 
 # What is made from the code: pages of rules, reference and schema of the map file, facts of PyTorch,
 # the diagram of the subpackages.  Tests fail until it was run.
@@ -29,7 +29,7 @@ pages architecture: $(STAMP)
 # Every map planned again and compared, checked with `devplan check`, the maps that must be refused, and
 # a tiny checkpoint of every architecture loaded by its map: a quarter of an hour on two cores.
 maps-check: $(STAMP)
-	$(BIN)/python -m tests.gallery check $(MAPS)
+	$(BIN)/python -m tools.gallery check $(MAPS)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/gallery
 
 test: lint
@@ -78,7 +78,7 @@ bench: $(STAMP)
 # is tested, without what they depend on: torch stays the one that devplan is tested with.
 PACKAGES := build/packages
 sweep: $(STAMP) $(PACKAGES)
-	PYTHONPATH=$(PACKAGES) $(BIN)/python -m tests.sweep
+	PYTHONPATH=$(PACKAGES) $(BIN)/python -m tools.sweep
 
 # torchaudio's compiled part is built for CUDA, and its Python refuses one that does not load.
 $(PACKAGES): $(STAMP)
@@ -91,12 +91,12 @@ $(PACKAGES): $(STAMP)
 # split over CPU and disk, loaded and run, into docs/differential.md; under an hour on two cores, and
 # goes on where it was interrupted.  Some only: make differential DIFFERENTIAL="llama bert".
 differential: $(STAMP) $(PACKAGES)
-	PYTHONPATH=$(PACKAGES) $(BIN)/python -m tests.differential $(DIFFERENTIAL)
+	PYTHONPATH=$(PACKAGES) $(BIN)/python -m tools.differential $(DIFFERENTIAL)
 
 # Real bugs of released versions, each tried where it was and where it no longer is: minutes, and
 # the first time gigabytes of packages.  Some only: make corpus CORPUS="qwen2vl-rope-index".
 corpus: $(STAMP)
-	$(BIN)/python -m tests.corpus $(CORPUS)
+	$(BIN)/python -m tools.corpus $(CORPUS)
 
 # Would the tests notice a mistake?  A sample of mistakes, each made in a copy, into
 # docs/measurements/mutation.md: hours on two cores, and goes on where it was interrupted.

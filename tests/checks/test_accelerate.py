@@ -16,7 +16,7 @@ from accelerate.utils import check_device_map
 from torch import nn
 
 from devplan.core.main_device import chosen_by_accelerate
-from tests.corpus.environments import environment, variables
+from tools.corpus.environments import environment, variables
 
 # accelerate says of every entry of a bare parameter that it names no module.
 pytestmark = pytest.mark.filterwarnings("ignore:The following device_map keys")

@@ -1,4 +1,4 @@
-"""The map that the README shows is what devplan says today; ``tests/gallery`` has all the others.
+"""The map that the README shows is what devplan says today; ``tools/gallery`` has all the others.
 
 After a change that is meant to change them: ``make maps``, and look at the difference.
 """

@@ -1,4 +1,4 @@
-"""Models of several parts, at the default configuration of their class (`tests.sweep.usable`).
+"""Models of several parts, at the default configuration of their class (`tools.sweep.usable`).
 
 Sizes are those of the class, which for many types are those of a published model; where a type is
 small by default, that of a larger one is given.
@@ -13,8 +13,8 @@ from typing import Any
 
 from transformers import AutoConfig, VisionEncoderDecoderConfig
 
-from tests.sweep.universe import model_classes
-from tests.sweep.usable import usable_config
+from tools.sweep.universe import model_classes
+from tools.sweep.usable import usable_config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import devplan as devplan_library
 from devplan.cli.app import main
 from devplan.mapfile.read import read_map
 from tests.composites import tiny
-from tests.gallery.tiny import inputs_of
+from tools.gallery.tiny import inputs_of
 
 STAND_INS = MappingProxyType({"cuda:0": "cpu", "cuda:1": "disk", "cuda:2": "disk"})
 CARDS = ("--gpus", "1GiB,512MiB,1GiB", "--context", "64", "--dtype", "float32")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.corpus import drivers, environments, running
-from tests.corpus.document import FILE, document_text
-from tests.corpus.results import read_results
-from tests.corpus.worker import check_bug
+from tools.corpus import drivers, environments, running
+from tools.corpus.document import FILE, document_text
+from tools.corpus.results import read_results
+from tools.corpus.worker import check_bug
 
 BUGS = running.catalogue()
 RESULTS = read_results()

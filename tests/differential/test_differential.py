@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from devplan.virtual.calls import usual_call
-from tests.differential.__main__ import PAGE
-from tests.differential.attempt import attempt
-from tests.differential.explained import Explanation, load_explanations, unexplained
-from tests.differential.gather import gather
-from tests.differential.judge import Kind, disagreements
-from tests.differential.page import agreement, page_of, problems
-from tests.differential.real import RealCall, tried
-from tests.differential.row import Failure, MapRow, Row, Stage, Way, row_of
-from tests.differential.tiny import SIZES, tiny_config
-from tests.sweep.universe import model_classes
+from tools.differential.__main__ import PAGE
+from tools.differential.attempt import attempt
+from tools.differential.explained import Explanation, load_explanations, unexplained
+from tools.differential.gather import gather
+from tools.differential.judge import Kind, disagreements
+from tools.differential.page import agreement, page_of, problems
+from tools.differential.real import RealCall, tried
+from tools.differential.row import Failure, MapRow, Row, Stage, Way, row_of
+from tools.differential.tiny import SIZES, tiny_config
+from tools.sweep.universe import model_classes
 
 HERE = "transformers/models/invented/modeling_invented.py:7"
 ELSEWHERE = "transformers/models/invented/modeling_invented.py:9"
@@ -129,7 +129,7 @@ def test_a_real_type_agrees():
 
 @pytest.mark.slow
 def test_a_late_process_is_a_row(monkeypatch, tmp_path):
-    monkeypatch.setattr("tests.differential.gather.LATE_S", 0)
+    monkeypatch.setattr("tools.differential.gather.LATE_S", 0)
     (late,) = gather(model_classes(), ["llama"], processes=1, log=tmp_path / "log")
     assert late.stage is Stage.TIME
 

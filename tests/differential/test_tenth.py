@@ -9,12 +9,12 @@ import random
 
 import pytest
 
-from tests.differential.__main__ import PAGE, SEED
-from tests.differential.attempt import attempt
-from tests.differential.explained import load_explanations, unexplained
-from tests.differential.judge import disagreements
-from tests.differential.row import Stage
-from tests.sweep.universe import model_classes
+from tools.differential.__main__ import PAGE, SEED
+from tools.differential.attempt import attempt
+from tools.differential.explained import load_explanations, unexplained
+from tools.differential.judge import disagreements
+from tools.differential.row import Stage
+from tools.sweep.universe import model_classes
 
 CLASSES = model_classes()
 TENTH = random.Random(SEED).sample(sorted(CLASSES), len(CLASSES) // 10)

@@ -12,10 +12,10 @@ import pytest
 
 from devplan.catalog.models import ids, load
 from devplan.checker.checking import check
-from tests.gallery.__main__ import check_row
-from tests.gallery.index import FOLDER, INDEX, ROOT, Shown, gallery_maps, index_text
-from tests.gallery.making import make_row
-from tests.gallery.rows import CONTEXT_TOKENS, read_gallery
+from tools.gallery.__main__ import check_row
+from tools.gallery.index import FOLDER, INDEX, ROOT, Shown, gallery_maps, index_text
+from tools.gallery.making import make_row
+from tools.gallery.rows import CONTEXT_TOKENS, read_gallery
 
 GALLERY = read_gallery()
 NAMES = sorted(path.name for path in FOLDER.glob("*.yaml"))
@@ -96,9 +96,9 @@ def test_a_map_that_was_changed_by_hand_is_noticed(tmp_path, monkeypatch):
     for each in made:
         if each.path:
             (tmp_path / each.path).write_text(each.text.replace("cuda:0", "cuda:0 "))
-    monkeypatch.setattr("tests.gallery.__main__.ROOT", tmp_path)
-    monkeypatch.setattr("tests.gallery.__main__.make_row", lambda *_: made)
-    monkeypatch.setattr("tests.gallery.__main__._files_of", lambda _: ["maps/of-old.yaml"])
+    monkeypatch.setattr("tools.gallery.__main__.ROOT", tmp_path)
+    monkeypatch.setattr("tools.gallery.__main__.make_row", lambda *_: made)
+    monkeypatch.setattr("tools.gallery.__main__._files_of", lambda _: ["maps/of-old.yaml"])
     problems = check_row(GALLERY, row)
     assert len(problems) == sum(1 for each in made if each.path) + 1
     assert all("make maps" in problem for problem in problems)

@@ -15,10 +15,10 @@ import devplan as devplan_library
 from devplan.catalog.models import load
 from devplan.checker.checking import check
 from devplan.cli.app import main
-from tests.gallery.rows import read_gallery
-from tests.gallery.tiny import inputs_of, save_tiny
 from tests.pipelines.making import made, whole
 from tests.pipelines.tiny import SIZES, tiny_pipeline
+from tools.gallery.rows import read_gallery
+from tools.gallery.tiny import inputs_of, save_tiny
 
 STAND_INS = {"cuda:0": "cpu", "cuda:1": "disk", "cuda:2": "disk"}
 FEW = ("Qwen2_5_VLForConditionalGeneration", "DeepseekV3ForCausalLM")

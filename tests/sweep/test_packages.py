@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.sweep.__main__ import _facts
-from tests.sweep.gather import ROOT, fingerprint
+from tools.sweep.__main__ import _facts
+from tools.sweep.gather import ROOT, fingerprint
 
 _LOADS_NOTHING = """
 import torch
@@ -19,7 +19,7 @@ torch.library.register_fake("torchvision::nms")(lambda dets, scores, iou_thresho
 """
 """As torchvision 0.28.0 begins: ops are described whether or not they were loaded."""
 _IMPORTED = """
-from tests.sweep.packages import make_importable
+from tools.sweep.packages import make_importable
 try:
     import torchvision
 except RuntimeError as error:
@@ -49,7 +49,7 @@ def test_a_package_whose_compiled_ops_do_not_load_is_imported(tmp_path):
 
 def test_rows_of_other_packages_do_not_count(monkeypatch):
     before = fingerprint(())
-    monkeypatch.setattr("tests.sweep.gather.package_versions", lambda: {"timm": "9.9"})
+    monkeypatch.setattr("tools.sweep.gather.package_versions", lambda: {"timm": "9.9"})
     assert fingerprint(()) != before
-    monkeypatch.setattr("tests.sweep.__main__.package_versions", lambda: {"timm": "9.9"})
+    monkeypatch.setattr("tools.sweep.__main__.package_versions", lambda: {"timm": "9.9"})
     assert "timm 9.9" in _facts()["setting"]

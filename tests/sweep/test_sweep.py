@@ -10,12 +10,12 @@ import pytest
 from devplan.checker.run import result_of
 from devplan.core.findings import RunRecord, SourceLine
 from tests.checks.test_remedies import EVEN, FAR, NEAR, event, operand, subject
-from tests.sweep.__main__ import PAGE, _facts
-from tests.sweep.attempt import Task, attempt, findings_of
-from tests.sweep.gather import FEW_LAYERS, Store, Worker, next_task
-from tests.sweep.readings import Catalogue, Reading, load_readings
-from tests.sweep.row import FoundMismatch, MapRow, Outcome, Row, Stage, row_of
-from tests.sweep.table import UNREAD, page_of, problems, share_that_ran
+from tools.sweep.__main__ import PAGE, _facts
+from tools.sweep.attempt import Task, attempt, findings_of
+from tools.sweep.gather import FEW_LAYERS, Store, Worker, next_task
+from tools.sweep.readings import Catalogue, Reading, load_readings
+from tools.sweep.row import FoundMismatch, MapRow, Outcome, Row, Stage, row_of
+from tools.sweep.table import UNREAD, page_of, problems, share_that_ran
 
 FILE = "transformers/models/invented/modeling_invented.py"
 FINDING = FoundMismatch(
@@ -163,7 +163,7 @@ def test_a_real_type_runs():
 
 @pytest.mark.slow
 def test_a_late_worker_is_a_row(monkeypatch):
-    monkeypatch.setattr("tests.sweep.gather.LIMIT_S", 0.01)
+    monkeypatch.setattr("tools.sweep.gather.LIMIT_S", 0.01)
     worker = Worker()
     try:
         late = worker.attempt(Task(model_type="llama", class_name="LlamaForCausalLM"))

@@ -22,7 +22,7 @@ from devplan.models.build import declared_no_split
 from devplan.virtual.cuda import VirtualCard
 from devplan.virtual.split import SplitModel
 from tests.profile import twins
-from tests.sweep.universe import model_classes
+from tools.sweep.universe import model_classes
 
 TEXT = {**twins.TEXT, "num_hidden_layers": 4, "bos_token_id": 1, "eos_token_id": 2}
 MHA = {**TEXT, "num_key_value_heads": 4}

@@ -1,6 +1,6 @@
 """Attempts in a process of its own: a task a line on stdin, a row a line on stdout.
 
-    python -m tests.sweep.worker
+    python -m tools.sweep.worker
 
 What the model's code prints goes to stderr.  Beyond the memory limit an allocation fails, which is
 part of the row; a process that dies of it is the parent's matter.
@@ -26,10 +26,10 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    from tests.sweep.packages import make_importable
+    from tools.sweep.packages import make_importable
 
     make_importable()
-    from tests.sweep.attempt import Task, attempt
+    from tools.sweep.attempt import Task, attempt
 
     print("ready", file=rows, flush=True)
     for line in sys.stdin:

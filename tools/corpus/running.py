@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
-from tests.corpus.environments import HERE, NoEnvironment, environment, pins_of, variables
 from tools.commit import commit
+from tools.corpus.environments import HERE, NoEnvironment, environment, pins_of, variables
 
 TIMEOUT_S = 240
 """For one check.  Measured on two busy cores: imports take about 10 s of it, most checks 5 s."""
@@ -77,7 +77,7 @@ def _by_names_of(bug: Mapping[str, Any], version: str) -> Mapping[str, Any]:
 def _checked(bug: Mapping[str, Any], folder: Path, started: float) -> Outcome:
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.corpus.worker"],
+            [sys.executable, "-m", "tools.corpus.worker"],
             input=json.dumps(bug),
             capture_output=True,
             text=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.differential.judge import Disagreement, Kind
+from tools.differential.judge import Disagreement, Kind
 
 CATALOGUE = Path(__file__).parent / "explained.yaml"
 

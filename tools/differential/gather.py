@@ -21,8 +21,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tests.differential.row import Row, Stage
-from tests.sweep.packages import make_importable
+from tools.differential.row import Row, Stage
+from tools.sweep.packages import make_importable
 
 LIMIT_S = 120
 """Of the processor, for one type: 30 times what most take."""
@@ -74,7 +74,7 @@ def gather(
 def _warm_up(classes: Mapping[str, str]) -> None:
     """One type in this process: what it imports and compiles, no other has to."""
     make_importable()
-    from tests.differential.attempt import attempt
+    from tools.differential.attempt import attempt
 
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         attempt(_WARM, classes[_WARM])
@@ -114,7 +114,7 @@ def _start(
 
 
 def _child(pipe: Connection, model_type: str, class_name: str, log: Path, scratch: str) -> None:
-    from tests.differential.attempt import attempt
+    from tools.differential.attempt import attempt
 
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 1)

@@ -15,7 +15,7 @@ from devplan.mapfile.default_name import default_path
 from devplan.mapfile.write import dump_map
 from devplan.workflows.profiled_model import ProfiledModel, on_machine, study
 from devplan.workflows.suggesting import suggest_studied
-from tests.gallery.rows import Gallery, Row
+from tools.gallery.rows import Gallery, Row
 
 
 @dataclass(frozen=True, kw_only=True)

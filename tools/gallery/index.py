@@ -9,14 +9,14 @@ from pathlib import Path
 from devplan.core.costs import DECODE, WHOLE_RUN
 from devplan.core.types import DeviceMapFile
 from devplan.mapfile.read import read_map
-from tests.gallery.rows import Gallery
+from tools.gallery.rows import Gallery
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "maps"
 INDEX = FOLDER / "README.md"
 
 HEAD = """\
-<!-- Written by `make maps` from the maps beside it and tests/gallery/rows.yaml. -->
+<!-- Written by `make maps` from the maps beside it and tools/gallery/rows.yaml. -->
 
 # Gallery of maps
 

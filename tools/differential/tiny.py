@@ -18,7 +18,7 @@ from torch import nn
 
 from devplan.core.units import format_bytes
 from devplan.inputs.facts import walk
-from tests.sweep.usable import usable_config
+from tools.sweep.usable import usable_config
 
 LAYERS = 4
 

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from devplan.mapfile.versions import installed_versions
-from tests.sweep.attempt import Task, changes_of
-from tests.sweep.packages import package_versions
-from tests.sweep.row import Row, Stage, row_of
+from tools.sweep.attempt import Task, changes_of
+from tools.sweep.packages import package_versions
+from tools.sweep.row import Row, Stage, row_of
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 120
@@ -34,7 +34,7 @@ START_S = 120
 """For Python and its imports."""
 FEW_LAYERS = 4
 """Of every stack, where the default size is out of reach."""
-_CODE = ("devplan", "tests/sweep")
+_CODE = ("devplan", "tools/sweep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +144,14 @@ class Worker:
     def _start(self) -> None:
         self.buffer = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sweep.worker"],
+            [sys.executable, "-m", "tools.sweep.worker"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
         ready = self._line(START_S)
-        assert ready == b"ready", "the worker does not start; run python -m tests.sweep.worker"
+        assert ready == b"ready", "the worker does not start; run python -m tools.sweep.worker"
 
     def _line(self, limit_s: float) -> bytes | None:
         """The next line of the worker; None when it is late or gone."""

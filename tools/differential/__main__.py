@@ -1,8 +1,8 @@
 """Hold `devplan check` against real runs of every model type, and write ``docs/differential.md``.
 
-    python -m tests.differential                  all types; goes on where it was interrupted
-    python -m tests.differential llama bert       these types anew, into the kept rows
-    python -m tests.differential --page           only the page, from the rows that are kept
+    python -m tools.differential                  all types; goes on where it was interrupted
+    python -m tools.differential llama bert       these types anew, into the kept rows
+    python -m tools.differential --page           only the page, from the rows that are kept
 
 Two types at a time.  Ends with status 1 when a disagreement has no explanation, an explanation no
 disagreement, or too little agrees.
@@ -20,21 +20,21 @@ from pathlib import Path
 
 from devplan.core.units import format_bytes
 from devplan.mapfile.versions import installed_versions
-from tests.differential.explained import load_explanations
-from tests.differential.gather import LIMIT_S, MEMORY_LIMIT_BYTES, gather
-from tests.differential.judge import disagreements
-from tests.differential.page import page_of, problems
-from tests.differential.row import Row, row_of
-from tests.sweep.gather import ROOT, Store, fingerprint
-from tests.sweep.universe import model_classes
 from tools.commit import commit, commits
+from tools.differential.explained import load_explanations
+from tools.differential.gather import LIMIT_S, MEMORY_LIMIT_BYTES, gather
+from tools.differential.judge import disagreements
+from tools.differential.page import page_of, problems
+from tools.differential.row import Row, row_of
+from tools.sweep.gather import ROOT, Store, fingerprint
+from tools.sweep.universe import model_classes
 
 ROWS = ROOT / "build" / "differential.jsonl"
 LOG = ROOT / "build" / "differential.log"
 PAGE = ROOT / "docs" / "differential.md"
 NUM_PROCESSES = 2
 SEED = 13
-_CODE = ("devplan", "tests/differential", "tests/sweep")
+_CODE = ("devplan", "tools/differential", "tools/sweep")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,8 +1,8 @@
 """Check every model type on two virtual cards, and write ``docs/coverage.md``.
 
-    python -m tests.sweep                  all types; goes on where it was interrupted
-    python -m tests.sweep llama bert       these types anew, into the kept rows
-    python -m tests.sweep --page           only the page, from the rows that are kept
+    python -m tools.sweep                  all types; goes on where it was interrupted
+    python -m tools.sweep llama bert       these types anew, into the kept rows
+    python -m tools.sweep --page           only the page, from the rows that are kept
 
 Ends with status 1 when a finding has no reading, a reading has no finding, or too few types ran.
 """
@@ -14,14 +14,14 @@ from pathlib import Path
 
 from devplan.core.units import format_bytes
 from devplan.mapfile.versions import installed_versions
-from tests.sweep.gather import FEW_LAYERS, LIMIT_S, ROOT, Store, fingerprint, gather
-from tests.sweep.packages import package_versions
-from tests.sweep.readings import load_readings
-from tests.sweep.row import Row
-from tests.sweep.table import page_of, problems
-from tests.sweep.universe import model_classes, model_types
-from tests.sweep.worker import MEMORY_LIMIT_BYTES
 from tools.commit import commit
+from tools.sweep.gather import FEW_LAYERS, LIMIT_S, ROOT, Store, fingerprint, gather
+from tools.sweep.packages import package_versions
+from tools.sweep.readings import load_readings
+from tools.sweep.row import Row
+from tools.sweep.table import page_of, problems
+from tools.sweep.universe import model_classes, model_types
+from tools.sweep.worker import MEMORY_LIMIT_BYTES
 
 ROWS = ROOT / "build" / "sweep.jsonl"
 PAGE = ROOT / "docs" / "coverage.md"

@@ -33,13 +33,13 @@ from devplan.models.build import build_skeleton
 from devplan.models.native import require_native
 from devplan.models.source import ModelSource
 from devplan.planning.planner import plan
-from devplan.rules.context import Subject as CheckedSubject
+from devplan.rules.context import CheckContext
 from devplan.virtual.calls import usual_call
 from devplan.virtual.entering import other_ways_in
-from tests.differential.real import RealCall, raise_out_of_memory, real_call, tried
-from tests.differential.row import Failure, MapRow, Row, Stage, Way
-from tests.differential.tiny import SIZES, TooLarge, tiny_model
-from tests.sweep.maps import in_order, machine_for
+from tools.differential.real import RealCall, raise_out_of_memory, real_call, tried
+from tools.differential.row import Failure, MapRow, Row, Stage, Way
+from tools.differential.tiny import SIZES, TooLarge, tiny_model
+from tools.sweep.maps import in_order, machine_for
 
 STAND_INS = {"cuda:0": CPU, "cuda:1": DISK}
 """What is here of the two cards that maps are made for."""
@@ -220,7 +220,7 @@ def _map_row(subject: Subject, name: str, made: DeviceMapFile | Mapping[str, str
     )
 
 
-def _checked(prepared: Prepared, brief: bool) -> CheckedSubject:
+def _checked(prepared: Prepared, brief: bool) -> CheckContext:
     if not brief:
         return run_all(prepared, OPTIONS)
     record, not_run = run_prepared(prepared, OPTIONS)

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from tests.sweep.row import FoundMismatch
+from tools.sweep.row import FoundMismatch
 
 CATALOGUE = Path(__file__).parent / "readings.yaml"
 VERDICTS = ("confirmed", "refuted")

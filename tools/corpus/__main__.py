@@ -1,4 +1,4 @@
-"""``python -m tests.corpus [ID ...]``: try bugs, all or those named, and record what is seen."""
+"""``python -m tools.corpus [ID ...]``: try bugs, all or those named, and record what is seen."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.corpus.document import write_document
-from tests.corpus.results import read_results, write_results
-from tests.corpus.running import Outcome, catalogue, record, run_in
+from tools.corpus.document import write_document
+from tools.corpus.results import read_results, write_results
+from tools.corpus.running import Outcome, catalogue, record, run_in
 
 PARALLEL = min(2, os.cpu_count() or 1)
 """Checks at a time: each fills a core, and takes up to 3 GB of memory."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from tests.sweep.readings import Catalogue, Key, Reading, key_of
-from tests.sweep.row import FoundMismatch, Outcome, Row, Stage
+from tools.sweep.readings import Catalogue, Key, Reading, key_of
+from tools.sweep.row import FoundMismatch, Outcome, Row, Stage
 
 LEAST_SHARE = 0.95
 """Of the types with a forward that have to run: issue 13's bound."""
@@ -16,7 +16,7 @@ UNREAD = "not read yet"
 _SHORT = "transformers/models/"
 
 _PROSE = """\
-<!-- Made by `make sweep`; edit tests/sweep. -->
+<!-- Made by `make sweep`; edit tools/sweep. -->
 
 # Coverage
 
@@ -29,7 +29,7 @@ weights whole, so that what is found is no fault of the map. `devplan suggest` i
 activations, runs its plan, plans again with what the run taught, and says what is left.
 
 A type whose default configuration contradicts itself gets the few settings in
-`tests/sweep/usable.py`. A type that does not run in bfloat16 is tried in float32, one whose
+`tools/sweep/usable.py`. A type that does not run in bfloat16 is tried in float32, one whose
 `generate` refuses the inputs with `forward`, one that runs out of time or memory with {layers}
 layers; the tables say so. Inputs are one sequence of 64 tokens with an image and a sound where the
 model takes them.

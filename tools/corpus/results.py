@@ -7,14 +7,14 @@ from typing import Any
 
 import yaml
 
-from tests.corpus.environments import HERE
+from tools.corpus.environments import HERE
 
 FILE = HERE / "results.yaml"
 _HEAD = "# Written by `make corpus`; not to be edited.\n"
 
 
 def read_results() -> dict[str, dict[str, Any]]:
-    """Bug -> what `tests.corpus.running.record` gave; empty before the first run."""
+    """Bug -> what `tools.corpus.running.record` gave; empty before the first run."""
     return yaml.safe_load(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from tests.differential.explained import Explanation, unexplained
-from tests.differential.judge import Disagreement, Kind, disagreements, num_compared, runs
-from tests.differential.row import Failure, MapRow, Row, Stage
-from tests.sweep.table import cell, table
+from tools.differential.explained import Explanation, unexplained
+from tools.differential.judge import Disagreement, Kind, disagreements, num_compared, runs
+from tools.differential.row import Failure, MapRow, Row, Stage
+from tools.sweep.table import cell, table
 
 LEAST_TYPES = 400
 LEAST_AGREEMENT = 0.995
 
 PROSE = """\
-<!-- Made by `make differential`; edit tests/differential. -->
+<!-- Made by `make differential`; edit tools/differential. -->
 
 # What `devplan check` says, and what happens
 

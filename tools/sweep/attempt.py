@@ -22,9 +22,9 @@ from devplan.mapfile.device_map import DeviceMap
 from devplan.rules.context import CheckContext
 from devplan.rules.mismatches import Kind, kind_of
 from devplan.virtual.entries import has_forward
-from tests.sweep.maps import machine_for, maps_of
-from tests.sweep.row import FoundMismatch, MapRow, Row, Stage
-from tests.sweep.usable import usable_config
+from tools.sweep.maps import machine_for, maps_of
+from tools.sweep.row import FoundMismatch, MapRow, Row, Stage
+from tools.sweep.usable import usable_config
 
 MISMATCHES = {Kind.MISMATCH: "DP301", Kind.STRAY: "DP303", Kind.CACHE: "DP304"}
 """What goes wrong where tensors meet on two devices, and the rule that reports it."""

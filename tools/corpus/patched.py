@@ -1,4 +1,4 @@
-"""``python -m tests.corpus.patched [ID ...]``: which bugs the embedding patch cures.
+"""``python -m tools.corpus.patched [ID ...]``: which bugs the embedding patch cures.
 
 Each bug that is caught is run in the last release that has it, without the patch and with it.  What
 was seen is kept in ``patched.yaml``, from which ``docs/measurements/patched_bugs.md`` is written.
@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
-from tests.corpus.__main__ import PARALLEL
-from tests.corpus.environments import HERE, ROOT, NoEnvironment, environment, variables
-from tests.corpus.results import read_results
-from tests.corpus.running import TIMEOUT_S, catalogue, pins_for
 from tools.commit import commit, commits
+from tools.corpus.__main__ import PARALLEL
+from tools.corpus.environments import HERE, ROOT, NoEnvironment, environment, variables
+from tools.corpus.results import read_results
+from tools.corpus.running import TIMEOUT_S, catalogue, pins_for
 
 FILE = ROOT / "docs" / "measurements" / "patched_bugs.md"
 SEEN = HERE / "patched.yaml"
@@ -28,7 +28,7 @@ SEEN = HERE / "patched.yaml"
 _HEAD = """\
 # Real bugs that the embedding patch cures
 
-Written by `python -m tests.corpus.patched`; not to be edited. Each bug of
+Written by `python -m tools.corpus.patched`; not to be edited. Each bug of
 [the corpus](../corpus.md) that `devplan check` catches, at full size, in the last release that has
 it, with the map that shows it: `devplan.needed_patch` runs it virtually without the patch and,
 where a device mismatch stops it, with the input embedding patched (output where its ids are, then
@@ -66,7 +66,7 @@ def _advice(bug: Mapping[str, Any]) -> dict[str, Any]:
         return {"failure": str(error)}
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.corpus.worker", "patch"],
+            [sys.executable, "-m", "tools.corpus.worker", "patch"],
             input=json.dumps(bug),
             capture_output=True,
             text=True,

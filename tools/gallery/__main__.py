@@ -1,4 +1,4 @@
-"""``python -m tests.gallery [check] [MODEL ...]``: make the maps, or check those that are there.
+"""``python -m tools.gallery [check] [MODEL ...]``: make the maps, or check those that are there.
 
 Two processes, one model at a time in each.  Exit status 1 where something was found.
 """
@@ -14,10 +14,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 
 from devplan.checker.checking import check
-from tests.gallery.index import FOLDER, INDEX, ROOT, gallery_maps, index_text
-from tests.gallery.making import Made, make_row, write_if_new
-from tests.gallery.refused import PAGE, broken_maps, page_text
-from tests.gallery.rows import Gallery, Row, read_gallery
+from tools.gallery.index import FOLDER, INDEX, ROOT, gallery_maps, index_text
+from tools.gallery.making import Made, make_row, write_if_new
+from tools.gallery.refused import PAGE, broken_maps, page_text
+from tools.gallery.rows import Gallery, Row, read_gallery
 
 NUM_PROCESSES = 2
 

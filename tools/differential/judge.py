@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.differential.row import Failure, MapRow, Row, Stage, Way
+from tools.differential.row import Failure, MapRow, Row, Stage, Way
 
 
 class Kind(StrEnum):

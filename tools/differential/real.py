@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from devplan.inputs.probe import describe
 from devplan.virtual.calls import ModelCall
 from devplan.virtual.source_lines import model_error
-from tests.differential.row import Failure, Way
+from tools.differential.row import Failure, Way
 
 Forms = Iterator[tuple[ModelCall, Mapping[str, Any]]]
 """Ways to make a call, as `devplan.checker.running.planned_calls` gives them."""

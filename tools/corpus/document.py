@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.corpus.environments import ROOT
-from tests.corpus.results import read_results
-from tests.corpus.running import catalogue, lines_of
 from tools.commit import commits
+from tools.corpus.environments import ROOT
+from tools.corpus.results import read_results
+from tools.corpus.running import catalogue, lines_of
 
 FILE = ROOT / "docs" / "corpus.md"
 
@@ -19,7 +19,7 @@ Written by `make corpus` (`make corpus CORPUS="id id"` for some); not to be edit
 tried in the last release that has it and in the first that has not, with the same model, map and
 inputs, the model's own code and the accelerate of that time. **Caught** means: flagged at its line
 in the one, and no error in the other. Facts and sources stand in
-[bugs.yaml](../tests/corpus/bugs.yaml), the runs in [results.yaml](../tests/corpus/results.yaml).
+[bugs.yaml](../tools/corpus/bugs.yaml), the runs in [results.yaml](../tools/corpus/results.yaml).
 """
 
 

@@ -1,6 +1,6 @@
 """One check, in the environment of one release: a bug as JSON in, what was found as JSON out.
 
-Run by ``tests.corpus.running`` with the interpreter of that environment.  It calls
+Run by ``tools.corpus.running`` with the interpreter of that environment.  It calls
 `devplan.check` as a user would, with a configuration of the installed transformers.
 """
 
@@ -79,7 +79,7 @@ def _model(model: Mapping[str, Any]) -> Any:
     if "name" in model:
         return model["name"]
     if "factory" in model:
-        return f"tests.corpus.{model['factory']}"
+        return f"tools.corpus.{model['factory']}"
     from transformers import CONFIG_MAPPING
 
     config = CONFIG_MAPPING[model["type"]](**model.get("config", {}))
