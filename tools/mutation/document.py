@@ -31,14 +31,14 @@ def document(runs: Iterable[Mapping[str, Any]]) -> str:
     lines = [
         _HEAD,
         "",
-        "| commit | date | seed | tests of | mistakes | noticed | change nothing | holes | score |",
+        "| commit | date | seed | tests of | mistakes | noticed | change nothing | missed | score |",
         "|---|---|---|---|---|---|---|---|---|",
         *(
             _row((run["commit"], run["date"], run["seed"], run["tests"]), run["results"], read)
             for run in runs
         ),
         "",
-        "| part | mistakes | noticed | change nothing | holes | score |",
+        "| part | mistakes | noticed | change nothing | missed | score |",
         "|---|---|---|---|---|---|",
         *(_row((part,), [r for r in found if _is_in(r["path"], part)], read) for part in parts),
         _row(("all",), found, read),
@@ -62,7 +62,7 @@ def _said(result: Mapping[str, Any], read: Mapping[tuple[str, str], Mapping[str,
         return f"{what}\n  * changes nothing: {known['changes_nothing']}"
     if "test" in known:
         return f"{what}\n  * a hole until this test: {known['test']}"
-    return f"{what}\n  * a hole"
+    return f"{what}\n  * not looked into"
 
 
 def _is_in(path: str, part: str) -> bool:
