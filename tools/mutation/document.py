@@ -31,7 +31,7 @@ def document(runs: Iterable[Mapping[str, Any]]) -> str:
     lines = [
         _HEAD,
         "",
-        "| commit | date | seed | tests of | mistakes | noticed | change nothing | missed | score |",
+        "| commit | date | seed | tests | mistakes | noticed | change nothing | missed | score |",
         "|---|---|---|---|---|---|---|---|---|",
         *(
             _row((run["commit"], run["date"], run["seed"], run["tests"]), run["results"], read)
