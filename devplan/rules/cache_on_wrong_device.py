@@ -33,9 +33,10 @@ from devplan.rules.places import counted, listed, shown
 SEVERITY = Severity.ERROR
 
 # Names under which models of transformers take their caches: the values of
-# _skip_keys_device_placement in 5.23.0, and those of older releases.
+# _skip_keys_device_placement in 5.23.0, those of older releases, and the one of 5.24.0.
 CACHE_ARGUMENTS = frozenset(
     {
+        "cache",
         "past_key_values",
         "past_key_value",
         "encoder_past_key_values",

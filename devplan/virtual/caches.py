@@ -11,17 +11,26 @@ from torch import nn
 from devplan.virtual.labels import label_of, maker_of
 from devplan.virtual.memory import rounded
 
-CACHE_FIELDS = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
+CACHE_FIELDS = (
+    "cache",
+    "past_key_values",
+    "cache_params",
+    "state",
+    "mems",
+    "past_buckets_states",
+)
 """Fields of a model output that hold what the next token needs.  Read off the output classes of
-transformers 5.23: Cache, Mamba, RWKV and xLSTM, Transformer-XL and XLNet, Reformer."""
+transformers 5.23 and 5.24: ``cache`` is the name of every `Cache` from 5.24 on, where the two names
+after it still lead to the same object; RWKV and xLSTM, Transformer-XL and XLNet, Reformer."""
 
 
 def cache_places(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor in the caches of a model output, by its place in it."""
+    """Every tensor in the caches of a model output, each once, by its place in it."""
+    seen: set[int] = set()
     for field in CACHE_FIELDS:
         value = output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
         if value is not None:
-            yield from _walk(value, field, set())
+            yield from _walk(value, field, seen)
 
 
 def cache_bytes(output: Any, stands_for: Mapping[str | None, set[str]]) -> dict[torch.device, int]:
