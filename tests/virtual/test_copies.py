@@ -80,3 +80,24 @@ def test_a_variable_of_a_hooks_name_makes_no_hook(model_class):
     assert record.error is None
     asked = [event.asked_by for event in record.transfers]
     assert asked.count("to") == (1 if model_class is NamesItsModule else 2)
+
+
+class Allocates(Gathers):
+    """Makes a table of integers on a card, beside what its layers make."""
+
+    def forward(self, input_ids):
+        hidden = self.embed(input_ids)
+        table = torch.arange(100_000, device=hidden.device)
+        return hidden * table[0]
+
+
+def test_what_code_makes_out_of_nothing_counts_on_its_card():
+    with torch.device("meta"):
+        model = Allocates()
+    device_map = {"embed": "cuda:0", "left": "cuda:0", "right": "cuda:0"}
+    split = replace(tiny.split_of(model), device_map=device_map)
+    ids = {"input_ids": torch.ones(1, 4, dtype=torch.int64)}
+    record = run_split(split, ids, described="", call=ForwardCall())
+    assert record.error is None
+    (peak,) = (each for each in record.peaks if each.device == "cuda:0")
+    assert peak.peak_bytes - peak.weight_bytes >= 800_000
