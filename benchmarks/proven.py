@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.survey import MODELS
+from devplan.core.device_map import device_map_of
 from devplan.core.types import Infeasible, Machine, Plan
 from devplan.core.workload import WorkloadRequest
 from devplan.machine.parse import parse_gpus
-from devplan.mapfile.device_map import given_map
 from devplan.planning.capacity import plan_most_tokens
 from devplan.workflows.comparison import BY_HAND, STRATEGIES, peers_of
 from devplan.workflows.evaluation import Evaluation, built_of, judge, peak_share
@@ -93,12 +93,12 @@ def _cell(studied: ProfiledModel, gpus: str, machine: Machine) -> Cell:
     found = suggest_studied(studied, machine, pins={})
     judged: dict[str, Evaluation | None] = {DEVPLAN: None}
     if found.map_file is not None:
-        judged[DEVPLAN] = judge(DEVPLAN, built, given_map(found.map_file.device_map), machine)
+        judged[DEVPLAN] = judge(DEVPLAN, built, device_map_of(found.map_file.device_map), machine)
     known: dict[tuple, Evaluation] = {}
     for name, planner in peers_of(studied):
         device_map = planner(machine)
         key = tuple(device_map.items())
-        known[key] = known.get(key) or judge(name, built, given_map(device_map, name), machine)
+        known[key] = known.get(key) or judge(name, built, device_map_of(device_map, name), machine)
         judged[name] = known[key]
     return Cell(
         model=studied.source.id.partition("/")[2],

@@ -17,11 +17,11 @@ import devplan
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
 from devplan.checker.preparation import Prepared, subject_of
+from devplan.core.device_map import device_map_of
 from devplan.core.findings import RunRecord
 from devplan.core.units import GIB, MIB
 from devplan.core.workload import WorkloadRequest
 from devplan.machine.parse import parse_gpus
-from devplan.mapfile.device_map import given_map
 from devplan.runtime.predicted import CachedRun, run_cached
 from devplan.workflows.comparison import BY_HAND, STRATEGIES, peers_of
 from devplan.workflows.evaluation import built_of
@@ -111,7 +111,7 @@ def _cells(id: str, gpus: str) -> Iterator[Cell]:
     if suggested is not None:
         maps[DEVPLAN] = suggested.device_map
     for name, device_map in maps.items():
-        subject = subject_of(built, given_map(device_map, name), machine=machine)
+        subject = subject_of(built, device_map_of(device_map, name), machine=machine)
         run = run_cached(Prepared(subject=subject, built=built))
         yield Cell(model=id.partition("/")[2], gpus=gpus.replace("GiB", ""), planner=name, run=run)
 

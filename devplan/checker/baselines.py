@@ -29,7 +29,6 @@ STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 """What ``from_pretrained(device_map=...)`` takes by name; the first two are one."""
 
 Memory = Mapping[int | str, int]
-DeviceMap = dict[str, str]
 
 CARDS_ONLY: Memory = {}
 """Nothing but the cards."""
@@ -37,7 +36,7 @@ CPU_TOO: Memory = {CPU: 1024 * TIB}
 """A CPU with more than any model needs; accelerate wants a number."""
 
 
-def accelerate_by_hand(model: nn.Module, machine: Machine, beside: Memory) -> DeviceMap:
+def accelerate_by_hand(model: nn.Module, machine: Machine, beside: Memory) -> dict[str, str]:
     """``infer_auto_device_map`` within ``get_balanced_memory``, as accelerate's guide says."""
     return _by_accelerate(model, machine, beside, "auto", _declared(model))
 
@@ -48,7 +47,7 @@ def from_pretrained_strategy(
     machine: Machine,
     beside: Memory,
     no_split: Collection[str] | None = None,
-) -> DeviceMap:
+) -> dict[str, str]:
     """``from_pretrained(device_map=strategy)``.
 
     `no_split` are classes that must stay whole, for libraries that gather them from inside the
@@ -89,7 +88,7 @@ def _declared(model: nn.Module) -> list[str]:
 
 def _by_accelerate(
     model: nn.Module, machine: Machine, beside: Memory, strategy: str, no_split: list[str]
-) -> DeviceMap:
+) -> dict[str, str]:
     from accelerate import infer_auto_device_map
     from accelerate.utils import get_balanced_memory, modeling
 
@@ -117,7 +116,7 @@ def _quietly(module: ModuleType) -> Iterator[None]:
         yield
 
 
-def _on_cards(inferred: Mapping[str, Any], machine: Machine) -> DeviceMap:
+def _on_cards(inferred: Mapping[str, Any], machine: Machine) -> dict[str, str]:
     numbered = {place: card.device for place, card in enumerate(machine.cards)}
     named = {key: numbered.get(device, device) for key, device in inferred.items()}
     return from_hf_device_map(named)

@@ -56,7 +56,7 @@ def cannot_run(prepared: Prepared) -> str:
             f"accelerate refuses the map, as {len(refused)} tensors are in no entry, {refused[0]} "
             "among them"
         )
-    unread = [entry.key for entry in subject.given.entries if entry.device is None]
+    unread = [entry.key for entry in subject.map.entries if entry.device is None]
     if unread:
         return f"the device of {unread[0]!r} cannot be read"
     strange = [d for d in subject.devices if not d.startswith("cuda:") and d not in OFFLOAD_DEVICES]

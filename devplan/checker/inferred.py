@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from devplan.checker.baselines import CPU_TOO, from_pretrained_strategy
 from devplan.checker.baselines import STRATEGIES as STRATEGIES
-from devplan.core import InputError, Machine, nearest
-from devplan.mapfile import DeviceMap, given_map
+from devplan.core import DeviceMap, InputError, Machine, device_map_of, nearest
 
 if TYPE_CHECKING:
     from devplan.models import Skeleton
@@ -39,4 +38,4 @@ def inferred_map(strategy: str, skeleton: Skeleton, machine: Machine | None) -> 
         chosen = from_pretrained_strategy(
             strategy, skeleton.model, machine, CPU_TOO, skeleton.no_split
         )
-    return given_map(chosen, f"device_map={strategy!r}")
+    return device_map_of(chosen, f"device_map={strategy!r}")

@@ -1,4 +1,4 @@
-"""From a model and a map, in whatever form they were given, to a `CheckContext`.
+"""From a model and a map, in whatever form, to a `CheckContext`.
 
     model: MODEL string | transformers config | loaded model -> source, skeleton, structure
     map:   file | mapping | DeviceMap | DeviceMapFile | "auto" -> DeviceMap
@@ -24,6 +24,7 @@ from devplan.checker.which_model import fitting_model
 from devplan.checker.wrappers import in_names_of_the_model, unwrapped
 from devplan.core import (
     CPU,
+    DeviceMap,
     DeviceMapFile,
     Environment,
     InputError,
@@ -38,7 +39,7 @@ from devplan.core import (
 )
 from devplan.environment import differences, facts_of_skeleton, obstacles
 from devplan.machine import least_capability
-from devplan.mapfile import DeviceMap, as_given, installed_versions
+from devplan.mapfile import as_device_map, installed_versions
 from devplan.models import ModelSource, Skeleton, build_skeleton, place_of, resolve
 from devplan.rules import CheckContext, Renames, Structure
 from devplan.sandbox import exclusively, when_interrupted
@@ -89,7 +90,7 @@ def prepare(
         MODEL as on the command line or as a map names it, a transformers configuration, or a
         loaded model.
     device_map
-        A file, a mapping, one of `STRATEGIES`, or what `read_given` or `read_map` gave.
+        A file, a mapping, one of `STRATEGIES`, or what `read_device_map` or `read_map` returned.
     machine, main_device, workload
         None: as the map says; a bare map says nothing.  A request leaves the rest to the model.
     packed
@@ -100,43 +101,43 @@ def prepare(
     InputError
         When the model cannot be built, the map cannot be read, or belongs to another model.
     """
-    given = None if _is_strategy(device_map) else as_given(device_map)
+    map = None if _is_strategy(device_map) else as_device_map(device_map)
     if isinstance(model, nn.Module):
-        given = None if given is None else in_names_of_the_model(given, model)
+        map = None if map is None else in_names_of_the_model(map, model)
         model = unwrapped(model)
-    workload = workload or (given.workload if given else None) or WorkloadRequest()
-    cards = machine or (given.machine if given else None)
+    workload = workload or (map.workload if map else None) or WorkloadRequest()
+    cards = machine or (map.machine if map else None)
     built = build(
         model,
         workload,
         trust_remote_code=trust_remote_code,
         least_capability=least_capability(cards) if cards else None,
-        packed=packed or bool(given and given.packed),
+        packed=packed or bool(map and map.packed),
     )
-    if given is None:
-        given = inferred_map(str(device_map), built.skeleton, machine)
-    refuse_other_model(given, built)
-    subject = subject_of(built, given, machine=machine, main_device=main_device)
+    if map is None:
+        map = inferred_map(str(device_map), built.skeleton, machine)
+    refuse_other_model(map, built)
+    subject = subject_of(built, map, machine=machine, main_device=main_device)
     return Prepared(subject=subject, built=built)
 
 
 def subject_of(
     built: Built,
-    given: DeviceMap,
+    map: DeviceMap,
     *,
     machine: Machine | None = None,
     main_device: str | None = None,
 ) -> CheckContext:
     """A map of a model that is built already."""
-    machine = machine or given.machine
+    machine = machine or map.machine
     versions = installed_versions(built.source.library)
     stated = main_device or (machine.main_device if machine else None)
     return CheckContext(
         model=built.source.id,
         structure=built.structure,
-        given=given,
+        map=map,
         machine=machine,
-        main_device=from_hf_device(stated) if stated else _chosen(given, versions),
+        main_device=from_hf_device(stated) if stated else _chosen(map, versions),
         stated_main=stated is not None,
         workload=built.workload,
         installed=versions,
@@ -145,13 +146,13 @@ def subject_of(
 
 def against(prepared: Prepared, environment: Environment) -> Prepared:
     """The same with what this machine has otherwise than the map, where the map says."""
-    built, given = prepared.built, prepared.subject.given
-    if given.content is None:
+    built, map = prepared.built, prepared.subject.map
+    if map.content is None:
         found = obstacles(environment)
     else:
         # [names] are the matter of a rule that knows the structure.
         facts = replace(facts_of_skeleton(built.source, built.skeleton), names=frozenset())
-        found = differences(given.content, environment, facts)
+        found = differences(map.content, environment, facts)
     return replace(prepared, subject=replace(prepared.subject, differences=found))
 
 
@@ -223,12 +224,12 @@ def _built(
     return Built(source=source, skeleton=skeleton, structure=structure, workload=workload)
 
 
-def _chosen(given: DeviceMap, versions: Mapping[str, str]) -> str:
-    devices = [entry.device for entry in given.entries if entry.device is not None]
+def _chosen(map: DeviceMap, versions: Mapping[str, str]) -> str:
+    devices = [entry.device for entry in map.entries if entry.device is not None]
     return chosen_by_accelerate(devices, versions.get("accelerate", "")) or CPU
 
 
-def refuse_other_model(given: DeviceMap, built: Built) -> None:
+def refuse_other_model(map: DeviceMap, built: Built) -> None:
     """Refuse a map of another class, or one most of whose names are nowhere in the model.
 
     A map says which class it was made for if devplan wrote it.  Another class is no reason to
@@ -241,21 +242,21 @@ def refuse_other_model(given: DeviceMap, built: Built) -> None:
         With the model that the map was made for, where it says so or the catalogue knows one.
     """
     structure = built.structure
-    keys = [entry.key for entry in given.entries]
+    keys = [entry.key for entry in map.entries]
     here = {"", *structure.modules, *structure.tensors}
     strange = [key for key in keys if key not in here]
     renames = Renames(name for name in structure.modules if name)
     unknown = [key for key in strange if not renames.candidates(key)]
-    made_for = str(given.model) if given.model and given.model.text != built.source.id else None
-    is_other_class = made_for and given.class_name not in (None, structure.class_name)
+    made_for = str(map.model) if map.model and map.model.text != built.source.id else None
+    is_other_class = made_for and map.class_name not in (None, structure.class_name)
     if len(unknown) > LARGEST_UNKNOWN_SHARE * len(keys):
         fits = made_for or fitting_model(keys)
     elif strange and is_other_class:
-        unknown, fits = strange, f"{made_for} ({given.class_name})"
+        unknown, fits = strange, f"{made_for} ({map.class_name})"
     else:
         return
     hint = f"; it {'was made for' if made_for else 'fits'} {fits}" if fits else ""
     raise InputError(
-        f"{given.name} is a map for another model: {structure.class_name} of {built.source.id} "
+        f"{map.name} is a map for another model: {structure.class_name} of {built.source.id} "
         f"lacks {len(unknown)} of its {len(keys)} modules, such as {unknown[0]!r}{hint}"
     )

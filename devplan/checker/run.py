@@ -31,11 +31,11 @@ def _loadable(diagnostic: Finding, subject: CheckContext) -> Finding:
 def result_of(subject: CheckContext) -> CheckResult:
     """The findings with the map and the runs that they come from."""
     return CheckResult(
-        map_name=subject.given.name,
+        map_name=subject.map.name,
         model=subject.model,
         class_name=subject.structure.class_name,
         findings=find(subject),
-        entries=tuple(subject.given.map_entry(entry) for entry in subject.given.entries),
+        entries=subject.map.entries,
         runs=subject.runs,
         missed=subject.missed,
         versions=subject.installed,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from devplan.core import MapEntry, OperandFact, SourceLine, format_bytes, to_hf_device
+from devplan.core import Entry, OperandFact, SourceLine, format_bytes, to_hf_device
 from devplan.io import visible
 
 
@@ -31,7 +31,7 @@ def _tensor_cells(tensor: OperandFact) -> list[str]:
 
 
 def diff_lines(
-    changed: Mapping[str, str], entries: Iterable[MapEntry], dropped: Sequence[str] = ()
+    changed: Mapping[str, str], entries: Iterable[Entry], dropped: Sequence[str] = ()
 ) -> list[str]:
     """``- model: 1`` and ``+ model: 0`` for every entry that a repair touches."""
     old = {entry.key: f"- {entry_line(entry)}" for entry in entries}
@@ -46,12 +46,12 @@ def diff_lines(
     return [*gone, *lines]
 
 
-def entry_line(entry: MapEntry) -> str:
+def entry_line(entry: Entry) -> str:
     """One entry as the map writes it."""
     return _line(entry.key, entry.written or to_hf_device(entry.device))
 
 
-def entry_place(entry: MapEntry) -> str:
+def entry_place(entry: Entry) -> str:
     """``maps/x.yaml:12: model: 1``; without the file where the map is none."""
     where = f"{visible(entry.file)}:{entry.line}: " if entry.file and entry.line else ""
     return f"{where}{entry_line(entry)}"

@@ -12,8 +12,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from devplan.core import InputError, is_inside
-from devplan.mapfile import DeviceMap
+from devplan.core import DeviceMap, InputError, is_inside
 
 _SHARDED = frozenset({"FullyShardedDataParallel", "DeepSpeedEngine"})
 
@@ -56,17 +55,17 @@ def _is_sharded(parameter: nn.Parameter) -> bool:
     return type(parameter).__name__ == "DTensor"
 
 
-def in_names_of_the_model(given: DeviceMap, model: nn.Module) -> DeviceMap:
+def in_names_of_the_model(map: DeviceMap, model: nn.Module) -> DeviceMap:
     """The map in names of the model inside, where it is written in those of the wrapper."""
     inner = unwrapped(model)
     prefix = next((name for name, each in model.named_modules() if each is inner), "")
-    if not prefix or not _all_inside((entry.key for entry in given.entries), prefix):
-        return given
+    if not prefix or not _all_inside((entry.key for entry in map.entries), prefix):
+        return map
     entries = tuple(
         replace(entry, key=entry.key.removeprefix(prefix).removeprefix("."))
-        for entry in given.entries
+        for entry in map.entries
     )
-    return replace(given, entries=entries)
+    return replace(map, entries=entries)
 
 
 def _all_inside(keys: Iterable[str], prefix: str) -> bool:

@@ -31,8 +31,7 @@ from devplan.io import out, prose, visible
 if TYPE_CHECKING:
     from devplan.cli.check_options import AskedCheck, CheckTyped
     from devplan.cli.settings import Settings
-    from devplan.core import CheckResult, Environment
-    from devplan.mapfile import DeviceMap
+    from devplan.core import CheckResult, DeviceMap, Environment
 
 FINDINGS = 1
 COULD_NOT_RUN = 2
@@ -205,7 +204,7 @@ def _check_all(
     """The results of all maps that could be checked, and how many could not."""
     from devplan.core import InputError
     from devplan.environment import read_environment
-    from devplan.mapfile import read_given
+    from devplan.mapfile import read_device_map
 
     results, refused = [], 0
     with progress_on_stderr() as progress:
@@ -213,7 +212,7 @@ def _check_all(
         for name in typed.maps or (None,):
             try:
                 progress(f"checking {name or typed.device_map}")
-                given = read_given(name) if name else None
+                given = read_device_map(name) if name else None
                 results.append(_check_one(given, typed, asked, settings, environment))
             except InputError as error:
                 if len(typed.maps) < 2:

@@ -21,6 +21,7 @@ from devplan.cli.amounts import (
 from devplan.cli.settings import Settings
 from devplan.core import (
     DEFAULT_BATCH,
+    DeviceMap,
     InputError,
     Machine,
     NamedInFile,
@@ -32,7 +33,6 @@ from devplan.core import (
 )
 from devplan.io import load_yaml
 from devplan.machine import parse_gpus, read_tiers
-from devplan.mapfile import DeviceMap
 
 
 @dataclass(frozen=True, kw_only=True)

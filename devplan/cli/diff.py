@@ -108,7 +108,7 @@ def _diff(typed: CheckTyped) -> MapDiff:
         workload_of,
     )
     from devplan.cli.settings import load_settings
-    from devplan.mapfile import DeviceMap
+    from devplan.core import DeviceMap
     from devplan.workflows import diff
 
     settings = load_settings(Path.cwd())
@@ -140,6 +140,6 @@ def _diff(typed: CheckTyped) -> MapDiff:
 def _read(name: str) -> MapLike:
     """A map file, or the name of a strategy."""
     from devplan.checker import STRATEGIES
-    from devplan.mapfile import read_given
+    from devplan.mapfile import read_device_map
 
-    return name if name in STRATEGIES else read_given(name)
+    return name if name in STRATEGIES else read_device_map(name)

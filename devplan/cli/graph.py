@@ -115,14 +115,14 @@ def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:
         workload_of,
     )
     from devplan.cli.settings import load_settings
-    from devplan.mapfile import read_given
+    from devplan.mapfile import read_device_map
     from devplan.workflows import module_graph
 
     settings = load_settings(Path.cwd())
     asked = read_check_options(typed, settings)
     with progress_on_stderr() as progress:
         progress(f"running {path or typed.device_map}")
-        given = read_given(path) if path else None
+        given = read_device_map(path) if path else None
         prepared = prepare(
             model_of(typed, given, settings),
             given or typed.device_map,

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from devplan.core.device_map import Entry
 
 from devplan.core.errors import DeviceMapError
 
@@ -222,18 +226,6 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapEntry:
-    """The line of a map that a finding goes back to."""
-
-    key: str
-    device: str
-    written: str | None = None
-    """The device as it stands in the map, where that is known."""
-    file: str | None = None
-    line: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One finding."""
 
@@ -248,7 +240,7 @@ class Finding:
     also_at: tuple[SourceLine, ...] = ()
     """Other lines of code where the same mistake shows."""
     tensors: tuple[OperandFact, ...] = ()
-    entry: MapEntry | None = None
+    entry: Entry | None = None
     pytorch_message: str | None = None
     """What PyTorch would print."""
     remedy: str = ""
@@ -280,7 +272,7 @@ class CheckResult:
     findings: tuple[Finding, ...]
     ignored: tuple[Finding, ...] = ()
     """Findings that the user ignores, by code with a reason or by baseline."""
-    entries: tuple[MapEntry, ...] = ()
+    entries: tuple[Entry, ...] = ()
     """The map as it was read; reports show repairs as changes of it."""
     runs: tuple[RunRecord, ...] = ()
     """The call at the workload first, then the short ones."""

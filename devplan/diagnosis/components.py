@@ -1,6 +1,6 @@
 """The story of a model of a pipeline, in the names that the pipeline's map has.
 
-The map of one model is in names of its own (``devplan.mapfile.device_map.part_of_given``), in which
+The map of one model is in names of its own (``DeviceMap.part``), in which
 modules and entries are looked for; the user reads and changes the file of the whole pipeline.
 """
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from devplan.core import MapEntry, OperandFact, is_inside, joined
+from devplan.core import Entry, OperandFact, is_inside, joined
 from devplan.diagnosis.failure_report import FailureReport, Remedy
-from devplan.mapfile import as_given, part_of_given
+from devplan.mapfile import as_device_map
 
 
 def models_of(holder: Any) -> dict[str, nn.Module]:
@@ -25,10 +25,10 @@ def part_for(map: Any, component: str) -> Any:
     """The map of one component; as it is where it has no entry of that component's."""
     if map is None or not component:
         return map
-    given = as_given(map)
-    if any(not entry.key or is_inside(entry.key, component) for entry in given.entries):
-        return part_of_given(given, component)
-    return given
+    map = as_device_map(map)
+    if any(not entry.key or is_inside(entry.key, component) for entry in map.entries):
+        return map.part(component)
+    return map
 
 
 def in_pipeline(story: FailureReport, component: str) -> FailureReport:
@@ -50,7 +50,7 @@ def _tensor(component: str, fact: OperandFact) -> OperandFact:
     return replace(fact, name=joined(component, fact.name)) if fact.name else fact
 
 
-def _entry(component: str, entry: MapEntry) -> MapEntry:
+def _entry(component: str, entry: Entry) -> Entry:
     return replace(entry, key=joined(component, entry.key))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from devplan.core import MapEntry, OperandFact, SourceLine
+from devplan.core import Entry, OperandFact, SourceLine
 from devplan.diagnosis.failure_report import Confirmation, FailureReport, Remedy
 
 SCHEMA_VERSION = 1
@@ -61,8 +61,8 @@ def _tensor(tensor: OperandFact) -> dict[str, Any]:
     }
 
 
-def _entry(entry: MapEntry | None) -> dict[str, Any] | None:
-    return None if entry is None else asdict(entry)
+def _entry(entry: Entry | None) -> dict[str, Any] | None:
+    return None if entry is None else entry.to_json()
 
 
 def _remedy(remedy: Remedy) -> dict[str, Any]:

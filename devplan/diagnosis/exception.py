@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.core import DeviceMapFile, InputError, MapEntry, MismatchEvent
+from devplan.core import DeviceMap, DeviceMapFile, Entry, InputError, MismatchEvent
 from devplan.diagnosis.cards import card_memory
 from devplan.diagnosis.components import in_pipeline, models_of, part_for
 from devplan.diagnosis.explained import story_text
@@ -28,7 +28,6 @@ from devplan.diagnosis.placed import loads_of, map_file, model_id, placed_subjec
 from devplan.diagnosis.remedies import Known, by_entries, in_words
 from devplan.diagnosis.sites import Site, innermost_named, model_lines, module_names, sites_of
 from devplan.diagnosis.workloads import seen_workload
-from devplan.mapfile import DeviceMap
 from devplan.rules import (
     CheckContext,
     entries_that_meet,
@@ -93,7 +92,7 @@ def story_of_exception(
     story = _with_map(story, subject) if subject else story
     story = _with_cards(story, subject, file)
     story = _with_remedies(story, recognised, root, map, subject, file)
-    return in_pipeline(story, subject.given.component) if subject else story
+    return in_pipeline(story, subject.map.component) if subject else story
 
 
 def _root(model: Any, sites: tuple[Site, ...]) -> tuple[nn.Module | None, str]:
@@ -130,7 +129,7 @@ def _op(recognised: Recognised, site: Site | None) -> str | None:
 
 def _with_map(story: FailureReport, subject: CheckContext) -> FailureReport:
     """The entry behind it, and for a mismatch what would repair it."""
-    entries = tuple(subject.given.map_entry(entry) for entry in subject.given.entries)
+    entries = subject.map.entries
     story = replace(story, map_entries=entries)
     if story.kind is not Kind.MISMATCH:
         return replace(story, entry=_entry_of_place(story, subject))
@@ -152,13 +151,13 @@ def _with_map(story: FailureReport, subject: CheckContext) -> FailureReport:
     )
 
 
-def _entry_of_place(story: FailureReport, subject: CheckContext) -> MapEntry | None:
+def _entry_of_place(story: FailureReport, subject: CheckContext) -> Entry | None:
     """The entry of the module that ran; of a full card, where it speaks for that card."""
     named = subject.entry_of(story.module) if story.module is not None else None
     if named is None or not story.devices or named.device in story.devices:
         return named
     on_card = (e for e in subject.entries.values() if e.device in story.devices)
-    return next((subject.given.map_entry(entry) for entry in on_card), named)
+    return next(iter(on_card), named)
 
 
 def _with_cards(

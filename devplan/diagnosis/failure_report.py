@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from devplan.core import Finding, MapEntry, OperandFact, SourceLine
+from devplan.core import Entry, Finding, OperandFact, SourceLine
 
 
 class Kind(StrEnum):
@@ -95,7 +95,7 @@ class Confirmation:
     """In words: what was found, or why it was not run."""
     finding: Finding | None = None
     """The finding at the same line of code."""
-    entries: tuple[MapEntry, ...] = ()
+    entries: tuple[Entry, ...] = ()
     """The map as the check read it."""
 
 
@@ -132,9 +132,9 @@ class FailureReport:
     tensors: tuple[OperandFact, ...] = ()
     devices: tuple[str, ...] = ()
     """That the message names."""
-    entry: MapEntry | None = None
+    entry: Entry | None = None
     """The entry of the map behind it."""
-    map_entries: tuple[MapEntry, ...] = ()
+    map_entries: tuple[Entry, ...] = ()
     """The map, for repairs shown as changes of it."""
     cards: tuple[CardMemory, ...] = ()
     requested_bytes: int | None = None

@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 from devplan.checker import prepare
-from devplan.core import Finding, InputError, MapEntry
+from devplan.core import Entry, Finding, InputError
 from devplan.diagnosis.confirming import Checked, checked, confirmation
 from devplan.diagnosis.explaining import Told
 from devplan.diagnosis.failure_report import CardMemory, Confirmation, FailureReport, Kind, Remedy
 from devplan.diagnosis.narrowing import modules_of
 from devplan.diagnosis.remedies import Known, by_entries, in_words
-from devplan.mapfile import as_given
+from devplan.mapfile import as_device_map
 from devplan.rules import CheckContext, is_embedding_away
 
 _MOST_ENTRIES = 3
@@ -40,7 +40,7 @@ class MappedModel:
         InputError
             When the map cannot be read, nobody says which model it is for, or it cannot be built.
         """
-        given = as_given(map)
+        given = as_device_map(map)
         name = model or given.model
         if name is None:
             raise InputError(f"{given.name} does not say which model it is for; give --model")
@@ -99,14 +99,13 @@ class MappedModel:
         name = self.subject.structure.class_name
         return (f"{name} has no module of class {classes[-1]}: is it the map of this model?",)
 
-    def _entries(
-        self, modules: Sequence[str], story: FailureReport, name: str
-    ) -> Iterator[MapEntry]:
+    def _entries(self, modules: Sequence[str], story: FailureReport, name: str) -> Iterator[Entry]:
         """The entries that govern these modules, or that the message names, each once."""
-        given = self.subject.given
-        named = [entry for entry in given.entries if entry.key and f"'{entry.key}'" in name]
+        named = [
+            entry for entry in self.subject.map.entries if entry.key and f"'{entry.key}'" in name
+        ]
         if named:
-            yield from (given.map_entry(entry) for entry in named)
+            yield from named
             return
         of_name = self.subject.entry_of(name) if name in self.subject.structure.tensors else None
         governing = [of_name] if of_name else [self.subject.entry_of(each) for each in modules]
@@ -145,7 +144,7 @@ def _with_predictions(story: FailureReport, loads: Mapping[str, int]) -> tuple[C
     )
 
 
-def _several(entries: Sequence[MapEntry]) -> tuple[str, ...]:
+def _several(entries: Sequence[Entry]) -> tuple[str, ...]:
     """Where it may have been one of several entries, say so."""
     if len(entries) < 2:
         return ()

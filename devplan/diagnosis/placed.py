@@ -19,13 +19,16 @@ from devplan.core import (
     CPU,
     Block,
     BlockGraph,
+    DeviceMap,
     DeviceMapFile,
+    Entry,
     InputError,
     Workload,
     chosen_by_accelerate,
+    device_map_of,
     from_hf_device,
 )
-from devplan.mapfile import DeviceMap, Entry, as_given, given_map, installed_versions, read_map
+from devplan.mapfile import as_device_map, installed_versions, read_map
 from devplan.models import BlockSite, declared_no_split, partition
 from devplan.profile import block_of
 from devplan.rules import CheckContext
@@ -46,7 +49,7 @@ def placed_subject(model: nn.Module, map: Any = None) -> CheckContext | None:
     return CheckContext(
         model=model_id(model) or type(model).__name__,
         structure=structure_as_it_lies(model, graph_of(model, no_split), no_split),
-        given=given,
+        map=given,
         machine=given.machine,
         main_device=_main_device(model, given),
         stated_main=True,
@@ -57,11 +60,11 @@ def placed_subject(model: nn.Module, map: Any = None) -> CheckContext | None:
 def map_of(model: nn.Module, map: Any = None) -> DeviceMap | None:
     """The map that was given, or the one that the model was dispatched with."""
     if map is not None:
-        return as_given(map)
+        return as_device_map(map)
     placed = getattr(model, "hf_device_map", None)
     if not placed:
         return None
-    given = given_map(placed, "hf_device_map")
+    given = device_map_of(placed, "hf_device_map")
     return replace(given, entries=tuple(_as_torch_reads(entry) for entry in given.entries))
 
 

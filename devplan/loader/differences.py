@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from devplan.core import MapEntry, format_bytes
+from devplan.core import Entry, format_bytes
 
 KINDS = ("place", "meta", "hook", "tie", "memory")
 """A tensor lies elsewhere; a tensor has no values; inputs are not moved as they must be; tied
@@ -21,7 +21,7 @@ class AuditDifference:
     """Module or tensor; a device for ``memory``."""
     text: str
     """One line: what was found, and what the map says."""
-    entry: MapEntry | None = None
+    entry: Entry | None = None
     """The entry of the map that says otherwise."""
 
     def __str__(self) -> str:

@@ -17,8 +17,8 @@ from torch import nn
 
 from devplan.core import (
     DeviceMapFile,
+    Entry,
     InputError,
-    MapEntry,
     component_main,
     described,
     is_inside,
@@ -108,7 +108,7 @@ def _refuse_strangers(kind: str, models: Mapping[str, nn.Module], target: Target
 
 def part_of_target(target: Target, component: str) -> Target:
     """What a map asks for of one component, in names of the component's own."""
-    entries: dict[str, MapEntry] = part_of_map(target.entries, component)
+    entries: dict[str, Entry] = part_of_map(target.entries, component)
     card = component_main({name: entry.device for name, entry in entries.items()}, "")
     return replace(
         target,

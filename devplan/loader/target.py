@@ -12,9 +12,10 @@ from devplan.core import (
     CPU,
     DISK,
     OFFLOAD_DEVICES,
+    DeviceMap,
     DeviceMapFile,
+    Entry,
     InputError,
-    MapEntry,
     chosen_by_accelerate,
     find_entry,
     from_hf_device,
@@ -23,7 +24,7 @@ from devplan.core import (
     to_hf_device_map,
     wrong,
 )
-from devplan.mapfile import DeviceMap, as_given, installed_versions
+from devplan.mapfile import as_device_map, installed_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Target:
 
     name: str
     """Of the map, for people."""
-    entries: Mapping[str, MapEntry]
+    entries: Mapping[str, Entry]
     """Key -> entry; its device is the one of the map, before stand-ins."""
     stand_ins: Mapping[str, str]
     """Card of the map -> device that takes its place; none where the machine has the cards."""
@@ -84,7 +85,7 @@ class Target:
         """Where modules on `device` run."""
         return self.main_device if device in OFFLOAD_DEVICES else device
 
-    def entry_of(self, name: str) -> MapEntry | None:
+    def entry_of(self, name: str) -> Entry | None:
         """The entry that governs a module or tensor."""
         key = find_entry(self.entries, name)
         return None if key is None else self.entries[key]
@@ -124,7 +125,7 @@ def target_of(
     InputError
         When the map cannot be read, or a stand-in is for no card of it.
     """
-    given = as_given(map)
+    given = as_device_map(map)
     _refuse_unreadable(given)
     stand_ins = _stand_ins(given, {} if devices is None else _stood_in("devices", devices))
     main = stand_ins.get(_main_device(given), _main_device(given))
@@ -135,7 +136,7 @@ def target_of(
         )
     return Target(
         name=given.name,
-        entries={entry.key: given.map_entry(entry) for entry in given.entries},
+        entries={entry.key: entry for entry in given.entries},
         stand_ins=stand_ins,
         main_device=main,
         content=given.content,

@@ -20,15 +20,9 @@ To add a key: the field in ``types.py``, its line in ``keys.py``, both direction
 from devplan.mapfile.default_name import (
     default_path,
 )
-from devplan.mapfile.device_map import (
-    DeviceMap,
-    Entry,
-    given_map,
-    part_of_given,
-)
 from devplan.mapfile.device_map_files import (
-    as_given,
-    read_given,
+    as_device_map,
+    read_device_map,
 )
 from devplan.mapfile.document import (
     machine_document,
@@ -85,16 +79,13 @@ __all__ = [
     "LOCK",
     "SCHEMA_VERSION",
     "UNVERIFIED",
-    "DeviceMap",
-    "Entry",
-    "as_given",
+    "as_device_map",
     "contract_entries",
     "covering_modules",
     "default_path",
     "dtype_keyword",
     "dump_map",
     "gib_cell",
-    "given_map",
     "hub_parts",
     "import_lines",
     "installed_versions",
@@ -109,8 +100,7 @@ __all__ = [
     "map_file_of",
     "model_document",
     "part_cell",
-    "part_of_given",
-    "read_given",
+    "read_device_map",
     "read_map",
     "shown_parts",
     "spliced",

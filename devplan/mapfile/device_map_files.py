@@ -19,24 +19,36 @@ from typing import Any
 
 import yaml
 
-from devplan.core import DeviceMapFile, InputError, NamedInFile, path, wrong
+from devplan.core import (
+    DeviceMap,
+    DeviceMapFile,
+    Entry,
+    InputError,
+    NamedInFile,
+    device_map_of,
+    path,
+    read_entry,
+    refuse_no_map,
+    wrong,
+)
 from devplan.io import MAP, read_text
 from devplan.mapfile.composing import compose_document
-from devplan.mapfile.device_map import DeviceMap, Entry, given_entry, given_map, refuse_no_map
 from devplan.mapfile.read import map_of_node
 
 MAP_KINDS = 'a map file, a mapping such as {"model": 0}, or what devplan.suggest gave'
 _WRAPPERS = ("device_map", "hf_device_map")
 
 
-def as_given(device_map: str | Path | Mapping[str, Any] | DeviceMap | DeviceMapFile) -> DeviceMap:
-    """A map in any of its forms as it was given."""
+def as_device_map(
+    device_map: str | Path | Mapping[str, Any] | DeviceMap | DeviceMapFile,
+) -> DeviceMap:
+    """The `DeviceMap` of a map in any form."""
     if isinstance(device_map, DeviceMap):
         return device_map
     if isinstance(device_map, str | os.PathLike):
-        return read_given(path(MAP_KINDS)("device_map", device_map))
+        return read_device_map(path(MAP_KINDS)("device_map", device_map))
     if isinstance(device_map, DeviceMapFile):
-        bare = given_map(device_map.device_map)
+        bare = device_map_of(device_map.device_map)
         return DeviceMap(
             name=bare.name,
             entries=bare.entries,
@@ -50,13 +62,13 @@ def as_given(device_map: str | Path | Mapping[str, Any] | DeviceMap | DeviceMapF
         )
     checked = getattr(device_map, "checked_map", None)  # of a devplan.suggest
     if checked is not None:
-        return as_given(checked)
+        return as_device_map(checked)
     if isinstance(device_map, Mapping):
-        return given_map(device_map)
+        return device_map_of(device_map)
     raise wrong("device_map", device_map, MAP_KINDS)
 
 
-def read_given(path: str | Path) -> DeviceMap:
+def read_device_map(path: str | Path) -> DeviceMap:
     """The map in a file.
 
     Raises
@@ -65,10 +77,10 @@ def read_given(path: str | Path) -> DeviceMap:
         When the file cannot be read or holds no map; one line with file, line and remedy.
     """
     name = Path(path).as_posix()
-    return loads_given(read_text(name, MAP), name)
+    return parse_device_map(read_text(name, MAP), name)
 
 
-def loads_given(text: str, name: str) -> DeviceMap:
+def parse_device_map(text: str, name: str) -> DeviceMap:
     """The map in a text; `name` stands for the file."""
     # [tabs] JSON may indent with them and YAML may not; none can stand inside a JSON string.
     node = compose_document(text.replace("\t", "  ") if text.lstrip()[:1] == "{" else text, name)
@@ -96,7 +108,8 @@ def _devplan_map(node: yaml.Node, name: str, entries: yaml.Node) -> DeviceMap:
         name=name,
         file=name,
         entries=tuple(
-            given_entry(key, device, lines.get(key)) for key, device in content.device_map.items()
+            read_entry(key, device, file=name, line=lines.get(key))
+            for key, device in content.device_map.items()
         ),
         model=_named(content.model.id, name),
         class_name=content.model.class_name,
@@ -118,10 +131,10 @@ def _bare_map(node: yaml.MappingNode, name: str, model: str | None) -> DeviceMap
                 f"{name}:{line}: {key!r} stands in the map twice, first on line "
                 f"{entries[key].line}; remove one"
             )
-        entries[key] = given_entry(key, _value(value_node), line)
+        entries[key] = read_entry(key, _value(value_node), file=name, line=line)
     named = None if model is None else _named(model, name)
-    given = DeviceMap(name=name, file=name, entries=tuple(entries.values()), model=named)
-    return refuse_no_map(given)
+    found = DeviceMap(name=name, file=name, entries=tuple(entries.values()), model=named)
+    return refuse_no_map(found)
 
 
 def _named(model: str, name: str) -> NamedInFile:

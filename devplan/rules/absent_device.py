@@ -50,7 +50,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             message=f"{listed(keys)} on {device}, which the machine does not have; it has "
             f"{', '.join(cards)}",
             module=keys[0],
-            entry=subject.given.map_entry(subject.entries[keys[0]]),
+            entry=subject.entries[keys[0]],
             remedy="put it on a card of the machine, or describe the machine with --gpus",
             count=len(keys),
         )

@@ -16,9 +16,10 @@ from functools import cached_property
 from devplan.core import (
     OFFLOAD_DEVICES,
     BlockGraph,
+    DeviceMap,
     Difference,
+    Entry,
     Machine,
-    MapEntry,
     MissedRun,
     RunRecord,
     Workload,
@@ -27,7 +28,6 @@ from devplan.core import (
     parent,
     prefixes,
 )
-from devplan.mapfile import DeviceMap, Entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class CheckContext:
     model: str
     """As people name it."""
     structure: Structure
-    given: DeviceMap
+    map: DeviceMap
     machine: Machine | None
     """None: the map says nothing of the cards, and nor did the user."""
     main_device: str
@@ -119,7 +119,7 @@ class CheckContext:
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
         """Entries whose device could be read."""
-        return {e.key: e for e in self.given.entries if e.device is not None}
+        return {e.key: e for e in self.map.entries if e.device is not None}
 
     @cached_property
     def device_map(self) -> Mapping[str, str]:
@@ -140,10 +140,10 @@ class CheckContext:
         """Whether an entry's key names something in the model."""
         return not key or key in self.structure.modules or key in self.structure.tensors
 
-    def entry_of(self, name: str) -> MapEntry | None:
+    def entry_of(self, name: str) -> Entry | None:
         """The entry that governs a module or tensor."""
         key = find_entry(self.entries, name)
-        return None if key is None else self.given.map_entry(self.entries[key])
+        return None if key is None else self.entries[key]
 
     def device_of(self, name: str) -> str | None:
         """Where a module's own tensors, or a tensor, lie by the map."""

@@ -41,7 +41,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         severity=SEVERITY,
         message=f"{listed(keys)} on disk: loading needs a folder for the weights",
         module=keys[0],
-        entry=subject.given.map_entry(subject.entries[keys[0]]),
+        entry=subject.entries[keys[0]],
         remedy='pass offload_folder="offload" to from_pretrained',
         count=len(keys),
     )

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from devplan.core import OFFLOAD_DEVICES
-from devplan.mapfile import given_map
+from devplan.core import OFFLOAD_DEVICES, device_map_of
 from devplan.rules.context import CheckContext
 
 
@@ -68,7 +67,7 @@ def fits_after(
     if subject.machine is None:
         return True
     kept = {key: device for key, device in subject.device_map.items() if key not in dropped}
-    repaired = replace(subject, given=given_map({**kept, **changed}))
+    repaired = replace(subject, map=device_map_of({**kept, **changed}))
     before, after = device_loads(subject), device_loads(repaired)
     return all(
         after[card.device].needed_bytes <= card.budget_bytes

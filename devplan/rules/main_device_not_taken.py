@@ -47,7 +47,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         message=f"the main device is {subject.main_device}, but accelerate {version} takes "
         f"{chosen} when it is told only the map",
         module=first,
-        entry=subject.given.map_entry(subject.entries[first]),
+        entry=subject.entries[first],
         remedy=f"load with dispatch_model(..., main_device={subject.main_device!r}), or number the "
         "cards so that the main device is the lowest",
     )

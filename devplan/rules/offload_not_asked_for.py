@@ -49,7 +49,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             message=f"{listed(keys)} on {device}: {format_bytes(_bytes_on(subject, device))} are "
             f"copied to {subject.main_device} in every forward, and nobody asked for offload",
             module=keys[0],
-            entry=subject.given.map_entry(subject.entries[keys[0]]),
+            entry=subject.entries[keys[0]],
             remedy="place them on cards, or say that offload is meant with --offload",
             count=len(keys),
         )

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Card, Finding, MapEntry, Severity, format_bytes
+from devplan.core import Card, Entry, Finding, Severity, format_bytes
 from devplan.rules.context import CheckContext
 from devplan.rules.loads import DeviceLoad, device_loads
 
@@ -85,7 +85,7 @@ def _parts(load: DeviceLoad) -> str:
     return " + ".join(f"{format_bytes(size)} {name}" for name, size in parts.items() if size)
 
 
-def _largest_entry(subject: CheckContext, device: str) -> MapEntry | None:
+def _largest_entry(subject: CheckContext, device: str) -> Entry | None:
     """The entry that puts the most on a device."""
     held: dict[str, int] = {}
     for tensor in subject.structure.tensors.values():
@@ -94,4 +94,4 @@ def _largest_entry(subject: CheckContext, device: str) -> MapEntry | None:
             held[entry.key] = held.get(entry.key, 0) + tensor.num_bytes
     if not held:
         return None
-    return subject.given.map_entry(subject.entries[max(held, key=lambda key: held[key])])
+    return subject.entries[max(held, key=lambda key: held[key])]

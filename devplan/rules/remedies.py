@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping
 
 from devplan.core import (
     OFFLOAD_DEVICES,
-    MapEntry,
+    Entry,
     MismatchEvent,
     find_entry,
     is_inside,
@@ -75,7 +75,7 @@ def _kept_loaded(event: MismatchEvent, subject: CheckContext) -> dict[str, str]:
 
 def entry_behind(
     event: MismatchEvent, changed: Mapping[str, str], subject: CheckContext
-) -> MapEntry | None:
+) -> Entry | None:
     """The entry that put the odd tensor where it is; `changed` is what would repair it."""
     odd = odd_operands(event, subject)
     named = [o.name for o in odd if o.name in subject.structure.tensors]
@@ -85,7 +85,7 @@ def entry_behind(
             return entry
     devices = {operand.device for operand in odd}
     entries = (e for e in subject.entries.values() if e.device in devices)
-    return next((subject.given.map_entry(entry) for entry in entries), None)
+    return next(iter(entries), None)
 
 
 def exception_around(module: str, subject: CheckContext) -> str | None:

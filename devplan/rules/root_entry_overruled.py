@@ -51,7 +51,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         message=f"'' says {entry.device}, but accelerate moves what it governs to the main device "
         f"{subject.main_device}",
         module="",
-        entry=subject.given.map_entry(entry),
+        entry=entry,
         remedy="name the modules instead of the whole model",
         changed_entries=changed,
         dropped_entries=("",),

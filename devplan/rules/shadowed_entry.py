@@ -48,7 +48,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             message=f"{key or 'the whole model'!r} governs nothing: longer entries place all of it "
             f"on {', '.join(sorted(below))}, and its hook still moves inputs to {entry.device}",
             module=key,
-            entry=subject.given.map_entry(entry),
+            entry=entry,
             remedy="remove the entry",
             dropped_entries=(key,),
         )

@@ -26,15 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import INDEXED_KINDS, Finding, Severity
-from devplan.mapfile import Entry
+from devplan.core import INDEXED_KINDS, Entry, Finding, Severity
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.ERROR
 
 
 def check(subject: CheckContext) -> Iterator[Finding]:
-    for entry in subject.given.entries:
+    for entry in subject.map.entries:
         if entry.device is None:
             yield _finding(subject, entry, Severity.ERROR, entry.problem, "write a device")
         elif entry.written in INDEXED_KINDS:
@@ -50,7 +49,7 @@ def _finding(
         severity=severity,
         message=f"the device of {entry.key!r} cannot be relied on: {problem}",
         module=entry.key,
-        entry=subject.given.map_entry(entry),
+        entry=entry,
         remedy=remedy,
         changed_entries={entry.key: entry.device} if entry.device else {},
     )

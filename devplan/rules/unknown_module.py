@@ -67,7 +67,7 @@ def _renamed(subject: CheckContext, new_names: dict[str, str]) -> Finding:
         message=f"the model has no module {old!r}{more}; "
         f"{subject.structure.class_name} calls it {new_names[old]!r}",
         module=old,
-        entry=subject.given.map_entry(subject.entries[old]),
+        entry=subject.entries[old],
         remedy="rename the entry" if not more else "rename the entries",
         changed_entries=changed,
         dropped_entries=tuple(new_names),
@@ -83,7 +83,7 @@ def _not_stored(subject: CheckContext, key: str) -> Finding:
         message=f"the checkpoint stores nothing of {key!r}; whether the model's code has such a "
         "module cannot be seen without it",
         module=key,
-        entry=subject.given.map_entry(subject.entries[key]),
+        entry=subject.entries[key],
         remedy="check again where the code is, with --trust-remote-code",
     )
 
@@ -98,7 +98,7 @@ def _unknown(subject: CheckContext, key: str, candidates: tuple[str, ...]) -> Fi
         severity=Severity.ERROR if candidates or near else Severity.WARNING,
         message=f"the model has no module {key!r}{near}",
         module=key,
-        entry=subject.given.map_entry(subject.entries[key]),
+        entry=subject.entries[key],
         remedy="correct the name or remove the entry",
         dropped_entries=() if near else (key,),
     )

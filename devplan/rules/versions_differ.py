@@ -36,7 +36,7 @@ SEVERITY = Severity.WARNING
 
 def check(subject: CheckContext) -> Iterator[Finding]:
     yield from found_here(subject, code="DP501", but=COMPARED)
-    made = subject.given.versions
+    made = subject.map.versions
     weights = {
         name: weight
         for name in COMPARED

@@ -17,6 +17,7 @@ from torch import nn
 from devplan.checker import Prepared, RunOptions, prepare, result_of, run_all
 from devplan.core import (
     CheckResult,
+    DeviceMap,
     DeviceMapFile,
     Finding,
     Workload,
@@ -29,7 +30,6 @@ from devplan.core import (
     optional,
 )
 from devplan.machine import MachineLike, as_machine
-from devplan.mapfile import DeviceMap
 from devplan.runtime.patching import (
     input_embedding_names,
     patch_embeddings,

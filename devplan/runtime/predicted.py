@@ -77,6 +77,6 @@ def run_cached(prepared: Prepared, options: RunOptions | None = None) -> CachedR
 
     record, _ = run_prepared(prepared, options, around)
     if without is None or record is None:
-        raise InputError(f"{prepared.subject.given.name} was not run: {reason}")
+        raise InputError(f"{prepared.subject.map.name} was not run: {reason}")
     # [too many ops] a run that is cut short is made again with fewer tokens: the last one counts.
     return CachedRun(without=without, record=record, counts=calls[0].caches[-1].total)

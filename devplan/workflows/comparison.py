@@ -17,6 +17,7 @@ from devplan.core import (
     WorkloadRequest,
     accepts,
     as_request,
+    device_map_of,
     flag,
     function,
     model_name,
@@ -26,7 +27,6 @@ from devplan.core import (
     text,
 )
 from devplan.machine import MachineLike, as_machine
-from devplan.mapfile import given_map
 from devplan.sandbox import exclusively, in_time, time_limit
 from devplan.workflows.evaluation import Evaluation, built_of, judge
 from devplan.workflows.profiled_model import ProfiledModel, Progress, silent, study
@@ -147,7 +147,7 @@ def compare(
     built, found = built_of(studied, (machine,)), suggestion.result
     if isinstance(found, Plan):
         entries = suggestion.map_file.device_map
-        own = Contender(name=DEVPLAN, judged=judge(DEVPLAN, built, given_map(entries), machine))
+        own = Contender(name=DEVPLAN, judged=judge(DEVPLAN, built, device_map_of(entries), machine))
     else:
         own = Contender(name=DEVPLAN, judged=None, refusal=f"nothing fits: {found.reason}")
     others = [
@@ -190,4 +190,4 @@ def _contender(
     except Exception as error:  # another library's planner: anything can happen
         text = " ".join(str(error).split())[:200]
         return Contender(name=name, judged=None, refusal=f"{type(error).__name__}: {text}")
-    return Contender(name=name, judged=judge(name, built, given_map(device_map, name), machine))
+    return Contender(name=name, judged=judge(name, built, device_map_of(device_map, name), machine))

@@ -14,9 +14,16 @@ from devplan.checker import (
     structure_of,
     subject_of,
 )
-from devplan.core import OFFLOAD_DEVICES, CardLoad, CheckResult, Machine, RunRecord, TransferEvent
+from devplan.core import (
+    OFFLOAD_DEVICES,
+    CardLoad,
+    CheckResult,
+    DeviceMap,
+    Machine,
+    RunRecord,
+    TransferEvent,
+)
 from devplan.machine import least_of_all
-from devplan.mapfile import DeviceMap
 from devplan.rules import CheckContext, device_loads, tensor_bytes
 from devplan.workflows.profiled_model import ProfiledModel
 from devplan.workflows.reach import active_bytes, most_tokens

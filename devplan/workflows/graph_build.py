@@ -59,10 +59,10 @@ def module_graph(prepared: Prepared, options: RunOptions | None = None) -> netwo
     with passages.watch(skeleton.model, sites):
         record, reason = run_prepared(prepared, replace(options or RunOptions(), run="forward"))
     if record is None:
-        raise InputError(f"no graph of {prepared.subject.given.name}: {reason}; see devplan check")
+        raise InputError(f"no graph of {prepared.subject.map.name}: {reason}; see devplan check")
     if record.error is not None:
         raise InputError(
-            f"no graph of {prepared.subject.given.name}: the run ended with {record.error.type} "
+            f"no graph of {prepared.subject.map.name}: the run ended with {record.error.type} "
             f"({record.error.message}); see devplan check"
         )
     return build_module_graph(prepared.subject, record, passages)
@@ -74,7 +74,7 @@ def build_module_graph(
     """The graph of a run that was watched."""
     ends = passages.ends
     drawn = networkx.DiGraph(
-        model=subject.model, map=subject.given.name, inputs=record.inputs, of=_ran(subject)
+        model=subject.model, map=subject.map.name, inputs=record.inputs, of=_ran(subject)
     )
     drawn.add_node(ends.inputs, **_end(subject, "inputs"))
     for block in subject.structure.graph.blocks:

@@ -9,6 +9,7 @@ from typing import Any
 
 from devplan.checker import STRATEGIES, RunOptions, inferred_map, refuse_other_model
 from devplan.core import (
+    DeviceMap,
     DeviceMapFile,
     InputError,
     Machine,
@@ -26,7 +27,7 @@ from devplan.core import (
     optional,
 )
 from devplan.machine import MachineLike, as_machine
-from devplan.mapfile import DeviceMap, as_given
+from devplan.mapfile import as_device_map
 from devplan.rules import CheckContext
 from devplan.sandbox import exclusively, in_time
 from devplan.workflows.evaluation import Evaluation, built_of, judge
@@ -118,7 +119,9 @@ def diff(
     InputError
         When a map cannot be read, or nobody says which model or cards it is for.
     """
-    first, second = (None if _is_strategy(each) else as_given(each) for each in (before, after))
+    first, second = (
+        None if _is_strategy(each) else as_device_map(each) for each in (before, after)
+    )
     known = [given for given in (first, second) if given is not None]
     name, machines = _model(model, known), _machines(first, second, machine)
     studied = study(

@@ -26,9 +26,10 @@ from devplan.core import (
     RunRecord,
     Verification,
     Workload,
+    device_map_of,
 )
 from devplan.machine import least_capability
-from devplan.mapfile import contract_entries, given_map, installed_versions
+from devplan.mapfile import contract_entries, installed_versions
 from devplan.models import ModelSource, Skeleton
 from devplan.rules import CheckContext
 from devplan.virtual import can_generate, has_forward
@@ -80,7 +81,7 @@ class Examiner:
         subject = CheckContext(
             model=self.source.id,
             structure=structure,
-            given=given_map(contract_entries(plan.placement)),
+            map=device_map_of(contract_entries(plan.placement)),
             machine=self.machine,
             main_device=self.machine.main_device,
             stated_main=True,

@@ -26,7 +26,7 @@ from devplan.core.environment import Environment
 from devplan.core.findings import MissedRun, RunRecord
 from devplan.core.types import Workload
 from devplan.machine.parse import parse_gpus
-from devplan.mapfile.device_map_files import loads_given
+from devplan.mapfile.device_map_files import parse_device_map
 from devplan.rules.context import CheckContext
 from tests.environment.machines import card, machine
 
@@ -47,7 +47,7 @@ class Case:
     def subject(self, which: str) -> CheckContext:
         """The subject of the ``broken`` or the ``clean`` map."""
         options = self._options(which)
-        given = loads_given(self._map_path(which, options).read_text(), "map.yaml")
+        given = parse_device_map(self._map_path(which, options).read_text(), "map.yaml")
         prepared = prepare(
             model_name(options["model"]),
             replace(given, versions=options.get("versions", {})),

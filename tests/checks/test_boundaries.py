@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from devplan.core.device_map import device_map_of
 from devplan.core.findings import (
     BlockActivation,
     BlockInput,
@@ -15,7 +16,6 @@ from devplan.core.findings import (
     TransferEvent,
 )
 from devplan.core.types import Card, Machine
-from devplan.mapfile.device_map import given_map
 from devplan.rules import cache_on_wrong_device, hidden_transfers, over_capacity, shadowed_entry
 from devplan.rules.loads import device_loads
 from devplan.rules.remedies import is_embedding_away
@@ -38,7 +38,7 @@ def split():
     names = [block.name for block in subject.structure.graph.blocks]
     entries = {key: device for key, device in MAP.items() if key in names}
     assert set(names) == set(entries)
-    return replace(subject, given=given_map(entries), runs=())
+    return replace(subject, map=device_map_of(entries), runs=())
 
 
 # ------------------------------------------------------------------------------------- capacity
@@ -138,8 +138,8 @@ def test_the_entry_that_is_named_is_the_largest_of_the_card_that_is_too_full(spl
     ],
 )
 def test_an_entry_that_places_nothing_is_told_where_its_hook_does_something(split, more, found):
-    given = given_map({**MAP, **more})
-    told = list(shadowed_entry.check(replace(split, given=given)))
+    given = device_map_of({**MAP, **more})
+    told = list(shadowed_entry.check(replace(split, map=given)))
     assert [each.module for each in told] == ([next(iter(more))] if found else [])
     for each in told:
         assert f"longer entries place all of it on {found}, and its hook" in each.message
@@ -150,8 +150,8 @@ def test_an_entry_that_places_nothing_is_told_where_its_hook_does_something(spli
     ("device", "away"), [("cuda:0", False), ("cuda:1", True), ("cpu", False), ("disk", False)]
 )
 def test_the_embedding_belongs_where_it_is_computed(split, device, away):
-    given = given_map({**MAP, "model.embed_tokens": device})
-    moved = replace(split, given=given)
+    given = device_map_of({**MAP, "model.embed_tokens": device})
+    moved = replace(split, map=given)
     assert is_embedding_away(moved) is away
     assert is_embedding_away(replace(moved, main_device="cuda:1")) is (device == "cuda:0")
     without = replace(split.structure, graph=replace(split.structure.graph, embedding=None))
@@ -242,7 +242,7 @@ HIDDEN = {"maker": "model.embed_tokens", "count": 1}
     ],
 )
 def test_a_better_place_needs_fewer_copies_and_no_more_bytes(split, taken, saved):
-    moved = replace(split, given=given_map({**MAP, "model.rotary_emb": "cuda:0"}))
+    moved = replace(split, map=device_map_of({**MAP, "model.rotary_emb": "cuda:0"}))
     away = copies(8, source_device="cuda:0", target_device="cuda:1", module="model.layers.3")
     subject = ran(moved, (away,))
     subject = replace(subject, runs=(replace(subject.runs[0], entering=taken),))

@@ -14,8 +14,8 @@ from dataclasses import replace
 import pytest
 
 from devplan.checker.run import result_of
+from devplan.core.device_map import device_map_of
 from devplan.core.findings import CheckResult
-from devplan.mapfile.device_map import given_map
 from devplan.report.findings.text import finding_lines
 from devplan.report.terminal import Terminal
 from devplan.rules.table import RULES
@@ -50,8 +50,8 @@ def test_repair_repairs(case):
     dropped = {key for d in found for key in d.dropped_entries} - set(changes)
     repairable = {d.module for d in found if d.changed_entries or d.dropped_entries}
     repaired = {**subject.device_map, **changes}
-    given = given_map({key: d for key, d in repaired.items() if key not in dropped})
-    left = result_of(replace(subject, given=given)).findings
+    given = device_map_of({key: d for key, d in repaired.items() if key not in dropped})
+    left = result_of(replace(subject, map=given)).findings
     assert not repairable & {d.module for d in left if d.code == case.code}
 
 

@@ -11,15 +11,9 @@ import pytest
 from devplan.checker.accepted import checked_ignores, ignore_codes, parse_ignores
 from devplan.checker.baseline import apply_baseline, baseline_text, fingerprint, read_baseline
 from devplan.checker.run import strictly
+from devplan.core.device_map import Entry
 from devplan.core.errors import InputError
-from devplan.core.findings import (
-    CheckResult,
-    Finding,
-    MapEntry,
-    OperandFact,
-    Severity,
-    SourceLine,
-)
+from devplan.core.findings import CheckResult, Finding, OperandFact, Severity, SourceLine
 
 MISMATCH = Finding(
     code="DP301",
@@ -28,7 +22,7 @@ MISMATCH = Finding(
     module="model",
     op="aten.index.Tensor",
     source=SourceLine(file="transformers/a.py", line=10, function="f", text=""),
-    entry=MapEntry(key="model", device="cuda:1", file="maps/a.yaml", line=4),
+    entry=Entry(key="model", device="cuda:1", file="maps/a.yaml", line=4),
 )
 INDEX = OperandFact(argument="indices[0]", device="cuda:1", shape=(3,), dtype="int64", num_bytes=24)
 EMBEDDING = replace(MISMATCH, code="DP205", severity=Severity.WARNING, op=None, source=None)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from devplan.core.device_map import device_map_of
 from devplan.core.findings import DevicePeak, RunRecord
 from devplan.core.types import BlockGraph, CacheGrowth, Card, Machine, Workload
-from devplan.mapfile.device_map import given_map
 from devplan.rules.context import CheckContext, Structure, TensorFact
 from devplan.rules.loads import DeviceLoad, device_loads, fits_after
 from tests.planning.strategies import block
@@ -68,7 +68,7 @@ def subject(entries, *budgets: int, runs=(), reserve: int = 0) -> CheckContext:
     return CheckContext(
         model="m",
         structure=STRUCTURE,
-        given=given_map(entries),
+        map=device_map_of(entries),
         machine=Machine(cards=cards, main_device="cuda:0") if budgets else None,
         main_device="cuda:0",
         workload=Workload(context_tokens=5, batch=2),

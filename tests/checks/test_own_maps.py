@@ -7,10 +7,10 @@ import pytest
 from devplan.checker.checking import check
 from devplan.checker.run_options import RunOptions
 from devplan.checker.static import check_structure
+from devplan.core.device_map import device_map_of
 from devplan.core.findings import Severity
 from devplan.core.workload import WorkloadRequest
 from devplan.machine.parse import parse_gpus
-from devplan.mapfile.device_map import given_map
 from devplan.workflows.suggesting import suggest
 from tests.checks.case import HERE, model_name
 from tests.small_models import config_folder, small_llama
@@ -85,7 +85,7 @@ def test_a_cheaper_place_saves_as_much_as_the_finding_says(tmp_path):
     (found,) = rotary_findings(before)
     assert found.severity is Severity.WARNING
     assert found.changed_entries == {"model.rotary_emb": "cuda:0"}
-    after = check(folder, given_map({**device_map, **found.changed_entries}))
+    after = check(folder, device_map_of({**device_map, **found.changed_entries}))
     # [10 layers] 16 copies go and 4 come; hidden states and positions need not go to rotary_emb.
     assert copies(before) - copies(after) == 14
     assert "cuda:0 would save 14 copies" in found.message

@@ -147,7 +147,7 @@ def test_bare_map_fits_a_model_of_the_catalogue():
 def test_auto_is_what_accelerate_chooses():
     subject = prepare(LLAMA, "auto", machine=CARDS).subject
     assert set(subject.devices) == {"cuda:0", "cuda:1"}
-    assert "device_map='auto'" in subject.given.name
+    assert "device_map='auto'" in subject.map.name
     sequential = prepare(LLAMA, "sequential", machine=CARDS).subject
     assert sequential.devices == ("cuda:0",)
 

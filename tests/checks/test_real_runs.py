@@ -7,9 +7,9 @@ import torch
 from transformers import BertConfig, IBertConfig, MarianConfig, MarianMTModel, VitsConfig
 
 from devplan.checker.checking import check
+from devplan.core.device_map import device_map_of
 from devplan.core.findings import CheckResult, Severity
 from devplan.core.types import Workload
-from devplan.mapfile.device_map import given_map
 from tests.checks.case import HERE, model_name
 
 LLAMA = model_name("tiny_llama")
@@ -28,7 +28,7 @@ def test_split_layer_is_run_and_repaired():
     assert "found at least two devices, cuda:0 and cuda:1" in mismatch.pytorch_message
 
     devices = {entry.key: entry.device for entry in found.entries}
-    repaired = check(model, given_map({**devices, **mismatch.changed_entries}))
+    repaired = check(model, device_map_of({**devices, **mismatch.changed_entries}))
     assert [d.code for d in repaired.findings if d.severity is not Severity.NOTE] == []
     assert repaired.runs[0].phases == found.runs[0].phases
 

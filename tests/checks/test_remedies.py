@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from devplan.checker.structure import structure_as_it_lies
+from devplan.core.device_map import device_map_of
 from devplan.core.findings import MismatchEvent, OperandFact
 from devplan.core.names import find_entry, is_inside
 from devplan.core.types import OFFLOAD_DEVICES, BlockGraph
-from devplan.mapfile.device_map import given_map
 from devplan.rules.context import CheckContext
 from devplan.rules.remedies import (
     entries_that_meet,
@@ -88,7 +88,7 @@ def subject(entries, main: str = "cuda:0") -> CheckContext:
     return CheckContext(
         model="m",
         structure=STRUCTURE,
-        given=given_map(entries),
+        map=device_map_of(entries),
         machine=None,
         main_device=main,
     )

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from devplan.core.device_map import device_map_of
 from devplan.core.findings import Severity
 from devplan.core.types import Card, Machine, OffloadTier
-from devplan.mapfile.device_map import given_map
 from devplan.rules import (
     back_and_forth,
     embedding_off_main,
@@ -159,7 +159,7 @@ def test_an_entry_for_the_whole_model_elsewhere(entries, changed):
     ],
 )
 def test_devices_that_cannot_be_relied_on(written, severity, changed):
-    about = replace(subject(EVEN), given=given_map({"model": 0, "head": written}))
+    about = replace(subject(EVEN), map=device_map_of({"model": 0, "head": written}))
     told = list(unknown_device.check(about))
     assert [each.severity for each in told] == ([] if severity is None else [severity])
     for each in told:

@@ -12,9 +12,9 @@ from devplan.checker import which_model
 from devplan.checker.showing import diff_lines, entry_place, source_lines, tensor_lines
 from devplan.checker.which_model import fitting_model
 from devplan.checker.wrappers import in_names_of_the_model, unwrapped
+from devplan.core.device_map import Entry, device_map_of
 from devplan.core.errors import InputError
-from devplan.core.findings import MapEntry, OperandFact, SourceLine
-from devplan.mapfile.device_map import given_map
+from devplan.core.findings import OperandFact, SourceLine
 from devplan.rules.places import counted, listed, shown
 
 
@@ -73,8 +73,8 @@ def test_a_line_of_code_and_its_tensors():
     assert second == ["other", "cpu", "0-dim", "float32", "2.00", "KiB", "a.weight"]
 
 
-def entry(key: str, device: str = "cuda:1", **more) -> MapEntry:
-    return MapEntry(key=key, device=device, **more)
+def entry(key: str, device: str = "cuda:1", **more) -> Entry:
+    return Entry(key=key, device=device, **more)
 
 
 ENTRIES = [entry("a"), entry("b", "cpu"), entry("c", written="cuda:1"), entry("")]
@@ -172,7 +172,7 @@ def test_models_that_no_virtual_run_can_follow():
     ],
 )
 def test_a_map_in_names_of_the_wrapper(keys, named):
-    given = given_map(dict.fromkeys(keys, "cuda:0"))
+    given = device_map_of(dict.fromkeys(keys, "cuda:0"))
     found = in_names_of_the_model(given, Adapter(Inner()))
     assert [each.key for each in found.entries] == named
     assert {each.device for each in found.entries} == {"cuda:0"}

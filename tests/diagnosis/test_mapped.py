@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from devplan.core.device_map import device_map_of
 from devplan.core.errors import InputError
 from devplan.core.types import Workload
 from devplan.diagnosis.explaining import explain_text
@@ -18,7 +19,6 @@ from devplan.diagnosis.notes import story_of
 from devplan.diagnosis.pasted.errors import PastedFrame
 from devplan.diagnosis.watching import diagnose
 from devplan.machine.parse import parse_gpus
-from devplan.mapfile.device_map import given_map
 from tests.checks.case import model_name
 from tests.diagnosis.models import SPLIT_LAYER, prompt, split_biogpt, tiny_llama
 
@@ -64,7 +64,7 @@ def test_the_same_line_of_another_release_is_found_by_its_text(pasted):
 def test_a_clean_map_does_not_have_the_line(pasted):
     entries = yaml.safe_load(SPLIT_LAYER.read_text())
     whole = {key: card for key, card in entries.items() if ".layers.1." not in key}
-    clean = given_map({**whole, "biogpt.layers.1": 0})
+    clean = device_map_of({**whole, "biogpt.layers.1": 0})
     (story,) = explain_text(pasted, clean, BIOGPT).stories
     assert story.confirmation.ran and story.confirmation.finding is None
     assert "does not find this line" in story.confirmation.detail
@@ -77,7 +77,7 @@ def test_a_clean_map_does_not_have_the_line(pasted):
 def test_devices_of_the_message_narrow_the_modules_down(pasted):
     entries = yaml.safe_load(SPLIT_LAYER.read_text())
     whole = {key: card for key, card in entries.items() if ".layers.1." not in key}
-    clean = given_map({**whole, "biogpt.layers.1": 0})
+    clean = device_map_of({**whole, "biogpt.layers.1": 0})
     text = pasted.replace(
         TWO.format("cuda:0", "cuda:1"),
         "CUDA out of memory. Tried to allocate 2.00 GiB (GPU 1; 23.00 GiB total capacity)",
@@ -163,7 +163,7 @@ def test_the_patch_is_not_proposed_where_the_embedding_is_at_home(pasted):
 
 
 def test_the_map_of_another_model_is_said(pasted):
-    (story,) = explain_text(pasted, given_map({"": 0}), LLAMA).stories
+    (story,) = explain_text(pasted, device_map_of({"": 0}), LLAMA).stories
     assert "LlamaForCausalLM has no module of class BioGptDecoderLayer: is it the map of this " in (
         " ".join(story.notes)
     )
@@ -171,7 +171,7 @@ def test_the_map_of_another_model_is_said(pasted):
 
 def test_commands_keep_what_the_map_was_planned_with():
     """Cards by their names in the catalogue, offload and images; sizes where no name is known."""
-    given = given_map({"": 0})
+    given = device_map_of({"": 0})
     machine = parse_gpus("2xa100-80gb,rtx-4090,10GiB", offload=("cpu=64GiB", "disk"))
     planned = replace(given, machine=machine, workload=Workload(context_tokens=64, images=3))
     text = f"RuntimeError: {TWO.format('cuda:0', 'cuda:1')}"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.core.findings import MapEntry
+from devplan.core.device_map import Entry
 from devplan.core.types import OFFLOAD_DEVICES
 from devplan.loader.auditing import _problem
 from devplan.loader.differences import Audit, AuditDifference, DeviceUse
@@ -175,14 +175,14 @@ def test_more_than_was_foretold(device, predicted, placed, staying, is_more):
 
 
 def test_how_an_audit_is_told():
-    entry = MapEntry(key="model", device="cuda:0", written="0", file="m.yaml", line=4)
+    entry = Entry(key="model", device="cuda:0", written="0", file="m.yaml", line=4)
     plain = AuditDifference(kind="hook", name="", text="the whole model has no hook")
     placed = AuditDifference(kind="place", name="a", text="a lies on cpu", entry=entry)
     bare = AuditDifference(
         kind="place",
         name="a",
         text="a lies on cpu",
-        entry=MapEntry(key="model", device="cuda:0", written="0"),
+        entry=Entry(key="model", device="cuda:0", written="0"),
     )
     assert str(plain) == "the whole model has no hook"
     assert str(placed) == "m.yaml:4: model: 0: a lies on cpu"

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from devplan.core.findings import (
-    CheckResult,
-    Finding,
-    MapEntry,
-    OperandFact,
-    RunRecord,
-    Severity,
-    SourceLine,
-)
+from devplan.core.device_map import Entry
+from devplan.core.findings import CheckResult, Finding, OperandFact, RunRecord, Severity, SourceLine
 
 MAP = "maps/a map, 50%.yaml"
 ENTRIES = (
-    MapEntry(key="model.visual", device="cuda:0", written="0", file=MAP, line=3),
-    MapEntry(key="model.language_model", device="cuda:1", written="1", file=MAP, line=4),
-    MapEntry(key="lm_head", device="cuda:1", written="1", file=MAP, line=5),
+    Entry(key="model.visual", device="cuda:0", written="0", file=MAP, line=3),
+    Entry(key="model.language_model", device="cuda:1", written="1", file=MAP, line=4),
+    Entry(key="lm_head", device="cuda:1", written="1", file=MAP, line=5),
 )
 
 MISMATCH = Finding(

@@ -20,6 +20,7 @@ from devplan.checker.preparation import Built, Prepared, build, subject_of
 from devplan.checker.run import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import planned_calls, run_all, run_prepared
+from devplan.core.device_map import device_map_of
 from devplan.core.findings import Finding
 from devplan.core.names import find_entry
 from devplan.core.types import CPU, DISK, DeviceMapFile, ModelIdentity, Plan
@@ -27,7 +28,6 @@ from devplan.core.workload import WorkloadRequest
 from devplan.inputs.example import example_inputs
 from devplan.inputs.probe import describe
 from devplan.inputs.request import InputRequest
-from devplan.mapfile.device_map import given_map
 from devplan.mapfile.of_plan import map_file_of
 from devplan.models.build import build_skeleton
 from devplan.models.native import require_native
@@ -159,7 +159,7 @@ def calls_of(
     model: nn.Module, built: Built, brief: bool
 ) -> tuple[tuple[RealCall, ...], dict[str, str]]:
     """The calls that a check makes and the unsplit model takes, and why it does not take others."""
-    whole = Prepared(subject=subject_of(built, given_map({"": CPU})), built=built)
+    whole = Prepared(subject=subject_of(built, device_map_of({"": CPU})), built=built)
     made, refused = [], {}
     for name, forms in planned_calls(whole, OPTIONS, short=not brief):
         try:
@@ -200,7 +200,7 @@ def _identity(built: Built) -> ModelIdentity:
 def _map_row(subject: Subject, name: str, made: DeviceMapFile | Mapping[str, str]) -> MapRow:
     cards = made.device_map if isinstance(made, DeviceMapFile) else made
     device_map = {key: STAND_INS[device] for key, device in cards.items()}
-    asked = subject_of(subject.built, given_map(device_map))
+    asked = subject_of(subject.built, device_map_of(device_map))
     checked = _checked(Prepared(subject=asked, built=subject.built), subject.brief)
     blocks = [device_map[find_entry(device_map, b)] for b in asked.structure.graph.names]
     first = subject.calls[:1]

@@ -12,13 +12,13 @@ from devplan.checker.preparation import Built, Prepared, build, subject_of
 from devplan.checker.run import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import run_prepared
+from devplan.core.device_map import DeviceMap
 from devplan.core.errors import InputError
 from devplan.core.findings import CheckResult, Finding, MismatchEvent, RunRecord
 from devplan.core.types import Machine
 from devplan.core.workload import WorkloadRequest
 from devplan.inputs.probe import describe
 from devplan.inputs.request import InputRequest
-from devplan.mapfile.device_map import DeviceMap
 from devplan.rules.context import CheckContext
 from devplan.rules.mismatches import Kind, kind_of
 from devplan.virtual.entries import has_forward

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from devplan.checker.preparation import Built
+from devplan.core.device_map import DeviceMap, device_map_of
 from devplan.core.types import Card, Infeasible, Machine
 from devplan.core.units import GIB
-from devplan.mapfile.device_map import DeviceMap, given_map
 from devplan.mapfile.entries import contract_entries
 from devplan.models.blocks import partition
 from devplan.planning.planner import plan
@@ -45,8 +45,8 @@ def maps_of(built: Built, machine: Machine) -> Iterator[tuple[str, DeviceMap]]:
     """Name and map, each."""
     planned = plan(built.structure.graph, machine, built.workload)
     assert not isinstance(planned, Infeasible), "the cards hold twice the model"
-    yield "planned", given_map(contract_entries(planned.placement), "planned")
-    yield "in order", given_map(in_order(built), "in order")
+    yield "planned", device_map_of(contract_entries(planned.placement), "planned")
+    yield "in order", device_map_of(in_order(built), "in order")
 
 
 def in_order(built: Built) -> dict[str, str]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from devplan.checker import diff_lines
-from devplan.core import CheckResult, Finding, MapEntry
+from devplan.core import CheckResult, Entry, Finding
 from devplan.io import shown, visible
 
 
-def change_lines(diagnostic: Finding, entries: Iterable[MapEntry]) -> list[str]:
+def change_lines(diagnostic: Finding, entries: Iterable[Entry]) -> list[str]:
     """``- model: 1`` and ``+ model: 0`` for every entry that the repair touches."""
     return diff_lines(diagnostic.changed_entries, entries, diagnostic.dropped_entries)
 
@@ -44,6 +44,6 @@ def _unfit_names(result: CheckResult) -> list[str]:
     """Names of this map that cannot be shown as they are, the longest first."""
     names = {result.model, result.class_name, result.map_name}
     for entry in result.entries:
-        names |= {entry.key, entry.device, entry.written or ""}
+        names |= {entry.key, entry.device or "", entry.written or ""}
     unfit = (name for name in names if name and visible(name) != name)
     return sorted(unfit, key=len, reverse=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from devplan import __version__
 from devplan.checker import fingerprint
-from devplan.core import CheckResult, Finding, MapEntry, RunRecord, SourceLine
+from devplan.core import CheckResult, Finding, RunRecord, SourceLine
 from devplan.io import json_text
 from devplan.report.terminal import Terminal
 from devplan.rules import RULES
@@ -62,7 +62,7 @@ def finding_document(finding: Finding) -> dict[str, Any]:
         "message": finding.message,
         "module": finding.module,
         "op": finding.op,
-        "entry": _entry(finding.entry),
+        "entry": finding.entry.to_json() if finding.entry else None,
         "source": _source(finding.source),
         "also_at": [_source(source) for source in finding.also_at],
         "tensors": [
@@ -83,18 +83,6 @@ def finding_document(finding: Finding) -> dict[str, Any]:
         "count": finding.count,
         "ignored_because": finding.ignored_because,
         "fingerprint": fingerprint(finding),
-    }
-
-
-def _entry(entry: MapEntry | None) -> dict[str, Any] | None:
-    if entry is None:
-        return None
-    return {
-        "key": entry.key,
-        "device": entry.device,
-        "written": entry.written,
-        "file": entry.file,
-        "line": entry.line,
     }
 
 
