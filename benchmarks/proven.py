@@ -15,7 +15,7 @@ from devplan.core.device_map import device_map_of
 from devplan.core.types import Infeasible, Machine, Plan
 from devplan.core.workload import WorkloadRequest
 from devplan.machine.parse import parse_gpus
-from devplan.planning.capacity import plan_most_tokens
+from devplan.planning.planner import plan_most_tokens
 from devplan.workflows.comparison import BY_HAND, STRATEGIES, peers_of
 from devplan.workflows.evaluation import Evaluation, built_of, judge, peak_share
 from devplan.workflows.profiled_model import ProfiledModel, study

@@ -15,7 +15,7 @@ from benchmarks.timing import best_times_ms
 from devplan.core.units import GIB
 from devplan.planning.problem import Problem, Slot, num_transfers, share_of
 from devplan.planning.solvers import chain, sequential
-from devplan.planning.solvers.card_states import card_states
+from devplan.planning.solvers.reach import card_states
 
 LAYER_BYTES = 855_654_400 * 2
 MATRIX_BYTES = 128_256 * 8_192 * 2

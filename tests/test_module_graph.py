@@ -21,8 +21,7 @@ from devplan.core.errors import InputError
 from devplan.core.types import Workload
 from devplan.models.blocks import partition
 from devplan.workflows.graph_build import module_graph
-from devplan.workflows.graph_contract import contract_layers
-from devplan.workflows.graph_writing import graph_text, known_graph_format
+from devplan.workflows.graph_writing import contract_layers, graph_text, known_graph_format
 
 MODELS = Path(__file__).parent / "checks" / "models"
 FEW = Workload(batch=1, context_tokens=128)

@@ -2,9 +2,10 @@
 
     plan = devplan.planning.plan(graph, machine, workload)
 
-The way through: `units` merges tied blocks, `pins` says what belongs where, `pose` makes a solver's
-problem of it, `search` tries poses in order with `objectives` and `solvers`, `assemble` makes the
-plan, `verifier` counts everything again.  `docs/planning.md` states the model and what is proven.
+The way through: `pins` says which blocks belong where, `instance` merges tied blocks and makes a
+solver's problem, `search` tries problems in order with `objectives` and `solvers`, `assemble` makes
+the plan, and `verifier` counts everything again.  `docs/planning.md` states the model and the
+proofs.
 """
 
 import lazy_loader

@@ -1,31 +1,31 @@
 # What other subpackages may import from here; each name is loaded when it is first asked for.
-from .bisection import (
-    MAX_TOKENS as MAX_TOKENS,
+from .components import (
+    plan_pipeline as plan_pipeline,
 )
-from .bisection import (
-    largest as largest,
-)
-from .capacity import (
+from .planner import (
     LARGEST_BATCH as LARGEST_BATCH,
 )
-from .capacity import (
+from .planner import (
     fewest_cards as fewest_cards,
-)
-from .capacity import (
-    plan_most_sequences as plan_most_sequences,
-)
-from .capacity import (
-    plan_most_tokens as plan_most_tokens,
-)
-from .pipeline import (
-    plan_pipeline as plan_pipeline,
 )
 from .planner import (
     plan as plan,
 )
-from .traffic import (
+from .planner import (
+    plan_most_sequences as plan_most_sequences,
+)
+from .planner import (
+    plan_most_tokens as plan_most_tokens,
+)
+from .search import (
+    MAX_TOKENS as MAX_TOKENS,
+)
+from .search import (
+    largest as largest,
+)
+from .speed import (
     with_recorded_traffic as with_recorded_traffic,
 )
-from .traffic import (
+from .speed import (
     without_uncounted as without_uncounted,
 )

@@ -21,16 +21,14 @@ from devplan.core import (
     ensure,
     format_bytes,
 )
-from devplan.planning import bisection as search
 from devplan.planning.bounds import exceeds, lower_bound
-from devplan.planning.instance import Case, Pose
-from devplan.planning.latency import request_bound
+from devplan.planning.instance import Case, Pose, expand
+from devplan.planning.objectives import request_bound
 from devplan.planning.pins import REASONS, roles
 from devplan.planning.problem import is_contiguous
 from devplan.planning.routes import execution_device, shared_copies_of, stages_of, transfers_of
-from devplan.planning.search import Found, rungs
+from devplan.planning.search import MAX_TOKENS, Found, largest, rungs
 from devplan.planning.speed import timing_of, traffic_of
-from devplan.planning.units import expand
 
 NOT_CONTIGUOUS = (
     "no contiguous stages fit; layers were packed by size, which costs transfers "
@@ -247,11 +245,9 @@ def most_tokens(case: Case, pose: Pose, devices: list[str]) -> tuple[int | None,
         active[card_of[main]] = max(active[card_of[main]], case.between_at(tokens))
         return rooms - held - active
 
-    most = search.largest(
-        lambda tokens: bool((left(tokens) >= 0).all()), low=case.workload.context_tokens
-    )
+    most = largest(lambda tokens: bool((left(tokens) >= 0).all()), low=case.workload.context_tokens)
     ensure(most is not None, "a plan that does not fit its own workload")
-    if most >= search.MAX_TOKENS:
+    if most >= MAX_TOKENS:
         return None, None
     return most, case.machine.devices[int(left(most + 1).argmin())]
 
@@ -269,8 +265,8 @@ def _most_tokens_bound(case: Case, found: Found, most: int | None) -> int | None
         room[main] -= sum(_offload_bases(case, pose, tokens) or [0])
         return room[main] >= 0 and not exceeds(case.loads_at(tokens)[kept], room)
 
-    bound = search.largest(may_fit, low=most)
-    return None if bound is None or bound >= search.MAX_TOKENS else bound
+    bound = largest(may_fit, low=most)
+    return None if bound is None or bound >= MAX_TOKENS else bound
 
 
 # ---------------------------------------------------------------------------------------- notes

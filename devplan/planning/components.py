@@ -31,6 +31,7 @@ from devplan.core import (
     OFFLOAD_DEVICES,
     BlockGraph,
     Infeasible,
+    InputError,
     Machine,
     Pin,
     Plan,
@@ -40,6 +41,7 @@ from devplan.core import (
     normalise_device,
 )
 from devplan.planning.pins import HOME, REASONS
+from devplan.planning.planner import Alternatives, plan
 from devplan.planning.routes import BARE_TENSORS
 
 PlanGraph = Callable[[BlockGraph, Machine, Mapping[str, str]], Plan | Infeasible]
@@ -262,3 +264,58 @@ def _is_said(block: str, said: set[str]) -> bool:
 def _with_note(plan: Plan, apart: frozenset[str]) -> Plan:
     names = " and ".join(sorted(apart))
     return replace(plan, notes=(*plan.notes, f"whole components do not fit; split: {names}"))
+
+
+# ---------------------------------------------------------------------------------------- pipelines
+#
+# A pipeline is planned in bytes only: objectives about generated tokens are refused.
+
+
+OBJECTIVES = ("balance", "fewest")
+
+
+def plan_pipeline(
+    graph: BlockGraph,
+    machine: Machine,
+    workload: Workload,
+    *,
+    objective: str,
+    pins: Mapping[str, str],
+    default_pins: bool = True,
+    alternatives: Alternatives | None = None,
+) -> Plan | Infeasible:
+    """The best placement of a pipeline, verified; the parameters are those of `plan`.
+
+    Raises
+    ------
+    InputError
+        For an objective that is about tokens, and as `plan` does.
+    """
+    if objective not in OBJECTIVES:
+        raise InputError(
+            f"--objective {objective} is for models that generate tokens, and this is a pipeline; "
+            f"give {' or '.join(OBJECTIVES)}"
+        )
+
+    def plan_graph(
+        graph: BlockGraph, machine: Machine, pins: Mapping[str, str]
+    ) -> Plan | Infeasible:
+        return plan(
+            graph,
+            machine,
+            workload,
+            objective=objective,
+            pins=pins,
+            default_pins=default_pins,
+            alternatives=alternatives,
+        )
+
+    return plan_components(
+        graph,
+        machine,
+        workload,
+        plan_graph,
+        pins=pins,
+        default_pins=default_pins,
+        fewest=objective == "fewest",
+    )

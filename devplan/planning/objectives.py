@@ -5,20 +5,27 @@ A function from a pose returns None when no contiguous stages fit at the workloa
 `latency` put transfers last: among assignments that are equally good otherwise, the one whose
 transfers take the least time is taken (the fewest, where all links are alike).
 
-The objective ``context`` is two questions: how many tokens fit (`most_tokens`), and
-the placement at that many, of which nothing more is asked than that it fits.
+The objective ``context`` is two questions: how many tokens fit (`devplan.planning.search`), and
+which placement holds that many; any that fits will do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
-from devplan.planning import latency as speed
-from devplan.planning.instance import Pose
+import numpy as np
+
+from devplan.core import STEPS, Block, BlockGraph, Machine, Workload, ensure
+from devplan.machine import link_between
+from devplan.planning.instance import Case, Pose
 from devplan.planning.problem import Assignment, Problem, share_of
-from devplan.planning.solvers import chain, packing
+from devplan.planning.routes import execution_device, hidden_bytes
+from devplan.planning.solvers import chain, fastest, packing
+from devplan.planning.solvers.fastest import Costs, seconds_of
 from devplan.planning.solvers.packing import Packing
+from devplan.planning.speed import Request, fastest_bound, offload_copies
 
 FULL = chain.WHOLE
 
@@ -58,6 +65,193 @@ def _chain_is_exact(pose: Pose) -> bool:
     return chain.is_exact(pose.problem())
 
 
+# ------------------------------------------------------------------------------------------ latency
+#
+# The time of a placement is a sum over units and crossings (`devplan.planning.speed`), so the
+# dynamic programme of `fastest` is exact for contiguous stages as long as every crossing is at a
+# cut or at an end of the chain.  Otherwise (`latency_is_exact`) the answer is good and not proven.
+#
+# Of equally fast placements the one with the smallest largest share is taken: equal cards are then
+# filled as evenly as costs nothing.
+
+
+SAME = 1e-9
+"""Times that differ by less, relatively, are the same: sums of floats in another order."""
+MAX_TRIALS = 10
+"""Of the search for an even share; each halves what is left."""
+
+
+def latency(pose: Pose) -> Assignment | None:
+    """The fastest contiguous stages within budget; of equally fast ones, the most even."""
+    problem, costs = pose.problem(), costs_of(pose)
+    best = fastest.fastest(problem, costs)
+    if best is None:
+        return None
+    limit_s = seconds_of(problem, costs, best) * (1 + SAME)
+    low, high = chain.smallest_share(problem), share_of(problem, best)
+    for _ in range(MAX_TRIALS):
+        if low is None or low >= high:
+            break
+        middle = Fraction(float(low + high) / 2)
+        tried = fastest.fastest(problem, costs, share=middle)
+        if tried is None or seconds_of(problem, costs, tried) > limit_s:
+            low = middle
+        else:
+            best, high = tried, share_of(problem, tried)
+    return best
+
+
+def costs_of(pose: Pose) -> Costs:
+    """Seconds of the request: of every unit of the chain on every card, and of every crossing."""
+    case = pose.case
+    ensure(case.speeds is not None, "the planner looks up the speeds for this objective")
+    seconds = unit_seconds(case)[list(pose.chain)]
+    shared = [
+        [_shared_seconds(pose, case.units.blocks[unit], device) for device in case.machine.devices]
+        for unit in pose.chain
+    ]
+    item_s = seconds + np.array(shared, dtype=float).reshape(seconds.shape)
+    entering = [_entering_bytes(case, unit) for unit in pose.chain]
+    entering.append(_leaving_bytes(pose))
+    return Costs(item_s=item_s, cross_s=crossing_seconds(case, entering))
+
+
+def unit_seconds(case: Case) -> np.ndarray:
+    """Seconds of the request that every unit takes on every card.  # [units, cards]"""
+    request = _request(case)
+    kinds: dict[tuple, list[float]] = {}
+
+    def of(block: Block) -> list[float]:
+        # Layers are alike: a few kinds of blocks stand for all.
+        cached = block.cache_bytes(case.workload.context_tokens, case.workload.batch)
+        kind = (block.work, block.weight_bytes, cached, block.name == case.graph.embedding)
+        if kind not in kinds:
+            kinds[kind] = [
+                request.weighed({s: request.block_seconds(block, s, speed) for s in STEPS})
+                for speed in case.speeds
+            ]
+        return kinds[kind]
+
+    rows = [np.sum([of(block) for block in blocks], axis=0) for blocks in case.units.blocks]
+    return np.array(rows).reshape(len(rows), len(case.speeds))
+
+
+def crossing_seconds(case: Case, entering_bytes: Sequence[int]) -> np.ndarray:
+    """Seconds of the request to carry that many bytes a token from card to card.
+
+    # [positions, cards, cards]
+    """
+    request = _request(case)
+    devices = case.machine.devices
+    links = [[_rates(case.machine, a, b) for b in devices] for a in devices]
+    table = np.array(links).reshape(len(devices), len(devices), 2)
+    sizes = np.array(entering_bytes, dtype=float)[:, None, None]
+    tokens = request.weighed({step: request.tokens(step) for step in STEPS})
+    return sum(request.num_steps.values()) * table[:, :, 0] + tokens * sizes * table[:, :, 1]
+
+
+def _rates(machine: Machine, source: str, target: str) -> tuple[float, float]:
+    """(seconds of a copy, seconds of a byte); nothing on one card."""
+    if source == target:
+        return 0.0, 0.0
+    link = link_between(machine, source, target)
+    return link.latency_s, 1 / link.bytes_per_s
+
+
+def _entering_bytes(case: Case, unit: int) -> int:
+    """For one token of one sequence."""
+    return case.units.blocks[unit][0].input_bytes_per_token
+
+
+def _leaving_bytes(pose: Pose) -> int:
+    """What enters the block that the route goes on with behind the chain."""
+    walk = pose.case.route_units
+    after = None
+    for unit in reversed(walk):
+        if unit not in pose.fixed:
+            break
+        after = unit
+    return hidden_bytes(pose.case.graph) if after is None else _entering_bytes(pose.case, after)
+
+
+def _shared_seconds(pose: Pose, blocks: Sequence[Block], device: str) -> float:
+    """Copies of shared activations to these blocks if they are on a card."""
+    request, machine = _request(pose.case), pose.case.machine
+    return sum(
+        request.copy_seconds(machine, _maker_device(pose, item.maker), device, item.bytes_per_token)
+        for block in blocks
+        for item in block.shared_inputs
+    )
+
+
+def _maker_device(pose: Pose, maker: str | None) -> str:
+    """Of a maker that is spread itself nothing is known yet: the main device is taken."""
+    main = pose.case.machine.main_device
+    unit = pose.case.units.of.get(maker) if maker else None
+    return execution_device(pose.fixed.get(unit, main), main)
+
+
+def _request(case: Case) -> Request:
+    return Request(graph=case.graph, workload=case.workload)
+
+
+# -------------------------------------------------------------------------------- what is proven
+
+
+def latency_is_exact(pose: Pose) -> bool:
+    """Whether no contiguous stages in this pose take less time, as `devplan.planning.speed` counts.
+
+    Besides the limit of the solver: no block of the route lies fixed between two of the chain, the
+    chain holds nothing that is not on the route, and no shared activations are made in it.
+    """
+    problem, case = pose.problem(), pose.case
+    on_route = [unit for unit in dict.fromkeys(case.route_units)]
+    in_chain = [index for index, unit in enumerate(on_route) if unit in pose.chain_set]
+    in_line = not in_chain or in_chain[-1] - in_chain[0] + 1 == len(in_chain) == len(pose.chain)
+    single = all(len(case.units.blocks[unit]) == 1 for unit in pose.chain)
+    makers = {i.maker for block in case.graph.blocks for i in block.shared_inputs if i.maker}
+    made = any(case.units.of.get(maker) in pose.chain_set for maker in makers)
+    return in_line and single and not made and fastest.is_exact(problem, costs_of(pose))
+
+
+def request_bound(case: Case, pose: Pose, on_cards: np.ndarray, attained_s: float) -> float:
+    """Seconds of the request that no placement with the same blocks offloaded goes below."""
+    seconds, tokens = unit_seconds(case), case.workload.context_tokens
+    main = case.machine.devices.index(case.machine.main_device)
+    request = _request(case)
+    fixed = float(seconds[~on_cards, main].sum())
+    fixed += request.weighed({s: request.between_seconds(s, case.speeds[main]) for s in STEPS})
+    fixed += request.weighed({s: _offload_seconds(case, pose, s) for s in STEPS})
+    rooms = case.loosest_budgets_at(tokens, on_cards)
+    loads = case.loads_at(tokens)[on_cards]
+    return fixed + fastest_bound(seconds[on_cards], loads, rooms, attained_s - fixed)
+
+
+def _offload_seconds(case: Case, pose: Pose, step: str) -> float:
+    """What bringing the offloaded weights to the main card takes at least: their bytes."""
+    placement = {
+        name: pose.fixed.get(unit, case.machine.main_device) for name, unit in case.units.of.items()
+    }
+    return sum(
+        size / link_between(case.machine, *ends).bytes_per_s
+        for ends, (_, size) in offload_copies(case.graph, case.machine, placement, step)
+    )
+
+
+def distances(graph: BlockGraph, machine: Machine, workload: Workload):
+    """Seconds of the request to hand hidden states from card to card; None where all are equal."""
+    request = Request(graph=graph, workload=workload)
+    size, devices = hidden_bytes(graph), machine.devices
+    table = tuple(
+        tuple(request.copy_seconds(machine, a, b, size) for b in devices) for a in devices
+    )
+    apart = {table[i][j] for i in range(len(devices)) for j in range(len(devices)) if i != j}
+    return table if len(apart) > 1 else None
+
+
+# ------------------------------------------------------------------------------------------- table
+
+
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """How contiguous stages are found, and what stands in for them where there are none."""
@@ -75,6 +269,6 @@ OBJECTIVES: Mapping[str, Objective] = {
     "balance": Objective(contiguous=balance),
     "context": Objective(contiguous=fitting, packed=packing.pack_within),
     "fewest": Objective(contiguous=fewest),
-    "latency": Objective(contiguous=speed.latency, solver="fastest", is_exact=speed.is_exact),
+    "latency": Objective(contiguous=latency, solver="fastest", is_exact=latency_is_exact),
 }
 """What the user may ask for, by name."""

@@ -28,8 +28,8 @@ from devplan.core import (
     normalise_device,
     prefixes,
 )
+from devplan.planning.instance import Units
 from devplan.planning.routes import BARE_TENSORS, tower_modules
-from devplan.planning.units import Units
 
 TOWER, AFTER, BEFORE, ASIDE, EMBEDDING = "tower", "after", "before", "aside", "embedding"
 PART, HOME = "part", "home"

@@ -1,21 +1,21 @@
 # What other subpackages may import from here; each name is loaded when it is first asked for.
 from .activations import (
+    joined_activations as joined_activations,
+)
+from .activations import (
     measure_activations as measure_activations,
+)
+from .activations import (
+    most_needed as most_needed,
+)
+from .activations import (
+    rising as rising,
 )
 from .cache import (
     cache_notes as cache_notes,
 )
 from .graph import (
     build_graph as build_graph,
-)
-from .joined import (
-    joined_activations as joined_activations,
-)
-from .joined import (
-    most_needed as most_needed,
-)
-from .joined import (
-    rising as rising,
 )
 from .model import (
     ActivationProfile as ActivationProfile,

@@ -12,13 +12,13 @@ what it needs at the workload is foretold from these runs; a note says so.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
 from typing import Any
 
 import torch
 
-from devplan.core import ActivationGrowth, InputError, RunRecord, UserCodeError, Workload
+from devplan.core import ActivationGrowth, InputError, RunRecord, UserCodeError, Workload, ensure
 from devplan.inputs import (
     LEAST_TEXT,
     MOST_OPS,
@@ -32,7 +32,6 @@ from devplan.inputs import (
     user_inputs,
 )
 from devplan.models import BlockSite, Skeleton
-from devplan.profile.joined import joined_activations, most_needed, rising
 from devplan.profile.model import ActivationProfile
 from devplan.profile.runs import one_line
 from devplan.virtual import (
@@ -197,3 +196,52 @@ def _refuse_images(example: ExampleInputs, workload: Workload, request: InputReq
 
 def _uncounted(reason: str) -> str:
     return f"activations are not counted, the virtual run failed ({reason}); --reserve holds them"
+
+
+# ------------------------------------------------------------------------------------------ joining
+#
+# Activations of one model from runs at several ranges of tokens are joined into one profile.
+
+
+def joined_activations(first: ActivationProfile, second: ActivationProfile) -> ActivationProfile:
+    """What two profiles of one batch know together.
+
+    Where both ran at the same number of tokens, the larger need counts.  A profile that could
+    not be had (its run raised) adds nothing.
+    """
+    if not second.blocks and second.between is None:
+        return first
+    names = dict.fromkeys((*first.blocks, *second.blocks))
+    return ActivationProfile(
+        blocks={name: _joined(first.blocks.get(name), second.blocks.get(name)) for name in names},
+        between=_joined(first.between, second.between),
+        raised=first.raised,
+        notes=tuple(dict.fromkeys((*first.notes, *second.notes))),
+    )
+
+
+def _joined(a: ActivationGrowth | None, b: ActivationGrowth | None) -> ActivationGrowth | None:
+    if a is None or b is None:
+        return a or b
+    ensure(a.batch == b.batch, "runs of different batches")
+    most: dict[int, int] = dict(a.samples)
+    for tokens, num_bytes in b.samples:
+        most[tokens] = max(num_bytes, most.get(tokens, 0))
+    return ActivationGrowth(samples=rising(most), batch=a.batch)
+
+
+def most_needed(record: RunRecord, device: str) -> dict[str, int]:
+    """Block -> the most bytes of activations that it needed on a device in any phase."""
+    most: defaultdict[str, int] = defaultdict(int)
+    for item in record.activations:
+        if item.device == device:
+            most[item.block] = max(most[item.block], item.num_bytes)
+    return dict(most)
+
+
+def rising(samples: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+    """(tokens, bytes) in the order of the tokens, bytes never falling."""
+    found: list[tuple[int, int]] = []
+    for tokens, num_bytes in sorted(samples.items()):
+        found.append((tokens, max(num_bytes, found[-1][1] if found else 0)))
+    return tuple(found)

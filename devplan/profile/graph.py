@@ -1,27 +1,16 @@
 """The graph of blocks: what the planner sees of a model.
 
-Two forms of the same thing.  `build_graph` joins a profile into a `BlockGraph`: blocks in
-execution order with their bytes.  `to_networkx` shows it as a graph, blocks as nodes and the
-activations between them as edges; there `contract` merges groups of blocks that must share a
-device into one node, and `expand` turns a placement of the contracted graph back into one of the
-blocks.
-
 Execution order is that of the run; blocks that the run did not reach (towers of a text run) keep
 their place in the module tree, before the first block after them that ran.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from devplan.core import Block, BlockGraph, Placement, StepWork, Work, is_inside
+from devplan.core import Block, BlockGraph, StepWork, Work, is_inside
 from devplan.models import BlockSite
 from devplan.profile.model import Profile
-
-if TYPE_CHECKING:
-    import networkx
 
 
 def build_graph(profile: Profile) -> BlockGraph:
@@ -138,86 +127,3 @@ def _execution_order(tree: list[str], run: tuple[str, ...]) -> list[str]:
     for name in run:
         order.extend([*before.get(name, ()), name])
     return order + waiting
-
-
-# ---------------------------------------------------------------------------------- networkx
-
-
-def to_networkx(graph: BlockGraph) -> networkx.DiGraph:
-    """Blocks as nodes (``block``), activations as edges (``bytes_per_token``), ties as ``tied``."""
-    import networkx
-
-    drawn = networkx.DiGraph()
-    for block in graph.blocks:
-        drawn.add_node(block.name, block=block)
-    executed = [block for block in graph.blocks if block.name not in set(graph.unexecuted)]
-    for before, after in itertools.pairwise(executed):
-        drawn.add_edge(before.name, after.name, bytes_per_token=after.input_bytes_per_token)
-    drawn.graph["tied"] = graph.tied
-    return drawn
-
-
-def contract(graph: BlockGraph, groups: Iterable[Iterable[str]]) -> BlockGraph:
-    """The graph with each group of blocks merged into its first member.
-
-    The merged block has the sum of the bytes and stands where its first member stood; its name is
-    that member's.  Groups that share a member are one group.
-    """
-    leader = _leaders(graph, groups)
-    members: dict[str, list[Block]] = {}
-    for block in graph.blocks:
-        members.setdefault(leader[block.name], []).append(block)
-    return BlockGraph(
-        blocks=tuple(_merged(blocks) for blocks in members.values()),
-        tied=tuple(
-            renamed
-            for names in graph.tied
-            if len(renamed := tuple(dict.fromkeys(leader[name] for name in names))) > 1
-        ),
-        embedding=leader.get(graph.embedding) if graph.embedding else None,
-        head=leader.get(graph.head) if graph.head else None,
-        towers=graph.towers,
-        unexecuted=tuple(name for name in graph.unexecuted if leader[name] == name),
-        entered=graph.entered,
-    )
-
-
-def expand(
-    graph: BlockGraph, groups: Iterable[Iterable[str]], placement: Placement
-) -> dict[str, str]:
-    """The placement of every block of `graph`, from one of ``contract(graph, groups)``."""
-    leader = _leaders(graph, groups)
-    return {block.name: placement[leader[block.name]] for block in graph.blocks}
-
-
-def _leaders(graph: BlockGraph, groups: Iterable[Iterable[str]]) -> Mapping[str, str]:
-    """Block -> the member of its group that comes first in execution order."""
-    import networkx
-
-    joined = networkx.Graph()
-    joined.add_nodes_from(graph.names)
-    for group in groups:
-        networkx.add_path(joined, list(group))
-    position = {name: index for index, name in enumerate(graph.names)}
-    leader = {}
-    for component in networkx.connected_components(joined):
-        first = min(component, key=position.__getitem__)
-        leader.update(dict.fromkeys(component, first))
-    return leader
-
-
-def _merged(blocks: list[Block]) -> Block:
-    first = blocks[0]
-    if len(blocks) == 1:
-        return first
-    return Block(
-        name=first.name,
-        class_name=first.class_name,
-        weight_bytes=sum(block.weight_bytes for block in blocks),
-        buffer_bytes=sum(block.buffer_bytes for block in blocks),
-        cache=tuple(part for block in blocks for part in block.cache),
-        stack=first.stack,
-        stage_bound=first.stage_bound,
-        input_bytes_per_token=first.input_bytes_per_token,
-        shared_inputs=first.shared_inputs,
-    )

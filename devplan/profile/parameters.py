@@ -11,7 +11,8 @@ module tree counts them so.  `parameter_bytes` names the others, with their byte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +20,11 @@ import torch
 from torch import nn
 
 from devplan.core import InputError, format_bytes
+from devplan.models import Component, Skeleton
+from devplan.profile.checkpoint import StoredSizes, conversions, stored_bytes
 from devplan.profile.dtypes import StoredTensor, dtype_exceptions
-from devplan.profile.quantization import method_of, quantized_bytes
+from devplan.profile.quantization import config_on_cards, method_of, quantized_bytes, unpacked_note
 from devplan.profile.quantization.sizes import QuantizedSizes
-from devplan.profile.stored import StoredSizes, stored_bytes
 from devplan.profile.tree import NamedModules, named_modules
 
 # Formula and headers that differ by more than this deserve a word.
@@ -162,3 +164,149 @@ def _with(
         unquantized=sizes.unquantized,
         notes=(*sizes.notes, *notes),
     )
+
+
+# ------------------------------------------------------------------------------------------ loading
+#
+# Weights are read one tensor at a time and need no room beside themselves, with two exceptions, in
+# which tensors of the checkpoint are on the device together with the parameter that is made of
+# them:
+#
+# * parameters that transformers makes of several stored tensors (experts that are stored one by one
+#   and run as one tensor): the stored ones are freed as the operations go, so at most a second copy
+#   is there.  ``transformers.core_model_loading``, ``MergeModulelist`` and ``Concatenate`` of 5.x;
+# * quantized weights that are unpacked: the packed form is there meanwhile.
+#
+# Reading ahead (four threads in transformers 5) does not add to it: a tensor that was read early
+# belongs to the next parameter, which would be there anyway by the end.
+
+
+def loading_bytes(
+    model: nn.Module,
+    *,
+    sizes: Mapping[str, int],
+    packed: Mapping[str, int],
+    stored: Container[str] = (),
+) -> dict[str, int]:
+    """Parameter -> bytes beside it while it is loaded, for those that need any.
+
+    Parameters
+    ----------
+    model
+        Skeleton on the meta device.
+    sizes
+        Parameter -> bytes in memory, for those that are not as the skeleton has them.
+    packed
+        Parameter -> bytes in the form that its quantization method stores.
+    stored
+        Names in the checkpoint, where they are known: what has its own name there is not made of
+        others.
+    """
+    found: dict[str, int] = {}
+    for name, num_bytes in packed.items():
+        if sizes.get(name, num_bytes) > num_bytes:
+            found[name] = num_bytes
+    if targets := _targets(conversions(model)[1]):
+        for name, parameter in model.named_parameters():
+            if name not in stored and targets.search(name):
+                own = sizes.get(name, parameter.numel() * parameter.element_size())
+                found[name] = found.get(name, 0) + own
+    return found
+
+
+_REFERENCE = re.compile(r"\\\\\d|\\\d")
+"""A group of the source pattern, in a target pattern."""
+
+
+def _targets(converters: Iterable[Any]) -> re.Pattern[str] | None:
+    """What matches the names of all parameters that are made by conversions on their device."""
+    patterns = [
+        ".+".join(map(re.escape, _REFERENCE.split(target.strip("^$"))))
+        for converter in converters
+        if not getattr(converter, "force_cpu", False)
+        for target in converter.target_patterns
+    ]
+    return re.compile(f"(?:{'|'.join(patterns)})$") if patterns else None
+
+
+# ---------------------------------------------------------------------------------------- pipelines
+#
+# The models of a pipeline have dtypes and quantizations of their own: each is sized by itself,
+# under the names that its parameters have in the pipeline.
+
+
+@dataclass(kw_only=True)
+class ComponentSizes:
+    """Parameters of a whole pipeline that are not as its skeleton has them."""
+
+    exceptions: dict[str, int] = field(default_factory=dict)
+    """Parameter -> bytes in memory."""
+    packed: dict[str, int] = field(default_factory=dict)
+    """Parameter -> bytes as stored, of all that is quantized."""
+    loading: dict[str, int] = field(default_factory=dict)
+    """Parameter -> bytes beside it while it is loaded."""
+    is_unpacked: bool = False
+    """Whether something of it would not lie in memory as it is stored."""
+    methods: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def quantization(self) -> str | None:
+        """``transformer bitsandbytes``; None where nothing is quantized."""
+        return ", ".join(self.methods) or None
+
+
+def component_sizes(
+    skeleton: Skeleton, *, least_capability: tuple[int, int] | None = None, packed: bool = False
+) -> ComponentSizes:
+    """The sizes of all components of a pipeline.
+
+    Parameters
+    ----------
+    skeleton
+        Of the pipeline.
+    least_capability
+        Smallest compute capability among the cards, where it is known.
+    packed
+        Count quantized weights as they are stored, also where they are unpacked.
+
+    Raises
+    ------
+    InputError
+        When a quantization method is unknown: with the component.
+    """
+    found = ComponentSizes()
+    for name, component in skeleton.components.items():
+        try:
+            _add(found, name, component, least_capability, packed)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+    return found
+
+
+def _add(
+    found: ComponentSizes,
+    name: str,
+    component: Component,
+    least_capability: tuple[int, int] | None,
+    packed: bool,
+) -> None:
+    skeleton, source = component.skeleton, component.source
+    stored_as = (source.config or {}).get("quantization_config")
+    on_cards = config_on_cards(stored_as, least_capability)
+    runs_as = stored_as if packed else on_cards
+    sizes = parameter_bytes(
+        skeleton.model, dtype=skeleton.dtype, quantization_config=runs_as, stored=source.stored
+    )
+    found.is_unpacked |= on_cards is not stored_as or not sizes.stays_packed
+    exceptions = {**sizes.exceptions, **sizes.packed} if packed else sizes.exceptions
+    loading = loading_bytes(
+        skeleton.model, sizes=exceptions, packed=sizes.packed, stored=source.stored or ()
+    )
+    parts = ((found.exceptions, exceptions), (found.packed, sizes.packed), (found.loading, loading))
+    for whole, part in parts:
+        whole.update({f"{name}.{parameter}": size for parameter, size in part.items()})
+    found.methods += [f"{name} {sizes.quantization}"] if sizes.quantization else []
+    found.notes += [f"{name}: {note}" for note in sizes.notes]
+    if runs_as is not stored_as:
+        found.notes.append(f"{name}: {unpacked_note(stored_as, least_capability)}")

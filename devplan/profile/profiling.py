@@ -10,12 +10,10 @@ from torch import nn
 
 from devplan.core import Workload, parse_dtype
 from devplan.models import BlockSite, ModelSource, Skeleton, StoredTensor, partition
-from devplan.profile.components import component_sizes
-from devplan.profile.loading import loading_bytes
 from devplan.profile.model import Profile, RunProfile, WeightProfile
-from devplan.profile.parameters import parameter_bytes
-from devplan.profile.quantization.on_cards import config_on_cards, unpacked_note
-from devplan.profile.running import measure_run
+from devplan.profile.parameters import component_sizes, loading_bytes, parameter_bytes
+from devplan.profile.quantization import config_on_cards, unpacked_note
+from devplan.profile.runs import measure_run
 from devplan.profile.weights import measure_blocks
 from devplan.virtual import entered_part
 

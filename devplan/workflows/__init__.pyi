@@ -38,7 +38,7 @@ from .fitting import (
 from .graph_build import (
     module_graph as module_graph,
 )
-from .graph_contract import (
+from .graph_writing import (
     contract_layers as contract_layers,
 )
 from .graph_writing import (
@@ -63,8 +63,8 @@ from .profiled_model import (
     ProfiledModel as ProfiledModel,
 )
 from .suggesting import (
-    suggest as suggest,
-)
-from .suggestion import (
     Suggestion as Suggestion,
+)
+from .suggesting import (
+    suggest as suggest,
 )

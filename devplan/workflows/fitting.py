@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from devplan.core import (
+    BlockGraph,
+    Infeasible,
     InputError,
     Machine,
     NamedInFile,
     Plan,
+    Workload,
     WorkloadRequest,
     accepts,
     as_request,
@@ -22,20 +26,39 @@ from devplan.core import (
     texts,
     wrong,
 )
-from devplan.machine import MachineLike, as_machine
+from devplan.machine import (
+    MAX_CARDS,
+    MachineLike,
+    as_machine,
+    machine_label,
+    parse_gpus,
+    read_items,
+)
+from devplan.planning import fewest_cards
+from devplan.profile import build_graph
 from devplan.sandbox import exclusively, in_time, time_limit
-from devplan.workflows.fit_forms import Form, forms_on
-from devplan.workflows.fit_offers import checked_kind, fewest_of_kind, named_offers, of_kind
-from devplan.workflows.fit_proofs import prove_best, row_of
-from devplan.workflows.fit_rows import FitResult, Offer, in_order
+from devplan.workflows.fit_rows import (
+    FORETOLD,
+    NO_PINS,
+    Answer,
+    FitResult,
+    Form,
+    Offer,
+    Row,
+    forms_on,
+    in_order,
+)
 from devplan.workflows.profiled_model import (
     ProfiledModel,
     Progress,
     padded_activations,
     run_as_long_as_fits,
+    run_at,
     silent,
     study,
 )
+from devplan.workflows.refinement import Proof, prove
+from devplan.workflows.suggesting import examiner_of
 
 
 def _machines(name: str, value: Any) -> tuple[Any, ...]:
@@ -182,3 +205,159 @@ def _longest(pairs: Sequence[Pair]) -> int:
     """The most tokens that any row holds."""
     plans = (form.plan_tokens(form.graph, offer.machine) for offer, form in pairs)
     return max((p.workload.context_tokens for p in plans if isinstance(p, Plan)), default=0)
+
+
+# ------------------------------------------------------------------------------------------- offers
+
+
+def named_offers(machines: Sequence[Machine]) -> tuple[Offer, ...]:
+    """Each machine once."""
+    return tuple(
+        Offer(machine=machine, label=machine_label(machine)) for machine in dict.fromkeys(machines)
+    )
+
+
+def checked_kind(kind: str) -> str:
+    """A kind of card, as ``--card`` takes it.
+
+    Raises
+    ------
+    InputError
+        When it is a count, several cards, or a card of this machine.
+    """
+    items = read_items(kind, "--card")
+    if len(items) != 1 or items[0].text != kind.strip():
+        raise InputError(
+            f"--card {kind}: name one kind of card, such as 24GiB or a100-80gb; how many are "
+            "needed is the answer (for a machine of your choice: --gpus)"
+        )
+    if items[0].index is not None:
+        raise InputError(
+            f"--card {kind} is the index of one GPU of this machine; name a kind, such as 24GiB "
+            "or rtx-4090"
+        )
+    return kind.strip()
+
+
+def of_kind(kind: str, count: int, reserve: str | None) -> Offer:
+    """So many cards of a kind."""
+    machine = parse_gpus(f"{count}x{kind}", reserve=reserve)
+    return Offer(machine=machine, label=machine_label(machine), kind=kind)
+
+
+def fewest_of_kind(kind: str, graph: BlockGraph, workload: Workload, reserve: str | None) -> Offer:
+    """The fewest cards that suffice; the most that are planned for where none do."""
+    count = fewest_cards(
+        graph, workload, lambda count: of_kind(kind, count, reserve).machine, most=MAX_CARDS
+    )
+    return of_kind(kind, count or MAX_CARDS, reserve)
+
+
+# --------------------------------------------------------------------------------------------- rows
+
+
+Planner = Callable[[BlockGraph, Machine, Mapping[str, str]], Plan | Infeasible]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Filled:
+    """A row and the form of the model that it is about."""
+
+    row: Row
+    form: Form
+
+
+def row_of(offer: Offer, form: Form) -> Filled:
+    """The three answers, planned and not run."""
+    precision, machine = form.precision, offer.machine
+    row = Row(
+        offer=offer,
+        precision=precision.name,
+        precision_rank=form.rank,
+        load=precision.load,
+        weight_bytes=precision.weight_bytes,
+        limit_tokens=form.studied.limit_tokens,
+        asked=_answer(form.plan_asked(form.graph, machine)),
+    )
+    if isinstance(row.asked, Infeasible) or not form.studied.is_growth_known:
+        return Filled(row=row, form=form)
+    tokens = _answer(form.plan_tokens(form.graph, machine))
+    sequences = _answer(form.plan_sequences(form.padded_graph, machine))
+    row = replace(row, tokens=_or(tokens, row.asked), sequences=_or(sequences, row.asked))
+    return Filled(row=row, form=form)
+
+
+def _answer(result: Plan | Infeasible) -> Answer | Infeasible:
+    return Answer(plan=result) if isinstance(result, Plan) else result
+
+
+def _or(answer: Answer | Infeasible, asked: Answer) -> Answer:
+    """More than the workload, or the workload itself."""
+    return asked if isinstance(answer, Infeasible) else answer
+
+
+# ------------------------------------------------------------------------------------- proofs
+
+
+def prove_best(rows: Sequence[Filled], progress: Progress) -> list[Filled]:
+    """The rows with the finest precision that fits on each machine or kind of card proven.
+
+    Where a run finds that it does not fit after all, the next precision is run.
+    """
+    proven: list[Filled] = []
+    done: set[object] = set()
+    for filled in sorted(rows, key=lambda filled: filled.row.precision_rank):
+        offer = filled.row.offer
+        place = offer.kind or offer.machine
+        if filled.row.fits and place not in done:
+            progress(f"running {filled.row.precision} on {offer.label} virtually")
+            filled = _proven(filled)
+            done |= {place} if filled.row.fits else set()
+        proven.append(filled)
+    return proven
+
+
+def _proven(filled: Filled) -> Filled:
+    """The row with its three answers run, and as large as the runs allow."""
+    row, form = filled.row, filled.form
+    asked = _run(filled, row.asked, form.graph, form.plan_asked)
+    if row.tokens is None or isinstance(asked, Infeasible) or asked.errors:
+        return replace(filled, row=replace(row, asked=asked, tokens=None, sequences=None))
+    tokens = _run_tokens(filled, asked)
+    sequences = _run(filled, row.sequences, form.padded_graph, form.plan_sequences)
+    row = replace(row, asked=asked, tokens=tokens, sequences=_or(sequences, asked))
+    return replace(filled, row=row)
+
+
+def _run_tokens(filled: Filled, asked: Answer) -> Answer:
+    """The most tokens, foretold from runs of that many."""
+    form, machine = filled.form, filled.row.offer.machine
+    studied = run_at(form.studied, filled.row.tokens.workload.context_tokens)
+    profile = replace(form.precision.profile, activations=studied.profile.activations)
+    graph = build_graph(profile)
+    answer = _or(_answer(form.plan_tokens(graph, machine)), asked)
+    return _or(_run(filled, answer, graph, form.plan_tokens), asked)
+
+
+def _run(
+    filled: Filled, answer: Answer, graph: BlockGraph, planner: Planner
+) -> Answer | Infeasible:
+    """Run the plan of an answer, and plan again until a run finds nothing."""
+    form, machine = filled.form, filled.row.offer.machine
+    if answer.plan is filled.row.asked.plan and filled.row.asked.is_proven:
+        return filled.row.asked
+    proof = prove(
+        Proof(result=answer.plan, graph=graph, verification=FORETOLD),
+        NO_PINS,
+        partial(_planned, planner, machine),
+        examiner_of(form.studied, machine, form.precision.source),
+    )
+    if isinstance(proof.result, Infeasible):
+        return proof.result
+    return Answer(plan=proof.result, verification=proof.verification, errors=proof.errors)
+
+
+def _planned(
+    planner: Planner, machine: Machine, graph: BlockGraph, pins: Mapping[str, str]
+) -> Plan | Infeasible:
+    return planner(graph, machine, pins)

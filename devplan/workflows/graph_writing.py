@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import networkx
 
-from devplan.core import InputError, nearest
-from devplan.io import LONGEST_IN_JSON, json_text, visible
-from devplan.workflows.graph_labels import CROSSING, device_colours, edge_lines, node_lines
+from devplan.core import InputError, format_bytes, nearest, parent
+from devplan.io import LONGEST_IN_JSON, json_text, shown, visible
 
 FORMATS = ("dot", "json", "mmd", "svg")
 DRAWING_S = 60
@@ -149,3 +151,105 @@ def _mermaid_text(lines: list[str]) -> str:
 
 _ENTITIES = str.maketrans({sign: f"#{ord(sign)};" for sign in "#&<>`%"} | {'"': "#quot;"})
 """Signs that begin an entity, HTML, Markdown or a directive within a label."""
+
+
+# ------------------------------------------------------------------------------------------- labels
+
+
+COLOURS = ("#cfe3f7", "#d9efd3", "#fbe6c4", "#e5d9f2", "#d3eeee", "#f7d9e3", "#eeeacb", "#dfe3e8")
+"""Light backgrounds for black text, in the order in which devices occur; the ninth is the first
+again, since the device also stands in every node."""
+
+CROSSING = "#d62728"
+"""Red, and no background is: crossing edges must stand out."""
+
+
+def device_colours(graph: networkx.DiGraph) -> dict[str, str]:
+    """Device -> colour."""
+    devices = dict.fromkeys(node["device"] for _, node in graph.nodes(data=True))
+    return {device: COLOURS[place % len(COLOURS)] for place, device in enumerate(sorted(devices))}
+
+
+def node_lines(name: str, node: dict[str, Any]) -> list[str]:
+    """Name, then class and size, then devices."""
+    name, node = visible(name), shown(node)
+    if node["kind"] in ("inputs", "outputs"):
+        return [name, node["device"]]
+    layers = f"{len(node['blocks'])} x " if "blocks" in node else ""
+    lies, runs = node["device"], node["runs_on"]
+    lines = [name, f"{layers}{node['class_name']}, {format_bytes(node['bytes'])}"]
+    lines.append(lies if lies == runs else f"{lies}, runs on {runs}")
+    if node["kind"] == "block" and not node["ran"]:
+        lines.append("not run")
+    return lines
+
+
+def edge_lines(edge: dict[str, Any]) -> list[str]:
+    """Size, and copies where there are any."""
+    lines = [format_bytes(edge["bytes"])]
+    if edge["copies"]:
+        lines.append(f"{edge['copies']} cop{'y' if edge['copies'] == 1 else 'ies'}")
+    return lines
+
+
+# ------------------------------------------------------------------------------------------- stages
+#
+# Layers on one device are drawn as one stage.  They follow one another in execution order, are of
+# one stack and one class, and lie and run on one device.  Edges inside a stage disappear; edges of
+# its layers from and to others are added up.
+
+
+def contract_layers(graph: networkx.DiGraph) -> networkx.DiGraph:
+    """A new graph with one node a stage; such nodes have ``blocks``, the names of their layers.
+
+    Stages are named after their first and last layer: ``model.layers.0-15``.
+    """
+    stages = {name: members for members in _rows(graph) for name in (_stage_name(members),)}
+    stage_of = {member: name for name, members in stages.items() for member in members}
+    contracted = networkx.DiGraph(**graph.graph)
+    for name, members in stages.items():
+        contracted.add_node(name, **_stage(graph, members))
+    for source, target, edge in graph.edges(data=True):
+        one, other = stage_of[source], stage_of[target]
+        if one == other:
+            continue
+        if contracted.has_edge(one, other):
+            _add(contracted.edges[one, other], edge)
+        else:
+            contracted.add_edge(one, other, **{**edge, "arguments": list(edge["arguments"])})
+    return contracted
+
+
+def _rows(graph: networkx.DiGraph) -> Iterator[list[str]]:
+    """Nodes in their order, those of one stage together."""
+    for key, row in groupby(graph.nodes, key=lambda name: _likeness(graph, name)):
+        members = list(row)
+        yield from [members] if key[0] is not None else ([name] for name in members)
+
+
+def _likeness(graph: networkx.DiGraph, name: str) -> tuple[Any, ...]:
+    node = graph.nodes[name]
+    return tuple(node[key] for key in ("stack", "class_name", "device", "runs_on", "ran"))
+
+
+def _stage_name(members: list[str]) -> str:
+    first, last = members[0], members[-1]
+    if len(members) == 1:
+        return first
+    is_numbered = parent(first) == parent(last)
+    return f"{first}-{last.rpartition('.')[2] if is_numbered else last}"
+
+
+def _stage(graph: networkx.DiGraph, members: list[str]) -> dict[str, Any]:
+    first = graph.nodes[members[0]]
+    if len(members) == 1:
+        return dict(first)
+    num_bytes = sum(graph.nodes[name]["bytes"] for name in members)
+    return {**first, "bytes": num_bytes, "blocks": list(members)}
+
+
+def _add(total: dict[str, Any], edge: dict[str, Any]) -> None:
+    for key in ("bytes", "tensors", "copies"):
+        total[key] += edge[key]
+    total["crosses"] |= edge["crosses"]
+    total["arguments"] += [name for name in edge["arguments"] if name not in total["arguments"]]

@@ -8,15 +8,20 @@ Nothing is written and nothing printed here; the command line does that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from devplan.checker import PLANNED, USUAL, RunOptions
 from devplan.core import (
     OBJECTIVE_NAMES,
     BlockGraph,
+    CheckResult,
+    DeviceMapFile,
+    Finding,
     Infeasible,
+    InputError,
     Machine,
+    ModelIdentity,
     NamedInFile,
     Plan,
     Workload,
@@ -55,7 +60,6 @@ from devplan.workflows.profiled_model import (
     with_work,
 )
 from devplan.workflows.refinement import Proof, prove
-from devplan.workflows.suggestion import Suggestion
 
 LATENCY = "latency"
 """The objective for which the work of the blocks is counted."""
@@ -297,3 +301,52 @@ def _suggestion(studied: ProfiledModel, machine: Machine, proof: Proof) -> Sugge
         else None,
         notes=studied.notes,
     )
+
+
+# ------------------------------------------------------------------------------------------- result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What `suggest` found: a plan with its map file, or why there is none."""
+
+    source: ModelSource
+    identity: ModelIdentity
+    graph: BlockGraph
+    workload: Workload
+    """What the plan is for: as asked, and what was not asked as the model has it; for the objective
+    ``context`` with as many tokens as were found to fit."""
+    result: Plan | Infeasible
+    map_file: DeviceMapFile | None
+    """None when nothing fits."""
+    check: CheckResult | None = None
+    """What the virtual run of the plan found; None: it was not run."""
+    errors: tuple[Finding, ...] = ()
+    """What of it stops the model: no plan was found that runs."""
+    cures: tuple[str, ...] = ()
+    """What else was tried then and ran, in words."""
+    notes: tuple[str, ...]
+    """What people should know of how this came about."""
+
+    @property
+    def checked_map(self) -> DeviceMapFile:
+        """The map, for who needs one.
+
+        Raises
+        ------
+        InputError
+            When nothing fits, with the numbers and what would, or when no plan was found that runs.
+        """
+        if isinstance(self.result, Infeasible):
+            change = self.result.remedies[0].change if self.result.remedies else "give larger cards"
+            raise InputError(
+                f"there is no map of {self.identity.id}, as nothing fits: {self.result.reason}; "
+                f"what would make it fit: {change}"
+            )
+        if self.errors or self.map_file is None:
+            first = f"{self.errors[0].code}, {self.errors[0].message}" if self.errors else "unknown"
+            raise InputError(
+                f"no plan of {self.identity.id} was found that runs: {first}; see .check, and "
+                ".cures for what was tried; .map_file is the map that does not run"
+            )
+        return self.map_file

@@ -21,7 +21,7 @@ from devplan.planning.problem import (
     transfer_cost,
 )
 from devplan.planning.solvers import chain, exhaustive, fastest
-from devplan.planning.solvers.seconds import Costs, seconds_of
+from devplan.planning.solvers.fastest import Costs, seconds_of
 from tests.planning.strategies import problems
 
 SPEEDS = st.sampled_from([1, 1, 2, 5])

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.core.types import ActivationGrowth, CacheGrowth, Infeasible, Machine, Plan, Workload
-from devplan.planning.capacity import (
+from devplan.planning.planner import (
     LARGEST_BATCH,
     fewest_cards,
+    plan,
     plan_most_sequences,
     plan_most_tokens,
+    pose_case,
 )
-from devplan.planning.planner import plan, pose_case
 from devplan.planning.search import fits
 from tests.planning.strategies import block, layer, machine, text_graph
 

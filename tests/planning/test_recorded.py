@@ -8,7 +8,7 @@ from devplan.core.costs import DECODE, PREFILL, Traffic
 from devplan.core.findings import RunRecord, TransferEvent
 from devplan.core.workload import WorkloadRequest
 from devplan.machine.parse import parse_gpus
-from devplan.planning.traffic import recorded_traffic
+from devplan.planning.speed import recorded_traffic
 from devplan.workflows.suggesting import suggest
 from tests.small_models import config_folder, small_llama
 

@@ -9,8 +9,8 @@ import pytest
 from devplan.catalog import gpus
 from devplan.core.types import CacheGrowth, Infeasible, Plan, Workload
 from devplan.core.units import GIB, MIB
+from devplan.planning.infeasible import CARD_SIZES_GIB
 from devplan.planning.planner import plan
-from devplan.planning.remedies import CARD_SIZES_GIB
 from tests.planning.strategies import layer, machine, text_graph
 
 ASIDE = 2

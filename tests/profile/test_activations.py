@@ -9,8 +9,13 @@ import torch
 
 from devplan.core.types import ActivationGrowth, Workload
 from devplan.models.blocks import partition
-from devplan.profile.activations import contexts, made_shapes, measure_activations
-from devplan.profile.joined import joined_activations, rising
+from devplan.profile.activations import (
+    contexts,
+    joined_activations,
+    made_shapes,
+    measure_activations,
+    rising,
+)
 from devplan.profile.model import ActivationProfile
 from tests.virtual.models import skeleton_of_type
 

@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from devplan.core.types import CacheGrowth, Workload
 from devplan.models.blocks import partition
 from devplan.profile.cache import Growth, _divided, _joined, _owners, fit_growth
-from devplan.profile.running import measure_run
+from devplan.profile.runs import measure_run
 from tests.virtual.models import skeleton_of_module
 
 SMALL, MEDIUM, LARGE = 24, 40, 4096

@@ -15,7 +15,7 @@ from transformers import EncoderDecoderCache
 
 from devplan.core.types import Workload
 from devplan.models.blocks import partition
-from devplan.profile.running import measure_run
+from devplan.profile.runs import measure_run
 from devplan.virtual.inputs import example_inputs
 from tests.profile.twins import CASES, TWINS, WINDOW
 from tests.virtual.models import skeleton_of_type

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devplan.profile.counted_ops import COUNTED_OPS, attention_flops
+from devplan.profile.work import COUNTED_OPS, attention_flops
 
 aten = torch.ops.aten
 

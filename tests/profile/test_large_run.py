@@ -10,7 +10,7 @@ from torch import nn
 
 from devplan.core.types import CacheGrowth, Workload
 from devplan.models.blocks import partition
-from devplan.profile.running import measure_run
+from devplan.profile.runs import measure_run
 from tests.profile.test_cache import Keepless, Returning
 from tests.virtual.models import skeleton_of_module
 

@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig
 
-from devplan.profile.checkpoint_names import conversions
-from devplan.profile.loading import loading_bytes
+from devplan.profile.checkpoint import conversions
+from devplan.profile.parameters import loading_bytes
 
 SMALL = {
     "hidden_size": 64,

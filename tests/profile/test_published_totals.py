@@ -7,16 +7,20 @@ tensor from headers as the checkpoint has them, with experts one by one where th
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from devplan.catalog import models
 from devplan.models.blocks import partition
 from devplan.models.build import build_skeleton
 from devplan.models.from_catalog import resolve_catalogue
-from devplan.profile.checkpoint import checkpoint_bytes
+from devplan.profile.checkpoint import stored_bytes
 from devplan.profile.profiling import measure_weights
-from devplan.profile.stored import stored_bytes
+from devplan.profile.quantization import quantized_bytes
 from tests.profile.published import header_bytes, published_headers
 
 ENTRIES = [entry for entry in models.load_models() if entry.library != "code"]
@@ -43,6 +47,44 @@ def slow_with_headers(names: list[str]) -> list:
     slow = pytest.mark.slow
     large = [name for name in names if models.load(name).counts_headers]
     return [pytest.param(name, marks=slow) if name in large else name for name in names]
+
+
+def checkpoint_bytes(
+    model: nn.Module,
+    *,
+    dtype: torch.dtype,
+    quantization_config: Mapping[str, Any] | None = None,
+) -> int:
+    """Bytes of the tensors that a checkpoint of the class holds.
+
+    Parameters
+    ----------
+    model
+        Skeleton on the meta device, built in `dtype` and not quantized.
+    quantization_config
+        Of the checkpoint.
+
+    Raises
+    ------
+    InputError
+        When the quantization method is unknown.
+    """
+    packed: Mapping[str, int] = {}
+    if quantization_config is not None:
+        packed = quantized_bytes(model, quantization_config, dtype=dtype).bytes
+    weights = sum(packed.get(name, p.nbytes) for name, p in model.named_parameters())
+    return weights + sum(buffer.nbytes for buffer in _persistent_buffers(model))
+
+
+def _persistent_buffers(model: nn.Module) -> list[torch.Tensor]:
+    """Buffers that ``state_dict`` has; shared ones once."""
+    found = {
+        id(buffer): buffer
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and name not in module._non_persistent_buffers_set
+    }
+    return list(found.values())
 
 
 @functools.cache

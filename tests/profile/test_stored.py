@@ -14,9 +14,9 @@ import torch
 import transformers
 
 from devplan.core.errors import InputError
+from devplan.profile.checkpoint import stored_bytes
 from devplan.profile.parameters import parameter_bytes
 from devplan.profile.quantization import quantized_bytes
-from devplan.profile.stored import stored_bytes
 from tests.profile.quant_skeletons import BF16, DTYPE, TINY, TINY_MOE, skeleton, total_bytes
 
 

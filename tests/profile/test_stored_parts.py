@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from devplan.core.units import format_bytes
-from devplan.profile.checkpoint_names import CheckpointNames
+from devplan.profile.checkpoint import CheckpointNames, stored_bytes
 from devplan.profile.parameters import parameter_bytes
 from devplan.profile.quantization import quantized_bytes
-from devplan.profile.stored import stored_bytes
 from tests.profile.quant_skeletons import BF16
 from tests.profile.test_quantization_compressed_tensors import INT4, UNPACKS, config
 from tests.profile.test_stored import Tensor
@@ -37,7 +36,7 @@ class Names:
 
 @pytest.fixture
 def names(monkeypatch):
-    monkeypatch.setattr("devplan.profile.stored.CheckpointNames", Names)
+    monkeypatch.setattr("devplan.profile.checkpoint.CheckpointNames", Names)
     monkeypatch.setattr(Names, "asked", [])
     monkeypatch.setattr(Names, "goes_to", {})
     return Names
@@ -141,7 +140,7 @@ def test_rules_are_asked_once_for_names_that_differ_in_numbers(tiny_moe, monkeyp
 
 def test_the_first_pattern_of_a_classs_own_dictionary_applies(tiny_llama, monkeypatch):
     """As transformers 4.45 to 4.57 had it; releases without rules have none to ask."""
-    monkeypatch.setattr("devplan.profile.checkpoint_names.conversions", lambda model: ([], []))
+    monkeypatch.setattr("devplan.profile.checkpoint.conversions", lambda model: ([], []))
     known = {"model.visual.a", "model.visual.visual.a", "lm_head.weight"}
     names = CheckpointNames(tiny_llama, known)
     assert names.resolve("visual.a") == (("model.visual.a",), False)  # by the prefix of the class

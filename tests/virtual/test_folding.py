@@ -8,7 +8,7 @@ from torch import nn
 
 from devplan.core.types import Workload
 from devplan.models.blocks import partition
-from devplan.profile.running import measure_run
+from devplan.profile.runs import measure_run
 from devplan.virtual.folding import layer_kinds
 from devplan.virtual.inputs import example_inputs
 from devplan.virtual.limited import TooManyOps

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from devplan.core.types import Workload
 from devplan.models.blocks import partition
-from devplan.profile.running import measure_run
+from devplan.profile.runs import measure_run
 from tests.profile.twins import CASES
 from tests.virtual.models import skeleton_of_module, skeleton_of_type
 

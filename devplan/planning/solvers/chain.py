@@ -33,9 +33,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from devplan.planning.problem import Assignment, Problem, num_transfers, share_of, transfer_cost
-from devplan.planning.solvers.card_groups import are_exact, groups_of
 from devplan.planning.solvers.fastest import nearest
-from devplan.planning.solvers.reach import Reach
+from devplan.planning.solvers.reach import Reach, are_exact, groups_of
 
 WHOLE = Fraction(1)
 """The share of a full card."""

@@ -20,8 +20,7 @@ from math import gcd
 
 from devplan.core import ensure
 from devplan.planning.problem import Assignment, Problem, most_held, share_of, share_to_hold
-from devplan.planning.solvers.exchange import deal_out, exchange
-from devplan.planning.solvers.moves import improve
+from devplan.planning.solvers.moves import deal_out, exchange, improve
 from devplan.planning.solvers.patterns import Classes, TooManyStepsError, fill_slots
 
 MAX_STEPS = 100_000

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from devplan.core import InputError
-from devplan.profile.checkpoint_names import conversions, stored_projections
+from devplan.profile.checkpoint import conversions, stored_projections
 from devplan.profile.quantization.gptq import EXPERTS_NOTE, float16_bias
 from devplan.profile.quantization.linears import Linear, fused_weights, linear_shape
 from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes

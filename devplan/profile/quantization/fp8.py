@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from devplan.core import InputError
-from devplan.profile.checkpoint_names import conversions
+from devplan.profile.checkpoint import conversions
 from devplan.profile.quantization.linears import FusedWeight, Linear, fused_weights, linear_shape
 from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
 from devplan.profile.quantization.skips import Skips, listed_skips

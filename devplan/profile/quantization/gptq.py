@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from devplan.core import InputError
-from devplan.profile.checkpoint_names import conversions, stored_projections
+from devplan.profile.checkpoint import conversions, stored_projections
 from devplan.profile.quantization.linears import FusedWeight, Linear, fused_weights, linear_shape
 from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
 from devplan.profile.tree import NamedModules
