@@ -14,7 +14,7 @@ from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
 from devplan.checker.from_model import weightless_copy
 from devplan.diagnosis.attached import attach
-from devplan.diagnosis.notes import story_of
+from devplan.diagnosis.exception import story_of
 from devplan.diagnosis.watching import diagnose
 from devplan.models.build import build_skeleton
 from devplan.models.resolution import resolve

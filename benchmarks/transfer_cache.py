@@ -14,6 +14,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import devplan
+from benchmarks.cached_run import CachedRun, run_cached
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
 from devplan.checker.preparation import Prepared, subject_of
@@ -22,7 +23,6 @@ from devplan.core.findings import RunRecord
 from devplan.core.units import GIB, MIB
 from devplan.core.workload import WorkloadRequest
 from devplan.machine.parse import parse_gpus
-from devplan.runtime.predicted import CachedRun, run_cached
 from devplan.workflows.comparison import BY_HAND, STRATEGIES, peers_of
 from devplan.workflows.evaluation import built_of
 from devplan.workflows.profiled_model import study

@@ -2,9 +2,6 @@
 from .attached import (
     attach as attach,
 )
-from .components import (
-    part_for as part_for,
-)
 from .document import (
     SCHEMA_VERSION as SCHEMA_VERSION,
 )
@@ -22,6 +19,9 @@ from .explaining import (
 )
 from .failure_report import (
     FailureReport as FailureReport,
+)
+from .placed import (
+    part_for as part_for,
 )
 from .watching import (
     Diagnosis as Diagnosis,

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from devplan.core import InputError
-from devplan.diagnosis.components import models_of, part_for
+from devplan.diagnosis.placed import models_of, part_for
 from devplan.diagnosis.watching import Diagnosis
 from devplan.virtual import phases
 

@@ -5,11 +5,14 @@ Keys are added, never renamed or taken away, within one schema version.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from devplan.core import Entry, OperandFact, SourceLine
 from devplan.diagnosis.failure_report import Confirmation, FailureReport, Remedy
+from devplan.io import json_text
 
 SCHEMA_VERSION = 1
 
@@ -84,3 +87,40 @@ def _confirmation(confirmation: Confirmation | None) -> dict[str, Any] | None:
         "source": _source(finding.source) if finding else None,
         "changed_entries": dict(finding.changed_entries) if finding else {},
     }
+
+
+LOGGER = logging.getLogger("devplan")
+
+
+def log_story(story: FailureReport) -> None:
+    """One record at level ERROR, with the headline for people."""
+    LOGGER.error("%s", story.headline, extra={"devplan": story_document(story)})
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ``time``, ``level``, ``logger``, ``message``, and ``devplan``.
+
+    ``devplan`` holds the fields of a story, or of whatever part of devplan wrote the record.
+
+    Examples
+    --------
+    ::
+
+        handler = logging.StreamHandler()
+        handler.setFormatter(devplan.diagnosis.JsonFormatter())
+        logging.getLogger("devplan").addHandler(handler)
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        content: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields = getattr(record, "devplan", None)
+        if fields is not None:
+            content["devplan"] = fields
+        if record.exc_info:
+            content["exception"] = self.formatException(record.exc_info)
+        return json_text(content, indent=None, default=str).rstrip("\n")

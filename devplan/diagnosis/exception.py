@@ -6,28 +6,37 @@ in the note.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from devplan.core import DeviceMap, DeviceMapFile, Entry, InputError, MismatchEvent
-from devplan.diagnosis.cards import card_memory
-from devplan.diagnosis.components import in_pipeline, models_of, part_for
+from devplan.core import DeviceMap, DeviceMapFile, Entry, InputError, MismatchEvent, parse_whole
+from devplan.diagnosis.document import log_story
 from devplan.diagnosis.explained import story_text
-from devplan.diagnosis.expressions import failing_node
-from devplan.diagnosis.failure_report import FailureReport, Kind
-from devplan.diagnosis.logs import log_story
+from devplan.diagnosis.expressions import failing_node, failing_operands, op_of_node, op_of_wrapper
+from devplan.diagnosis.failure_report import CardMemory, FailureReport, Kind
 from devplan.diagnosis.messages import Recognised, recognise
-from devplan.diagnosis.notes import is_told, put, related
-from devplan.diagnosis.operands import failing_operands
-from devplan.diagnosis.ops import op_of_node, op_of_wrapper
-from devplan.diagnosis.placed import loads_of, map_file, model_id, placed_subject
+from devplan.diagnosis.placed import (
+    in_pipeline,
+    loads_of,
+    map_file,
+    model_id,
+    models_of,
+    part_for,
+    placed_subject,
+)
 from devplan.diagnosis.remedies import Known, by_entries, in_words
-from devplan.diagnosis.sites import Site, innermost_named, model_lines, module_names, sites_of
-from devplan.diagnosis.workloads import seen_workload
+from devplan.diagnosis.sites import (
+    Site,
+    innermost_named,
+    model_lines,
+    module_names,
+    seen_workload,
+    sites_of,
+)
 from devplan.rules import (
     CheckContext,
     entries_that_meet,
@@ -195,3 +204,111 @@ def _with_remedies(
         embedding_away=is_embedding_away(subject) if subject else None,
     )
     return in_words(story, recognised, known)
+
+
+# The report travels with its exception, as a note that every traceback shows and as an attribute.
+
+
+_ATTRIBUTE = "_devplan_story"
+
+
+def put(error: BaseException, story: FailureReport | None, text: str) -> None:
+    """Add a story and its text.
+
+    With no story the text alone is added, and the exception counts as looked at.
+    """
+    error.__dict__[_ATTRIBUTE] = story
+    error.add_note(text)
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether somebody looked at this exception before."""
+    return _ATTRIBUTE in getattr(error, "__dict__", {})
+
+
+def story_of(error: BaseException) -> FailureReport | None:
+    """The story of an exception that went through `diagnose`, or of one that led to it.
+
+    Parameters
+    ----------
+    error
+        Any exception; those that it was raised from or among are looked at too.
+
+    Returns
+    -------
+    FailureReport or None
+        None: it is about no device and no memory, or nobody looked.
+
+    Examples
+    --------
+    ::
+
+        try:
+            with devplan.diagnose(model):
+                model.generate(**inputs)
+        except RuntimeError as error:
+            story = devplan.diagnosis.story_of(error)
+    """
+    for each in related(error):
+        if is_told(each):
+            return each.__dict__[_ATTRIBUTE]
+    return None
+
+
+def related(error: BaseException) -> Iterator[BaseException]:
+    """The exception, what it was raised from, and the members of a group, each once.
+
+    What ``raise ... from None`` hides stays hidden.
+    """
+    waiting, seen = [error], set()
+    while waiting:
+        each = waiting.pop(0)
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        if each.__cause__ is not None:
+            waiting.append(each.__cause__)
+        elif each.__context__ is not None and not each.__suppress_context__:
+            waiting.append(each.__context__)
+        waiting.extend(getattr(each, "exceptions", ()))
+
+
+# GPU memory at the moment of the failure, beside the prediction.  Only counters are read; without
+# CUDA, or after a failure that CUDA does not recover from, only the prediction is known.
+
+
+def card_memory(devices: Iterable[str], predicted: Mapping[str, int]) -> tuple[CardMemory, ...]:
+    """One entry for every card that the map names or that this process has memory on."""
+    named = {device for device in (*devices, *predicted) if device.startswith("cuda:")}
+    present = _present()
+    shown = sorted(named | set(present), key=lambda device: parse_whole(device.partition(":")[2]))
+    return tuple(_card(device, predicted.get(device), device in present) for device in shown)
+
+
+def _present() -> tuple[str, ...]:
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+        return ()
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+
+
+def _card(device: str, predicted_bytes: int | None, is_present: bool) -> CardMemory:
+    if not is_present:
+        return CardMemory(device=device, predicted_bytes=predicted_bytes)
+    free, total = _driver(device)
+    return CardMemory(
+        device=device,
+        total_bytes=total,
+        free_bytes=free,
+        allocated_bytes=torch.cuda.memory_allocated(device),
+        reserved_bytes=torch.cuda.memory_reserved(device),
+        predicted_bytes=predicted_bytes,
+    )
+
+
+def _driver(device: str) -> tuple[int | None, int | None]:
+    """Free and total bytes; not known once an earlier failure has broken the context."""
+    try:
+        return torch.cuda.mem_get_info(device)
+    except RuntimeError:
+        return None, None

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from devplan.core import SourceLine
+from devplan.diagnosis.expressions import op_of_text, op_of_wrapper
 from devplan.diagnosis.failure_report import CardMemory, FailureReport, Kind
 from devplan.diagnosis.lines import Place, is_model_line, place_of
 from devplan.diagnosis.messages import Recognised
-from devplan.diagnosis.ops import op_of_text, op_of_wrapper
 from devplan.diagnosis.pasted.errors import PastedError, PastedFrame, Stream
 from devplan.diagnosis.pasted.reading import TRACEBACK_HEAD, read_pasted
 from devplan.diagnosis.remedies import Known, in_words

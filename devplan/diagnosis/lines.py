@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from devplan.core import SourceLine
+from devplan.core import SourceLine, is_inside
 from devplan.diagnosis.pasted.errors import PastedFrame
 from devplan.virtual import carries, shown_path
 
@@ -126,3 +127,35 @@ def _methods(tree: ast.Module) -> Iterator[_Method]:
                         first=item.lineno,
                         last=item.end_lineno or item.lineno,
                     )
+
+
+# A frame names a class, and a model has a class at several places.  The frames around it narrow
+# them down: code called by ``LlamaDecoderLayer.forward`` runs inside a module of that class.
+
+
+def modules_of(places: Sequence[Place], model: nn.Module) -> tuple[str, ...]:
+    """Names of the modules that the innermost frame may have been in; empty: none is known."""
+    by_class = _by_class(model)
+    within: list[str] = [""]
+    found: list[str] = []
+    for place in places:
+        named = [name for kind in place.classes for name in by_class.get(kind, ())]
+        inside = [name for name in named if _is_inside_any(name, within)]
+        if inside:
+            within = found = inside
+    return tuple(found)
+
+
+def _by_class(model: nn.Module) -> dict[str, list[str]]:
+    """Class, or a class that it derives from -> names of modules."""
+    found: dict[str, list[str]] = {}
+    for name, module in model.named_modules():
+        for kind in type(module).__mro__:
+            if kind is nn.Module:
+                break
+            found.setdefault(kind.__name__, []).append(name)
+    return found
+
+
+def _is_inside_any(name: str, within: Iterable[str]) -> bool:
+    return any(is_inside(name, outer) for outer in within)

@@ -23,11 +23,15 @@ from devplan.core import (
     DeviceMapFile,
     Entry,
     InputError,
+    OperandFact,
     Workload,
     chosen_by_accelerate,
     device_map_of,
     from_hf_device,
+    is_inside,
+    joined,
 )
+from devplan.diagnosis.failure_report import FailureReport, Remedy
 from devplan.mapfile import as_device_map, installed_versions, read_map
 from devplan.models import BlockSite, declared_no_split, partition
 from devplan.profile import block_of
@@ -151,3 +155,50 @@ def loads_of(file: DeviceMapFile | None) -> Mapping[str, int]:
     if file is None:
         return {}
     return {load.device: load.load_bytes + load.activation_bytes for load in file.loads}
+
+
+# The map of one model of a pipeline has names of that model's own (`DeviceMap.part`), in which
+# modules and entries are looked up; the user reads and edits the file of the whole pipeline.
+
+
+def models_of(holder: Any) -> dict[str, nn.Module]:
+    """Attribute -> model, of an object that holds models."""
+    return {name: held for name, held in vars(holder).items() if isinstance(held, nn.Module)}
+
+
+def part_for(map: Any, component: str) -> Any:
+    """The map of one component; as it is where it has no entry of that component's."""
+    if map is None or not component:
+        return map
+    map = as_device_map(map)
+    if any(not entry.key or is_inside(entry.key, component) for entry in map.entries):
+        return map.part(component)
+    return map
+
+
+def in_pipeline(story: FailureReport, component: str) -> FailureReport:
+    """The story with the component before every name; as it is where there is none."""
+    if not component:
+        return story
+    return replace(
+        story,
+        module=None if story.module is None else joined(component, story.module),
+        modules=tuple(joined(component, name) for name in story.modules),
+        tensors=tuple(_tensor(component, fact) for fact in story.tensors),
+        entry=None if story.entry is None else _entry(component, story.entry),
+        map_entries=tuple(_entry(component, entry) for entry in story.map_entries),
+        remedies=tuple(_remedy(component, remedy) for remedy in story.remedies),
+    )
+
+
+def _tensor(component: str, fact: OperandFact) -> OperandFact:
+    return replace(fact, name=joined(component, fact.name)) if fact.name else fact
+
+
+def _entry(component: str, entry: Entry) -> Entry:
+    return replace(entry, key=joined(component, entry.key))
+
+
+def _remedy(component: str, remedy: Remedy) -> Remedy:
+    changed = {joined(component, name): device for name, device in remedy.changed_entries.items()}
+    return replace(remedy, changed_entries=changed)

@@ -17,22 +17,90 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from devplan.core import DeviceMapError, DeviceMapFile, is_inside, joined
-from devplan.loader.differences import Audit, AuditDifference
-from devplan.loader.hooks import device_text, execution_device, offloaded_weights
+from devplan.core import DeviceMapError, DeviceMapFile, Entry, format_bytes, is_inside, joined
+from devplan.loader.hooks import (
+    Waiting,
+    device_text,
+    execution_device,
+    offloaded_weights,
+    storage_of,
+)
 from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, target_of
-from devplan.loader.ties import broken_ties
-from devplan.loader.uses import memory_differences, placed_bytes, staying_bytes, uses_of
-from devplan.loader.waiting import Waiting
 from devplan.runtime import align_hooks
+
+KINDS = ("place", "meta", "hook", "tie", "memory")
+"""A tensor lies elsewhere; a tensor has no values; inputs are not moved as they must be; tied
+tensors came apart; more bytes than were foretold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditDifference:
+    """One way in which a model is not what its map says."""
+
+    kind: str
+    """One of `KINDS`."""
+    name: str
+    """Module or tensor; a device for ``memory``."""
+    text: str
+    """One line: what was found, and what the map says."""
+    entry: Entry | None = None
+    """The entry of the map that says otherwise."""
+
+    def __str__(self) -> str:
+        if self.entry is None:
+            return self.text
+        where = f"{self.entry.file}:{self.entry.line}: " if self.entry.line else ""
+        return f"{where}{self.entry.key}: {self.entry.written}: {self.text}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceUse:
+    """What lies on a device after loading, beside what the map foretells."""
+
+    device: str
+    predicted_bytes: int | None
+    """Weights and buffers by the map; None where it does not say."""
+    placed_bytes: int
+    """Weights and buffers that are there: each storage once, offloaded ones where they wait."""
+    allocated_bytes: int | None = None
+    """All that PyTorch's allocator holds there; None where there is no such card."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.device}: {format_bytes(self.placed_bytes)} of weights and buffers"]
+        if self.predicted_bytes is not None:
+            parts.append(f"{format_bytes(self.predicted_bytes)} predicted")
+        if self.allocated_bytes is not None:
+            parts.append(f"{format_bytes(self.allocated_bytes)} allocated by PyTorch")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """All of an audit."""
+
+    map_name: str
+    differences: tuple[AuditDifference, ...]
+    uses: tuple[DeviceUse, ...]
+    num_tensors: int
+    """Parameters and buffers that were looked at, under each of their names."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the model is what the map says."""
+        return not self.differences
+
+    def __str__(self) -> str:
+        count = len(self.differences)
+        head = f"{self.map_name}: {self.num_tensors} tensors, {count or 'no'} differences"
+        return "\n".join([head, *map(str, self.differences), *map(str, self.uses)])
 
 
 def audit(
@@ -73,7 +141,7 @@ def audit(
 def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
     """The audit of all models of a map that is read already, each by its part of it."""
     placed: Counter[str] = Counter()
-    staying: Counter[str] = Counter()
+    left_behind: Counter[str] = Counter()
     differences: list[AuditDifference] = []
     num_tensors = 0
     for part in parts:
@@ -81,7 +149,7 @@ def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
         tensors = tuple(_tensors(part.model))
         num_tensors += len(tensors)
         placed.update(placed_bytes(tensors, waiting))
-        staying.update(staying_bytes(tensors, part.target))
+        left_behind.update(buffer_bytes_left_behind(tensors, part.target))
         found = (
             *_misplaced(tensors, waiting, part.target),
             *_hook_differences(part.model, part.target),
@@ -89,7 +157,7 @@ def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
         )
         differences += [_of_component(each, part.name) for each in found]
     uses = uses_of(placed, target)
-    differences += memory_differences(uses, staying)
+    differences += memory_differences(uses, left_behind)
     return Audit(
         map_name=target.name, differences=tuple(differences), uses=uses, num_tensors=num_tensors
     )
@@ -230,3 +298,140 @@ def _places_all_inside(module: nn.Module) -> bool:
 def _has_own(module: nn.Module) -> bool:
     own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
     return any(True for _ in own)
+
+
+# Weights and buffers of a map are those of the model's own tensors, so they agree to the byte; a
+# hundredth is chosen for what a class makes otherwise when it is loaded.
+MOST_ABOVE = 0.01
+
+
+def placed_bytes(tensors: Iterable[tuple[str, torch.Tensor]], waiting: Waiting) -> dict[str, int]:
+    """Bytes of a model by device, each storage once; offloaded tensors count where they wait."""
+    found = _BytesByDevice()
+    for name, tensor in tensors:
+        if tensor.is_meta:
+            found.add(tensor, waiting.tier(name) or "meta", waiting.identity(name) or name)
+        else:
+            found.add(tensor, device_text(tensor.device), storage_of(tensor))
+    return found.num_bytes
+
+
+def buffer_bytes_left_behind(
+    tensors: Iterable[tuple[str, torch.Tensor]], target: Target
+) -> dict[str, int]:
+    """Bytes by device of buffers that stay where their offloaded module runs, each storage once.
+
+    accelerate offloads parameters alone, whereas a map counts a whole block where its entry is.
+    """
+    found = _BytesByDevice()
+    for name, tensor in tensors:
+        wanted = target.device_of(name)
+        if not tensor.is_meta and wanted is not None and target.is_offloaded(wanted):
+            found.add(tensor, device_text(tensor.device), storage_of(tensor))
+    return found.num_bytes
+
+
+class _BytesByDevice:
+    """A sum of the bytes of tensors by device, in which each storage counts once."""
+
+    def __init__(self) -> None:
+        self.num_bytes: dict[str, int] = {}
+        self._seen: set[tuple[str, object]] = set()
+
+    def add(self, tensor: torch.Tensor, device: str, identity: object) -> None:
+        if (device, identity) not in self._seen:
+            self._seen.add((device, identity))
+            self.num_bytes[device] = self.num_bytes.get(device, 0) + _num_bytes(tensor)
+
+
+def uses_of(placed: Mapping[str, int], target: Target) -> tuple[DeviceUse, ...]:
+    """What was placed on each device, beside what the map foretells."""
+    predicted = target.static_bytes()
+    return tuple(
+        DeviceUse(
+            device=device,
+            predicted_bytes=predicted.get(device),
+            placed_bytes=placed.get(device, 0),
+            allocated_bytes=_allocated_bytes(device),
+        )
+        for device in sorted({*placed, *predicted})
+    )
+
+
+def memory_differences(
+    uses: Iterable[DeviceUse], left_behind: Mapping[str, int]
+) -> Iterator[AuditDifference]:
+    """Devices that hold more than the map predicts and the buffers left behind there."""
+    for use in uses:
+        if use.predicted_bytes is None or use.device == "meta":
+            continue
+        expected = use.predicted_bytes + left_behind.get(use.device, 0)
+        if use.placed_bytes > expected * (1 + MOST_ABOVE):
+            yield AuditDifference(
+                kind="memory",
+                name=use.device,
+                text=f"{use.device} holds {format_bytes(use.placed_bytes)} of weights and buffers, "
+                f"the map foretells {format_bytes(expected)}",
+            )
+
+
+def _num_bytes(tensor: torch.Tensor) -> int:
+    """A tensor that stands for others (packed weights of torchao) is as large as these."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        return sum(_num_bytes(getattr(tensor, part)) for part in tensor.__tensor_flatten__()[0])
+    return tensor.numel() * tensor.element_size()
+
+
+def _allocated_bytes(device: str) -> int | None:
+    if not device.startswith("cuda:") or not torch.cuda.is_available():
+        return None
+    return torch.cuda.memory_allocated(device)
+
+
+def tied_pairs(model: nn.Module) -> Mapping[str, str]:
+    """Name -> the name that it is tied to, as the model's class declares it.
+
+    transformers 5 lists them (``all_tied_weights_keys``).  Before, only the pair of input and
+    output embedding is known, from the configuration.
+    """
+    listed = getattr(model, "all_tied_weights_keys", None)
+    if listed is not None:
+        return dict(listed)
+    config = getattr(model, "config", None)
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    if not getattr(text, "tie_word_embeddings", False):
+        return {}
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    names = {id(module): name for name, module in model.named_modules()}
+    if id(embedding) not in names or id(head) not in names:
+        return {}
+    return {f"{names[id(head)]}.weight": f"{names[id(embedding)]}.weight"}
+
+
+def broken_ties(model: nn.Module, waiting: Waiting, target: Target) -> Iterator[AuditDifference]:
+    """Pairs that are two tensors now."""
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    for name, other in tied_pairs(model).items():
+        one, two = tensors.get(name), tensors.get(other)
+        if one is None or two is None or one is two:
+            continue
+        if _identity(name, one, waiting) == _identity(other, two, waiting):
+            continue
+        places = f"one lies on {_place(name, one, waiting)}, one on {_place(other, two, waiting)}"
+        yield AuditDifference(
+            kind="tie",
+            name=name,
+            text=f"{name} and {other} are tied and are two tensors now: {places}",
+            entry=target.entry_of(name),
+        )
+
+
+def _identity(name: str, tensor: torch.Tensor, waiting: Waiting) -> object:
+    """The same for two names of one tensor; tensors without values are told by their names."""
+    if tensor.is_meta:
+        return waiting.identity(name) or ("meta", name)
+    return tensor.device, storage_of(tensor)
+
+
+def _place(name: str, tensor: torch.Tensor, waiting: Waiting) -> str:
+    return (waiting.tier(name) or "meta") if tensor.is_meta else device_text(tensor.device)

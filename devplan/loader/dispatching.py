@@ -7,17 +7,27 @@ that is not the map's, the hooks are taken off and put on again; the weights sta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from devplan.core import CPU, InputError, joined
-from devplan.loader.hooks import execution_device, is_dispatched, offloaded_weights, weights_of
+from devplan.checker import unwrapped
+from devplan.core import CPU, InputError, joined, to_hf_device, wrong
+from devplan.loader.hooks import (
+    Waiting,
+    device_text,
+    execution_device,
+    is_dispatched,
+    main_device,
+    offloaded_weights,
+    weights_of,
+)
+from devplan.loader.parts import is_pipeline
 from devplan.loader.target import Target
-from devplan.loader.ties import link_ties
-from devplan.loader.waiting import Waiting
 from devplan.runtime import align_hooks
 from devplan.virtual import skipped_keys, spelled_out
 
@@ -70,6 +80,30 @@ def dispatch(
     )
     if offload_folder is not None:
         link_ties(tied, offload_folder)
+
+
+def link_ties(tied: Iterable[Sequence[str]], folder: str | Path) -> None:
+    """Make the files of one tensor in an offload folder one file, where accelerate wrote several.
+
+    Parameters
+    ----------
+    tied
+        Names of one tensor, each.
+    """
+    for names in tied:
+        files = [Path(folder) / f"{name}.dat" for name in names]
+        first, *others = [file for file in files if file.is_file()] or [None]
+        for other in others:
+            if not other.samefile(first):
+                other.unlink()
+                _link(other, first)
+
+
+def _link(name: Path, file: Path) -> None:
+    try:
+        os.link(file, name)
+    except OSError:  # a file system without hard links
+        name.symlink_to(file.name)
 
 
 def refuse_uncovered(model: nn.Module, target: Target) -> None:
@@ -143,3 +177,36 @@ def _forget_hook(module: nn.Module) -> None:
     for hook in align_hooks(module):
         hook.original_devices = {}
     remove_hook_from_module(module)
+
+
+def to_main(model: nn.Module | Any, inputs: Any) -> Any:
+    """Move nested inputs to the device where they enter a model.
+
+    Parameters
+    ----------
+    model
+        A model that `load` or `apply` gave, or any model with accelerate's hooks; of a model
+        without hooks, the device of its first parameter.  Of a diffusers pipeline the device where
+        it makes its latents, to which its own code moves what it is given.
+    inputs
+        Tensors in lists, tuples and mappings, however nested, or what a tokenizer or processor
+        gave.  All else stays as it is; dtypes are not touched.
+
+    Returns
+    -------
+    The same structure, of the same types.
+
+    Examples
+    --------
+    >>> inputs = devplan.to_main(model, processor(images=image, text=text, return_tensors="pt"))
+    >>> model.generate(**inputs)
+    """
+    from accelerate.utils import send_to_device
+
+    if is_pipeline(model):
+        device = device_text(model._execution_device)
+    elif isinstance(model, nn.Module):
+        device = main_device(unwrapped(model))
+    else:
+        raise wrong("model", model, "a loaded model or a diffusers pipeline, before the inputs")
+    return send_to_device(inputs, to_hf_device(device))

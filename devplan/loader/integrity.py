@@ -16,14 +16,17 @@ which is said in the log.
 from __future__ import annotations
 
 import logging
+import pickle
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from devplan.core import DeviceMapFile, InputError
 from devplan.loader.checkpoint_files import CheckpointFiles
-from devplan.loader.pickles import refuse_code
 from devplan.mapfile import load_dtype
 from devplan.models import (
     CONFIG_FILE,
@@ -188,3 +191,48 @@ def _compare_dtype(
     wanted = load_dtype(content)
     if quantized is None and wanted != "auto" and _DTYPE_NAMES[stored] != wanted:
         log.info("%s is stored in %s and converted to %s", folder, _DTYPE_NAMES[stored], wanted)
+
+
+# Pickles (``.bin``) are read with ``weights_only=True`` or not at all: a pickle may name any
+# function to be called when it is opened, and ``weights_only`` lets only tensors and plain
+# containers through.  Each file is opened once on the meta device before anything is loaded, so no
+# tensor is read and a pickle that would fail later is refused now.
+
+
+def refuse_code(files: Iterable[Path]) -> None:
+    """Refuse pickles that name more than tensors, and files that cannot be opened.
+
+    Raises
+    ------
+    InputError
+        One line with the file and what it names.
+    """
+    for path in files:
+        try:
+            _open_without_data(path)
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{path} would run code when it is opened{_named(path)}; devplan loads pickles "
+                "only with weights_only: convert it to safetensors where you trust it"
+            ) from error
+        except (RuntimeError, EOFError, OSError, ValueError) as error:
+            detail = " ".join(str(error).split())[:120]
+            raise InputError(
+                f"{path} ({path.stat().st_size} bytes) is truncated or no PyTorch checkpoint "
+                f"({detail}); download it again"
+            ) from error
+
+
+def _open_without_data(path: Path) -> None:
+    more = {"mmap": True} if zipfile.is_zipfile(path) else {}
+    torch.load(path, map_location="meta", weights_only=True, **more)
+
+
+def _named(path: Path) -> str:
+    """What the pickle names beside tensors, where torch can tell (2.6 and later)."""
+    tell = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+    try:
+        names = tell(path) if tell is not None else []
+    except Exception:  # a file of any bytes
+        names = []
+    return f": it names {', '.join(names[:3])}" if names else ""

@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devplan.loader.arguments import from_pretrained_arguments, location, refuse_clashes
+from devplan.loader.arguments import (
+    Loadable,
+    from_pretrained_arguments,
+    loadable,
+    location,
+    refuse_clashes,
+)
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.dispatching import settle
-from devplan.loader.loaded import Loaded, Stored, model_of
-from devplan.loader.model_class import Loadable, loadable
-from devplan.loader.parts import Part
+from devplan.loader.parts import Loaded, Part, Stored, model_of
 from devplan.loader.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneModel:
-    """A `devplan.loader.loaded.Kind`."""
+    """A `devplan.loader.parts.Kind`."""
 
     found: Loadable
     place: str

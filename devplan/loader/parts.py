@@ -11,7 +11,8 @@ import logging
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -24,6 +25,7 @@ from devplan.core import (
     is_inside,
     part_of_map,
 )
+from devplan.loader.checkpoint_files import CheckpointFiles
 from devplan.loader.target import Target
 
 log = logging.getLogger("devplan")
@@ -129,3 +131,59 @@ def part_of_content(content: DeviceMapFile, component: str) -> DeviceMapFile:
     methods = (each.partition(" ") for each in stated)
     own = next((method for name, _, method in methods if name == component), None)
     return replace(content, model=replace(content.model, quantization=own))
+
+
+# One model and a pipeline are loaded in one order (`devplan.loader.loading`).  Each `Kind` says
+# which files are checked before the load, and how the load itself is called.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """The files that will be opened."""
+
+    folder: Path
+    """That of the configuration."""
+    files: tuple[tuple[CheckpointFiles, DeviceMapFile], ...]
+    """Of each model, and the map as it speaks of it."""
+    quantizes: bool = False
+    """Whether ``from_pretrained`` is told to quantize what is stored in floats."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loaded:
+    """What was loaded, with hooks."""
+
+    result: Any
+    """For the caller."""
+    parts: tuple[Part, ...]
+    """Its models that the map places."""
+    checked_as: Any
+    """What `devplan.check` takes for it: the model, or the folder of a pipeline."""
+
+
+class Kind(Protocol):
+    """How one kind of checkpoint is looked at and loaded."""
+
+    place: str
+    """Folder or id."""
+    class_name: str
+
+    def stored(self, target: Target) -> Stored | None:
+        """The files, before one is opened; None where devplan does not look into them."""
+
+    def loaded(self, target: Target, offload_folder: Path | None) -> Loaded:
+        """All of it where the map says; weights on disk are written below the folder."""
+
+
+def model_of(loaded: Any, place: str) -> tuple[nn.Module, Any]:
+    """What ``from_pretrained`` gave, and what it says of it; made-up values are warned of."""
+    model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
+    missing = sorted(info.get("missing_keys", ()))
+    if missing:
+        log.warning(
+            "%d tensors are not in %s and have made-up values, %s among them",
+            len(missing),
+            place,
+            missing[0],
+        )
+    return model, info

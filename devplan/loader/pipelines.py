@@ -11,8 +11,10 @@ All files are on this machine first: what is looked at is what is loaded.
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +27,15 @@ from devplan.loader.arguments import dtype_argument, location, refuse_clashes
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.dispatching import bring_home, dispatch
 from devplan.loader.hooks import is_dispatched
-from devplan.loader.loaded import Loaded, Stored, model_of
-from devplan.loader.parts import Part, models_of, part_of_content, part_of_target, warn_of_others
-from devplan.loader.pipeline_arguments import (
-    component_arguments,
-    hub_arguments,
-    own_arguments,
-    refuse_unknown,
+from devplan.loader.parts import (
+    Loaded,
+    Part,
+    Stored,
+    model_of,
+    models_of,
+    part_of_content,
+    part_of_target,
+    warn_of_others,
 )
 from devplan.loader.target import Target
 from devplan.models import (
@@ -48,7 +52,7 @@ log = logging.getLogger("devplan")
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A `devplan.loader.loaded.Kind`."""
+    """A `devplan.loader.parts.Kind`."""
 
     pipeline_class: type
     place: str
@@ -210,3 +214,76 @@ def _read(kind: type, folder: Path, part: Target, arguments: Mapping[str, Any]) 
     if is_dispatched(model):
         bring_home(model, (CPU,))
     return model.eval()
+
+
+# diffusers warns about an argument of a pipeline that it does not know and ignores it; an argument
+# of one model (``attn_implementation``) is ignored silently.  Here each argument is used or
+# refused.
+
+
+_HUB = ("cache_dir", "force_download", "proxies", "local_files_only", "token")
+"""Of the download."""
+_FILES = ("variant", "use_safetensors")
+"""Which of several files of a model; the pipeline's, and each model's."""
+_BY_THE_MAP = ("dtype", "torch_dtype", "revision", "weights_only")
+"""Handled apart from the others."""
+
+
+def refuse_unknown(
+    given: Mapping[str, Any], pipeline_class: type, components: Collection[str]
+) -> None:
+    """Refuse what the pipeline's class does not take, and models that the map places.
+
+    Raises
+    ------
+    InputError
+        At the first, in one line.
+    """
+    own = [*inspect.signature(pipeline_class.__init__).parameters][1:]
+    known = {*_HUB, *_FILES, *_BY_THE_MAP, *own}
+    for name, value in given.items():
+        if name in components:
+            raise InputError(
+                f"{name}= is a model that the map places, and devplan.load loads it; to place a "
+                "model of your own make the pipeline with it, and devplan.apply(pipeline, map)"
+            )
+        if name not in known and value is not None:
+            others = ", ".join(n for n in own if n not in components)
+            raise InputError(
+                f"{name}= goes to no part of a {pipeline_class.__name__} that a map places; leave "
+                f"it out: what can be given is {', '.join((*_HUB, *_FILES))}, {others}"
+            )
+
+
+def hub_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the download."""
+    return {name: given[name] for name in _HUB if name in given}
+
+
+def own_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the pipeline's own ``from_pretrained``, which finds the files on this machine."""
+    taken = (*_HUB, *_BY_THE_MAP)
+    return {name: value for name, value in given.items() if name not in taken}
+
+
+def component_arguments(given: Mapping[str, Any], folder: Path, library: str) -> dict[str, Any]:
+    """Those of one model.
+
+    A variant is asked for where the model has files of it, as diffusers does
+    (``_identify_model_variants``, 0.42): a pipeline in two variants may share a model.
+    """
+    found: dict[str, Any] = {"output_loading_info": True}
+    if given.get("use_safetensors") is not None:
+        found["use_safetensors"] = given["use_safetensors"]
+    variant = given.get("variant")
+    if variant is not None and _has_variant(folder, variant):
+        found["variant"] = variant
+    if library == "transformers":
+        found["weights_only"] = True
+    return found
+
+
+def _has_variant(folder: Path, variant: str) -> bool:
+    """``model.fp16.safetensors``, ``model.fp16-00001-of-00002.safetensors``, an index of them."""
+    named = re.compile(rf"\.{re.escape(variant)}(-\d+-of-\d+)?\.(safetensors|bin|json)$")
+    return any(named.search(path.name) for path in folder.glob("*"))

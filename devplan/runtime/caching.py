@@ -14,20 +14,26 @@ Outside of a forward nothing is kept, and nothing is counted.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
+import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from devplan.core import InputError, described, prefixes
-from devplan.runtime.counts import TransferCounts
-from devplan.runtime.forwards import ThreadState, running_modules
+from devplan.core import InputError, described, format_bytes, prefixes
+from devplan.runtime.copies import Copies
 from devplan.runtime.hooks import align_hooks
-from devplan.runtime.rebinding import PreForward, bound_anew
+
+if TYPE_CHECKING:
+    from devplan.runtime.caching import TransferCache
+
 
 log = logging.getLogger(__name__)
 
@@ -271,3 +277,137 @@ def _with_index(device: Any) -> torch.device | None:
         return torch.device("cuda", device) if torch.cuda.is_available() else None
     named = torch.device(device)
     return named if named.index is not None or named.type in ("cpu", "meta") else None
+
+
+class ThreadState(threading.local):
+    """The copies, the counters, and the modules whose forward is running."""
+
+    def __init__(self) -> None:
+        self.copies = Copies()
+        self.open: list[int] = []
+        """Ids of the modules whose forward is running, the outermost first."""
+        self.restart()
+
+    def restart(self) -> None:
+        self.open.clear()
+        self.copies.clear()
+        self.num_asked = self.asked_bytes = self.num_made = self.made_bytes = 0
+
+    def close(self, module: int) -> bool:
+        """End a module's forward, and those inside it that did not say so; whether it was open."""
+        if module not in self.open:  # it ended before it began: a hook before ours raised
+            return False
+        while self.open.pop() != module:
+            pass
+        return True
+
+    def keep_open(self, running: set[int]) -> None:
+        self.open = [module for module in self.open if module in running]
+        if not self.open:
+            self.restart()
+
+    def count(self, num_bytes: int, made: bool) -> None:
+        self.num_asked += 1
+        self.asked_bytes += num_bytes
+        if made:
+            self.num_made += 1
+            self.made_bytes += num_bytes
+
+    def counts(self) -> TransferCounts:
+        return TransferCounts(
+            num_forwards=1,
+            num_asked=self.num_asked,
+            asked_bytes=self.asked_bytes,
+            num_made=self.num_made,
+            made_bytes=self.made_bytes,
+        )
+
+
+def running_modules() -> set[int]:
+    """Ids of the modules that are called in this thread, but for the one whose hook asks."""
+    frame, running = sys._getframe(1), []
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__:
+            running.append(id(frame.f_locals["self"]))
+        frame = frame.f_back
+    return set(running[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferCounts:
+    """Copies of tensors from one device to another, asked for by accelerate's hooks."""
+
+    num_forwards: int = 0
+    num_asked: int = 0
+    """Copies that the hooks asked for: what is made without the cache."""
+    asked_bytes: int = 0
+    num_made: int = 0
+    """Copies that were made."""
+    made_bytes: int = 0
+
+    @property
+    def num_saved(self) -> int:
+        return self.num_asked - self.num_made
+
+    @property
+    def saved_bytes(self) -> int:
+        return self.asked_bytes - self.made_bytes
+
+    def __add__(self, other: TransferCounts) -> TransferCounts:
+        return TransferCounts(
+            num_forwards=self.num_forwards + other.num_forwards,
+            num_asked=self.num_asked + other.num_asked,
+            asked_bytes=self.asked_bytes + other.asked_bytes,
+            num_made=self.num_made + other.num_made,
+            made_bytes=self.made_bytes + other.made_bytes,
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_made:,} copies ({format_bytes(self.made_bytes)}) instead of "
+            f"{self.num_asked:,} ({format_bytes(self.asked_bytes)}) in {self.num_forwards:,} "
+            f"forward{'' if self.num_forwards == 1 else 's'}"
+        )
+
+
+_MOVES = "send_to_device"
+
+
+class PreForward:
+    """``pre_forward`` of one hook, asking a cache; a copy of the hook gets one of its own."""
+
+    def __init__(self, hook: Any, cache: TransferCache) -> None:
+        self.hook = hook
+        self.cache = cache
+        self.function = cache.function_for(type(hook))
+
+    def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # accelerate keeps its hooks out of compiled code
+            return type(self.hook).pre_forward(self.hook, module, *args, **kwargs)
+        return self.function(self.hook, module, *args, **kwargs)
+
+    def __reduce__(self) -> tuple:
+        return PreForward, (self.hook, self.cache)
+
+
+def bound_anew(function: Callable, send: Callable) -> Callable | None:
+    """The same code, in which ``send_to_device`` is another; None where the code has no such name.
+
+    accelerate's decorator, which keeps a hook out of compiled code, is left out: it costs more than
+    what it wraps, and the caller sees to it.
+    """
+    plain = inspect.unwrap(function)
+    if not isinstance(plain, types.FunctionType) or not _names(plain.__code__, _MOVES):
+        return None
+    scope = {**plain.__globals__, _MOVES: send}
+    bound = types.FunctionType(
+        plain.__code__, scope, plain.__name__, plain.__defaults__, plain.__closure__
+    )
+    bound.__kwdefaults__ = plain.__kwdefaults__
+    return bound
+
+
+def _names(code: types.CodeType, name: str) -> bool:
+    """Whether code, or a generator expression in it, uses a global name."""
+    inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
+    return name in code.co_names or any(_names(each, name) for each in inner)

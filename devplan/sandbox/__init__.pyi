@@ -1,5 +1,8 @@
 # What other subpackages may import from here; each name is loaded when it is first asked for.
 from .foreign import (
+    CurrentFolderVisible as CurrentFolderVisible,
+)
+from .foreign import (
     run_foreign as run_foreign,
 )
 from .foreign import (
@@ -12,10 +15,13 @@ from .holding import (
     exclusively as exclusively,
 )
 from .holding import (
-    when_interrupted as when_interrupted,
+    patched as patched,
 )
-from .import_path import (
-    CurrentFolderVisible as CurrentFolderVisible,
+from .holding import (
+    patched_here as patched_here,
+)
+from .holding import (
+    when_interrupted as when_interrupted,
 )
 from .limits import (
     Insistence as Insistence,
@@ -34,12 +40,6 @@ from .limits import (
 )
 from .limits import (
     within as within,
-)
-from .patches import (
-    patched as patched,
-)
-from .patches import (
-    patched_here as patched_here,
 )
 from .state import (
     set_environment as set_environment,

@@ -6,6 +6,8 @@ until it gives up; what undoes a run must not be (`shielded`).
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -85,3 +87,26 @@ def _deliver() -> None:
 
 
 def _nothing() -> None: ...
+
+
+class CurrentFolderVisible:
+    """While a module that the user named is imported or called: the current folder comes first on
+    the path, as it does for ``python -m``.  At all other times it is not there (see `devplan`)."""
+
+    def __enter__(self) -> None:
+        here = _here()
+        is_there = here is None or here in sys.path or "" in sys.path
+        self.added = None if is_there else here
+        if self.added is not None:
+            sys.path.insert(0, self.added)
+
+    def __exit__(self, *_: object) -> None:
+        if self.added in sys.path:
+            sys.path.remove(self.added)
+
+
+def _here() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None

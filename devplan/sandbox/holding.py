@@ -13,9 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from devplan.core import InputError
+from devplan.core import InputError, ensure
 from devplan.sandbox.foreign import forget, gate, in_foreign, shielded
-from devplan.sandbox.patches import undo_all
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,3 +142,74 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+# Names of other packages are replaced through `patched` only, under the lock, and put back whatever
+# happens: if an exception strikes while one is put back, the end of the lock puts back all of them.
+
+
+_MISSING = object()
+_active: list[patched] = []
+"""Those that are in place, the latest last."""
+
+
+class patched:
+    """A context in which an attribute of a module or class has another value.
+
+    Parameters
+    ----------
+    owner, name
+        Whose attribute, and which.
+    value
+        What it is inside.
+    """
+
+    def __init__(self, owner: Any, name: str, value: Any) -> None:
+        self.owner, self.name, self.value = owner, name, value
+        self.original = _MISSING
+
+    def __enter__(self) -> None:
+        ensure(is_held_here(), f"{self.name} is replaced without the lock")
+        self.original = vars(self.owner).get(self.name, _MISSING)
+        try:
+            _active.append(self)
+            setattr(self.owner, self.name, self.value)
+        except BaseException:
+            undo(self)
+            raise
+
+    def __exit__(self, *exception: object) -> None:
+        undo(self)
+
+
+def undo(patch: patched) -> None:
+    """Put an attribute back; doing so twice does no harm."""
+    if patch not in _active:
+        return
+    if patch.original is _MISSING:
+        if patch.name in vars(patch.owner):
+            delattr(patch.owner, patch.name)
+    else:
+        setattr(patch.owner, patch.name, patch.original)
+    if patch in _active:
+        _active.remove(patch)
+
+
+def undo_all() -> None:
+    """Put back what is still replaced, the latest first."""
+    while _active:
+        undo(_active[-1])
+
+
+class patched_here(patched):
+    """The same of a function, and only for this thread: others call the original."""
+
+    def __init__(self, owner: Any, name: str, answer: Callable[..., Any]) -> None:
+        original, thread = getattr(owner, name), threading.get_ident()
+
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            here = threading.get_ident() == thread and self in _active
+            return (answer if here else original)(*args, **kwargs)
+
+        super().__init__(owner, name, wrapper)

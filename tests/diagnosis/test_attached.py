@@ -14,7 +14,7 @@ import torch
 
 from devplan.core.errors import InputError
 from devplan.diagnosis.attached import attach, detach
-from devplan.diagnosis.notes import story_of
+from devplan.diagnosis.exception import story_of
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
 
 

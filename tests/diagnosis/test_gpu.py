@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from devplan.diagnosis.exception import story_of
 from devplan.diagnosis.failure_report import Kind
 from devplan.diagnosis.messages import recognise
-from devplan.diagnosis.notes import story_of
 from devplan.diagnosis.watching import diagnose
 from tests.diagnosis.models import Masks, prompt, tiny_llama
 

@@ -12,9 +12,9 @@ import torch
 import devplan
 from devplan.checker.checking import check
 from devplan.core.errors import InputError
+from devplan.diagnosis.document import JsonFormatter
+from devplan.diagnosis.exception import story_of
 from devplan.diagnosis.failure_report import Kind
-from devplan.diagnosis.logs import JsonFormatter
-from devplan.diagnosis.notes import story_of
 from devplan.diagnosis.watching import diagnose
 from tests.checks.case import model_name
 from tests.diagnosis.models import (

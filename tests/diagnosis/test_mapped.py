@@ -12,10 +12,9 @@ import yaml
 from devplan.core.device_map import device_map_of
 from devplan.core.errors import InputError
 from devplan.core.types import Workload
+from devplan.diagnosis.exception import story_of
 from devplan.diagnosis.explaining import explain_text
-from devplan.diagnosis.lines import place_of
-from devplan.diagnosis.narrowing import modules_of
-from devplan.diagnosis.notes import story_of
+from devplan.diagnosis.lines import modules_of, place_of
 from devplan.diagnosis.pasted.errors import PastedFrame
 from devplan.diagnosis.watching import diagnose
 from devplan.machine.parse import parse_gpus

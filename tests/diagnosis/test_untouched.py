@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.diagnosis import exception as live
-from devplan.diagnosis import notes
-from devplan.diagnosis.notes import story_of
+from devplan.diagnosis import exception as notes
+from devplan.diagnosis.exception import story_of
 from devplan.diagnosis.watching import diagnose
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
 

@@ -20,8 +20,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
 import devplan
-from devplan.runtime.caching import TransferCache, transfer_cache_of
-from devplan.runtime.counts import TransferCounts
+from devplan.runtime.caching import TransferCache, TransferCounts, transfer_cache_of
 from tests.virtual import tiny
 
 NUM_LAYERS = 5

@@ -14,8 +14,12 @@ from transformers import AutoModelForCausalLM
 
 import devplan
 from devplan.core.errors import InputError
-from devplan.runtime.embedding import patch_of
-from devplan.runtime.patching import PatchedEmbedding, input_embedding_names, patched_embeddings
+from devplan.runtime.patching import (
+    PatchedEmbedding,
+    input_embedding_names,
+    patch_of,
+    patched_embeddings,
+)
 from tests.virtual import tiny
 
 IDS = torch.arange(5, 25).view(2, 10)

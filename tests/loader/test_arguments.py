@@ -10,8 +10,7 @@ from transformers import BitsAndBytesConfig
 
 import devplan
 from devplan.core.errors import InputError
-from devplan.loader.arguments import from_pretrained_arguments
-from devplan.loader.model_class import loadable
+from devplan.loader.arguments import from_pretrained_arguments, loadable
 from devplan.loader.target import target_of
 from devplan.mapfile.read import read_map
 from tests.loader.checkpoints import ALL_CPU

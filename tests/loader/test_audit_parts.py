@@ -11,11 +11,19 @@ from torch import nn
 
 from devplan.core.device_map import Entry
 from devplan.core.types import OFFLOAD_DEVICES
-from devplan.loader.auditing import _problem
-from devplan.loader.differences import Audit, AuditDifference, DeviceUse
-from devplan.loader.ties import link_ties, tied_pairs
-from devplan.loader.uses import memory_differences, placed_bytes, staying_bytes, uses_of
-from devplan.loader.waiting import Waiting
+from devplan.loader.auditing import (
+    Audit,
+    AuditDifference,
+    DeviceUse,
+    _problem,
+    buffer_bytes_left_behind,
+    link_ties,
+    memory_differences,
+    placed_bytes,
+    tied_pairs,
+    uses_of,
+)
+from devplan.loader.hooks import Waiting
 
 META = torch.empty(3, device="meta")
 
@@ -138,7 +146,7 @@ def test_buffers_of_offloaded_modules_stay():
     one = torch.ones(3)
     tensors = (("a", one), ("b", one), ("c", torch.ones(4)), ("d", torch.ones(5)), ("m", META))
     about = target(a="disk", b="disk", c="cpu", m="disk")
-    assert staying_bytes(tensors, about) == {"cpu": 12}
+    assert buffer_bytes_left_behind(tensors, about) == {"cpu": 12}
 
 
 def test_every_device_is_told_beside_what_was_foretold():
@@ -150,7 +158,7 @@ def test_every_device_is_told_beside_what_was_foretold():
 
 
 @pytest.mark.parametrize(
-    ("device", "predicted", "placed", "staying", "is_more"),
+    ("device", "predicted", "placed", "left_behind", "is_more"),
     [
         ("cuda:0", 1000, 1010, 0, False),
         ("cuda:0", 1000, 1011, 0, True),
@@ -162,13 +170,13 @@ def test_every_device_is_told_beside_what_was_foretold():
         ("meta", 0, 10**9, 0, False),
     ],
 )
-def test_more_than_was_foretold(device, predicted, placed, staying, is_more):
+def test_more_than_was_foretold(device, predicted, placed, left_behind, is_more):
     use = DeviceUse(device=device, predicted_bytes=predicted, placed_bytes=placed)
-    found = list(memory_differences([use], {device: staying}))
+    found = list(memory_differences([use], {device: left_behind}))
     assert [(each.kind, each.name) for each in found] == ([("memory", device)] if is_more else [])
     for each in found:
         assert each.text.startswith(f"{device} holds ")
-        assert f"the map foretells {predicted + staying} B" in each.text
+        assert f"the map foretells {predicted + left_behind} B" in each.text
 
 
 # ---------------------------------------------------------------------------------------- words

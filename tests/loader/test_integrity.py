@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import devplan
 from devplan.core.errors import InputError
-from devplan.loader.pickles import refuse_code
+from devplan.loader.integrity import refuse_code
 from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
 
 INDEX = "model.safetensors.index.json"

@@ -17,8 +17,7 @@ import torch
 
 import devplan
 from devplan.core.errors import DeviceMapError, InputError
-from devplan.loader.folder_locks import LOCK
-from devplan.loader.offloading import DRAFT_PREFIX, offload_folder
+from devplan.loader.offloading import DRAFT_PREFIX, LOCK, offload_folder
 from devplan.mapfile.read import read_map
 from tests.loader.checkpoints import CPU_AND_DISK, Checkpoint, assert_same, layers_on, outputs
 

@@ -9,13 +9,15 @@ import pytest
 
 import devplan
 from devplan.core.errors import InputError
-from devplan.loader.pipeline_arguments import (
+from devplan.loader.pipelines import (
+    Pipeline,
     component_arguments,
     hub_arguments,
+    library_of,
     own_arguments,
+    pipeline,
     refuse_unknown,
 )
-from devplan.loader.pipelines import Pipeline, library_of, pipeline
 from devplan.loader.target import target_of
 from tests.report.example_plans import MAP_FILE
 

@@ -17,7 +17,7 @@ from devplan.core.errors import DeviceMapError, InputError
 from devplan.core.findings import CheckResult
 from devplan.core.types import Verification
 from devplan.diagnosis.attached import AttachedModel, attach, detach
-from devplan.diagnosis.notes import story_of
+from devplan.diagnosis.exception import story_of
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.offloading import DRAFT_PREFIX
 from devplan.mapfile.read import read_map

@@ -20,7 +20,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _device, checkpoint
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from devplan.sandbox import foreign, holding, limits, patches
+from devplan.sandbox import foreign, holding, limits
 
 
 def process_now() -> dict[str, Any]:
@@ -58,7 +58,7 @@ def process_now() -> dict[str, Any]:
         "turns of threads": sys.getswitchinterval(),
         "our threads": [t for t in threading.enumerate() if t.name == "devplan-time-limit"],
         "our lock": holding._lock._is_owned(),
-        "our patches": list(patches._active),
+        "our patches": list(holding._active),
         "our limits": list(limits._limits),
         "shields": {thread: n for thread, n in foreign._shields.items() if n},
         "foreign code": {thread: n for thread, n in foreign._depths.items() if n},

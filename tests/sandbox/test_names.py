@@ -15,8 +15,7 @@ from torch import nn
 import devplan
 from devplan import RunOptions
 from devplan.core.errors import InternalError
-from devplan.sandbox.holding import exclusive, is_held_here
-from devplan.sandbox.patches import patched
+from devplan.sandbox.holding import exclusive, is_held_here, patched
 from devplan.virtual import gpu_numbers as numbered
 from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.lean import lean

@@ -14,8 +14,7 @@ from torch import nn
 
 from devplan.checker import Prepared, RunOptions, run_prepared
 from devplan.core import InputError, RunRecord
-from devplan.runtime.caching import TransferCache, cache_transfers
-from devplan.runtime.counts import TransferCounts
+from devplan.runtime.caching import TransferCache, TransferCounts, cache_transfers
 from devplan.virtual import ModelCall
 
 
