@@ -17,12 +17,12 @@ from devplan.loader.auditing import (
     DeviceUse,
     _problem,
     buffer_bytes_left_behind,
-    link_ties,
     memory_differences,
     placed_bytes,
     tied_pairs,
     uses_of,
 )
+from devplan.loader.dispatching import link_ties
 from devplan.loader.hooks import Waiting
 
 META = torch.empty(3, device="meta")

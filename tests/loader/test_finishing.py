@@ -13,7 +13,7 @@ import torch
 import devplan
 from devplan import runtime as live
 from devplan.core.types import Verification
-from devplan.diagnosis.attached import Entry
+from devplan.diagnosis.attached import AttachedModel
 from devplan.mapfile.read import read_map
 from devplan.runtime.caching import transfer_cache_of
 from devplan.runtime.patching import patched_embeddings
@@ -69,7 +69,7 @@ def test_what_was_proven_with_other_releases_is_run_again(experts, caplog):
 
 def test_diagnosis_is_attached_where_it_is_asked_for(tied):
     model = devplan.load(tied.map, tied.folder, devices=ALL_CPU, diagnose=True)
-    assert isinstance(vars(model)["forward"], Entry)
+    assert isinstance(vars(model)["forward"], AttachedModel)
     assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
     set_weight = torch.nn.Parameter(torch.empty(64, device="meta"))
     model.model.norm.weight = set_weight
@@ -78,7 +78,7 @@ def test_diagnosis_is_attached_where_it_is_asked_for(tied):
     told = "\n".join(getattr(failed.value, "__notes__", [])) + str(failed.value)
     assert "model.norm" in told
     plain = devplan.load(tied.map, tied.folder, devices=ALL_CPU)
-    assert not isinstance(vars(plain)["forward"], Entry)
+    assert not isinstance(vars(plain)["forward"], AttachedModel)
 
 
 SHORT_OF_MEMORY = """
