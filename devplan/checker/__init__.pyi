@@ -44,6 +44,12 @@ from .checking import (
 from .inferred import (
     inferred_map as inferred_map,
 )
+from .locking import (
+    lock_file as lock_file,
+)
+from .locking import (
+    reasons_against as reasons_against,
+)
 from .matrix import (
     FEW_TOKENS as FEW_TOKENS,
 )

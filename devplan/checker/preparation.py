@@ -37,11 +37,11 @@ from devplan.core import (
     from_hf_device,
     resolve_workload,
 )
-from devplan.environment import differences, facts_of_skeleton, obstacles
+from devplan.environment import facts_of_skeleton
 from devplan.machine import least_capability
 from devplan.mapfile import as_device_map, installed_versions
 from devplan.models import ModelSource, Skeleton, build_skeleton, place_of, resolve
-from devplan.rules import CheckContext, Renames, Structure
+from devplan.rules import CheckContext, Renames, Structure, differences, obstacles
 from devplan.sandbox import exclusively, when_interrupted
 
 # Skeletons kept for the next map of the same model: a project's maps are mostly of one or two.

@@ -64,9 +64,10 @@ def doctor_command(
     devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --remap maps/here.yaml
     """
     from devplan.cli.suggested import look_at_target, written
-    from devplan.environment import differences, errors, obstacles, remapped
+    from devplan.environment import remapped
     from devplan.mapfile import read_map
     from devplan.report import doctor_json, doctor_text, terminal_of
+    from devplan.rules import differences, errors, obstacles
 
     _refuse_without_map(map_path, model=model, remap=remap)
     map_file = read_map(map_path) if map_path else None

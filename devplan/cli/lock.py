@@ -27,7 +27,8 @@ def lock_command(
     \b
     devplan lock maps/qwen2.5-vl-7b__24+12gib.yaml
     """
-    from devplan.environment import OFFLOAD_FOLDER, lock_file, reasons_against
+    from devplan.checker import lock_file, reasons_against
+    from devplan.environment import OFFLOAD_FOLDER
     from devplan.mapfile import read_map
     from devplan.report import difference_lines, terminal_of
 

@@ -61,7 +61,6 @@ from devplan.core.dtypes import (
 )
 from devplan.core.environment import (
     CardUse,
-    Difference,
     DriverCard,
     Environment,
     FoundCard,
@@ -209,7 +208,6 @@ __all__ = [
     "DeviceMapFile",
     "DevicePeak",
     "DevplanError",
-    "Difference",
     "DriverCard",
     "Entry",
     "Environment",

@@ -1,7 +1,7 @@
-"""The vocabulary of environments: what is on this machine, and how it differs from a map's.
+"""The vocabulary of environments: what is on this machine, and what a map was locked to.
 
 An `Environment` is read once (``devplan.environment.read_environment``) and compared with a map
-before a byte is loaded; what differs are `Difference`s.  A `Lock` is the part of it that
+before a byte is loaded (``devplan.rules.differences``).  A `Lock` is the part of it that
 ``devplan lock`` writes into a map.  What could not be read is None, with a note that says why.
 Everything is frozen; nothing here imports torch.
 """
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devplan.core.costs import Link
-from devplan.core.findings import Severity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,23 +166,3 @@ class ModelFacts:
     num_parameters: int | None = None
     names: frozenset[str] = frozenset()
     """Every name of every module, parameter and buffer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """Something of this machine that is not as the map has it, or that stands in its way."""
-
-    code: str
-    """Of the rule that describes it: ``DP503``."""
-    severity: Severity
-    """An error matters: the map cannot be used so.  A warning may matter."""
-    subject: str
-    """What differs: ``cuda:1``, ``transformers``, ``model``."""
-    message: str
-    """One sentence with the names and numbers."""
-    planned: str | None = None
-    """As the map has it."""
-    present: str | None = None
-    """As it is here."""
-    remedy: str = ""
-    """What to do; a command where one does it."""

@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from devplan.core.device_map import Entry
-
+from devplan.core.device_map import Entry
 from devplan.core.errors import DeviceMapError
 
 
@@ -235,6 +232,7 @@ class Finding:
     message: str
     """One sentence with the names and numbers."""
     module: str | None = None
+    """Its dotted name; of a finding about this machine, the device, library or setting."""
     op: str | None = None
     source: SourceLine | None = None
     also_at: tuple[SourceLine, ...] = ()
@@ -249,6 +247,10 @@ class Finding:
     """Entries that would repair it, where entries can."""
     dropped_entries: tuple[str, ...] = ()
     """Entries that the repair takes away: a module that has another name now."""
+    planned: str | None = None
+    """Of a finding about this machine: as the map has it."""
+    found: str | None = None
+    """As it is here."""
     count: int = 1
     ignored_because: str | None = None
     """Why the user ignores it; None: it counts."""

@@ -1,97 +1,64 @@
-"""The environment: what is on this machine, and how it differs from what a map was made for.
+"""The environment: what is on this machine, and what a map needs of it.
 
-    read_environment -> Environment
-    map + Environment (+ ModelFacts) -> differences        before a byte is loaded
-    map + Environment -> remapped                          the same map, its cards renumbered
-    map + Environment -> locked                            the map with the environment in it
+    read_environment -> Environment                        what is here
+    needs_of, assignment                                   what a map needs of a GPU, and who has it
+    map + Environment -> remapped                          the map with its GPUs renumbered
+    map + Environment -> suggest_command                   the command that makes the map again
+    model -> ModelFacts                                    what is known before weights are read
 
-Where things are::
-
-    reading, driver, torch_cards, host, visibility        what is here
-    needs                                                 what a map needs of a card, and who has it
-    compare_*, releases, settings, differences            what differs
-    command                                               the `devplan suggest` of every remedy
-    remapping, locking, model_facts                       maps and models
+``devplan.rules.differences`` compares a map with an environment.
 """
 
 from devplan.environment.command import (
     suggest_command,
 )
-from devplan.environment.comparison import (
-    differences,
-    errors,
-    obstacles,
-)
-from devplan.environment.cuda_differences import (
-    UNUSABLE,
-)
-from devplan.environment.gpu_differences import (
-    IN_USE,
-    MISSING,
-    MOVED,
-    OTHER_KIND,
-    SMALLER,
-)
-from devplan.environment.locking import (
-    lock_file,
-    reasons_against,
-)
-from devplan.environment.model_differences import (
-    compare_model,
-)
 from devplan.environment.model_facts import (
+    changes_of,
     class_facts,
     facts_of_pipeline,
     facts_of_skeleton,
+    is_configured_otherwise,
     is_local,
     read_model_facts,
     with_sizes,
 )
-from devplan.environment.offload_differences import (
-    TOO_LITTLE,
+from devplan.environment.needs import (
+    Need,
+    assignment,
+    is_same_kind,
+    needs_of,
 )
 from devplan.environment.reading import (
     OFFLOAD_FOLDER,
     measured,
     read_environment,
 )
-from devplan.environment.releases import (
-    COMPARED,
-    weight_of,
-)
 from devplan.environment.remapping import (
     remapped,
 )
-from devplan.environment.settings import (
-    HIDDEN,
+from devplan.environment.visibility import (
+    VARIABLE,
+    read_visibility,
 )
 
 __all__ = [
-    "COMPARED",
-    "HIDDEN",
-    "IN_USE",
-    "MISSING",
-    "MOVED",
     "OFFLOAD_FOLDER",
-    "OTHER_KIND",
-    "SMALLER",
-    "TOO_LITTLE",
-    "UNUSABLE",
+    "VARIABLE",
+    "Need",
+    "assignment",
+    "changes_of",
     "class_facts",
-    "compare_model",
-    "differences",
-    "errors",
     "facts_of_pipeline",
     "facts_of_skeleton",
+    "is_configured_otherwise",
     "is_local",
-    "lock_file",
+    "is_same_kind",
     "measured",
-    "obstacles",
+    "needs_of",
     "read_environment",
     "read_model_facts",
-    "reasons_against",
+    "read_visibility",
     "remapped",
     "suggest_command",
-    "weight_of",
     "with_sizes",
 ]

@@ -7,14 +7,16 @@ release.  Where nothing can be read of it, the class that the map names is still
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devplan.core import DeviceMapFile, InputError, ModelFacts, NamedInFile
-from devplan.environment.model_differences import is_configured_otherwise
 from devplan.models import (
+    VOLATILE_KEYS,
     ModelSource,
+    config_hash,
     described_pipeline,
     from_catalog,
     is_path,
@@ -24,6 +26,8 @@ from devplan.models import (
 
 if TYPE_CHECKING:
     from devplan.models import Skeleton
+
+_ABSENT = object()
 
 
 def read_model_facts(
@@ -135,3 +139,63 @@ def class_facts(map_file: DeviceMapFile) -> ModelFacts:
     except (ImportError, RuntimeError):
         found = False
     return ModelFacts(id=planned.id, library=library, is_class_installed=found)
+
+
+# A map that was planned from the catalogue has the hash of the catalogue's configuration, which
+# holds only what differs from the class default; a checkpoint's config.json says more.  Then the
+# values that the catalogue has are compared, one by one.
+
+
+def is_configured_otherwise(map_file: DeviceMapFile, model: ModelFacts) -> bool:
+    """Whether the model's configuration is another one than the map was planned with."""
+    hashes = (map_file.model.config_hash, model.config_hash)
+    if None in hashes or hashes[0] == hashes[1]:
+        return False
+    by_value = _expected(map_file) is not None and model.config is not None
+    return bool(changes_of(map_file, model)) if by_value else True
+
+
+def changes_of(map_file: DeviceMapFile, model: ModelFacts) -> tuple[str, ...]:
+    """Values of the catalogue that differ; empty where they are not known."""
+    expected = _expected(map_file)
+    if expected is None or model.config is None:
+        return ()
+    return tuple(changed_values(expected, model.config))
+
+
+def _expected(map_file: DeviceMapFile) -> Mapping[str, Any] | None:
+    return _of_catalogue(map_file.model.id, map_file.model.config_hash)
+
+
+def _of_catalogue(id: str, hash: str | None) -> Mapping[str, Any] | None:
+    """The catalogue's configuration, where the map was planned with it; of a pipeline, all."""
+    entry = from_catalog.find(id)
+    if entry is None:
+        return None
+    resolved = from_catalog.resolve_catalogue(entry)
+    config = whole_config(resolved) if entry.components else entry.config
+    return config if config_hash(config) == hash else None
+
+
+def changed_values(
+    expected: Mapping[str, Any], found: Mapping[str, Any], path: str = ""
+) -> Iterator[str]:
+    """``text_config.num_hidden_layers is 24, not 28`` for every value that is there and differs.
+
+    A value that `found` does not state is the class default or stands at another place: nothing
+    is known of it.
+    """
+    for key, value in expected.items():
+        if key in VOLATILE_KEYS:
+            continue
+        here = _value(found, key)
+        if isinstance(value, Mapping) and isinstance(here, Mapping):
+            yield from changed_values(value, here, f"{path}{key}.")
+        elif here is not _ABSENT and here != value:
+            yield f"{path}{key} is {here!r}, not {value!r}"
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    """transformers 5 calls ``torch_dtype`` ``dtype``."""
+    other = {"torch_dtype": "dtype", "dtype": "torch_dtype"}.get(key, key)
+    return config.get(key, config.get(other, _ABSENT))

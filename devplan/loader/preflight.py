@@ -1,7 +1,7 @@
 """The machine and the model at hand beside those of the map, before a byte is loaded.
 
 What differs and matters is an error, what may matter a warning in the log
-(``devplan.environment``).  Of a card that a stand-in replaces nothing is asked.
+(``devplan.rules.environment``).  Of a card that a stand-in replaces nothing is asked.
 """
 
 from __future__ import annotations
@@ -17,23 +17,13 @@ from devplan.core import (
     DISK,
     DeviceMapError,
     DeviceMapFile,
-    Difference,
     Environment,
+    Finding,
     InputError,
     ModelFacts,
     Severity,
 )
 from devplan.environment import (
-    HIDDEN,
-    IN_USE,
-    MISSING,
-    MOVED,
-    OTHER_KIND,
-    SMALLER,
-    TOO_LITTLE,
-    UNUSABLE,
-    compare_model,
-    differences,
     facts_of_pipeline,
     read_environment,
     remapped,
@@ -42,11 +32,11 @@ from devplan.environment import (
 )
 from devplan.loader.target import Target
 from devplan.models import CONFIG_FILE, config_hash, library_and_class, parse_object, read_text
+from devplan.rules import CARD_MISSING, OF_CARDS, OFFLOAD_ROOM, compare_model, differences
 
 log = logging.getLogger("devplan")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_OF_CARDS = frozenset({MISSING, SMALLER, IN_USE, OTHER_KIND, MOVED, UNUSABLE, HIDDEN})
 
 
 def read_here(offload_folder: str | Path | None) -> Environment:
@@ -88,21 +78,21 @@ def _moves(before: DeviceMapFile, after: DeviceMapFile) -> Iterator[tuple[str, s
     return ((old, new) for old, new in sorted(moves.items()) if old != new)
 
 
-def cards_and_releases(target: Target, environment: Environment) -> tuple[Difference, ...]:
+def cards_and_releases(target: Target, environment: Environment) -> tuple[Finding, ...]:
     """What differs on this machine, of what the map still asks for once stand-ins are in place."""
     assert target.content is not None
     found = differences(target.content, environment)
     return tuple(_as_warning(each) for each in found if _counts(each, target))
 
 
-def _as_warning(difference: Difference) -> Difference:
+def _as_warning(difference: Finding) -> Finding:
     """Too little disk is no error yet: weights that can be read where they are are not written."""
-    if difference.code == TOO_LITTLE and difference.subject == DISK:
+    if difference.code == OFFLOAD_ROOM and difference.module == DISK:
         return replace(difference, severity=Severity.WARNING)
     return difference
 
 
-def model_at_hand(target: Target, environment: Environment, folder: Path) -> tuple[Difference, ...]:
+def model_at_hand(target: Target, environment: Environment, folder: Path) -> tuple[Finding, ...]:
     """What differs in the configuration beside the weights; nothing where there is none."""
     assert target.content is not None
     facts = _facts(folder, target.content)
@@ -141,14 +131,14 @@ def _commit(folder: Path) -> str | None:
     return after.partition("/")[0] if before else None
 
 
-def _counts(difference: Difference, target: Target) -> bool:
-    if difference.code not in _OF_CARDS or not target.stand_ins:
+def _counts(difference: Finding, target: Target) -> bool:
+    if difference.code not in OF_CARDS or not target.stand_ins:
         return True
     cards_left = any(device.startswith("cuda:") for device in target.devices)
-    return cards_left and difference.subject not in target.stand_ins
+    return cards_left and difference.module not in target.stand_ins
 
 
-def answer_differences(target: Target, found: tuple[Difference, ...], on_difference: str) -> None:
+def answer_differences(target: Target, found: tuple[Finding, ...], on_difference: str) -> None:
     """Log what may matter, and raise what does.
 
     Raises
@@ -170,13 +160,13 @@ def answer_differences(target: Target, found: tuple[Difference, ...], on_differe
         )
 
 
-def _line(difference: Difference) -> str:
+def _line(difference: Finding) -> str:
     remedy = f"; {difference.remedy}" if difference.remedy else ""
     return f"{difference.code} {difference.message}{remedy}"
 
 
-def _hint(errors: list[Difference]) -> str:
+def _hint(errors: list[Finding]) -> str:
     """Without GPUs the hooks can still be tried."""
-    if not any(each.code == MISSING and each.subject == "cards" for each in errors):
+    if not any(each.code == CARD_MISSING and each.module == "cards" for each in errors):
         return ""
     return '\nwithout GPUs, the CPU may stand in to try the code: devices={"cuda:0": "cpu", ...}'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devplan.core import DeviceMapFile, Difference, Environment, FoundCard, Severity, format_bytes
+from devplan.core import DeviceMapFile, Environment, Finding, FoundCard, Severity, format_bytes
 from devplan.mapfile import gib_cell
 from devplan.report.costs import format_seconds
 from devplan.report.heading import machine_in_words, workload_in_words
@@ -21,7 +21,7 @@ _LIBRARIES = ("transformers", "accelerate", "safetensors", "diffusers")
 
 def doctor_text(
     environment: Environment,
-    found: Sequence[Difference],
+    found: Sequence[Finding],
     terminal: Terminal,
     *,
     map_file: DeviceMapFile | None = None,
@@ -146,7 +146,7 @@ def _lock_words(map_file: DeviceMapFile) -> str:
     return f"locked to {cards}, driver {lock.driver}" if cards else "locked to versions only"
 
 
-def difference_lines(difference: Difference, terminal: Terminal) -> list[str]:
+def difference_lines(difference: Finding, terminal: Terminal) -> list[str]:
     """One difference: what, and what to do."""
     head = f"{difference.severity.value} {difference.code}"
     painted = terminal.paint(head, _STYLES[difference.severity])
@@ -157,13 +157,13 @@ def difference_lines(difference: Difference, terminal: Terminal) -> list[str]:
     return lines
 
 
-def _note_lines(difference: Difference, terminal: Terminal) -> list[str]:
+def _note_lines(difference: Finding, terminal: Terminal) -> list[str]:
     remedy = f"; {difference.remedy}" if difference.remedy else ""
     return terminal.paragraph(f"{difference.code} {difference.message}{remedy}", rest="    ")
 
 
 def _verdict_lines(
-    found: Sequence[Difference], environment: Environment, terminal: Terminal, *, has_map: bool
+    found: Sequence[Finding], environment: Environment, terminal: Terminal, *, has_map: bool
 ) -> list[str]:
     counts = {
         severity: sum(each.severity is severity for each in found)

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from devplan.core import DeviceMapFile, Difference, Environment, Severity
+from devplan.core import DeviceMapFile, Environment, Finding, Severity
 from devplan.mapfile import SCHEMA_VERSION, lock_document
 from devplan.report.tables import report_json
 
 
 def doctor_json(
     environment: Environment,
-    found: Sequence[Difference],
+    found: Sequence[Finding],
     *,
     map_file: DeviceMapFile | None = None,
     map_name: str | None = None,
@@ -41,9 +41,17 @@ def doctor_json(
     )
 
 
-def difference_document(difference: Difference) -> dict[str, Any]:
+def difference_document(difference: Finding) -> dict[str, Any]:
     """One difference."""
-    return {**asdict(difference), "severity": difference.severity.value}
+    return {
+        "code": difference.code,
+        "severity": difference.severity.value,
+        "subject": difference.module,
+        "message": difference.message,
+        "planned": difference.planned,
+        "present": difference.found,
+        "remedy": difference.remedy,
+    }
 
 
 def environment_document(environment: Environment) -> dict[str, Any]:

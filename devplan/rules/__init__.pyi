@@ -8,6 +8,27 @@ from .context import (
 from .context import (
     TensorFact as TensorFact,
 )
+from .environment import (
+    CARD_MISSING as CARD_MISSING,
+)
+from .environment import (
+    OF_CARDS as OF_CARDS,
+)
+from .environment import (
+    OFFLOAD_ROOM as OFFLOAD_ROOM,
+)
+from .environment import (
+    compare_model as compare_model,
+)
+from .environment import (
+    differences as differences,
+)
+from .environment import (
+    errors as errors,
+)
+from .environment import (
+    obstacles as obstacles,
+)
 from .loads import (
     device_loads as device_loads,
 )

@@ -22,14 +22,46 @@ Limits:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from devplan.core import Finding, Severity
+from devplan.core import Environment, Finding, Severity, format_bytes
+from devplan.environment import Need
 from devplan.rules.context import CheckContext
-from devplan.rules.environment import found_here
 
 SEVERITY = Severity.ERROR
 
 
 def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from found_here(subject, code="DP503")
+    yield from subject.found_here("DP503")
+
+
+def no_cards(needs: Sequence[Need]) -> Finding:
+    """A laptop: one sentence, and no plan for cards that are not there."""
+    wanted = ", ".join(
+        f"{format_bytes(need.least_bytes)} on {need.device} ({need.name})" for need in needs
+    )
+    return Finding(
+        code="DP503",
+        severity=Severity.ERROR,
+        module="cards",
+        message=f"torch sees no GPU here, and the map puts {wanted}",
+        planned=", ".join(need.name for need in needs),
+        found="none",
+        remedy="load it on a machine with these cards; `devplan check MAP` proves it here as well",
+    )
+
+
+def missing_card(need: Need, environment: Environment, remake: str) -> Finding:
+    number = len(environment.cards)
+    seen = ", ".join(f"{card.device} ({card.name})" for card in environment.cards)
+    hidden = len(environment.driver_cards) - number
+    hint = f"; the driver has {hidden} more that this process does not see" if hidden > 0 else ""
+    return Finding(
+        code="DP503",
+        severity=Severity.ERROR,
+        module=need.device,
+        message=f"{need.device} ({need.name}) is not here: torch sees "
+        f"{seen or 'no GPU'}{hint}; the map puts {format_bytes(need.least_bytes)} there",
+        planned=need.name,
+        remedy=remake,
+    )

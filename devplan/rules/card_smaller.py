@@ -26,12 +26,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Finding, FoundCard, Severity, format_bytes
+from devplan.environment import Need
 from devplan.rules.context import CheckContext
-from devplan.rules.environment import found_here
 
 SEVERITY = Severity.ERROR
 
 
 def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from found_here(subject, code="DP504")
+    yield from subject.found_here("DP504")
+
+
+def smaller_card(need: Need, card: FoundCard, remake: str) -> Iterator[Finding]:
+    less = need.planned_bytes - card.capacity_bytes
+    if less <= 0:
+        return
+    parts = (
+        f"{card.device} ({card.name}) has {format_bytes(card.capacity_bytes)}, "
+        f"{format_bytes(less)} less than was planned for"
+    )
+    severity, what = missing_room(need, card.capacity_bytes)
+    yield Finding(
+        code="DP504",
+        severity=severity,
+        module=card.device,
+        message=f"{parts}: {what}",
+        planned=format_bytes(need.planned_bytes),
+        found=format_bytes(card.capacity_bytes),
+        remedy="" if severity is Severity.NOTE else remake,
+    )
+
+
+def missing_room(need: Need, room_bytes: int) -> tuple[Severity, str]:
+    """What becomes of a map's load in so much room."""
+    load, reserve = format_bytes(need.least_bytes), format_bytes(need.reserve_bytes)
+    if need.least_bytes > room_bytes:
+        lacking = format_bytes(need.least_bytes - room_bytes)
+        return Severity.ERROR, f"the map's {load} lack {lacking}"
+    if need.whole_bytes > room_bytes:
+        eaten = format_bytes(need.whole_bytes - room_bytes)
+        return Severity.WARNING, f"the map's {load} take {eaten} from the reserve of {reserve}"
+    left = format_bytes(room_bytes - need.whole_bytes)
+    return Severity.NOTE, f"the map's {load} and its reserve of {reserve} fit, {left} are left"

@@ -23,14 +23,43 @@ Limits:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from devplan.core import Finding, Severity
+from devplan.core import Environment, Finding, Severity
+from devplan.environment import Need
 from devplan.rules.context import CheckContext
-from devplan.rules.environment import found_here
 
 SEVERITY = Severity.ERROR
 
 
 def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from found_here(subject, code="DP507")
+    yield from subject.found_here("DP507")
+
+
+def moved_cards(
+    needs: Sequence[Need],
+    found: Mapping[str, str],
+    environment: Environment,
+    as_numbered: Sequence[Finding],
+    remake: str,
+) -> Finding:
+    moves = [(need, environment.card(found[need.device])) for need in needs]
+    words = ", ".join(
+        f"{need.device} ({need.name}) is {card.device} here"
+        for need, card in moves
+        if need.device != card.device
+    )
+    why = next(
+        d.message for d in sorted(as_numbered, key=lambda d: d.severity is not Severity.ERROR)
+    )
+    is_error = any(d.severity is Severity.ERROR for d in as_numbered)
+    return Finding(
+        code="DP507",
+        severity=Severity.ERROR if is_error else Severity.WARNING,
+        module="cards",
+        message=f"the cards have other numbers here: {words}; as they are numbered now, {why}",
+        planned=", ".join(f"{need.device} {need.name}" for need in needs),
+        found=", ".join(f"{card.device} {card.name}" for card in environment.cards),
+        remedy="remap it: devplan doctor MAP --remap FILE, or devplan.load(MAP, remap=True); or "
+        + remake,
+    )

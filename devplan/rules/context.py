@@ -9,7 +9,7 @@ inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,8 +17,8 @@ from devplan.core import (
     OFFLOAD_DEVICES,
     BlockGraph,
     DeviceMap,
-    Difference,
     Entry,
+    Finding,
     Machine,
     MissedRun,
     RunRecord,
@@ -113,8 +113,8 @@ class CheckContext:
     """Why there is no run, where there is none."""
     installed: Mapping[str, str] = field(default_factory=dict)
     """Versions of the libraries that the check ran with."""
-    differences: tuple[Difference, ...] = ()
-    """What this machine has otherwise than the map; empty where it was not asked."""
+    differences: tuple[Finding, ...] = ()
+    """Findings about this machine (`devplan.rules.environment`); empty where it was not asked."""
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
@@ -135,6 +135,10 @@ class CheckContext:
     def is_unhooked(self) -> bool:
         """Whether the code that loads the model takes the map without asking accelerate."""
         return self.structure.unhooked_on_one_device and is_one_device(self.devices)
+
+    def found_here(self, code: str, but: Container[str] = ()) -> Iterator[Finding]:
+        """The findings of one code about this machine, without those about `but`."""
+        return (f for f in self.differences if f.code == code and f.module not in but)
 
     def is_known(self, key: str) -> bool:
         """Whether an entry's key names something in the model."""

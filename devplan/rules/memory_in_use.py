@@ -26,12 +26,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Environment, Finding, FoundCard, Severity, format_bytes
+from devplan.environment import Need
+from devplan.rules.card_smaller import missing_room
 from devplan.rules.context import CheckContext
-from devplan.rules.environment import found_here
 
 SEVERITY = Severity.ERROR
 
 
 def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from found_here(subject, code="DP505")
+    yield from subject.found_here("DP505")
+
+
+def memory_held(
+    need: Need, card: FoundCard, environment: Environment, remake: str
+) -> Iterator[Finding]:
+    if card.free_bytes is None or need.whole_bytes > card.capacity_bytes:
+        return
+    severity, what = missing_room(need, card.room_bytes)
+    if severity is Severity.NOTE:
+        return
+    yield Finding(
+        code="DP505",
+        severity=severity,
+        module=card.device,
+        message=f"of the {format_bytes(card.capacity_bytes)} of {card.device} ({card.name}) only "
+        f"{format_bytes(card.free_bytes)} are free, {_holders(card, environment)}: {what}",
+        planned=format_bytes(need.whole_bytes),
+        found=format_bytes(card.free_bytes),
+        remedy=f"end what uses {card.device} (nvidia-smi shows it), or {remake}",
+    )
+
+
+def _holders(card: FoundCard, environment: Environment) -> str:
+    """Who holds the rest: processes by name where the driver tells."""
+    uses = [use for use in environment.uses if use.uuid == card.uuid and card.uuid is not None]
+    words = [f"{use.name} ({use.pid}) holds {format_bytes(use.held_bytes)}" for use in uses]
+    if not words and card.taken_bytes:
+        words = [f"other processes hold {format_bytes(card.taken_bytes)}"]
+    if card.own_bytes:
+        words.append(f"this process holds {format_bytes(card.own_bytes)} already")
+    return " and ".join(words)

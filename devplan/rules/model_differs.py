@@ -24,12 +24,80 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import DeviceMapFile, Finding, ModelFacts, Severity
+from devplan.environment import changes_of, is_configured_otherwise
 from devplan.rules.context import CheckContext
-from devplan.rules.environment import found_here
 
 SEVERITY = Severity.ERROR
 
+_SHOWN = 3
+
 
 def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from found_here(subject, code="DP509")
+    yield from subject.found_here("DP509")
+
+
+def other_model(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Finding | None:
+    """How class, size, configuration or revision differ from the map's; None where none does."""
+    planned = map_file.model
+    if model.class_name is not None and model.class_name != planned.class_name:
+        return _other(
+            Severity.ERROR,
+            f"the model here is a {model.class_name}, the map is for a {planned.class_name}",
+            planned.class_name,
+            model.class_name,
+            remake,
+        )
+    if model.num_parameters is not None and model.num_parameters != planned.num_parameters:
+        return _other(
+            Severity.ERROR,
+            f"the model here has {model.num_parameters:,} parameters, the map is for "
+            f"{planned.num_parameters:,}",
+            f"{planned.num_parameters:,}",
+            f"{model.num_parameters:,}",
+            remake,
+        )
+    changed = _configuration(map_file, model, remake)
+    if (
+        changed is None
+        and planned.revision
+        and model.revision
+        and planned.revision != model.revision
+    ):
+        is_same = planned.config_hash is not None and planned.config_hash == model.config_hash
+        return _other(
+            Severity.NOTE if is_same else Severity.WARNING,
+            f"the model here is of revision {model.revision}, the map is for {planned.revision}"
+            + (", with the same configuration" if is_same else ""),
+            planned.revision,
+            model.revision,
+            "" if is_same else f"load revision={planned.revision!r}, or {remake}",
+        )
+    return changed
+
+
+def _configuration(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Finding | None:
+    if not is_configured_otherwise(map_file, model):
+        return None
+    planned = map_file.model
+    words = "; ".join(changes_of(map_file, model)[:_SHOWN])
+    return _other(
+        Severity.WARNING,
+        "the configuration of the model here is not the one that the map was planned with"
+        + (f": {words}" if words else ", its hash differs"),
+        planned.config_hash,
+        model.config_hash,
+        remake,
+    )
+
+
+def _other(severity: Severity, message: str, planned: str, found: str, remake: str) -> Finding:
+    return Finding(
+        code="DP509",
+        severity=severity,
+        module="model",
+        message=message,
+        planned=planned,
+        found=found,
+        remedy=remake,
+    )

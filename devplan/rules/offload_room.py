@@ -23,12 +23,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import CPU, DISK, DeviceMapFile, Environment, Finding, Severity, format_bytes
 from devplan.rules.context import CheckContext
-from devplan.rules.environment import found_here
 
 SEVERITY = Severity.ERROR
 
+_TIGHT_SHARE = 0.9
+"""[choice] of the free memory: beyond, what the rest of the program needs may be lacking."""
+
 
 def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from found_here(subject, code="DP510")
+    yield from subject.found_here("DP510")
+
+
+def compare_offload(
+    map_file: DeviceMapFile, environment: Environment, remake: str
+) -> Iterator[Finding]:
+    """Offload that does not fit, or hardly."""
+    rooms = {
+        CPU: (environment.memory_bytes, "of CPU memory are free"),
+        DISK: (environment.disk_bytes, f"are free in {environment.offload_folder or 'the folder'}"),
+    }
+    for tier, (free, words) in rooms.items():
+        wanted = map_file.offload_bytes.get(tier, 0)
+        if not wanted or free is None or wanted <= _TIGHT_SHARE * free:
+            continue
+        lacks = wanted > free
+        what = f"lack {format_bytes(wanted - free)}" if lacks else "leave little of it"
+        yield Finding(
+            code="DP510",
+            severity=Severity.ERROR if lacks else Severity.WARNING,
+            module=tier,
+            message=f"{format_bytes(free)} {words}: the {format_bytes(wanted)} that the map keeps "
+            f"on {tier} {what}",
+            planned=format_bytes(wanted),
+            found=format_bytes(free),
+            remedy=("name another offload_folder, or " if tier == DISK else "") + remake,
+        )

@@ -18,14 +18,39 @@ Limits:
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Environment, Finding, Severity
 from devplan.rules.context import CheckContext
-from devplan.rules.environment import found_here
+from devplan.rules.versions_differ import release_of
 
 SEVERITY = Severity.ERROR
 
 
 def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from found_here(subject, code="DP513")
+    yield from subject.found_here("DP513")
+
+
+def too_old(environment: Environment) -> Iterator[Finding]:
+    """Libraries below what devplan itself asks for; nothing where devplan is not installed."""
+    from packaging.requirements import Requirement
+
+    try:
+        required = importlib.metadata.requires("devplan") or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for text in required:
+        requirement = Requirement(text)
+        here = environment.versions.get(requirement.name)
+        if here is None or requirement.specifier.contains(release_of(here), prereleases=True):
+            continue
+        yield Finding(
+            code="DP513",
+            severity=Severity.ERROR,
+            module=requirement.name,
+            message=f"devplan needs {requirement.name}{requirement.specifier}, here is {here}",
+            planned=str(requirement.specifier),
+            found=here,
+            remedy=f'pip install "{requirement.name}{requirement.specifier}"',
+        )

@@ -31,12 +31,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, nearest
+from devplan.core import DeviceMapFile, Finding, ModelFacts, Severity, nearest
 from devplan.rules.context import CheckContext
 from devplan.rules.places import counted, listed
 from devplan.rules.renames import Renames, moved_prefix
 
 SEVERITY = Severity.ERROR
+
+_MOST_SHOWN = 3
 
 
 def check(subject: CheckContext) -> Iterator[Finding]:
@@ -101,4 +103,28 @@ def _unknown(subject: CheckContext, key: str, candidates: tuple[str, ...]) -> Fi
         entry=subject.entries[key],
         remedy="correct the name or remove the entry",
         dropped_entries=() if near else (key,),
+    )
+
+
+def entries_without_module(
+    map_file: DeviceMapFile, model: ModelFacts, remake: str
+) -> Iterator[Finding]:
+    """The entries of the map that name nothing in the model at hand, as one finding."""
+    if not model.names:
+        return
+    unknown = [entry for entry in map_file.device_map if entry and entry not in model.names]
+    if not unknown:
+        return
+    planned = map_file.model
+    shown = ", ".join(unknown[:_MOST_SHOWN])
+    more = len(unknown) - _MOST_SHOWN
+    yield Finding(
+        code="DP002",
+        severity=Severity.ERROR,
+        module=unknown[0],
+        message=f"{len(unknown)} of the {len(map_file.device_map)} entries of the map are no "
+        f"modules of {planned.class_name} as it is here: {shown}"
+        + (f" and {more} more" if more > 0 else ""),
+        planned=unknown[0],
+        remedy=f"`devplan check` says what they are called now; or {remake}",
     )

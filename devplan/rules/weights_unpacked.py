@@ -26,15 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import DeviceMapFile, Environment, Finding, Severity, parse_whole
 from devplan.rules.context import CheckContext
-from devplan.rules.environment import found_here
 
 SEVERITY = Severity.ERROR
 
 
 def check(subject: CheckContext) -> Iterator[Finding]:
-    here = tuple(found_here(subject, code="DP514"))
+    here = tuple(subject.found_here("DP514"))
     yield from here
     if subject.structure.packed and not here:
         yield Finding(
@@ -43,3 +42,30 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             message="quantized weights count as they are stored (packed), which the installed "
             "transformers unpacks on these cards: all this holds for an engine that keeps them so",
         )
+
+
+def compare_packing(map_file: DeviceMapFile, environment: Environment) -> Iterator[Finding]:
+    """A map of weights as they are stored, which the release that it was made with unpacks.
+
+    An earlier major release may keep them: transformers 4 does with compressed-tensors.
+    """
+    made, here = map_file.versions.get("transformers"), environment.versions.get("transformers")
+    if not map_file.model.packed or here is None or (made and _major(here) < _major(made)):
+        return
+    method = map_file.model.quantization
+    yield Finding(
+        code="DP514",
+        severity=Severity.ERROR,
+        module="weights",
+        message=f"the map counts {method} weights packed, as they are stored, and transformers "
+        f"{here} unpacks them: they take more than the map says",
+        planned="packed",
+        found="unpacked",
+        remedy="load them with an engine that keeps them packed, or plan what transformers makes "
+        f"of them: devplan suggest {map_file.model.id} without --packed",
+    )
+
+
+def _major(version: str) -> int:
+    first = version.partition(".")[0]
+    return parse_whole(first) if first.isdecimal() else 0

@@ -10,10 +10,9 @@ from devplan.core.environment import CardUse, Environment, ModelFacts
 from devplan.core.findings import Severity
 from devplan.core.types import OffloadTier
 from devplan.core.units import GIB
-from devplan.environment import differences
-from devplan.environment.comparison import errors, obstacles
-from devplan.environment.model_differences import changed_values
+from devplan.environment.model_facts import changed_values
 from devplan.models.resolution import resolve
+from devplan.rules.environment import differences, errors, obstacles
 from tests.environment.machines import VERSIONS, card, example_map, machine
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
@@ -49,7 +48,7 @@ def test_no_gpu_is_one_sentence():
 
 def test_a_missing_card_names_the_command_for_those_that_are_here():
     (only,) = found(machine(card(0, 24)))
-    assert (only.code, only.subject) == ("DP503", "cuda:1")
+    assert (only.code, only.module) == ("DP503", "cuda:1")
     assert "--gpus 0 --context 32768" in only.remedy
 
 
@@ -69,7 +68,7 @@ def test_a_missing_card_that_is_hidden_is_said_to_be():
 )
 def test_a_smaller_card_weighs_what_it_lacks(size, weight, words):
     (only,) = found(machine(card(0, 24), card(1, size)))
-    assert (only.code, only.severity, only.subject) == ("DP504", weight, "cuda:1")
+    assert (only.code, only.severity, only.module) == ("DP504", weight, "cuda:1")
     assert words in only.message
     assert (MAKE in only.remedy) == (weight is not NOTE)
 
@@ -116,7 +115,7 @@ def test_another_kind_of_card_may_matter():
         card(1, 12, "NVIDIA GeForce RTX 3060"),
     )
     (only,) = found(here, of_kinds("rtx-4090", "rtx-3060"))
-    assert (only.code, only.severity, only.subject) == ("DP506", WARNING, "cuda:0")
+    assert (only.code, only.severity, only.module) == ("DP506", WARNING, "cuda:0")
     assert "older architecture (8.6 instead of 8.9)" in only.message
 
 
@@ -142,7 +141,7 @@ def test_what_another_order_does_not_repair_is_said_beside():
     here = machine(card(0, 12), card(1, 24, "NVIDIA GeForce RTX 3090"))
     seen = found(here, of_kinds("rtx-4090", "12GiB"))
     assert [(d.code, d.severity) for d in seen] == [("DP507", ERROR), ("DP506", WARNING)]
-    assert seen[1].subject == "cuda:1"
+    assert seen[1].module == "cuda:1"
 
 
 def test_cards_of_other_numbers():
@@ -249,7 +248,7 @@ def test_a_library_that_the_map_needs_and_that_is_not_here():
     given = example_map()
     given = replace(given, versions={**given.versions, "diffusers": "0.36.0"})
     (only,) = found(FITTING, given)
-    assert (only.code, only.severity, only.subject) == ("DP501", ERROR, "diffusers")
+    assert (only.code, only.severity, only.module) == ("DP501", ERROR, "diffusers")
 
 
 # --------------------------------------------------------------------------------------- model

@@ -9,12 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from devplan.checker.locking import locked
 from devplan.core.units import GIB, MIB
-from devplan.environment import differences
-from devplan.environment.comparison import errors
-from devplan.environment.locking import locked
 from devplan.environment.reading import measured, read_environment
 from devplan.environment.remapping import remapped
+from devplan.rules.environment import differences, errors
 from tests.environment.machines import example_map
 
 torch = pytest.importorskip("torch")

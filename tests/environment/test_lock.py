@@ -9,14 +9,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devplan.checker.locking import lock_file, locked
 from devplan.core.errors import InputError
 from devplan.core.findings import Severity
-from devplan.environment import differences
-from devplan.environment.locking import lock_file, locked
 from devplan.environment.remapping import remapped
 from devplan.mapfile.read import loads_map, read_map
 from devplan.mapfile.splice import spliced
 from devplan.mapfile.write import LOCK, dump_map, lock_text
+from devplan.rules.environment import differences
 from tests.environment.machines import MAP_PATH, ROOT, VERSIONS, card, example_map, machine
 
 ADA = "NVIDIA GeForce RTX 4090"
@@ -131,7 +131,7 @@ def test_a_section_is_put_into_any_order_of_sections(data):
 
 
 def weights(here, map_file):
-    return [(d.code, d.severity, d.subject) for d in differences(map_file, here)]
+    return [(d.code, d.severity, d.module) for d in differences(map_file, here)]
 
 
 def test_a_locked_map_shows_nothing_where_it_was_locked():

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from devplan.core.findings import Severity
-from devplan.environment import differences
-from devplan.environment.model_differences import compare_model
 from devplan.environment.model_facts import class_facts, is_local, read_model_facts, with_sizes
 from devplan.mapfile.read import read_map
+from devplan.rules.environment import compare_model, differences
 from tests.environment.machines import card, example_map, machine
 
 CHECKS = Path(__file__).parents[1] / "checks"

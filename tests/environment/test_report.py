@@ -16,10 +16,10 @@ import pytest
 
 from devplan.core.environment import CardUse
 from devplan.core.units import GIB, MIB
-from devplan.environment import differences
 from devplan.machine.parse import parse_gpus
 from devplan.report.environment import doctor_text
 from devplan.report.terminal import Terminal
+from devplan.rules.environment import differences
 from tests.environment.machines import MAP_PATH, VERSIONS, card, example_map, machine
 
 GOLDEN = Path(__file__).parent / "golden"

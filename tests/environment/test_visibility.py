@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.core.findings import Severity
-from devplan.environment.comparison import obstacles
 from devplan.environment.visibility import VARIABLE, read_visibility
+from devplan.rules.environment import obstacles
 from tests.environment.machines import card, machine
 
 ITEMS = st.sampled_from(

@@ -12,10 +12,9 @@ import transformers
 
 import devplan
 from devplan.core.errors import DeviceMapError, InputError
-from devplan.environment.gpu_differences import MISSING
-from devplan.environment.model_differences import OTHER_MODEL
 from devplan.loader import loading
 from devplan.mapfile.read import read_map
+from devplan.rules.environment import CARD_MISSING
 from tests.environment.machines import card, machine
 from tests.loader.checkpoints import ALL_CPU, with_offload
 
@@ -59,7 +58,7 @@ def test_no_gpu(tied, on):
         load(tied)
     assert not calls and "nothing was loaded" in str(refused.value)
     assert 'devices={"cuda:0": "cpu"' in str(refused.value)
-    assert refused.value.differences[0].code == MISSING
+    assert refused.value.differences[0].code == CARD_MISSING
 
 
 def test_a_card_is_missing(tied, on):
@@ -93,7 +92,7 @@ def test_a_card_that_is_not_stood_in_for_is_asked_for(tied, on):
     on(card(0, 1))
     with pytest.raises(DeviceMapError) as refused:
         load(tied, devices={"cuda:1": "cpu"})
-    assert [each.subject for each in refused.value.differences] == ["cuda:2"]
+    assert [each.module for each in refused.value.differences] == ["cuda:2"]
 
 
 def test_too_little_disk_is_warned_of(tied, on, caplog):
@@ -169,9 +168,7 @@ def test_another_configuration_is_warned_of(tied, tmp_path, caplog):
     folder = spoilt(tied, tmp_path, rms_norm_eps=1e-5)
     devplan.load(tied.map, folder, devices=ALL_CPU)
     said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert any(
-        f"{OTHER_MODEL} the configuration of" in line and "devplan suggest" in line for line in said
-    )
+    assert any("DP509 the configuration of" in line and "devplan suggest" in line for line in said)
 
 
 def test_another_class_is_refused(tied, tmp_path):

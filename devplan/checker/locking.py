@@ -12,19 +12,18 @@ from pathlib import Path
 
 from devplan.core import (
     DeviceMapFile,
-    Difference,
     Environment,
+    Finding,
     InputError,
     Lock,
     LockedCard,
     ModelFacts,
     ensure,
 )
-from devplan.environment.comparison import differences, errors
-from devplan.environment.gpu_differences import MISSING
-from devplan.environment.needs import needs_of
+from devplan.environment import needs_of
 from devplan.io import MAP, WriteOutcome, read_text, write_text
 from devplan.mapfile import LOCK, loads_map, lock_text, read_map, spliced
+from devplan.rules import CARD_MISSING, differences, errors
 
 
 def locked(
@@ -70,12 +69,12 @@ def lock_file(
 
 def reasons_against(
     map_file: DeviceMapFile, environment: Environment, model: ModelFacts | None = None
-) -> tuple[Difference, ...]:
+) -> tuple[Finding, ...]:
     """What matters, the lack of every GPU and what the map was locked to before aside."""
     found = errors(differences(replace(map_file, environment=None), environment, model))
     if environment.cards:
         return found
-    return tuple(each for each in found if each.code != MISSING)
+    return tuple(each for each in found if each.code != CARD_MISSING)
 
 
 def lock_to(map_file: DeviceMapFile, environment: Environment) -> Lock:
