@@ -43,7 +43,6 @@ STILL_TWICE = {
     "Layout",
     "Place",
     "Plan",
-    "Remedy",
     "Rule",
     "Runs",
     "Snapshot",

@@ -13,6 +13,7 @@ from devplan.core.findings import (
     BlockActivation,
     DevicePeak,
     Finding,
+    Fix,
     MismatchEvent,
     OperandFact,
     RunRecord,
@@ -348,7 +349,9 @@ def warning(module: str | None, **changed: str) -> Finding:
         severity=Severity.WARNING,
         message="too many copies",
         module=module,
-        changed_entries={name.replace("__", "."): device for name, device in changed.items()},
+        fix=Fix(
+            changed_entries={name.replace("__", "."): device for name, device in changed.items()}
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from devplan.core.errors import InputError
-from devplan.core.findings import Finding, Severity
+from devplan.core.findings import Finding, Fix, Severity
 from devplan.core.types import Constraint, Infeasible, Workload
 from devplan.planning.planner import plan
 from devplan.workflows.refinement import MOST_ROUNDS, NOTHING_TO_RUN, Proof, prove
@@ -28,7 +28,7 @@ def warned(module: str) -> Finding:
         severity=Severity.WARNING,
         message="copies",
         module=module,
-        changed_entries={module: "cuda:1"},
+        fix=Fix(changed_entries={module: "cuda:1"}),
     )
 
 

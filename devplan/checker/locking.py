@@ -41,7 +41,7 @@ def locked(
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
         raise InputError(
             f"not locked, as this machine does not fit the map: {refused[0].message}{more}; "
-            f"{refused[0].remedy}; `devplan doctor MAP` shows all"
+            f"{refused[0].fix.text}; `devplan doctor MAP` shows all"
         )
     return replace(map_file, environment=lock_to(map_file, environment))
 

@@ -22,10 +22,11 @@ def find(subject: CheckContext) -> tuple[Finding, ...]:
 
 def _loadable(diagnostic: Finding, subject: CheckContext) -> Finding:
     """The finding with a repair that loads and runs: no exceptions inside placed modules."""
-    if not diagnostic.changed_entries or diagnostic.dropped_entries:
+    fix = diagnostic.fix
+    if not fix.changed_entries or fix.dropped_entries:
         return diagnostic
-    changed, dropped = spelled_out(diagnostic.changed_entries, subject)
-    return replace(diagnostic, changed_entries=changed, dropped_entries=dropped)
+    changed, dropped = spelled_out(fix.changed_entries, subject)
+    return replace(diagnostic, fix=replace(fix, changed_entries=changed, dropped_entries=dropped))
 
 
 def result_of(subject: CheckContext) -> CheckResult:

@@ -223,6 +223,20 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fix:
+    """What to do about a finding or a failure: in words, as a command, as entries of the map."""
+
+    text: str = ""
+    """Empty where nothing can be done."""
+    command: str = ""
+    """Of a shell, or a line of Python."""
+    changed_entries: Mapping[str, str] = field(default_factory=dict)
+    """Entry -> device, of entries that are changed or added."""
+    dropped_entries: tuple[str, ...] = ()
+    """Entries that are removed, such as one whose module has another name now."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One finding."""
 
@@ -241,12 +255,7 @@ class Finding:
     entry: Entry | None = None
     pytorch_message: str | None = None
     """What PyTorch would print."""
-    remedy: str = ""
-    """What to do, best of all as the changed entry."""
-    changed_entries: Mapping[str, str] = field(default_factory=dict)
-    """Entries that would repair it, where entries can."""
-    dropped_entries: tuple[str, ...] = ()
-    """Entries that the repair takes away: a module that has another name now."""
+    fix: Fix = field(default_factory=Fix)
     planned: str | None = None
     """Of a finding about this machine: as the map has it."""
     found: str | None = None

@@ -10,8 +10,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from devplan.core import Entry, OperandFact, SourceLine
-from devplan.diagnosis.failure_report import Confirmation, FailureReport, Remedy
+from devplan.core import Entry, Fix, OperandFact, SourceLine
+from devplan.diagnosis.failure_report import Confirmation, FailureReport
 from devplan.io import json_text
 
 SCHEMA_VERSION = 1
@@ -68,7 +68,7 @@ def _entry(entry: Entry | None) -> dict[str, Any] | None:
     return None if entry is None else entry.to_json()
 
 
-def _remedy(remedy: Remedy) -> dict[str, Any]:
+def _remedy(remedy: Fix) -> dict[str, Any]:
     return {
         "text": remedy.text,
         "command": remedy.command,
@@ -85,7 +85,7 @@ def _confirmation(confirmation: Confirmation | None) -> dict[str, Any] | None:
         "detail": confirmation.detail,
         "code": finding.code if finding else None,
         "source": _source(finding.source) if finding else None,
-        "changed_entries": dict(finding.changed_entries) if finding else {},
+        "changed_entries": dict(finding.fix.changed_entries) if finding else {},
     }
 
 

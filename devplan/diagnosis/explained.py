@@ -8,8 +8,8 @@ from collections.abc import Callable
 from tabulate import tabulate
 
 from devplan.checker import diff_lines, entry_place, source_lines, tensor_lines
-from devplan.core import format_bytes, format_gib
-from devplan.diagnosis.failure_report import CardMemory, FailureReport, Kind, Remedy
+from devplan.core import Fix, format_bytes, format_gib
+from devplan.diagnosis.failure_report import CardMemory, FailureReport, Kind
 from devplan.io import prose, visible
 
 WIDTH = 96
@@ -146,7 +146,7 @@ def _remedies(story: FailureReport, paint: Paint, width: int) -> list[str]:
 _MOST_CHANGES = 8
 
 
-def _remedy_body(remedy: Remedy, story: FailureReport, paint: Paint) -> list[str]:
+def _remedy_body(remedy: Fix, story: FailureReport, paint: Paint) -> list[str]:
     changes = diff_lines(remedy.changed_entries, story.map_entries)
     styles = {"-": "red", "+": "green"}
     lines = [f"      {paint(line, styles[line[0]])}" for line in changes[:_MOST_CHANGES]]

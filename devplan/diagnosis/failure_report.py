@@ -7,11 +7,10 @@ the model's class say about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
-from devplan.core import Entry, Finding, OperandFact, SourceLine
+from devplan.core import Entry, Finding, Fix, OperandFact, SourceLine
 
 
 class Kind(StrEnum):
@@ -40,17 +39,6 @@ _TITLES = {
     Kind.DEVICE: "device that cannot be used",
     Kind.QUANTIZED: "quantization that does not go with the map",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Remedy:
-    """One thing to do."""
-
-    text: str
-    command: str = ""
-    """Of a shell, or a line of Python."""
-    changed_entries: Mapping[str, str] = field(default_factory=dict)
-    """Entries of the map that do it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +101,7 @@ class FailureReport:
     meaning: str
     causes: tuple[str, ...] = ()
     """The likeliest first."""
-    remedies: tuple[Remedy, ...] = ()
+    remedies: tuple[Fix, ...] = ()
     """The best first."""
     rule: str | None = None
     """The rule of `devplan check` that finds it: ``DP301``."""

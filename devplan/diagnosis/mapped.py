@@ -14,12 +14,13 @@ from devplan.core import (
     DevplanError,
     Entry,
     Finding,
+    Fix,
     InputError,
     SourceLine,
     format_bytes,
 )
 from devplan.diagnosis.explaining import Told
-from devplan.diagnosis.failure_report import CardMemory, Confirmation, FailureReport, Kind, Remedy
+from devplan.diagnosis.failure_report import CardMemory, Confirmation, FailureReport, Kind
 from devplan.diagnosis.lines import modules_of
 from devplan.diagnosis.remedies import Known, by_entries, in_words
 from devplan.mapfile import as_device_map
@@ -124,8 +125,8 @@ class MappedModel:
     ) -> FailureReport:
         """What the check knows better than the text."""
         structure = self.subject.structure
-        patch = by_entries(finding.changed_entries, self.subject)[1:]
-        repair = Remedy(text=finding.remedy, changed_entries=finding.changed_entries)
+        patch = by_entries(finding.fix.changed_entries, self.subject)[1:]
+        repair = Fix(text=finding.fix.text, changed_entries=finding.fix.changed_entries)
         module = finding.module if finding.source is not None else story.module
         borrowed = finding.tensors and not story.tensors
         return replace(
@@ -136,7 +137,7 @@ class MappedModel:
             modules=() if module is not None else story.modules,
             tensors=story.tensors or finding.tensors,
             entry=finding.entry or story.entry,
-            remedies=(repair, *patch) if finding.remedy else patch,
+            remedies=(repair, *patch) if finding.fix.text else patch,
             notes=(*story.notes, *((_BORROWED,) if borrowed else ())),
         )
 

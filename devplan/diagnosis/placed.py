@@ -22,6 +22,7 @@ from devplan.core import (
     DeviceMap,
     DeviceMapFile,
     Entry,
+    Fix,
     InputError,
     OperandFact,
     Workload,
@@ -31,7 +32,7 @@ from devplan.core import (
     is_inside,
     joined,
 )
-from devplan.diagnosis.failure_report import FailureReport, Remedy
+from devplan.diagnosis.failure_report import FailureReport
 from devplan.mapfile import as_device_map, installed_versions, read_map
 from devplan.models import BlockSite, declared_no_split, partition
 from devplan.profile import block_of
@@ -199,6 +200,6 @@ def _entry(component: str, entry: Entry) -> Entry:
     return replace(entry, key=joined(component, entry.key))
 
 
-def _remedy(component: str, remedy: Remedy) -> Remedy:
+def _remedy(component: str, remedy: Fix) -> Fix:
     changed = {joined(component, name): device for name, device in remedy.changed_entries.items()}
     return replace(remedy, changed_entries=changed)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from devplan.core import GIB, MIB, Card, Machine, OffloadTier
-from devplan.diagnosis.failure_report import FailureReport, Remedy, SeenWorkload
+from devplan.core import GIB, MIB, Card, Fix, Machine, OffloadTier
+from devplan.diagnosis.failure_report import FailureReport, SeenWorkload
 from devplan.diagnosis.messages import Recognised
 from devplan.machine import gpu_of
 from devplan.rules import CheckContext
@@ -55,7 +55,7 @@ def in_words(story: FailureReport, recognised: Recognised, known: Known) -> Fail
     words = _words(recognised, known)
     message = recognised.message
     from_table = tuple(
-        Remedy(text=_filled(remedy.do, words), command=_kept(_filled(remedy.run, words), known))
+        Fix(text=_filled(remedy.do, words), command=_kept(_filled(remedy.run, words), known))
         for remedy in message.remedies
         if not (known.embedding_away is False and _PATCH in remedy.run)
     )
@@ -68,22 +68,22 @@ def in_words(story: FailureReport, recognised: Recognised, known: Known) -> Fail
     )
 
 
-def _each_once(remedies: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
+def _each_once(remedies: tuple[Fix, ...]) -> tuple[Fix, ...]:
     """A command that is proposed already is not proposed again."""
-    found: dict[str, Remedy] = {}
+    found: dict[str, Fix] = {}
     for remedy in remedies:
         found.setdefault(remedy.command or remedy.text, remedy)
     return tuple(found.values())
 
 
-def by_entries(changed: Mapping[str, str], subject: CheckContext) -> tuple[Remedy, ...]:
+def by_entries(changed: Mapping[str, str], subject: CheckContext) -> tuple[Fix, ...]:
     """The changed entries, and the embedding patch where they move the embedding alone."""
     if not changed:
         return ()
-    remedies = [Remedy(text="change the map", changed_entries=changed)]
+    remedies = [Fix(text="change the map", changed_entries=changed)]
     if set(changed) == {subject.structure.graph.embedding}:
         remedies.append(
-            Remedy(
+            Fix(
                 text="or keep the map, and let the embedding's output come to "
                 f"{subject.main_device}",
                 command=f"devplan.{_PATCH}(model)",

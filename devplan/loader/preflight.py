@@ -161,7 +161,7 @@ def answer_differences(target: Target, found: tuple[Finding, ...], on_difference
 
 
 def _line(difference: Finding) -> str:
-    remedy = f"; {difference.remedy}" if difference.remedy else ""
+    remedy = f"; {difference.fix.text}" if difference.fix.text else ""
     return f"{difference.code} {difference.message}{remedy}"
 
 

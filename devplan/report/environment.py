@@ -152,13 +152,13 @@ def difference_lines(difference: Finding, terminal: Terminal) -> list[str]:
     painted = terminal.paint(head, _STYLES[difference.severity])
     lines = [f"{painted} {RULES[difference.code].name}"]
     lines += terminal.paragraph(difference.message)
-    if difference.remedy:
-        lines += terminal.paragraph(f"remedy: {difference.remedy}", rest="    ")
+    if difference.fix.text:
+        lines += terminal.paragraph(f"remedy: {difference.fix.text}", rest="    ")
     return lines
 
 
 def _note_lines(difference: Finding, terminal: Terminal) -> list[str]:
-    remedy = f"; {difference.remedy}" if difference.remedy else ""
+    remedy = f"; {difference.fix.text}" if difference.fix.text else ""
     return terminal.paragraph(f"{difference.code} {difference.message}{remedy}", rest="    ")
 
 

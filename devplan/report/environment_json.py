@@ -50,7 +50,7 @@ def difference_document(difference: Finding) -> dict[str, Any]:
         "message": difference.message,
         "planned": difference.planned,
         "present": difference.found,
-        "remedy": difference.remedy,
+        "remedy": difference.fix.text,
     }
 
 

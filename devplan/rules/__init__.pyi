@@ -29,6 +29,18 @@ from .environment import (
 from .environment import (
     obstacles as obstacles,
 )
+from .fixes import (
+    entries_that_meet as entries_that_meet,
+)
+from .fixes import (
+    entry_behind as entry_behind,
+)
+from .fixes import (
+    is_embedding_away as is_embedding_away,
+)
+from .fixes import (
+    spelled_out as spelled_out,
+)
 from .loads import (
     device_loads as device_loads,
 )
@@ -43,18 +55,6 @@ from .places import (
 )
 from .places import (
     listed as listed,
-)
-from .remedies import (
-    entries_that_meet as entries_that_meet,
-)
-from .remedies import (
-    entry_behind as entry_behind,
-)
-from .remedies import (
-    is_embedding_away as is_embedding_away,
-)
-from .remedies import (
-    spelled_out as spelled_out,
 )
 from .renames import (
     Renames as Renames,

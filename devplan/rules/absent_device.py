@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import OFFLOAD_DEVICES, Finding, Severity
+from devplan.core import OFFLOAD_DEVICES, Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 from devplan.rules.places import listed
 
@@ -51,6 +51,6 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             f"{', '.join(cards)}",
             module=keys[0],
             entry=subject.entries[keys[0]],
-            remedy="put it on a card of the machine, or describe the machine with --gpus",
+            fix=Fix(text="put it on a card of the machine, or describe the machine with --gpus"),
             count=len(keys),
         )

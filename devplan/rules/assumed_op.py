@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 from devplan.rules.places import listed
 
@@ -51,8 +51,10 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         severity=SEVERITY,
         message=f"unverified: {'; '.join(said)}",
         op=ops[0],
-        remedy="register a fake implementation of the op (torch.library.register_fake)"
-        if guessed
-        else "tell devplan's maintainers of the op",
+        fix=Fix(
+            text="register a fake implementation of the op (torch.library.register_fake)"
+            if guessed
+            else "tell devplan's maintainers of the op"
+        ),
         count=len(ops),
     )

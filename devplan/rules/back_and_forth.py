@@ -23,7 +23,7 @@ Use instead:
       model.layers.3: 1
 
 Limits:
-    The remedy keeps the number of layers on each card; where that does not fit, it is a note. The
+    The fix keeps the number of layers on each card; where that does not fit, it is a note. The
     way to the head and back to the main device is not counted, nor are layers that are offloaded
     first or last of a stack: they run on the main device.
 """
@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from devplan.core import OFFLOAD_DEVICES, Block, Finding, Severity, format_bytes
+from devplan.core import OFFLOAD_DEVICES, Block, Finding, Fix, Severity, format_bytes
 from devplan.rules.context import CheckContext
 from devplan.rules.loads import fits_after
 
@@ -86,10 +86,12 @@ def _finding(
         "would do",
         module=first,
         entry=subject.entry_of(first),
-        remedy="give each card one run of layers"
-        if fits
-        else "with these cards, the same number of layers in one run each does not fit",
-        changed_entries=changed if fits else {},
+        fix=Fix(
+            text="give each card one run of layers"
+            if fits
+            else "with these cards, the same number of layers in one run each does not fit",
+            changed_entries=changed if fits else {},
+        ),
     )
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, TransferEvent, format_bytes
+from devplan.core import Finding, Fix, Severity, TransferEvent, format_bytes
 from devplan.rules.context import CheckContext
 from devplan.rules.mismatches import Kind, groups_of, mixture
 from devplan.rules.places import counted, listed, shown
@@ -61,7 +61,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             tensors=event.operands,
             entry=subject.entry_of(event.module),
             pytorch_message=event.message,
-            remedy="let the model make its cache layer by layer, after the map is applied",
+            fix=Fix(text="let the model make its cache layer by layer, after the map is applied"),
             count=group.count,
         )
     yield from _copied_caches(subject)
@@ -83,6 +83,6 @@ def _copied_caches(subject: CheckContext) -> Iterator[Finding]:
             f"{counted(number, 'copy')} of {format_bytes(size)} in one run",
             module=events[0].module,
             entry=subject.entry_of(events[0].module),
-            remedy=f"add {argument!r} to _skip_keys_device_placement of the model's class",
+            fix=Fix(text=f"add {argument!r} to _skip_keys_device_placement of the model's class"),
             count=number,
         )

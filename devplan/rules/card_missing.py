@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from devplan.core import Environment, Finding, Severity, format_bytes
+from devplan.core import Environment, Finding, Fix, Severity, format_bytes
 from devplan.environment import Need
 from devplan.rules.context import CheckContext
 
@@ -47,7 +47,9 @@ def no_cards(needs: Sequence[Need]) -> Finding:
         message=f"torch sees no GPU here, and the map puts {wanted}",
         planned=", ".join(need.name for need in needs),
         found="none",
-        remedy="load it on a machine with these cards; `devplan check MAP` proves it here as well",
+        fix=Fix(
+            text="load it on a machine with these cards; `devplan check MAP` proves it here as well"
+        ),
     )
 
 
@@ -63,5 +65,5 @@ def missing_card(need: Need, environment: Environment, remake: str) -> Finding:
         message=f"{need.device} ({need.name}) is not here: torch sees "
         f"{seen or 'no GPU'}{hint}; the map puts {format_bytes(need.least_bytes)} there",
         planned=need.name,
-        remedy=remake,
+        fix=Fix(text=remake),
     )

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Card, Finding, FoundCard, Severity, is_size
+from devplan.core import Card, Finding, Fix, FoundCard, Severity, is_size
 from devplan.environment import Need, is_same_kind
 from devplan.machine import capability_of
 from devplan.rules.context import CheckContext
@@ -64,7 +64,7 @@ def other_kind(need: Need, card: FoundCard, remake: str) -> Iterator[Finding]:
         message=f"{card.device} is a {card.name}, the map is for a {need.name}{worse}",
         planned=need.name,
         found=card.name,
-        remedy=remake,
+        fix=Fix(text=remake),
     )
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, FoundCard, Severity, format_bytes
+from devplan.core import Finding, Fix, FoundCard, Severity, format_bytes
 from devplan.environment import Need
 from devplan.rules.context import CheckContext
 
@@ -53,7 +53,7 @@ def smaller_card(need: Need, card: FoundCard, remake: str) -> Iterator[Finding]:
         message=f"{parts}: {what}",
         planned=format_bytes(need.planned_bytes),
         found=format_bytes(card.capacity_bytes),
-        remedy="" if severity is Severity.NOTE else remake,
+        fix=Fix(text="" if severity is Severity.NOTE else remake),
     )
 
 

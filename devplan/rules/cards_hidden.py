@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Environment, Finding, Severity
+from devplan.core import Environment, Finding, Fix, Severity
 from devplan.environment import VARIABLE, read_visibility
 from devplan.rules.context import CheckContext
 
@@ -72,16 +72,14 @@ def _visible(environment: Environment) -> Iterator[Finding]:
         )
 
 
-def _hidden(
-    severity: Severity, message: str, environment: Environment, remedy: str = ""
-) -> Finding:
+def _hidden(severity: Severity, message: str, environment: Environment, fix: str = "") -> Finding:
     return Finding(
         code="DP511",
         severity=severity,
         module=VARIABLE,
         message=message,
         found=environment.visible,
-        remedy=remedy,
+        fix=Fix(text=fix),
     )
 
 
@@ -101,5 +99,5 @@ def _order(environment: Environment) -> Iterator[Finding]:
             severity=Severity.NOTE,
             module=_ORDER,
             message=f"{words}: CUDA numbers the fastest card first",
-            remedy=f"{_ORDER}={_BY_BUS} gives both the same numbers",
+            fix=Fix(text=f"{_ORDER}={_BY_BUS} gives both the same numbers"),
         )

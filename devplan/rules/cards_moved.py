@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from devplan.core import Environment, Finding, Severity
+from devplan.core import Environment, Finding, Fix, Severity
 from devplan.environment import Need
 from devplan.rules.context import CheckContext
 
@@ -60,6 +60,8 @@ def moved_cards(
         message=f"the cards have other numbers here: {words}; as they are numbered now, {why}",
         planned=", ".join(f"{need.device} {need.name}" for need in needs),
         found=", ".join(f"{card.device} {card.name}" for card in environment.cards),
-        remedy="remap it: devplan doctor MAP --remap FILE, or devplan.load(MAP, remap=True); or "
-        + remake,
+        fix=Fix(
+            text="remap it: devplan doctor MAP --remap FILE, or devplan.load(MAP, remap=True); or "
+            + remake
+        ),
     )

@@ -26,7 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from devplan.core import Environment, Finding, FoundCard, Severity, parse_whole
+from devplan.core import Environment, Finding, Fix, FoundCard, Severity, parse_whole
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.ERROR
@@ -148,7 +148,7 @@ def _no_code(card: FoundCard, environment: Environment) -> Finding:
 
 def _unusable(
     message: str,
-    remedy: str,
+    fix: str,
     *,
     module: str = "torch",
     planned: str | None = None,
@@ -162,7 +162,7 @@ def _unusable(
         message=" ".join(message.split()),
         planned=planned,
         found=found,
-        remedy=remedy,
+        fix=Fix(text=fix),
     )
 
 

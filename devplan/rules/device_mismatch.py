@@ -36,8 +36,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from functools import partial
 
-from devplan.core import Finding, MismatchEvent, Severity
+from devplan.core import Finding, Fix, MismatchEvent, Severity
 from devplan.rules.context import CheckContext
+from devplan.rules.fixes import entries_that_meet, entry_behind, joined
 from devplan.rules.mismatches import (
     Kind,
     MismatchGroup,
@@ -48,7 +49,6 @@ from devplan.rules.mismatches import (
     split_around,
 )
 from devplan.rules.places import counted, listed, shown
-from devplan.rules.remedies import entries_that_meet, entry_behind, joined
 
 SEVERITY = Severity.ERROR
 
@@ -83,8 +83,7 @@ def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
         tensors=event.operands,
         entry=entry_behind(event, changed, subject),
         pytorch_message=event.message,
-        remedy=_remedy(subject, group, bool(changed)),
-        changed_entries=changed,
+        fix=Fix(text=_fix_text(subject, group, bool(changed)), changed_entries=changed),
         count=group.count,
     )
 
@@ -112,7 +111,7 @@ def _split(event: MismatchEvent, subject: CheckContext) -> str:
     )
 
 
-def _remedy(subject: CheckContext, group: MismatchGroup, by_map: bool) -> str:
+def _fix_text(subject: CheckContext, group: MismatchGroup, by_map: bool) -> str:
     event = group.first
     odd = odd_operands(event, subject)[0]
     code = f"move {odd.argument} to the device of the others in that line of code"

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import DISK, Finding, Severity
+from devplan.core import DISK, Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 from devplan.rules.places import listed
 
@@ -42,6 +42,6 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         message=f"{listed(keys)} on disk: loading needs a folder for the weights",
         module=keys[0],
         entry=subject.entries[keys[0]],
-        remedy='pass offload_folder="offload" to from_pretrained',
+        fix=Fix(text='pass offload_folder="offload" to from_pretrained'),
         count=len(keys),
     )

@@ -31,10 +31,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Finding, Fix, Severity
 from devplan.rules.context import CheckContext
+from devplan.rules.fixes import is_embedding_away
 from devplan.rules.loads import fits_after
-from devplan.rules.remedies import is_embedding_away
 
 SEVERITY = Severity.WARNING
 
@@ -54,8 +54,10 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         f"enter at {subject.main_device}",
         module=embedding,
         entry=subject.entry_of(embedding),
-        remedy=f"put it on {subject.main_device}"
-        if has_room
-        else f"{subject.main_device} has no room for it beside what is there",
-        changed_entries=changed if has_room else {},
+        fix=Fix(
+            text=f"put it on {subject.main_device}"
+            if has_room
+            else f"{subject.main_device} has no room for it beside what is there",
+            changed_entries=changed if has_room else {},
+        ),
     )

@@ -44,6 +44,7 @@ from dataclasses import dataclass
 from devplan.core import (
     BlockInput,
     Finding,
+    Fix,
     RunRecord,
     Severity,
     TransferEvent,
@@ -52,9 +53,9 @@ from devplan.core import (
 )
 from devplan.rules.cache_on_wrong_device import CACHE_ARGUMENTS
 from devplan.rules.context import CheckContext
+from devplan.rules.fixes import spelled_out
 from devplan.rules.loads import fits_after
 from devplan.rules.places import counted
-from devplan.rules.remedies import spelled_out
 
 SEVERITY = Severity.WARNING
 
@@ -101,9 +102,11 @@ def _finding(
         f"{better}",
         module=maker,
         entry=None if maker is None else subject.entry_of(maker),
-        remedy=f"put {maker} on {device}" if device else UNAVOIDABLE,
-        changed_entries=changed,
-        dropped_entries=dropped,
+        fix=Fix(
+            text=f"put {maker} on {device}" if device else UNAVOIDABLE,
+            changed_entries=changed,
+            dropped_entries=dropped,
+        ),
         count=number,
     )
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 from devplan.rules.places import counted, listed
 
@@ -43,6 +43,6 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         "way of several where the code decides by them",
         op=ops[0],
         source=next((value.source for value in values if value.source), None),
-        remedy="read the code there, where its way depends on the value",
+        fix=Fix(text="read the code there, where its way depends on the value"),
         count=number,
     )

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, chosen_by_accelerate
+from devplan.core import Finding, Fix, Severity, chosen_by_accelerate
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.WARNING
@@ -48,6 +48,8 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         f"{chosen} when it is told only the map",
         module=first,
         entry=subject.entries[first],
-        remedy=f"load with dispatch_model(..., main_device={subject.main_device!r}), or number the "
-        "cards so that the main device is the lowest",
+        fix=Fix(
+            text=f"load with dispatch_model(..., main_device={subject.main_device!r}), or number "
+            "the cards so that the main device is the lowest"
+        ),
     )

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Environment, Finding, FoundCard, Severity, format_bytes
+from devplan.core import Environment, Finding, Fix, FoundCard, Severity, format_bytes
 from devplan.environment import Need
 from devplan.rules.card_smaller import missing_room
 from devplan.rules.context import CheckContext
@@ -54,7 +54,7 @@ def memory_held(
         f"{format_bytes(card.free_bytes)} are free, {_holders(card, environment)}: {what}",
         planned=format_bytes(need.whole_bytes),
         found=format_bytes(card.free_bytes),
-        remedy=f"end what uses {card.device} (nvidia-smi shows it), or {remake}",
+        fix=Fix(text=f"end what uses {card.device} (nvidia-smi shows it), or {remake}"),
     )
 
 

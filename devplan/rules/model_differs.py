@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import DeviceMapFile, Finding, ModelFacts, Severity
+from devplan.core import DeviceMapFile, Finding, Fix, ModelFacts, Severity
 from devplan.environment import changes_of, is_configured_otherwise
 from devplan.rules.context import CheckContext
 
@@ -99,5 +99,5 @@ def _other(severity: Severity, message: str, planned: str, found: str, remake: s
         message=message,
         planned=planned,
         found=found,
-        remedy=remake,
+        fix=Fix(text=remake),
     )

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from devplan.core import DISK, DISPATCH, Finding, ModelError, RunRecord, Severity, parent
+from devplan.core import DISK, DISPATCH, Finding, Fix, ModelError, RunRecord, Severity, parent
 from devplan.rules.context import CheckContext
-from devplan.rules.remedies import offload_exceptions
+from devplan.rules.fixes import offload_exceptions
 
 SEVERITY = Severity.ERROR
 
@@ -48,8 +48,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             severity=Severity.WARNING if error.raised_whole else SEVERITY,
             message=_message(error),
             source=error.source,
-            remedy=_remedy(run, changed),
-            changed_entries=changed,
+            fix=Fix(text=_fix_text(run, changed), changed_entries=changed),
         )
 
 
@@ -70,12 +69,14 @@ def _in_no_file(subject: CheckContext, error: ModelError, name: str) -> Finding:
         module=module,
         source=error.source,
         entry=subject.entry_of(name),
-        remedy=f"place {module} on a card or on the CPU",
-        changed_entries={module: subject.main_device},
+        fix=Fix(
+            text=f"place {module} on a card or on the CPU",
+            changed_entries={module: subject.main_device},
+        ),
     )
 
 
-def _remedy(run: RunRecord, changed: Mapping[str, str]) -> str:
+def _fix_text(run: RunRecord, changed: Mapping[str, str]) -> str:
     if run.error.phase != DISPATCH:
         return f"the run had {run.inputs}; give inputs that the model takes with --inputs"
     if changed:

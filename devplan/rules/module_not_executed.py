@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, prefixes
+from devplan.core import Finding, Fix, Severity, prefixes
 from devplan.mapfile import covering_modules
 from devplan.rules.context import CheckContext
 from devplan.rules.places import counted, listed
@@ -63,7 +63,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         "the map is unverified",
         module=modules[0],
         entry=subject.entry_of(modules[0]),
-        remedy="give inputs that reach it, with --images or --inputs",
+        fix=Fix(text="give inputs that reach it, with --images or --inputs"),
         count=len(missed),
     )
 

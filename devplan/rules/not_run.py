@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.WARNING
@@ -35,6 +35,8 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         code="DP901",
         severity=SEVERITY,
         message=f"nothing was run: {subject.not_run or 'the check looked at the structure alone'}",
-        remedy="no DP3xx finding does not mean that the map works; let the model run with "
-        "--trust-remote-code or --inputs FILE.py:FUNCTION",
+        fix=Fix(
+            text="no DP3xx finding does not mean that the map works; let the model run with "
+            "--trust-remote-code or --inputs FILE.py:FUNCTION"
+        ),
     )

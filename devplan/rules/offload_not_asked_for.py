@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import OFFLOAD_DEVICES, Finding, Severity, format_bytes
+from devplan.core import OFFLOAD_DEVICES, Finding, Fix, Severity, format_bytes
 from devplan.rules.context import CheckContext
 from devplan.rules.loads import tensor_bytes
 from devplan.rules.places import listed
@@ -50,7 +50,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             f"copied to {subject.main_device} in every forward, and nobody asked for offload",
             module=keys[0],
             entry=subject.entries[keys[0]],
-            remedy="place them on cards, or say that offload is meant with --offload",
+            fix=Fix(text="place them on cards, or say that offload is meant with --offload"),
             count=len(keys),
         )
 

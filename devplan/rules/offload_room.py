@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import CPU, DISK, DeviceMapFile, Environment, Finding, Severity, format_bytes
+from devplan.core import CPU, DISK, DeviceMapFile, Environment, Finding, Fix, Severity, format_bytes
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.ERROR
@@ -58,5 +58,5 @@ def compare_offload(
             f"on {tier} {what}",
             planned=format_bytes(wanted),
             found=format_bytes(free),
-            remedy=("name another offload_folder, or " if tier == DISK else "") + remake,
+            fix=Fix(text=("name another offload_folder, or " if tier == DISK else "") + remake),
         )

@@ -35,11 +35,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Finding, Fix, Severity
 from devplan.rules.context import CheckContext
+from devplan.rules.fixes import entries_that_meet
 from devplan.rules.mismatches import Kind, MismatchGroup, groups_of, one_mistake
 from devplan.rules.places import listed, shown
-from devplan.rules.remedies import entries_that_meet
 
 SEVERITY = Severity.ERROR
 
@@ -74,7 +74,9 @@ def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
         tensors=event.operands,
         entry=subject.entry_of(weight) if weight is not None else None,
         pytorch_message=event.message,
-        remedy=f"do not offload {where}, or let that line of code call the module",
-        changed_entries=changed,
+        fix=Fix(
+            text=f"do not offload {where}, or let that line of code call the module",
+            changed_entries=changed,
+        ),
         count=group.count,
     )

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Card, Entry, Finding, Severity, format_bytes
+from devplan.core import Card, Entry, Finding, Fix, Severity, format_bytes
 from devplan.rules.context import CheckContext
 from devplan.rules.loads import DeviceLoad, device_loads
 
@@ -69,8 +69,10 @@ def _finding(
         f"at batch {workload.batch} and {workload.context_tokens:,} tokens",
         module=card.device,
         entry=_largest_entry(subject, card.device),
-        remedy="move layers to a card with room, or let `devplan suggest` place them; "
-        "a smaller batch or context shrinks the cache",
+        fix=Fix(
+            text="move layers to a card with room, or let `devplan suggest` place them; "
+            "a smaller batch or context shrinks the cache"
+        ),
     )
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator
 
-from devplan.core import Environment, Finding, Severity
+from devplan.core import Environment, Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 from devplan.rules.versions_differ import release_of
 
@@ -52,5 +52,5 @@ def too_old(environment: Environment) -> Iterator[Finding]:
             message=f"devplan needs {requirement.name}{requirement.specifier}, here is {here}",
             planned=str(requirement.specifier),
             found=here,
-            remedy=f'pip install "{requirement.name}{requirement.specifier}"',
+            fix=Fix(text=f'pip install "{requirement.name}{requirement.specifier}"'),
         )

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import OFFLOAD_DEVICES, Finding, Severity, find_entry
+from devplan.core import OFFLOAD_DEVICES, Finding, Fix, Severity, find_entry
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.ERROR
@@ -52,7 +52,9 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         f"{subject.main_device}",
         module="",
         entry=entry,
-        remedy="name the modules instead of the whole model",
-        changed_entries=changed,
-        dropped_entries=("",),
+        fix=Fix(
+            text="name the modules instead of the whole model",
+            changed_entries=changed,
+            dropped_entries=("",),
+        ),
     )

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from devplan.core import Environment, Finding, InputError, Severity
+from devplan.core import Environment, Finding, Fix, InputError, Severity
 from devplan.io import SETTINGS, load_yaml, read_text
 from devplan.rules.context import CheckContext
 
@@ -113,7 +113,7 @@ def _content(path: str) -> dict[str, Any]:
 
 
 def _in_the_way(
-    severity: Severity, module: str, message: str, found: str, remedy: str = ""
+    severity: Severity, module: str, message: str, found: str, fix: str = ""
 ) -> Finding:
     return Finding(
         code="DP512",
@@ -121,5 +121,5 @@ def _in_the_way(
         module=module,
         message=message,
         found=found,
-        remedy=remedy,
+        fix=Fix(text=fix),
     )

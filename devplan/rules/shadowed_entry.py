@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, find_entry
+from devplan.core import Finding, Fix, Severity, find_entry
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.WARNING
@@ -49,6 +49,5 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             f"on {', '.join(sorted(below))}, and its hook still moves inputs to {entry.device}",
             module=key,
             entry=entry,
-            remedy="remove the entry",
-            dropped_entries=(key,),
+            fix=Fix(text="remove the entry", dropped_entries=(key,)),
         )

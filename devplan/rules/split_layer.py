@@ -29,10 +29,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, is_inside, prefixes
+from devplan.core import Finding, Fix, Severity, is_inside, prefixes
 from devplan.rules.context import CheckContext
+from devplan.rules.fixes import joined
 from devplan.rules.mismatches import broke_inside
-from devplan.rules.remedies import joined
 
 SEVERITY = Severity.WARNING
 
@@ -53,8 +53,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             f"{block.stack}, {_said(block.class_name, broke)}",
             module=block.name,
             entry=subject.entry_of(next(iter(changed), inside[0] if inside else block.name)),
-            remedy=f"put all of {block.name} on one device",
-            changed_entries=changed,
+            fix=Fix(text=f"put all of {block.name} on one device", changed_entries=changed),
         )
 
 

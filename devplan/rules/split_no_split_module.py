@@ -28,10 +28,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, is_inside
+from devplan.core import Finding, Fix, Severity, is_inside
 from devplan.rules.context import CheckContext
+from devplan.rules.fixes import joined
 from devplan.rules.mismatches import broke_inside, split_around
-from devplan.rules.remedies import joined
 
 SEVERITY = Severity.ERROR
 
@@ -56,8 +56,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             message=f"{module} is split over {devices}; {_said(kind, broke)}",
             module=module,
             entry=subject.entry_of(next(iter(changed), inside[0] if inside else module)),
-            remedy=f"put all of {module} on one device",
-            changed_entries=changed,
+            fix=Fix(text=f"put all of {module} on one device", changed_entries=changed),
         )
 
 

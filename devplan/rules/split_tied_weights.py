@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, format_bytes
+from devplan.core import Finding, Fix, Severity, format_bytes
 from devplan.rules.context import CheckContext
 from devplan.rules.places import listed
 
@@ -55,8 +55,10 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             f"({format_bytes(structure.tensors[first].num_bytes)})",
             module=structure.tensors[away[0]].owner,
             entry=subject.entry_of(away[0]),
-            remedy="put the modules that share it on one device",
-            changed_entries={
-                structure.block_of(name) or structure.tensors[name].owner: home for name in away
-            },
+            fix=Fix(
+                text="put the modules that share it on one device",
+                changed_entries={
+                    structure.block_of(name) or structure.tensors[name].owner: home for name in away
+                },
+            ),
         )

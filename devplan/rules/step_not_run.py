@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.WARNING
@@ -37,6 +37,8 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             code="DP905",
             severity=Severity.NOTE if missed.is_refused else SEVERITY,
             message=f"{missed.name} did not run: {reason}",
-            remedy="give inputs with --inputs FILE.py:FUNCTION, or make the call yourself with "
-            "--run FILE.py:FUNCTION",
+            fix=Fix(
+                text="give inputs with --inputs FILE.py:FUNCTION, or make the call yourself with "
+                "--run FILE.py:FUNCTION"
+            ),
         )

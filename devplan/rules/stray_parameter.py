@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity
+from devplan.core import Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.WARNING
@@ -52,6 +52,8 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             f"{owner or 'the model'} ({kind}) that uses it runs at {home}",
             module=tensor.name,
             entry=subject.entry_of(tensor.name),
-            remedy=f"put it where the code of {owner or 'the model'} runs",
-            changed_entries={tensor.name: home},
+            fix=Fix(
+                text=f"put it where the code of {owner or 'the model'} runs",
+                changed_entries={tensor.name: home},
+            ),
         )

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, ensure, is_inside
+from devplan.core import Finding, Fix, Severity, ensure, is_inside
 from devplan.rules.context import CheckContext
 from devplan.rules.mismatches import (
     Kind,
@@ -74,10 +74,13 @@ def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
         tensors=event.operands,
         entry=subject.entry_of(stray.name),
         pytorch_message=event.message,
-        remedy=f"give {next(iter(changed))} an entry with the device of its partners"
-        if changed
-        else "register it as a buffer of the module that uses it, or move it in that line of code",
-        changed_entries=changed,
+        fix=Fix(
+            text=f"give {next(iter(changed))} an entry with the device of its partners"
+            if changed
+            else "register it as a buffer of the module that uses it, or move it in that line of "
+            "code",
+            changed_entries=changed,
+        ),
         count=group.count,
     )
 

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Finding, Severity, format_bytes, is_inside, parse_whole
+from devplan.core import Finding, Fix, Severity, format_bytes, is_inside, parse_whole
 from devplan.mapfile import covering_modules
 from devplan.rules.context import CheckContext, TensorFact
 from devplan.rules.places import counted, listed
@@ -81,10 +81,12 @@ def _finding(
         message=f"no entry covers {counted(len(tensors), kind)} of {size}, in {listed(modules)}: "
         f"{why}",
         module=modules[0],
-        remedy=f"add an entry for {listed(missing)}"
-        if missing
-        else "rename the entries that have other names now (DP002)",
-        changed_entries=changed,
+        fix=Fix(
+            text=f"add an entry for {listed(missing)}"
+            if missing
+            else "rename the entries that have other names now (DP002)",
+            changed_entries=changed,
+        ),
     )
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import INDEXED_KINDS, Entry, Finding, Severity
+from devplan.core import INDEXED_KINDS, Entry, Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.ERROR
@@ -42,7 +42,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
 
 
 def _finding(
-    subject: CheckContext, entry: Entry, severity: Severity, problem: str, remedy: str
+    subject: CheckContext, entry: Entry, severity: Severity, problem: str, fix: str
 ) -> Finding:
     return Finding(
         code="DP003",
@@ -50,6 +50,5 @@ def _finding(
         message=f"the device of {entry.key!r} cannot be relied on: {problem}",
         module=entry.key,
         entry=entry,
-        remedy=remedy,
-        changed_entries={entry.key: entry.device} if entry.device else {},
+        fix=Fix(text=fix, changed_entries={entry.key: entry.device} if entry.device else {}),
     )

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import DeviceMapFile, Finding, ModelFacts, Severity, nearest
+from devplan.core import DeviceMapFile, Finding, Fix, ModelFacts, Severity, nearest
 from devplan.rules.context import CheckContext
 from devplan.rules.places import counted, listed
 from devplan.rules.renames import Renames, moved_prefix
@@ -70,9 +70,11 @@ def _renamed(subject: CheckContext, new_names: dict[str, str]) -> Finding:
         f"{subject.structure.class_name} calls it {new_names[old]!r}",
         module=old,
         entry=subject.entries[old],
-        remedy="rename the entry" if not more else "rename the entries",
-        changed_entries=changed,
-        dropped_entries=tuple(new_names),
+        fix=Fix(
+            text="rename the entry" if not more else "rename the entries",
+            changed_entries=changed,
+            dropped_entries=tuple(new_names),
+        ),
         count=len(new_names),
     )
 
@@ -86,7 +88,7 @@ def _not_stored(subject: CheckContext, key: str) -> Finding:
         "module cannot be seen without it",
         module=key,
         entry=subject.entries[key],
-        remedy="check again where the code is, with --trust-remote-code",
+        fix=Fix(text="check again where the code is, with --trust-remote-code"),
     )
 
 
@@ -101,8 +103,9 @@ def _unknown(subject: CheckContext, key: str, candidates: tuple[str, ...]) -> Fi
         message=f"the model has no module {key!r}{near}",
         module=key,
         entry=subject.entries[key],
-        remedy="correct the name or remove the entry",
-        dropped_entries=() if near else (key,),
+        fix=Fix(
+            text="correct the name or remove the entry", dropped_entries=() if near else (key,)
+        ),
     )
 
 
@@ -126,5 +129,5 @@ def entries_without_module(
         f"modules of {planned.class_name} as it is here: {shown}"
         + (f" and {more} more" if more > 0 else ""),
         planned=unknown[0],
-        remedy=f"`devplan check` says what they are called now; or {remake}",
+        fix=Fix(text=f"`devplan check` says what they are called now; or {remake}"),
     )

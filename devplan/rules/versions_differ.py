@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import DeviceMapFile, Environment, Finding, ModelFacts, Severity, parse_whole
+from devplan.core import DeviceMapFile, Environment, Finding, Fix, ModelFacts, Severity, parse_whole
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.WARNING
@@ -55,7 +55,9 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         severity=Severity.WARNING if Severity.WARNING in weights.values() else Severity.NOTE,
         message=f"the map was made with {listing}",
         module=different[0],
-        remedy="make it again with `devplan suggest --force`, or install the versions it names",
+        fix=Fix(
+            text="make it again with `devplan suggest --force`, or install the versions it names"
+        ),
     )
 
 
@@ -101,7 +103,7 @@ def _not_installed(name: str, made: str) -> Finding:
         module=name,
         message=f"the map was made with {name} {made}, which is not installed",
         planned=made,
-        remedy=f'pip install "{name}=={release_of(made)}"',
+        fix=Fix(text=f'pip install "{name}=={release_of(made)}"'),
     )
 
 
@@ -119,7 +121,7 @@ def _library(name: str, made: str, here: str, remake: str) -> Iterator[Finding]:
         message=f"the map was made with {name} {made}, here is {here}{why}",
         planned=made,
         found=here,
-        remedy=again if is_warning else "",
+        fix=Fix(text=again if is_warning else ""),
     )
 
 
@@ -139,7 +141,9 @@ def _driver(made: str | None, here: str | None) -> Iterator[Finding]:
         + (", which is older" if is_older else ""),
         planned=made,
         found=here,
-        remedy="renew the driver, or lock the map again: devplan lock MAP" if is_older else "",
+        fix=Fix(
+            text="renew the driver, or lock the map again: devplan lock MAP" if is_older else ""
+        ),
     )
 
 
@@ -182,5 +186,5 @@ def class_not_installed(map_file: DeviceMapFile, model: ModelFacts) -> Finding:
         module=class_name,
         message=f"the map is for {class_name}, which the installed {library} does not have",
         planned=class_name,
-        remedy=f'pip install "{library}=={version}"' if version else f"upgrade {library}",
+        fix=Fix(text=f'pip install "{library}=={version}"' if version else f"upgrade {library}"),
     )

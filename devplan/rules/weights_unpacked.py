@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import DeviceMapFile, Environment, Finding, Severity, parse_whole
+from devplan.core import DeviceMapFile, Environment, Finding, Fix, Severity, parse_whole
 from devplan.rules.context import CheckContext
 
 SEVERITY = Severity.ERROR
@@ -61,8 +61,10 @@ def compare_packing(map_file: DeviceMapFile, environment: Environment) -> Iterat
         f"{here} unpacks them: they take more than the map says",
         planned="packed",
         found="unpacked",
-        remedy="load them with an engine that keeps them packed, or plan what transformers makes "
-        f"of them: devplan suggest {map_file.model.id} without --packed",
+        fix=Fix(
+            text="load them with an engine that keeps them packed, or plan what transformers makes "
+            f"of them: devplan suggest {map_file.model.id} without --packed"
+        ),
     )
 
 

@@ -58,7 +58,7 @@ def learn_from_warnings(learnt: Learnt, warnings: Iterable[Finding]) -> Learnt |
     """Pins for the modules that warnings would move; None where nothing is to be learnt."""
     before = learnt
     for each in warnings:
-        block, device = each.module, each.changed_entries.get(each.module)
+        block, device = each.module, each.fix.changed_entries.get(each.module)
         if device and block in learnt.graph.names and not _is_pinned(block, learnt.pins):
             learnt = _pinned(learnt, {block: device}, f"{each.code}, {each.message}")
     return None if learnt is before else learnt

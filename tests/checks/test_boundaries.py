@@ -17,8 +17,8 @@ from devplan.core.findings import (
 )
 from devplan.core.types import Card, Machine
 from devplan.rules import cache_on_wrong_device, hidden_transfers, over_capacity, shadowed_entry
+from devplan.rules.fixes import is_embedding_away
 from devplan.rules.loads import device_loads
-from devplan.rules.remedies import is_embedding_away
 from tests.checks.case import HERE, Case
 
 LAYERS = {f"model.layers.{i}": "cuda:0" if i < 2 else "cuda:1" for i in range(6)}
@@ -143,7 +143,7 @@ def test_an_entry_that_places_nothing_is_told_where_its_hook_does_something(spli
     assert [each.module for each in told] == ([next(iter(more))] if found else [])
     for each in told:
         assert f"longer entries place all of it on {found}, and its hook" in each.message
-        assert each.dropped_entries == (each.module,)
+        assert each.fix.dropped_entries == (each.module,)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_better_place_needs_fewer_copies_and_no_more_bytes(split, taken, saved
     subject = replace(subject, runs=(replace(subject.runs[0], entering=taken),))
     (found,) = hidden_transfers.check(subject)
     assert found.severity is (Severity.WARNING if saved else Severity.NOTE)
-    assert found.changed_entries == ({"model.rotary_emb": "cuda:1"} if saved else {})
+    assert found.fix.changed_entries == ({"model.rotary_emb": "cuda:1"} if saved else {})
     assert (f"cuda:1 would save {saved}" in found.message) is bool(saved)
 
 

@@ -46,9 +46,9 @@ def test_repair_repairs(case):
     """What is found without a run is gone once the changes of the findings are made."""
     subject = case.subject("broken")
     found = [d for d in result_of(subject).findings if d.code == case.code]
-    changes = {key: device for d in found for key, device in d.changed_entries.items()}
-    dropped = {key for d in found for key in d.dropped_entries} - set(changes)
-    repairable = {d.module for d in found if d.changed_entries or d.dropped_entries}
+    changes = {key: device for d in found for key, device in d.fix.changed_entries.items()}
+    dropped = {key for d in found for key in d.fix.dropped_entries} - set(changes)
+    repairable = {d.module for d in found if d.fix.changed_entries or d.fix.dropped_entries}
     repaired = {**subject.device_map, **changes}
     given = device_map_of({key: d for key, d in repaired.items() if key not in dropped})
     left = result_of(replace(subject, map=given)).findings

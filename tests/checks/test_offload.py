@@ -185,6 +185,6 @@ def test_what_is_read_while_it_is_offloaded(kind, raises, tmp_path):
     for finding in found(result):
         assert finding.source.file.endswith("test_offload.py")
         assert finding.entry.key == "kept" and "kept." in finding.message
-        assert finding.changed_entries == {"kept": "cpu"}
-        repaired = checked(kind(), {**device_map, **finding.changed_entries})
+        assert finding.fix.changed_entries == {"kept": "cpu"}
+        repaired = checked(kind(), {**device_map, **finding.fix.changed_entries})
         assert found(repaired) == []

@@ -43,7 +43,9 @@ def test_a_weight_without_entry_is_run_on_the_cpu(tmp_path):
     assert mixed.code == "DP301" and mixed.module == "lm_head" and "on cpu" in mixed.message
     assert left_out.severity is Severity.WARNING and left_out.module == "lm_head"
     assert "from_pretrained loads them on the CPU" in left_out.message
-    repaired = checked(tmp_path, {**NO_HEAD, **left_out.changed_entries}, tie_word_embeddings=False)
+    repaired = checked(
+        tmp_path, {**NO_HEAD, **left_out.fix.changed_entries}, tie_word_embeddings=False
+    )
     assert not repaired.errors and not findings(repaired, "DP001")
 
 

@@ -74,7 +74,7 @@ def test_what_has_to_cross_in_any_case_is_a_note(tmp_path):
     device_map = {"model.embed_tokens": 0, "model.rotary_emb": 0, "model.norm": 0, "lm_head": 0}
     device_map |= {f"model.layers.{i}": int(i > 3) for i in range(10)}
     (found,) = rotary_findings(check(folder, device_map))
-    assert found.severity is Severity.NOTE and not found.changed_entries
+    assert found.severity is Severity.NOTE and not found.fix.changed_entries
 
 
 def test_a_cheaper_place_saves_as_much_as_the_finding_says(tmp_path):
@@ -84,8 +84,8 @@ def test_a_cheaper_place_saves_as_much_as_the_finding_says(tmp_path):
     before = check(folder, device_map)
     (found,) = rotary_findings(before)
     assert found.severity is Severity.WARNING
-    assert found.changed_entries == {"model.rotary_emb": "cuda:0"}
-    after = check(folder, device_map_of({**device_map, **found.changed_entries}))
+    assert found.fix.changed_entries == {"model.rotary_emb": "cuda:0"}
+    after = check(folder, device_map_of({**device_map, **found.fix.changed_entries}))
     # [10 layers] 16 copies go and 4 come; hidden states and positions need not go to rotary_emb.
     assert copies(before) - copies(after) == 14
     assert "cuda:0 would save 14 copies" in found.message
@@ -107,8 +107,10 @@ def test_no_place_helps_where_the_output_is_brought_back(tmp_path):
         result = check(folder, device_map, options=RunOptions(run=run))
         (found,) = (d for d in result.findings if d.code == "DP305" and d.module)
         assert found.module == "encoder.final_layer_norm" and found.severity is severity
-    kept = {k: v for k, v in device_map.items() if k not in found.dropped_entries}
-    repaired = check(folder, {**kept, **found.changed_entries}, options=RunOptions(run="forward"))
+    kept = {k: v for k, v in device_map.items() if k not in found.fix.dropped_entries}
+    repaired = check(
+        folder, {**kept, **found.fix.changed_entries}, options=RunOptions(run="forward")
+    )
     assert copies(repaired) < copies(result)
     assert f"would save {copies(result) - copies(repaired)} copies" in found.message
 
@@ -123,7 +125,7 @@ def test_a_place_that_overflows_is_no_repair(tmp_path):
         result = check(folder, device_map, machine=machine, main_device=0, workload=workload)
         (found,) = (d for d in result.findings if d.code == "DP205")
         assert found.severity is severity, result.findings
-        assert bool(found.changed_entries) is (severity is Severity.WARNING)
+        assert bool(found.fix.changed_entries) is (severity is Severity.WARNING)
 
 
 def test_a_block_goes_where_it_costs_less_if_nobody_pinned_it(tmp_path):

@@ -28,7 +28,7 @@ def test_split_layer_is_run_and_repaired():
     assert "found at least two devices, cuda:0 and cuda:1" in mismatch.pytorch_message
 
     devices = {entry.key: entry.device for entry in found.entries}
-    repaired = check(model, device_map_of({**devices, **mismatch.changed_entries}))
+    repaired = check(model, device_map_of({**devices, **mismatch.fix.changed_entries}))
     assert [d.code for d in repaired.findings if d.severity is not Severity.NOTE] == []
     assert repaired.runs[0].phases == found.runs[0].phases
 
@@ -37,8 +37,8 @@ def repaired(result: CheckResult) -> dict[str, str]:
     """The map with what the errors of a check would change."""
     entries = {entry.key: entry.device for entry in result.entries}
     for finding in result.errors:
-        entries = {k: d for k, d in entries.items() if k not in finding.dropped_entries}
-        entries |= finding.changed_entries
+        entries = {k: d for k, d in entries.items() if k not in finding.fix.dropped_entries}
+        entries |= finding.fix.changed_entries
     return entries
 
 
@@ -55,7 +55,7 @@ def test_an_exception_inside_a_placed_module_is_repaired_by_naming_the_others(de
     found = check(LLAMA, device_map)
     (finding,) = (d for d in found.errors if d.code == code)
     assert code == "DP302" or len(finding.also_at) >= 5
-    assert finding.dropped_entries and "no entry repairs it" not in finding.remedy
+    assert finding.fix.dropped_entries and "no entry repairs it" not in finding.fix.text
     devices = repaired(found)
     assert devices["model.layers.2"] != devices["model.layers.3"]
     clean = check(LLAMA, devices, workload=Workload(context_tokens=64))
@@ -105,8 +105,10 @@ def test_a_split_layer_is_one_mistake_with_the_line_that_shows_it():
     assert "model.layers.4 and model.layers.5 are split" in error.message
     assert "a LlamaDecoderLayer must stay whole" in error.message
     assert "DP201" not in {each.code for each in found.findings}
-    changed = {**device_map, **split, **error.changed_entries}
-    repaired = check(LLAMA, {k: d for k, d in changed.items() if k not in error.dropped_entries})
+    changed = {**device_map, **split, **error.fix.changed_entries}
+    repaired = check(
+        LLAMA, {k: d for k, d in changed.items() if k not in error.fix.dropped_entries}
+    )
     assert {each.code for each in repaired.findings}.isdisjoint({"DP201", "DP301"})
     assert repaired.errors == ()
 

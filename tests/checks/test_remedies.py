@@ -16,7 +16,7 @@ from devplan.core.findings import MismatchEvent, OperandFact
 from devplan.core.names import find_entry, is_inside
 from devplan.core.types import OFFLOAD_DEVICES, BlockGraph
 from devplan.rules.context import CheckContext
-from devplan.rules.remedies import (
+from devplan.rules.fixes import (
     entries_that_meet,
     entry_behind,
     exception_around,

@@ -62,7 +62,7 @@ def test_layers_that_return_to_a_card(devices, crossings, needed, changed):
             f"the layers of model.layers cross between cards {crossings} times of 2 B per token; "
             f"{needed} would do"
         )
-        assert each.severity is Severity.WARNING and each.changed_entries == changed
+        assert each.severity is Severity.WARNING and each.fix.changed_entries == changed
         assert each.module == next(iter(changed)) == each.entry.key
 
 
@@ -86,10 +86,10 @@ def test_a_repair_that_does_not_fit_is_no_repair():
     """The second layer is to come to the first card, which is full."""
     entries = {**layers("cuda:0", "cuda:1", "cuda:0"), f"{L2}.mlp": "cuda:0"}
     (found,) = back_and_forth.check(on_cards(entries, 10**6, 10**6))
-    assert found.severity is Severity.WARNING and found.changed_entries
+    assert found.severity is Severity.WARNING and found.fix.changed_entries
     (found,) = back_and_forth.check(on_cards(entries, 1, 10**6))
-    assert found.severity is Severity.NOTE and not found.changed_entries
-    assert "does not fit" in found.remedy and found.module == L1
+    assert found.severity is Severity.NOTE and not found.fix.changed_entries
+    assert "does not fit" in found.fix.text and found.module == L1
 
 
 # ------------------------------------------------------------------------------ bare tensors
@@ -114,7 +114,7 @@ def test_bare_tensors_that_no_hook_moves(entries, found):
     told = list(stray_parameter.check(subject(entries)))
     assert [(each.module, each.entry.device) for each in told] == found
     for each in told:
-        assert each.changed_entries == {each.module: "cuda:0"}
+        assert each.fix.changed_entries == {each.module: "cuda:0"}
         assert f"the code of {L1} (Layer) that uses it runs at cuda:0" in each.message
 
 
@@ -138,9 +138,9 @@ def test_bare_tensors_that_no_hook_moves(entries, found):
 )
 def test_an_entry_for_the_whole_model_elsewhere(entries, changed):
     told = list(root_entry_overruled.check(subject(entries)))
-    assert [each.changed_entries for each in told] == ([] if changed is None else [changed])
+    assert [each.fix.changed_entries for each in told] == ([] if changed is None else [changed])
     for each in told:
-        assert each.dropped_entries == ("",) and each.entry.key == ""
+        assert each.fix.dropped_entries == ("",) and each.entry.key == ""
         assert "main device cuda:0" in each.message
 
 
@@ -163,7 +163,7 @@ def test_devices_that_cannot_be_relied_on(written, severity, changed):
     told = list(unknown_device.check(about))
     assert [each.severity for each in told] == ([] if severity is None else [severity])
     for each in told:
-        assert each.module == "head" and each.changed_entries == changed
+        assert each.module == "head" and each.fix.changed_entries == changed
         assert "the device of 'head' cannot be relied on: " in each.message
 
 
@@ -205,15 +205,15 @@ def test_an_embedding_off_the_main_device_goes_there_with_what_it_is_tied_to():
     away = {**EVEN, "model.embed": "cuda:1"}
     (found,) = embedding_off_main.check(subject(away))
     assert found.severity is Severity.WARNING
-    assert found.changed_entries == {"model.embed": "cuda:0"}
+    assert found.fix.changed_entries == {"model.embed": "cuda:0"}
     assert found.message == (
         "the input embedding model.embed is on cuda:1, the inputs enter at cuda:0"
     )
     graph = replace(STRUCTURE.graph, tied=(("model.norm", "head"), ("head", "model.embed")))
     tied = replace(subject(away), structure=replace(STRUCTURE, graph=graph))
     (found,) = embedding_off_main.check(tied)
-    assert found.changed_entries == {"head": "cuda:0", "model.embed": "cuda:0"}
+    assert found.fix.changed_entries == {"head": "cuda:0", "model.embed": "cuda:0"}
     (found,) = embedding_off_main.check(on_cards(away, 1, 10**6))
-    assert found.severity is Severity.NOTE and not found.changed_entries
-    assert found.remedy == "cuda:0 has no room for it beside what is there"
+    assert found.severity is Severity.NOTE and not found.fix.changed_entries
+    assert found.fix.text == "cuda:0 has no room for it beside what is there"
     assert not list(embedding_off_main.check(subject(EVEN)))

@@ -59,7 +59,7 @@ def test_the_live_story_and_the_check_agree():
     assert finding.module == story.module
     assert finding.op.startswith(story.op)
     assert finding.entry.key == story.entry.key
-    assert set(finding.changed_entries) == set(story.remedies[0].changed_entries)
+    assert set(finding.fix.changed_entries) == set(story.remedies[0].changed_entries)
 
 
 def test_the_repair_that_is_told_repairs():

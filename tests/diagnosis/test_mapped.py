@@ -47,7 +47,7 @@ def test_the_check_finds_the_same_line(pasted):
     assert (story.module, story.module_class) == ("biogpt.layers.1", "BioGptDecoderLayer")
     entry = story.entry
     assert (entry.key, entry.file, entry.line) == ("biogpt.layers.1.fc1", SPLIT_LAYER.as_posix(), 6)
-    assert story.remedies[0].changed_entries == confirmed.finding.changed_entries
+    assert story.remedies[0].changed_entries == confirmed.finding.fix.changed_entries
     assert story.rule == "DP301"
 
 

@@ -43,13 +43,13 @@ def test_no_gpu_is_one_sentence():
     (only,) = found(machine())
     assert (only.code, only.severity) == ("DP503", ERROR)
     assert "17.09 GiB on cuda:0 (24GiB), 8.83 GiB on cuda:1 (12GiB)" in only.message
-    assert "devplan suggest" not in only.remedy
+    assert "devplan suggest" not in only.fix.text
 
 
 def test_a_missing_card_names_the_command_for_those_that_are_here():
     (only,) = found(machine(card(0, 24)))
     assert (only.code, only.module) == ("DP503", "cuda:1")
-    assert "--gpus 0 --context 32768" in only.remedy
+    assert "--gpus 0 --context 32768" in only.fix.text
 
 
 def test_a_missing_card_that_is_hidden_is_said_to_be():
@@ -70,7 +70,7 @@ def test_a_smaller_card_weighs_what_it_lacks(size, weight, words):
     (only,) = found(machine(card(0, 24), card(1, size)))
     assert (only.code, only.severity, only.module) == ("DP504", weight, "cuda:1")
     assert words in only.message
-    assert (MAKE in only.remedy) == (weight is not NOTE)
+    assert (MAKE in only.fix.text) == (weight is not NOTE)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_memory_in_use_weighs_what_it_lacks(taken, weight, words):
     if weight:
         assert words in seen[0].message
         assert f"other processes hold {taken}.00 GiB" in seen[0].message
-        assert f"--gpus 0,1 --memory {(24 - taken) * 1024}MiB,12288MiB" in seen[0].remedy
+        assert f"--gpus 0,1 --memory {(24 - taken) * 1024}MiB,12288MiB" in seen[0].fix.text
 
 
 def test_who_uses_the_memory_is_named():
@@ -128,7 +128,7 @@ def test_moved_cards_are_said_once():
     (only,) = found(machine(card(0, 12), card(1, 24)))
     assert (only.code, only.severity) == ("DP507", ERROR)
     assert "cuda:0 (24GiB) is cuda:1 here, cuda:1 (12GiB) is cuda:0 here" in only.message
-    assert "--remap" in only.remedy
+    assert "--remap" in only.fix.text
 
 
 def test_moved_kinds_that_fit_may_matter():
@@ -173,7 +173,7 @@ def test_a_build_without_cuda_beside_a_driver():
     (only,) = obstacles(here)
     assert (only.code, only.severity) == ("DP508", ERROR)
     assert "build without CUDA" in only.message
-    assert "CUDA 12.4" in only.remedy
+    assert "CUDA 12.4" in only.fix.text
 
 
 def test_a_build_without_cuda_on_a_laptop_is_nothing():
@@ -240,8 +240,8 @@ def test_other_releases_weigh_what_they_may_change(name, version, weight):
     assert [(d.code, d.severity) for d in seen] == ([("DP501", weight)] if weight else [])
     if weight is WARNING:
         made = example_map().versions[name]
-        assert f'pip install "{name}=={made}"' in seen[0].remedy
-        assert MAKE in seen[0].remedy
+        assert f'pip install "{name}=={made}"' in seen[0].fix.text
+        assert MAKE in seen[0].fix.text
 
 
 def test_a_library_that_the_map_needs_and_that_is_not_here():
@@ -310,10 +310,10 @@ def test_another_revision_is_a_note_where_the_configuration_is_the_same():
     given = example_map()
     given = replace(given, model=replace(given.model, revision="aaa"))
     (only,) = found(FITTING, given, facts(revision="bbb"))
-    assert (only.severity, only.remedy) == (NOTE, "")
+    assert (only.severity, only.fix.text) == (NOTE, "")
     (only,) = found(FITTING, given, facts(revision="bbb", config_hash=None))
     assert only.severity is WARNING
-    assert "revision='aaa'" in only.remedy
+    assert "revision='aaa'" in only.fix.text
 
 
 # ------------------------------------------------------------------------------------- offload

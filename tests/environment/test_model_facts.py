@@ -72,7 +72,7 @@ def test_a_class_that_the_installed_transformers_does_not_have(folder):
     planned = replace(MAP, model=replace(MAP.model, class_name="LlamaOfTomorrow"))
     (only,) = compare_model(planned, facts, "")
     assert (only.code, only.severity) == ("DP501", Severity.ERROR)
-    assert only.remedy == 'pip install "transformers==5.23.0"'
+    assert only.fix.text == 'pip install "transformers==5.23.0"'
     assert class_facts(planned).is_class_installed is False
     assert class_facts(MAP).is_class_installed is True
 

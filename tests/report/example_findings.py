@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from devplan.core.device_map import Entry
-from devplan.core.findings import CheckResult, Finding, OperandFact, RunRecord, Severity, SourceLine
+from devplan.core.findings import (
+    CheckResult,
+    Finding,
+    Fix,
+    OperandFact,
+    RunRecord,
+    Severity,
+    SourceLine,
+)
 
 MAP = "maps/a map, 50%.yaml"
 ENTRIES = (
@@ -33,8 +41,10 @@ MISMATCH = Finding(
     entry=ENTRIES[1],
     pytorch_message="indices should be either on cpu or on the same device as the indexed tensor "
     "(cuda:0)",
-    remedy="change the map, or move indices[0] to the device of the others in that line of code",
-    changed_entries={"model.language_model.embed_tokens": "cuda:0", "lm_head": "cuda:0"},
+    fix=Fix(
+        text="change the map, or move indices[0] to the device of the others in that line of code",
+        changed_entries={"model.language_model.embed_tokens": "cuda:0", "lm_head": "cuda:0"},
+    ),
     count=3,
 )
 EMBEDDING = Finding(
@@ -44,8 +54,9 @@ EMBEDDING = Finding(
     "at cuda:0",
     module="model.language_model.embed_tokens",
     entry=ENTRIES[1],
-    remedy="put it on cuda:0",
-    changed_entries={"model.language_model.embed_tokens": "cuda:0"},
+    fix=Fix(
+        text="put it on cuda:0", changed_entries={"model.language_model.embed_tokens": "cuda:0"}
+    ),
 )
 VERSIONS = Finding(
     code="DP501",

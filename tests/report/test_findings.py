@@ -83,7 +83,9 @@ def test_text_says(fact):
 def test_text_says_that_a_repair_was_not_tried_where_there_is_one():
     untried = "The changed map was not run"
     assert untried in check_report([FOUND], "text", PIPE)
-    without = replace(FOUND, findings=(replace(MISMATCH, changed_entries={}),))
+    without = replace(
+        FOUND, findings=(replace(MISMATCH, fix=replace(MISMATCH.fix, changed_entries={})),)
+    )
     assert untried not in check_report([without], "text", PIPE)
     assert untried not in check_report([CLEAN], "text", PIPE)
 
@@ -96,7 +98,9 @@ def test_text_of_a_clean_map():
 
 def test_text_shortens_long_changes():
     many = {f"model.layers.{index}": "cuda:1" for index in range(30)}
-    result = replace(FOUND, findings=(replace(MISMATCH, changed_entries=many),))
+    result = replace(
+        FOUND, findings=(replace(MISMATCH, fix=replace(MISMATCH.fix, changed_entries=many)),)
+    )
     text = check_report([result], "text", PIPE)
     assert text.count("\n    + model.layers.") == 8
     assert "22 more lines" in text

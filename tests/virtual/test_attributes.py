@@ -156,10 +156,12 @@ def test_a_buffer_that_no_entry_covers_is_run_where_it_stays():
     assert [run.phases for run in result.runs] == [("forward",)]
     (finding,) = result.errors
     assert finding.code == "DP303" and "rotary.inv_freq stays on cpu" in finding.message
-    assert finding.changed_entries == {"rotary": "cuda:0"}
+    assert finding.fix.changed_entries == {"rotary": "cuda:0"}
     (missing,) = (d for d in result.findings if d.code == "DP001")
-    assert missing.severity is Severity.WARNING and missing.changed_entries == {"rotary": "cuda:0"}
-    repaired = found(Rotating(Rotary()), {**device_map, **finding.changed_entries})
+    assert missing.severity is Severity.WARNING and missing.fix.changed_entries == {
+        "rotary": "cuda:0"
+    }
+    repaired = found(Rotating(Rotary()), {**device_map, **finding.fix.changed_entries})
     assert repaired.errors == () and "DP001" not in {d.code for d in repaired.findings}
 
 

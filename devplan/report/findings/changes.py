@@ -12,7 +12,7 @@ from devplan.io import shown, visible
 
 def change_lines(diagnostic: Finding, entries: Iterable[Entry]) -> list[str]:
     """``- model: 1`` and ``+ model: 0`` for every entry that the repair touches."""
-    return diff_lines(diagnostic.changed_entries, entries, diagnostic.dropped_entries)
+    return diff_lines(diagnostic.fix.changed_entries, entries, diagnostic.fix.dropped_entries)
 
 
 def counts_in_words(counts: Mapping[str, int]) -> str:
@@ -32,12 +32,12 @@ def shown_result(result: CheckResult) -> CheckResult:
 
 def shown_finding(finding: Finding, result: CheckResult) -> Finding:
     """The same for one finding.  Its sentences hold names as they are, which are short first."""
-    message, remedy = finding.message, finding.remedy
+    message, text = finding.message, finding.fix.text
     for name in _unfit_names(result):
         for form in (name, repr(name)[1:-1]):
             message = message.replace(form, visible(name))
-            remedy = remedy.replace(form, visible(name))
-    return shown(replace(finding, message=message, remedy=remedy))
+            text = text.replace(form, visible(name))
+    return shown(replace(finding, message=message, fix=replace(finding.fix, text=text)))
 
 
 def _unfit_names(result: CheckResult) -> list[str]:

@@ -77,9 +77,9 @@ def finding_document(finding: Finding) -> dict[str, Any]:
             for tensor in finding.tensors
         ],
         "pytorch_message": finding.pytorch_message,
-        "remedy": finding.remedy,
-        "changed_entries": dict(finding.changed_entries),
-        "dropped_entries": list(finding.dropped_entries),
+        "remedy": finding.fix.text,
+        "changed_entries": dict(finding.fix.changed_entries),
+        "dropped_entries": list(finding.fix.dropped_entries),
         "count": finding.count,
         "ignored_because": finding.ignored_because,
         "fingerprint": fingerprint(finding),

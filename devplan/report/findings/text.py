@@ -75,8 +75,8 @@ def finding_lines(finding: Finding, result: CheckResult, terminal: Terminal) -> 
         lines += terminal.paragraph(f"also at {others}", rest="    ")
     if finding.tensors:
         lines += tensor_lines(finding.tensors)
-    if finding.remedy:
-        lines += terminal.paragraph(f"repair: {finding.remedy}", rest="    ")
+    if finding.fix.text:
+        lines += terminal.paragraph(f"repair: {finding.fix.text}", rest="    ")
     return lines + _change_lines(finding, result, terminal)
 
 
@@ -114,6 +114,6 @@ def _summary(result: CheckResult, terminal: Terminal) -> list[str]:
         return [f"{verdict}{f' ({words})' if words else ''}{ignored}"]
     first = next(d.code for d in result.findings)
     lines = [f"{words}{ignored}; `devplan explain {first}` says more"]
-    if any(error.changed_entries for error in result.errors):
+    if any(error.fix.changed_entries for error in result.errors):
         lines += terminal.paragraph(NOT_TRIED, first="")
     return lines
