@@ -21,6 +21,7 @@ from benchmarks.timing import best_times_ms
 from devplan.models.blocks import partition
 from devplan.models.build import declared_no_split
 from devplan.models.skeleton import Skeleton
+from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 from devplan.profile.graph import build_graph
 from devplan.profile.model import Profile, RunProfile
@@ -101,7 +102,7 @@ def _planned(skeleton: Skeleton, cards, lap: Callable[[str], None] = lambda step
     )
     graph = build_graph(profile)
     lap("graph")
-    result = plan(graph, cards, workload())
+    result = plan(graph, PlanRequest(machine=cards, workload=workload()))
     lap("plan, with certificate and verification")
     return result
 

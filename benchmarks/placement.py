@@ -11,6 +11,7 @@ from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
 from devplan.core.types import Infeasible, Machine, Plan
 from devplan.core.units import GIB
+from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 
 FREE_LIMIT, PINNED_LIMIT = 1.005, 1.03
@@ -60,9 +61,9 @@ def _measured(case: Case) -> tuple[dict, list[dict], list[Requirement]]:
     of, cards = model(case.id), machine(case.gpus)
     best = optimum(chain_loads(of.graph, CONTEXT_TOKENS), _capacities(cards))
     best_weights = optimum(chain_loads(of.graph, 0), _capacities(cards))
-    free = plan(of.graph, cards, workload(), default_pins=False)
-    light = plan(of.graph, cards, workload(1), default_pins=False)
-    pinned = plan(of.graph, cards, workload())
+    free = plan(of.graph, PlanRequest(machine=cards, workload=workload(), default_pins=False))
+    light = plan(of.graph, PlanRequest(machine=cards, workload=workload(1), default_pins=False))
+    pinned = plan(of.graph, PlanRequest(machine=cards, workload=workload()))
     row = {
         "case": case.name,
         "bound": _bound(free),

@@ -12,6 +12,7 @@ from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
 from devplan.core.types import Infeasible, Machine, Plan
 from devplan.models.blocks import partition
+from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 from devplan.profile.graph import build_graph
 from devplan.profile.profiling import measure_weights
@@ -70,7 +71,10 @@ def devplan_way(
         sites = partition(of.module, of.skeleton.no_split)
         weights = measure_weights(of.skeleton, sites)
         profile = replace(of.profile, sites=sites, weights=weights)
-        return plan(build_graph(profile), cards, workload(), default_pins=default_pins)
+        return plan(
+            build_graph(profile),
+            PlanRequest(machine=cards, workload=workload(), default_pins=default_pins),
+        )
 
     return run
 

@@ -15,7 +15,8 @@ from devplan.core.device_map import device_map_of
 from devplan.core.types import Infeasible, Machine, Plan
 from devplan.core.workload import WorkloadRequest
 from devplan.machine.parse import parse_gpus
-from devplan.planning.planner import plan_most_tokens
+from devplan.planning.instance import PlanRequest
+from devplan.planning.planner import plan
 from devplan.workflows.comparison import BY_HAND, STRATEGIES, peers_of
 from devplan.workflows.evaluation import Evaluation, built_of, judge, peak_share
 from devplan.workflows.profiled_model import ProfiledModel, study
@@ -111,9 +112,10 @@ def _cell(studied: ProfiledModel, gpus: str, machine: Machine) -> Cell:
 
 
 def _longest(studied: ProfiledModel, machine: Machine, *, default_pins: bool) -> Plan | None:
-    found = plan_most_tokens(
-        studied.graph, machine, studied.workload, default_pins=default_pins, limit=None
+    request = PlanRequest(
+        machine=machine, workload=studied.workload, objective="context", default_pins=default_pins
     )
+    found = plan(studied.graph, request)
     return found if isinstance(found, Plan) else None
 
 

@@ -16,6 +16,7 @@ from benchmarks.placement import PINNED_LIMIT
 from benchmarks.report import Report, Requirement, Table
 from devplan.core.types import Infeasible, Machine
 from devplan.core.units import GIB
+from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 
 MODELS = (
@@ -100,13 +101,15 @@ def _row(of: Model, gpus: str) -> dict:
 
 
 def _planned(of: Model, cards: Machine, *, default_pins: bool) -> Outcome | Infeasible:
-    result = plan(of.graph, cards, workload(), default_pins=default_pins)
+    result = plan(
+        of.graph, PlanRequest(machine=cards, workload=workload(), default_pins=default_pins)
+    )
     return result if isinstance(result, Infeasible) else outcome(of, cards, result.placement)
 
 
 def _pinned_share(of: Model, cards: Machine) -> float:
     """What the default pins alone put on the main card, as a share of it."""
-    result = plan(of.graph, cards, workload())
+    result = plan(of.graph, PlanRequest(machine=cards, workload=workload()))
     if isinstance(result, Infeasible):
         return 0.0
     blocks = (of.graph.block(pin.block) for pin in result.pins)

@@ -19,9 +19,8 @@ from devplan.core.findings import (
     SourceLine,
 )
 from devplan.core.types import Workload
-from devplan.planning.planner import plan
 from devplan.workflows.plan_runner import Examined, verification_of
-from tests.planning.strategies import layer, machine, text_graph
+from tests.planning.strategies import layer, machine, plan, text_graph
 
 WORKLOAD = Workload(context_tokens=2000, batch=3)
 LAYERS = [layer(index, 20) for index in range(4)]

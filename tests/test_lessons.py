@@ -21,10 +21,9 @@ from devplan.core.findings import (
     SourceLine,
 )
 from devplan.core.types import ActivationGrowth, Workload
-from devplan.planning.planner import plan
 from devplan.workflows.constraints import Learnt, learn, learn_from_warnings, met_in
 from devplan.workflows.plan_runner import card_peaks, phase_peaks
-from tests.planning.strategies import layer, machine, text_graph
+from tests.planning.strategies import layer, machine, plan, text_graph
 
 WORKLOAD = Workload(context_tokens=100, batch=2)
 GROWTH = ActivationGrowth(samples=((50, 4), (100, 6), (200, 10)), batch=1)

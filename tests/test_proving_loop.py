@@ -10,12 +10,13 @@ import pytest
 from devplan.core.errors import InputError
 from devplan.core.findings import Finding, Fix, Severity
 from devplan.core.types import Constraint, Infeasible, Workload
-from devplan.planning.planner import plan
+from devplan.planning.instance import PlanRequest
 from devplan.workflows.refinement import MOST_ROUNDS, NOTHING_TO_RUN, Proof, prove
-from tests.planning.strategies import layer, machine, text_graph
+from tests.planning.strategies import layer, machine, plan, text_graph
 
 GRAPH = text_graph([layer(index, 20) for index in range(4)])
 PINS = {"lm_head": "cuda:0"}
+REQUEST = PlanRequest(machine=machine(90, 60), workload=Workload(), pins=PINS)
 PLAN = plan(GRAPH, machine(90, 60), Workload(), pins=PINS)
 NOTHING_FITS = Infeasible(reason="too little", shortfalls=(), lower_bound=2.0, proven=True)
 ERROR = Finding(code="DP301", severity=Severity.ERROR, message="apart")
@@ -40,8 +41,8 @@ class World:
         self.planned: list[dict[str, str]] = []
         self.examined: list[object] = []
 
-    def plan_with(self, graph, pins):
-        self.planned.append(dict(pins))
+    def plan(self, graph, request):
+        self.planned.append(dict(request.pins))
         found = self.plans.pop(0) if self.plans else PLAN
         if isinstance(found, Exception):
             raise found
@@ -66,8 +67,9 @@ class World:
 
     def prove(self, monkeypatch) -> Proof:
         monkeypatch.setattr("devplan.workflows.refinement.learn", self.learn)
+        monkeypatch.setattr("devplan.workflows.refinement.plan", self.plan)
         unproven = Proof(result=PLAN, graph=GRAPH, verification=NOTHING_TO_RUN)
-        return prove(unproven, PINS, self.plan_with, self.examine)
+        return prove(unproven, REQUEST, self.examine)
 
 
 @pytest.mark.parametrize("lessons", [0, 1, MOST_ROUNDS - 1, MOST_ROUNDS, 100])
@@ -141,8 +143,9 @@ def test_warnings_are_followed_for_eight_moves_at_most(monkeypatch):
     runs = [((), tuple(map(warned, [blocks[i]] * (20 - i)))) for i in range(20)]
     world = World(*runs)
     monkeypatch.setattr("devplan.workflows.refinement.learn", world.learn)
+    monkeypatch.setattr("devplan.workflows.refinement.plan", world.plan)
     unproven = Proof(result=PLAN, graph=graph, verification=NOTHING_TO_RUN)
-    prove(unproven, PINS, world.plan_with, world.examine)
+    prove(unproven, REQUEST, world.examine)
     assert len(world.planned) == 8 and len(world.planned[-1]) == len(PINS) + 8
 
 

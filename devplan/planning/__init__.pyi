@@ -1,6 +1,6 @@
 # What other subpackages may import from here; each name is loaded when it is first asked for.
-from .components import (
-    plan_pipeline as plan_pipeline,
+from .instance import (
+    PlanRequest as PlanRequest,
 )
 from .planner import (
     LARGEST_BATCH as LARGEST_BATCH,
@@ -10,12 +10,6 @@ from .planner import (
 )
 from .planner import (
     plan as plan,
-)
-from .planner import (
-    plan_most_sequences as plan_most_sequences,
-)
-from .planner import (
-    plan_most_tokens as plan_most_tokens,
 )
 from .search import (
     MAX_TOKENS as MAX_TOKENS,

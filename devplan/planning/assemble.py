@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from devplan.core import (
     format_bytes,
 )
 from devplan.planning.bounds import exceeds, lower_bound
-from devplan.planning.instance import Case, Pose, expand
+from devplan.planning.instance import Instance, expand
 from devplan.planning.objectives import request_bound
 from devplan.planning.pins import REASONS, roles
 from devplan.planning.problem import is_contiguous
@@ -44,37 +46,44 @@ OFFLOADED_TOO = (
 INTERRUPTED = "pinned layers interrupt the stages: no contiguous stages fit with them in line"
 
 
-def assemble(case: Case, found: Found, objective: str, notes: tuple[str, ...]) -> Plan:
+def assemble(found: Found, objective: str) -> Plan:
     """The plan of a placement."""
-    pose = found.pose
-    devices = pose.devices(found.assignment)
-    placement = expand(case.graph, case.units, devices)
-    loads = card_loads(case.graph, case.machine, case.workload, placement)
-    transfers = transfers_of(case.graph, placement, case.machine.main_device)
-    traffic = traffic_of(case.graph, case.machine, case.workload, placement)
-    contiguous = layers_are_contiguous(pose, devices)
+    instance = found.instance
+    devices = instance.devices(found.assignment)
+    placement = expand(instance.graph, instance.units, devices)
+    loads = card_loads(instance.graph, instance.machine, instance.workload, placement)
+    transfers = transfers_of(instance.graph, placement, instance.machine.main_device)
+    traffic = traffic_of(instance.graph, instance.machine, instance.workload, placement)
+    contiguous = layers_are_contiguous(instance, devices)
     return Plan(
         placement=placement,
-        stages=stages_of(case.graph, placement),
+        stages=stages_of(instance.graph, placement),
         loads=loads,
-        offload_bytes=_offload_bytes(case, placement),
-        pins=_pins(case, pose),
-        relaxed=_relaxations(case, found),
+        offload_bytes=_offload_bytes(instance, placement),
+        pins=_pins(instance),
+        relaxed=_relaxations(found),
         transfers=transfers,
-        shared_copies=shared_copies_of(case.graph, placement, case.machine.main_device),
+        shared_copies=shared_copies_of(instance.graph, placement, instance.machine.main_device),
         traffic=traffic,
-        timing=None if case.speeds is None else _timing(case, pose, placement, traffic),
-        certificate=_certificate(case, found, objective, devices, loads),
-        workload=case.workload,
+        timing=None if instance.speeds is None else _timing(instance, placement, traffic),
+        certificate=_certificate(found, objective, devices, loads),
+        workload=instance.workload,
         contiguous=contiguous,
-        notes=notes + _notes(found, objective, contiguous, len(transfers)),
+        notes=instance.notes + _notes(found, objective, contiguous, len(transfers)),
     )
 
 
-def _timing(case: Case, pose: Pose, placement: Mapping[str, str], traffic: Traffic) -> Timing:
-    about = (case.graph, case.machine, case.workload, case.speeds, placement, traffic)
+def _timing(instance: Instance, placement: Mapping[str, str], traffic: Traffic) -> Timing:
+    about = (
+        instance.graph,
+        instance.machine,
+        instance.workload,
+        instance.speeds,
+        placement,
+        traffic,
+    )
     attained_s = timing_of(*about, lower_bound_s=0.0).request_s
-    bound = request_bound(case, pose, _on_cards(case, pose), attained_s)
+    bound = request_bound(instance, instance.on_cards, attained_s)
     return timing_of(*about, lower_bound_s=bound)
 
 
@@ -117,23 +126,22 @@ def _most_onloaded(graph: BlockGraph, placement: Mapping[str, str]) -> int:
     )
 
 
-def _offload_bytes(case: Case, placement: Mapping[str, str]) -> dict[str, int]:
-    totals = {tier.device: 0 for tier in case.machine.tiers}
-    for block in case.graph.blocks:
+def _offload_bytes(instance: Instance, placement: Mapping[str, str]) -> dict[str, int]:
+    totals = {tier.device: 0 for tier in instance.machine.tiers}
+    for block in instance.graph.blocks:
         if placement[block.name] in totals:
             totals[placement[block.name]] += block.weight_bytes
     return {device: total for device, total in totals.items() if total}
 
 
-def layers_are_contiguous(pose: Pose, devices: list[str]) -> bool:
+def layers_are_contiguous(instance: Instance, devices: list[str]) -> bool:
     """Whether the layers of every card follow one another; offloaded ones are left out."""
-    case = pose.case
     return is_contiguous(
         [
             device
             for unit, device in enumerate(devices)
             if device not in OFFLOAD_DEVICES
-            and (unit in pose.chain_set or case.units.is_stage_bound(unit))
+            and (unit in instance.chain_set or instance.units.is_stage_bound(unit))
         ]
     )
 
@@ -141,35 +149,37 @@ def layers_are_contiguous(pose: Pose, devices: list[str]) -> bool:
 # ----------------------------------------------------------------------------------------- pins
 
 
-def _pins(case: Case, pose: Pose) -> tuple[Pin, ...]:
-    role = roles(case.graph)
-    main = case.machine.main_device
+def _pins(instance: Instance) -> tuple[Pin, ...]:
+    role = roles(instance.graph)
+    main = instance.machine.main_device
     pins = []
-    for block in case.graph.blocks:
-        unit = case.units.of[block.name]
-        if unit in case.user_pins:
-            pins.append(Pin(block=block.name, device=case.user_pins[unit], reason="user"))
-        elif unit in case.defaults and unit not in pose.relaxed | set(pose.offloaded):
+    for block in instance.graph.blocks:
+        unit = instance.units.of[block.name]
+        if unit in instance.user_pins:
+            pins.append(Pin(block=block.name, device=instance.user_pins[unit], reason="user"))
+        elif unit in instance.defaults and unit not in instance.relaxed | set(instance.offloaded):
             pins.append(Pin(block=block.name, device=main, reason=REASONS[role[block.name]]))
     return tuple(pins)
 
 
-def _relaxations(case: Case, found: Found) -> tuple[Relaxation, ...]:
-    given_up = [rung for rung in rungs(case) if set(rung) <= found.pose.relaxed]
-    reasons = {rung: found.given_up_for.get(rung) or _why_relaxed(case) for rung in given_up}
-    relaxed = [Relaxation(blocks=case.units.names(r), reason=reasons[r]) for r in given_up]
-    waiting = [unit for unit in found.pose.offloaded if unit in case.defaults]
-    waiting = [unit for unit in sorted(waiting) if unit not in found.pose.relaxed]
+def _relaxations(found: Found) -> tuple[Relaxation, ...]:
+    instance = found.instance
+    given_up = [rung for rung in rungs(instance) if set(rung) <= instance.relaxed]
+    reasons = {rung: found.given_up_for.get(rung) or _why_relaxed(instance) for rung in given_up}
+    relaxed = [Relaxation(blocks=instance.units.names(r), reason=reasons[r]) for r in given_up]
+    waiting = [unit for unit in instance.offloaded if unit in instance.defaults]
+    waiting = [unit for unit in sorted(waiting) if unit not in instance.relaxed]
     if waiting:
-        relaxed.append(Relaxation(blocks=case.units.names(waiting), reason=OFFLOADED_TOO))
+        relaxed.append(Relaxation(blocks=instance.units.names(waiting), reason=OFFLOADED_TOO))
     return tuple(relaxed)
 
 
-def _why_relaxed(case: Case) -> str:
+def _why_relaxed(instance: Instance) -> str:
     """What is missing on the main device when all default pins are kept."""
-    main = case.machine.card(case.machine.main_device)
-    slot = case.machine.devices.index(main.device)
-    needed = Pose(case=case).bases_bytes(case.workload.context_tokens)[slot]
+    main = instance.machine.card(instance.machine.main_device)
+    slot = instance.machine.devices.index(main.device)
+    kept = replace(instance, relaxed=frozenset(), offloaded={}, pinned_layers_in_chain=True)
+    needed = kept.bases_bytes(instance.workload.context_tokens)[slot]
     what = f"what belongs on {main.device} needs {format_bytes(needed)}"
     if needed > main.budget_bytes:
         missing = format_bytes(needed - main.budget_bytes)
@@ -182,11 +192,11 @@ def _why_relaxed(case: Case) -> str:
 
 
 def _certificate(
-    case: Case, found: Found, objective: str, devices: list[str], loads: tuple[CardLoad, ...]
+    found: Found, objective: str, devices: list[str], loads: tuple[CardLoad, ...]
 ) -> Certificate:
     bottleneck = max(load.share for load in loads)
-    bound = float(_bound(case, found.pose))
-    most, first_full = most_tokens(case, found.pose, devices)
+    bound = float(_bound(found.instance))
+    most, first_full = most_tokens(found.instance, devices)
     return Certificate(
         objective=objective,
         bottleneck=bottleneck,
@@ -195,75 +205,73 @@ def _certificate(
         optimal_within=found.optimal_within,
         most_tokens=most,
         first_full=first_full,
-        most_tokens_bound=_most_tokens_bound(case, found, most),
+        most_tokens_bound=_most_tokens_bound(found, most),
     )
 
 
-def _bound(case: Case, pose: Pose):
+def _bound(instance: Instance) -> Fraction:
     """No placement with the same blocks offloaded has a smaller largest share."""
-    kept, tokens = _on_cards(case, pose), case.workload.context_tokens
+    kept, tokens = instance.on_cards, instance.workload.context_tokens
     return lower_bound(
-        case.loads_bytes[kept],
-        case.loosest_budgets_at(tokens, kept),
-        _offload_bases(case, pose, tokens),
+        instance.loads_bytes[kept],
+        instance.loosest_budgets_at(tokens, kept),
+        _offload_bases(instance, tokens),
     )
 
 
-def _on_cards(case: Case, pose: Pose) -> np.ndarray:
-    return np.array([unit not in pose.tiers for unit in range(len(case.units))], dtype=bool)
-
-
-def _offload_bases(case: Case, pose: Pose, tokens: int) -> list[int] | None:
+def _offload_bases(instance: Instance, tokens: int) -> list[int] | None:
     """What offloading itself puts on the main card: buffers, caches, and room to onload."""
-    if not pose.tiers:
+    if not instance.tiers:
         return None
-    cache = case.units.cache_bytes(tokens, case.workload.batch)
-    bases = [0] * len(case.machine.cards)
-    main = case.machine.devices.index(case.machine.main_device)
-    kept = cache + case.units.buffer_bytes
-    bases[main] = pose.onload_bytes + int(kept[list(pose.tiers)].sum())
+    cache = instance.units.cache_bytes(tokens, instance.workload.batch)
+    bases = [0] * len(instance.machine.cards)
+    main = instance.machine.devices.index(instance.machine.main_device)
+    kept = cache + instance.units.buffer_bytes
+    bases[main] = instance.onload_bytes + int(kept[list(instance.tiers)].sum())
     return bases
 
 
-def most_tokens(case: Case, pose: Pose, devices: list[str]) -> tuple[int | None, str | None]:
+def most_tokens(instance: Instance, devices: list[str]) -> tuple[int | None, str | None]:
     """(tokens per sequence, card): when the first card is full, and which; None: never."""
-    main = case.machine.main_device
-    card_of = {device: index for index, device in enumerate(case.machine.devices)}
+    main = instance.machine.main_device
+    card_of = {device: index for index, device in enumerate(instance.machine.devices)}
     runs_on = np.array([card_of[execution_device(device, main)] for device in devices])
-    units = case.units
-    static = np.where(_on_cards(case, pose), units.static_bytes, units.buffer_bytes)
+    units = instance.units
+    static = np.where(instance.on_cards, units.static_bytes, units.buffer_bytes)
     fixed = np.zeros(len(card_of), dtype=np.int64)
     np.add.at(fixed, runs_on, static)
-    fixed[card_of[main]] += pose.onload_bytes
-    rooms = np.array(case.budgets_bytes, dtype=np.int64) - fixed
+    fixed[card_of[main]] += instance.onload_bytes
+    rooms = np.array(instance.budgets_bytes, dtype=np.int64) - fixed
 
     def left(tokens: int) -> np.ndarray:
         """Bytes left on every card.  # [cards]"""
         held, active = np.zeros_like(rooms), np.zeros_like(rooms)
-        np.add.at(held, runs_on, case.units.cache_bytes(tokens, case.workload.batch))
-        np.maximum.at(active, runs_on, case.activations_at(tokens))
-        active[card_of[main]] = max(active[card_of[main]], case.between_at(tokens))
+        np.add.at(held, runs_on, instance.units.cache_bytes(tokens, instance.workload.batch))
+        np.maximum.at(active, runs_on, instance.activations_at(tokens))
+        active[card_of[main]] = max(active[card_of[main]], instance.between_at(tokens))
         return rooms - held - active
 
-    most = largest(lambda tokens: bool((left(tokens) >= 0).all()), low=case.workload.context_tokens)
+    most = largest(
+        lambda tokens: bool((left(tokens) >= 0).all()), low=instance.workload.context_tokens
+    )
     ensure(most is not None, "a plan that does not fit its own workload")
     if most >= MAX_TOKENS:
         return None, None
-    return most, case.machine.devices[int(left(most + 1).argmin())]
+    return most, instance.machine.devices[int(left(most + 1).argmin())]
 
 
-def _most_tokens_bound(case: Case, found: Found, most: int | None) -> int | None:
+def _most_tokens_bound(found: Found, most: int | None) -> int | None:
     """Tokens that no placement with the same blocks offloaded goes beyond."""
     if most is None or found.is_most:
         return most
-    pose = found.pose
-    kept = _on_cards(case, pose)
-    main = case.machine.devices.index(case.machine.main_device)
+    instance = found.instance
+    kept = instance.on_cards
+    main = instance.machine.devices.index(instance.machine.main_device)
 
     def may_fit(tokens: int) -> bool:
-        room = list(case.loosest_budgets_at(tokens, kept))
-        room[main] -= sum(_offload_bases(case, pose, tokens) or [0])
-        return room[main] >= 0 and not exceeds(case.loads_at(tokens)[kept], room)
+        room = list(instance.loosest_budgets_at(tokens, kept))
+        room[main] -= sum(_offload_bases(instance, tokens) or [0])
+        return room[main] >= 0 and not exceeds(instance.loads_at(tokens)[kept], room)
 
     bound = largest(may_fit, low=most)
     return None if bound is None or bound >= MAX_TOKENS else bound
@@ -282,9 +290,9 @@ def _notes(found: Found, objective: str, contiguous: bool, num_transfers: int) -
             notes.append(f"objective {objective} was not pursued: the packing is the most balanced")
     elif not contiguous:
         notes.append(INTERRUPTED)
-    if found.pose.offloaded:
+    if found.instance.offloaded:
         notes.append(
-            f"{len(found.pose.offloaded)} layers do not fit on the cards and are offloaded; "
+            f"{len(found.instance.offloaded)} layers do not fit on the cards and are offloaded; "
             "the fewest bytes in contiguous stages where layers are of equal size"
         )
     if not found.optimal_within:

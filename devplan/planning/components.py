@@ -22,7 +22,7 @@ runs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
@@ -40,13 +40,12 @@ from devplan.core import (
     is_inside,
     normalise_device,
 )
+from devplan.planning.instance import PlanRequest
 from devplan.planning.pins import HOME, REASONS
-from devplan.planning.planner import Alternatives, plan
 from devplan.planning.routes import BARE_TENSORS
 
-PlanGraph = Callable[[BlockGraph, Machine, Mapping[str, str]], Plan | Infeasible]
-"""Plans a graph on a machine with pins."""
-
+OBJECTIVES = ("balance", "fewest")
+"""Of a pipeline; the others are about generated tokens."""
 MOST_PLACEMENTS = 100_000
 """Of whole components that are looked at, under a second: five on eight cards are 32,768."""
 WITHIN = "all placements of whole components with these pins, by largest share"
@@ -58,23 +57,27 @@ class Components:
     """A pipeline as this module sees it: a few things that run one after the other."""
 
     graph: BlockGraph
-    machine: Machine
-    workload: Workload
-    pins: Mapping[str, str]
-    """The user's, and what runs taught: module -> device."""
-    default_pins: bool
+    request: PlanRequest
+
+    @property
+    def machine(self) -> Machine:
+        return self.request.machine
+
+    @property
+    def workload(self) -> Workload:
+        return self.request.workload
 
     @cached_property
     def fixed(self) -> dict[str, str] | None:
         """Component -> device where a pin says so; None where pins tear a component apart."""
         fixed: dict[str, str] = {}
-        for name, typed in self.pins.items():
+        for name, typed in self.request.pins.items():
             device = normalise_device(typed, self.machine)
             for component in self.graph.components:
                 meets = is_inside(name, component) or is_inside(component, name)
                 if meets and fixed.setdefault(component, device) != device:
                     return None
-        if self.default_pins and self.graph.home:
+        if self.request.default_pins and self.graph.home:
             fixed.setdefault(self.graph.home, self.machine.main_device)
         return fixed
 
@@ -122,46 +125,47 @@ class Components:
         ]
 
 
-def plan_components(
+def plan_pipeline(
     graph: BlockGraph,
-    machine: Machine,
-    workload: Workload,
-    plan_graph: PlanGraph,
-    *,
-    pins: Mapping[str, str],
-    default_pins: bool = True,
-    fewest: bool = False,
+    request: PlanRequest,
+    place: Callable[[BlockGraph, PlanRequest], Plan | Infeasible],
 ) -> Plan | Infeasible:
-    """The placement of a pipeline's components.
+    """The best placement of a pipeline's components, in bytes only.
 
     Parameters
     ----------
     graph
         Blocks of all components, in the order in which they run.
-    machine, workload, pins, default_pins
+    request
         As for `devplan.planning.plan`.
-    plan_graph
-        Plans blocks, and verifies the plan.
-    fewest
-        Whether fewer cards are better than a smaller share.
+    place
+        Places blocks, and verifies the plan.
+
+    Raises
+    ------
+    InputError
+        For an objective that is about tokens, and as `plan` does.
     """
-    parts = Components(
-        graph=graph, machine=machine, workload=workload, pins=pins, default_pins=default_pins
-    )
-    whole = _best_whole(parts, fewest)
+    if request.objective not in OBJECTIVES:
+        raise InputError(
+            f"--objective {request.objective} is for models that generate tokens, and this is a "
+            f"pipeline; give {' or '.join(OBJECTIVES)}"
+        )
+    parts = Components(graph=graph, request=request)
+    whole = _best_whole(parts, request.objective == "fewest")
     if whole is not None:
-        placed = plan_graph(graph, machine, {**whole, **pins})
+        placed = place(graph, replace(request, pins={**whole, **request.pins}))
         if isinstance(placed, Plan):
-            return _as_components(placed, parts, set(pins))
-    on_cards = replace(machine, tiers=())
+            return _as_components(placed, parts, set(request.pins))
+    on_cards = replace(request, machine=replace(request.machine, tiers=()))
     for apart in _levels(parts):
         glued = replace(graph, tied=(*graph.tied, *_glue(graph, apart)))
-        result = plan_graph(glued, on_cards, pins)
+        result = place(glued, on_cards)
         if isinstance(result, Plan):
             return _with_note(result, apart)
-    if machine.tiers:
+    if request.machine.tiers:
         loose = replace(graph, tied=(*graph.tied, *_bare_with_next(graph)))
-        result = plan_graph(loose, machine, pins)
+        result = place(loose, request)
     return _explained(result, parts) if isinstance(result, Infeasible) else result
 
 
@@ -247,7 +251,7 @@ def _as_components(plan: Plan, parts: Components, said: set[str]) -> Plan:
     """The plan with the pins that it was asked for, and who found it."""
     graph = parts.graph
     pins = [pin for pin in plan.pins if _is_said(pin.block, said)]
-    if parts.default_pins and graph.home and not _is_said(graph.home, said):
+    if parts.request.default_pins and graph.home and not _is_said(graph.home, said):
         pins += [
             Pin(block=block.name, device=plan.placement[block.name], reason=REASONS[HOME])
             for block in graph.blocks
@@ -264,58 +268,3 @@ def _is_said(block: str, said: set[str]) -> bool:
 def _with_note(plan: Plan, apart: frozenset[str]) -> Plan:
     names = " and ".join(sorted(apart))
     return replace(plan, notes=(*plan.notes, f"whole components do not fit; split: {names}"))
-
-
-# ---------------------------------------------------------------------------------------- pipelines
-#
-# A pipeline is planned in bytes only: objectives about generated tokens are refused.
-
-
-OBJECTIVES = ("balance", "fewest")
-
-
-def plan_pipeline(
-    graph: BlockGraph,
-    machine: Machine,
-    workload: Workload,
-    *,
-    objective: str,
-    pins: Mapping[str, str],
-    default_pins: bool = True,
-    alternatives: Alternatives | None = None,
-) -> Plan | Infeasible:
-    """The best placement of a pipeline, verified; the parameters are those of `plan`.
-
-    Raises
-    ------
-    InputError
-        For an objective that is about tokens, and as `plan` does.
-    """
-    if objective not in OBJECTIVES:
-        raise InputError(
-            f"--objective {objective} is for models that generate tokens, and this is a pipeline; "
-            f"give {' or '.join(OBJECTIVES)}"
-        )
-
-    def plan_graph(
-        graph: BlockGraph, machine: Machine, pins: Mapping[str, str]
-    ) -> Plan | Infeasible:
-        return plan(
-            graph,
-            machine,
-            workload,
-            objective=objective,
-            pins=pins,
-            default_pins=default_pins,
-            alternatives=alternatives,
-        )
-
-    return plan_components(
-        graph,
-        machine,
-        workload,
-        plan_graph,
-        pins=pins,
-        default_pins=default_pins,
-        fewest=objective == "fewest",
-    )

@@ -15,7 +15,6 @@ from devplan.core import (
     CPU,
     GIB,
     MIB,
-    BlockGraph,
     Card,
     Infeasible,
     Machine,
@@ -26,33 +25,31 @@ from devplan.core import (
     format_bytes,
 )
 from devplan.planning.bounds import lower_bound
-from devplan.planning.instance import Case, Pose, contract
+from devplan.planning.instance import Instance, PlanRequest, contract
 from devplan.planning.pins import default_pins, resolve_user_pins
 from devplan.planning.problem import Assignment, Problem, slot_loads, slot_rooms
 from devplan.planning.search import find_offload, fits, largest, loosest, relaxations
 from devplan.planning.solvers import chain, packing
 
 
-def explain(
-    case: Case, pins: Mapping[str, str], alternatives: Mapping[str, Callable[[], BlockGraph]]
-) -> Infeasible:
+def explain(instance: Instance, request: PlanRequest) -> Infeasible:
     """What is missing where, and the smallest changes that would make it fit."""
-    bound = lower_bound(case.loads_bytes, case.loosest_budgets_bytes)
-    problem, assignment = _best_overflowing(case)
-    proven = _is_proven(case, bound)
+    bound = lower_bound(instance.loads_bytes, instance.loosest_budgets_bytes)
+    problem, assignment = _best_overflowing(instance)
+    proven = _is_proven(instance, bound)
     return Infeasible(
-        reason=_reason(case, bound, problem, assignment, proven),
+        reason=_reason(instance, bound, problem, assignment, proven),
         shortfalls=_shortfalls(problem, assignment),
         lower_bound=float(bound),
         proven=proven,
-        remedies=remedies_for(case, pins, alternatives),
+        remedies=remedies_for(instance, request),
     )
 
 
-def _best_overflowing(case: Case) -> tuple[Problem, Assignment]:
+def _best_overflowing(instance: Instance) -> tuple[Problem, Assignment]:
     """The placement on the cards alone that overflows least, as far as one was found."""
-    problems = [Pose(case=case, relaxed=relaxed).problem() for relaxed in relaxations(case)]
-    problems.append(loosest(case).problem())
+    problems = [replace(instance, relaxed=each).problem() for each in relaxations(instance)]
+    problems.append(loosest(instance).problem())
     shares = [chain.smallest_share(problem) for problem in problems]
     share, index = min((s, i) for i, s in enumerate(shares) if s is not None)
     assignment = chain.arrange(problems[index], share)
@@ -60,12 +57,12 @@ def _best_overflowing(case: Case) -> tuple[Problem, Assignment]:
     return problems[index], assignment
 
 
-def _is_proven(case: Case, bound: Fraction) -> bool:
-    if case.machine.tiers:
+def _is_proven(instance: Instance, bound: Fraction) -> bool:
+    if instance.machine.tiers:
         return False
     if bound > 1:
         return True
-    within = packing.pack_within(loosest(case).problem())
+    within = packing.pack_within(loosest(instance).problem())
     return within.proven and within.assignment is None
 
 
@@ -79,11 +76,11 @@ def _shortfalls(problem: Problem, assignment: Assignment) -> tuple[Shortfall, ..
 
 
 def _reason(
-    case: Case, bound: Fraction, problem: Problem, assignment: Assignment, proven: bool
+    instance: Instance, bound: Fraction, problem: Problem, assignment: Assignment, proven: bool
 ) -> str:
-    needed, offered = int(case.loads_bytes.sum()), sum(case.loosest_budgets_bytes)
+    needed, offered = int(instance.loads_bytes.sum()), sum(instance.loosest_budgets_bytes)
     if needed > offered:
-        return _too_little(case, needed, offered)
+        return _too_little(instance, needed, offered)
     if bound > 1:
         return (
             f"every placement fills some card to at least {float(bound):.3f} of its budget: "
@@ -92,14 +89,14 @@ def _reason(
         )
     worst = max(_shortfalls(problem, assignment), key=lambda s: s.missing_bytes, default=None)
     claim = "no placement fits" if proven else "no placement was found"
-    pinned = " with these pins" if case.user_pins else ""
+    pinned = " with these pins" if instance.user_pins else ""
     lacks = f": at best {worst.device} lacks {format_bytes(worst.missing_bytes)}" if worst else ""
     return f"{claim}{pinned}{lacks}"
 
 
-def _too_little(case: Case, needed: int, offered: int) -> str:
-    workload = case.workload
-    cache = int(case.units.cache_bytes(workload.context_tokens, workload.batch).sum())
+def _too_little(instance: Instance, needed: int, offered: int) -> str:
+    workload = instance.workload
+    cache = int(instance.units.cache_bytes(workload.context_tokens, workload.batch).sum())
     return (
         f"needs {format_bytes(needed)}, {format_bytes(cache)} of it cache for "
         f"{workload.context_tokens} tokens x batch {workload.batch}; the cards hold "
@@ -126,70 +123,66 @@ MAX_STEPS = 2_000
 """Of a packing, in a trial; 2 to 4 ms."""
 
 
-def remedies_for(
-    case: Case, pins: Mapping[str, str], alternatives: Mapping[str, Callable[[], BlockGraph]]
-) -> tuple[Remedy, ...]:
-    """What would make the case fit, the cheapest kinds first."""
+def remedies_for(instance: Instance, request: PlanRequest) -> tuple[Remedy, ...]:
+    """What would make the instance fit, the cheapest kinds first."""
     changes = (
-        *_less_context(case),
-        *_less_batch(case),
-        *_other_graphs(case, pins, alternatives),
-        *_fewer_pins(case, pins),
-        *_smaller_reserve(case),
-        *_offload(case),
-        *_one_more_card(case),
-        *_a_larger_card(case),
+        *_less_context(instance),
+        *_less_batch(instance),
+        *_other_graphs(instance, request),
+        *_fewer_pins(instance, request.pins),
+        *_smaller_reserve(instance),
+        *_offload(instance),
+        *_one_more_card(instance),
+        *_a_larger_card(instance),
     )
     return tuple(Remedy(change=change) for change in changes)
 
 
-def _fits(case: Case) -> bool:
-    return fits(case, max_steps=MAX_STEPS)
+def _fits(instance: Instance) -> bool:
+    return fits(instance, max_steps=MAX_STEPS)
 
 
-def _less_context(case: Case) -> Iterator[str]:
-    asked = case.workload.context_tokens
+def _less_context(instance: Instance) -> Iterator[str]:
+    asked = instance.workload.context_tokens
 
     def fits_at(tokens: int) -> bool:
-        return _fits(replace(case, workload=replace(case.workload, context_tokens=tokens)))
+        return _fits(replace(instance, workload=replace(instance.workload, context_tokens=tokens)))
 
     most = largest(fits_at, low=1, high=asked) if asked > 1 else None
     if most is not None:
         yield f"--context {most} instead of {asked}"
 
 
-def _less_batch(case: Case) -> Iterator[str]:
-    asked = case.workload.batch
+def _less_batch(instance: Instance) -> Iterator[str]:
+    asked = instance.workload.batch
 
     def fits_at(batch: int) -> bool:
-        return _fits(replace(case, workload=replace(case.workload, batch=batch)))
+        return _fits(replace(instance, workload=replace(instance.workload, batch=batch)))
 
     most = largest(fits_at, low=1, high=asked) if asked > 1 else None
     if most is not None:
         yield f"--batch {most} instead of {asked}"
 
 
-def _other_graphs(
-    case: Case, pins: Mapping[str, str], alternatives: Mapping[str, Callable[[], BlockGraph]]
-) -> Iterator[str]:
-    for change, make_graph in alternatives.items():
+def _other_graphs(instance: Instance, request: PlanRequest) -> Iterator[str]:
+    for change, make_graph in request.alternatives.items():
         graph = make_graph()
         units = contract(graph)
         other = replace(
-            case,
+            instance,
             graph=graph,
             units=units,
-            user_pins=resolve_user_pins(pins, graph, units, case.machine).devices,
-            defaults=default_pins(graph, units) if case.defaults else {},
+            user_pins=resolve_user_pins(request.pins, graph, units, instance.machine).devices,
+            defaults=default_pins(graph, units) if instance.defaults else {},
         )
         if _fits(other):
             yield change
 
 
-def _fewer_pins(case: Case, pins: Mapping[str, str]) -> Iterator[str]:
+def _fewer_pins(instance: Instance, pins: Mapping[str, str]) -> Iterator[str]:
     def fits_with(kept: Mapping[str, str]) -> bool:
-        user = resolve_user_pins(kept, case.graph, case.units, case.machine)
-        return _fits(replace(case, user_pins=user.devices))
+        user = resolve_user_pins(kept, instance.graph, instance.units, instance.machine)
+        return _fits(replace(instance, user_pins=user.devices))
 
     if not pins or not fits_with({}):
         return
@@ -200,16 +193,16 @@ def _fewer_pins(case: Case, pins: Mapping[str, str]) -> Iterator[str]:
         yield "without any --pin"
 
 
-def _smaller_reserve(case: Case) -> Iterator[str]:
-    asked = max(card.reserve_bytes for card in case.machine.cards)
+def _smaller_reserve(instance: Instance) -> Iterator[str]:
+    asked = max(card.reserve_bytes for card in instance.machine.cards)
 
-    def capped(reserve_mib: int) -> Case:
+    def capped(reserve_mib: int) -> Instance:
         limit = reserve_mib * MIB
         cards = tuple(
             replace(card, reserve_bytes=min(card.reserve_bytes, limit))
-            for card in case.machine.cards
+            for card in instance.machine.cards
         )
-        return _with_cards(case, cards)
+        return _with_cards(instance, cards)
 
     if asked < MIB:
         return
@@ -218,29 +211,29 @@ def _smaller_reserve(case: Case) -> Iterator[str]:
         yield f"--reserve {most}MiB instead of {format_bytes(asked)}"
 
 
-def _offload(case: Case) -> Iterator[str]:
-    tiers = tuple(tier for tier in case.machine.tiers if tier.device != CPU)
+def _offload(instance: Instance) -> Iterator[str]:
+    tiers = tuple(tier for tier in instance.machine.tiers if tier.device != CPU)
     unbounded = (OffloadTier(device=CPU, capacity_bytes=None), *tiers)
-    pose = find_offload(replace(case, machine=replace(case.machine, tiers=unbounded)))
-    if pose is not None:
-        on_cpu = [unit for unit, device in pose.tiers.items() if device == CPU]
-        needed = int(case.units.static_bytes[on_cpu].sum())
+    instance = find_offload(replace(instance, machine=replace(instance.machine, tiers=unbounded)))
+    if instance is not None:
+        on_cpu = [unit for unit, device in instance.tiers.items() if device == CPU]
+        needed = int(instance.units.static_bytes[on_cpu].sum())
         yield f"--offload cpu={-(-needed // GIB)}GiB"
 
 
-def _one_more_card(case: Case) -> Iterator[str]:
-    cards = case.machine.cards
+def _one_more_card(instance: Instance) -> Iterator[str]:
+    cards = instance.machine.cards
     reserve = max(card.reserve_bytes for card in cards)
-    device = _next_device(case.machine)
+    device = _next_device(instance.machine)
 
-    def with_card(size_gib: int) -> Case:
+    def with_card(size_gib: int) -> Instance:
         card = Card(
             device=device,
             name=f"{size_gib}GiB",
             capacity_bytes=size_gib * GIB,
             reserve_bytes=reserve,
         )
-        return _with_cards(case, (*cards, card))
+        return _with_cards(instance, (*cards, card))
 
     sizes = [size for size in CARD_SIZES_GIB if size * GIB > reserve]
     smallest = _smallest(sizes, lambda size: _fits(with_card(size)))
@@ -254,10 +247,10 @@ def _next_device(machine: Machine) -> str:
     return next(f"{kind}:{i}" for i in range(len(used) + 1) if f"{kind}:{i}" not in used)
 
 
-def _a_larger_card(case: Case) -> Iterator[str]:
+def _a_larger_card(instance: Instance) -> Iterator[str]:
     """The smallest card that suffices in the place of one of those given."""
     best: tuple[int, int] | None = None
-    for index, card in enumerate(case.machine.cards):
+    for index, card in enumerate(instance.machine.cards):
         sizes = [
             size
             for size in CARD_SIZES_GIB
@@ -265,23 +258,23 @@ def _a_larger_card(case: Case) -> Iterator[str]:
         ]
 
         def suffices(size: int, index: int = index) -> bool:
-            return _fits(_with_larger(case, index, size))
+            return _fits(_with_larger(instance, index, size))
 
         smallest = _smallest(sizes, suffices)
         best = best if smallest is None else (smallest, index)
     if best is not None:
-        card = case.machine.cards[best[1]]
+        card = instance.machine.cards[best[1]]
         yield f"{card.device} of {best[0]}GiB instead of {format_bytes(card.capacity_bytes)}"
 
 
-def _with_larger(case: Case, index: int, size_gib: int) -> Case:
-    cards = list(case.machine.cards)
+def _with_larger(instance: Instance, index: int, size_gib: int) -> Instance:
+    cards = list(instance.machine.cards)
     cards[index] = replace(cards[index], capacity_bytes=size_gib * GIB)
-    return _with_cards(case, tuple(cards))
+    return _with_cards(instance, tuple(cards))
 
 
-def _with_cards(case: Case, cards: tuple[Card, ...]) -> Case:
-    return replace(case, machine=replace(case.machine, cards=cards))
+def _with_cards(instance: Instance, cards: tuple[Card, ...]) -> Instance:
+    return replace(instance, machine=replace(instance.machine, cards=cards))
 
 
 def _smallest(sizes: list[int], suffices: Callable[[int], bool]) -> int | None:

@@ -1,14 +1,15 @@
 """From the user's words to a solver's problem: what is fixed, what is spread, and at which size.
 
-A *case* is what was asked.  A *pose* is one way to put it: which default pins are kept, which
-blocks are offloaded, and whether pinned layers may interrupt the stages.  A pose and a number of
-tokens give a `Problem`.
+A `PlanRequest` is asked of the planner.  An `Instance` is the request with its names resolved, and
+with the choices that the search makes before it asks a solver: which default pins give way, which
+blocks are offloaded, and whether pinned layers may interrupt the stages.  An instance and a number
+of tokens give a `Problem`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -20,10 +21,34 @@ from devplan.machine import Speed
 from devplan.planning.problem import Assignment, Problem, Slot
 from devplan.planning.routes import execution_device, route
 
+Alternatives = Mapping[str, Callable[[], BlockGraph]]
+"""Change, as the user would type it -> the graph after it: ``{"--quantize 8bit": ...}``."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Case:
-    """What was asked, with names resolved."""
+class PlanRequest:
+    """What is asked of the planner, besides the blocks."""
+
+    machine: Machine
+    """Cards in the order in which they were named; tiers only where offloading is allowed."""
+    workload: Workload
+    """Decides the size of the caches."""
+    objective: str = "balance"
+    """``balance`` (smallest largest share), ``context`` (most tokens), ``fewest`` (cards),
+    ``latency`` (least time of a request) or ``sequences`` (largest batch)."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """Module -> device, as the user typed them."""
+    default_pins: bool = True
+    """Whether every block that is not a layer belongs on the main device where it fits."""
+    alternatives: Alternatives = field(default_factory=dict)
+    """Other graphs to try when nothing fits."""
+    limit_tokens: int | None = None
+    """Longest context that the model supports; None: not known."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Instance:
+    """A request with names resolved and everything decided but where the chain goes."""
 
     graph: BlockGraph
     units: Units
@@ -33,15 +58,18 @@ class Case:
     """Unit -> device."""
     defaults: Mapping[int, str]
     """Unit on the main device -> its role; empty without default pins."""
+    notes: tuple[str, ...] = ()
+    """How the user's pins were read."""
     distances: tuple[tuple[float, ...], ...] | None = None
     """Seconds of a transfer from card to card; None: all links are alike."""
     speeds: tuple[Speed, ...] | None = None
     """Of every card; None where speed was not asked for."""
-
-    @cached_property
-    def route_units(self) -> tuple[int, ...]:
-        """The unit of every block on the route."""
-        return tuple(self.units.of[block.name] for block in route(self.graph))
+    relaxed: frozenset[int] = frozenset()
+    """Units whose default pin gives way."""
+    offloaded: Mapping[int, str] = field(default_factory=dict)
+    """Unit -> tier, besides those that the user pinned to a tier."""
+    pinned_layers_in_chain: bool = True
+    """Whether pinned layers are part of their card's stage; else the stages close over them."""
 
     @cached_property
     def budgets_bytes(self) -> list[int]:
@@ -96,27 +124,13 @@ class Case:
     def loads_at(self, tokens: int) -> np.ndarray:
         return self.units.loads_bytes(tokens, self.workload.batch)
 
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pose:
-    """A case with everything decided but where the chain goes."""
-
-    case: Case
-    relaxed: frozenset[int] = frozenset()
-    """Units whose default pin gives way."""
-    offloaded: Mapping[int, str] = field(default_factory=dict)
-    """Unit -> tier, besides those that the user pinned to a tier."""
-    pinned_layers_in_chain: bool = True
-    """Whether pinned layers are part of their card's stage; else the stages close over them."""
-
     @cached_property
     def fixed(self) -> dict[int, str]:
         """Unit -> device, for all that is not spread over the cards."""
-        case = self.case
-        kept = (unit for unit in case.defaults if unit not in self.relaxed)
-        fixed = dict.fromkeys(kept, case.machine.main_device)
-        for unit, device in case.user_pins.items():
-            if self.pinned_layers_in_chain and _is_pinned_layer(case, unit):
+        kept = (unit for unit in self.defaults if unit not in self.relaxed)
+        fixed = dict.fromkeys(kept, self.machine.main_device)
+        for unit, device in self.user_pins.items():
+            if self.pinned_layers_in_chain and _is_pinned_layer(self, unit):
                 continue
             fixed[unit] = device
         return fixed | dict(self.offloaded)
@@ -124,7 +138,7 @@ class Pose:
     @cached_property
     def chain(self) -> tuple[int, ...]:
         """The units that are spread over the cards, in execution order."""
-        return tuple(unit for unit in range(len(self.case.units)) if unit not in self.fixed)
+        return tuple(unit for unit in range(len(self.units)) if unit not in self.fixed)
 
     @cached_property
     def chain_set(self) -> frozenset[int]:
@@ -135,16 +149,20 @@ class Pose:
         """Unit -> ``cpu`` or ``disk``."""
         return {unit: d for unit, d in self.fixed.items() if d in OFFLOAD_DEVICES}
 
+    @property
+    def on_cards(self) -> np.ndarray:
+        """Which units are not offloaded.  # [units], bool"""
+        return np.array([unit not in self.tiers for unit in range(len(self.units))], dtype=bool)
+
     @cached_property
     def onload_bytes(self) -> int:
         """Room that the main card keeps for weights of an offloaded unit while it runs."""
-        return max((int(self.case.units.onload_bytes[unit]) for unit in self.tiers), default=0)
+        return max((int(self.units.onload_bytes[unit]) for unit in self.tiers), default=0)
 
     def problem(self, tokens: int | None = None) -> Problem:
         """The solver's problem at that many tokens; at the workload when None."""
-        case = self.case
-        tokens = case.workload.context_tokens if tokens is None else tokens
-        loads, needed = case.loads_at(tokens), case.activations_at(tokens)
+        tokens = self.workload.context_tokens if tokens is None else tokens
+        loads, needed = self.loads_at(tokens), self.activations_at(tokens)
         bases, active = self.bases_bytes(tokens), self.active_bytes(tokens)
         in_use, slot_of = {self.run_slot(unit) for unit in self.fixed}, self._slot_of
         slots = tuple(
@@ -155,21 +173,21 @@ class Pose:
                 active_bytes=active[index],
                 in_use=index in in_use,
             )
-            for index, card in enumerate(case.machine.cards)
+            for index, card in enumerate(self.machine.cards)
         )
         return Problem(
             loads_bytes=tuple(loads[list(self.chain)].tolist()),
             activations_bytes=tuple(needed[list(self.chain)].tolist()),
             slots=slots,
             pinned={
-                item: slot_of[case.user_pins[unit]]
+                item: slot_of[self.user_pins[unit]]
                 for item, unit in enumerate(self.chain)
-                if unit in case.user_pins
+                if unit in self.user_pins
             },
-            first=self._end(case.route_units),
-            last=self._end(case.route_units[::-1]),
-            main=slot_of[case.machine.main_device],
-            distances=case.distances,
+            first=self._end(self.units.route),
+            last=self._end(self.units.route[::-1]),
+            main=slot_of[self.machine.main_device],
+            distances=self.distances,
         )
 
     def active_bytes(self, tokens: int) -> list[int]:
@@ -177,42 +195,41 @@ class Pose:
 
         # [cards]
         """
-        case = self.case
-        needed, active = case.activations_at(tokens), [0] * len(case.machine.cards)
+        needed, active = self.activations_at(tokens), [0] * len(self.machine.cards)
         for unit in self.fixed:
             slot = self.run_slot(unit)
             active[slot] = max(active[slot], int(needed[unit]))
-        main = self._slot_of[case.machine.main_device]
-        active[main] = max(active[main], case.between_at(tokens))
+        main = self._slot_of[self.machine.main_device]
+        active[main] = max(active[main], self.between_at(tokens))
         return active
 
     def bases_bytes(self, tokens: int) -> list[int]:
         """What lies on every card whatever the solver does.  # [cards]"""
-        units, batch = self.case.units, self.case.workload.batch
+        units, batch = self.units, self.workload.batch
         static, cache = units.static_bytes, units.cache_bytes(tokens, batch)
-        bases = [0] * len(self.case.machine.cards)
+        bases = [0] * len(self.machine.cards)
         for unit in self.fixed:
             # Offloaded weights are not on a card; the cache of the block is, where it runs.
             held = units.buffer_bytes if unit in self.tiers else static
             weights = int(held[unit])
             bases[self.run_slot(unit)] += weights + int(cache[unit])
-        bases[self._slot_of[self.case.machine.main_device]] += self.onload_bytes
+        bases[self._slot_of[self.machine.main_device]] += self.onload_bytes
         return bases
 
     def devices(self, assignment: Assignment) -> list[str]:
         """Device of every unit.  # [units]"""
-        names = self.case.machine.devices
+        names = self.machine.devices
         spread = zip(self.chain, assignment, strict=True)
         placed = self.fixed | {unit: names[slot] for unit, slot in spread}
-        return [placed[unit] for unit in range(len(self.case.units))]
+        return [placed[unit] for unit in range(len(self.units))]
 
     def run_slot(self, unit: int) -> int:
         """Card on which a fixed unit runs."""
-        return self._slot_of[execution_device(self.fixed[unit], self.case.machine.main_device)]
+        return self._slot_of[execution_device(self.fixed[unit], self.machine.main_device)]
 
     @cached_property
     def _slot_of(self) -> dict[str, int]:
-        return {card.device: index for index, card in enumerate(self.case.machine.cards)}
+        return {card.device: index for index, card in enumerate(self.machine.cards)}
 
     def _end(self, walk: tuple[int, ...]) -> int | None:
         """Card of the fixed unit next to the chain, coming along this walk."""
@@ -224,14 +241,14 @@ class Pose:
         return slot
 
 
-def _is_pinned_layer(case: Case, unit: int) -> bool:
-    on_a_card = case.user_pins[unit] not in OFFLOAD_DEVICES
-    return on_a_card and case.units.is_stage_bound(unit)
+def _is_pinned_layer(instance: Instance, unit: int) -> bool:
+    on_a_card = instance.user_pins[unit] not in OFFLOAD_DEVICES
+    return on_a_card and instance.units.is_stage_bound(unit)
 
 
-def has_pinned_layers(case: Case) -> bool:
+def has_pinned_layers(instance: Instance) -> bool:
     """Whether the user pinned a layer of the main run to a card."""
-    return any(_is_pinned_layer(case, unit) for unit in case.user_pins)
+    return any(_is_pinned_layer(instance, unit) for unit in instance.user_pins)
 
 
 # -------------------------------------------------------------------------------------------- units
@@ -251,6 +268,7 @@ _NO_WINDOW = int(np.iinfo(np.int64).max)
 class Units:
     """The blocks of a graph with tied ones merged, in execution order."""
 
+    graph: BlockGraph
     blocks: tuple[tuple[Block, ...], ...]
     """Members of every unit; more than one where they are tied."""
 
@@ -262,6 +280,11 @@ class Units:
         """Block name -> its unit."""
         members = enumerate(self.blocks)
         return {block.name: unit for unit, blocks in members for block in blocks}
+
+    @cached_property
+    def route(self) -> tuple[int, ...]:
+        """The unit of every block on the route."""
+        return tuple(self.of[block.name] for block in route(self.graph))
 
     @cached_property
     def static_bytes(self) -> np.ndarray:
@@ -358,7 +381,7 @@ def contract(graph: BlockGraph) -> Units:
     members: dict[str, list[Block]] = defaultdict(list)
     for block in graph.blocks:
         members[find(block.name)].append(block)
-    return Units(blocks=tuple(map(tuple, members.values())))
+    return Units(graph=graph, blocks=tuple(map(tuple, members.values())))
 
 
 def expand(graph: BlockGraph, units: Units, devices: Sequence[str]) -> dict[str, str]:

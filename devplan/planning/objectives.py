@@ -1,7 +1,7 @@
-"""What "best" means: for each objective, from a pose to contiguous stages within budget, and from a
-problem to a packing where no contiguous stages fit.
+"""What "best" means: for each objective, a function from an instance to contiguous stages within
+budget, and one from a problem to a packing where no contiguous stages fit.
 
-A function from a pose returns None when no contiguous stages fit at the workload.  All but
+A function from a instance returns None when no contiguous stages fit at the workload.  All but
 `latency` put transfers last: among assignments that are equally good otherwise, the one whose
 transfers take the least time is taken (the fewest, where all links are alike).
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from devplan.core import STEPS, Block, BlockGraph, Machine, Workload, ensure
 from devplan.machine import link_between
-from devplan.planning.instance import Case, Pose
+from devplan.planning.instance import Instance
 from devplan.planning.problem import Assignment, Problem, share_of
 from devplan.planning.routes import execution_device, hidden_bytes
 from devplan.planning.solvers import chain, fastest, packing
@@ -30,21 +30,21 @@ from devplan.planning.speed import Request, fastest_bound, offload_copies
 FULL = chain.WHOLE
 
 
-def balance(pose: Pose) -> Assignment | None:
+def balance(instance: Instance) -> Assignment | None:
     """The smallest largest share."""
-    problem = pose.problem()
+    problem = instance.problem()
     share = chain.smallest_share(problem)
     return None if share is None or share > FULL else chain.arrange(problem, share)
 
 
-def fitting(pose: Pose) -> Assignment | None:
+def fitting(instance: Instance) -> Assignment | None:
     """Whatever fits."""
-    return chain.arrange(pose.problem(), FULL)
+    return chain.arrange(instance.problem(), FULL)
 
 
-def fewest(pose: Pose) -> Assignment | None:
+def fewest(instance: Instance) -> Assignment | None:
     """The fewest cards, then the smallest largest share on that many."""
-    problem = pose.problem()
+    problem = instance.problem()
     num_new = chain.fewest_new_slots(problem)
     if num_new is None:
         return None
@@ -61,8 +61,8 @@ def pack_evenly(problem: Problem, *, max_steps: int) -> Packing:
     return within if share_of(problem, packed.assignment) > FULL else packed
 
 
-def _chain_is_exact(pose: Pose) -> bool:
-    return chain.is_exact(pose.problem())
+def _chain_is_exact(instance: Instance) -> bool:
+    return chain.is_exact(instance.problem())
 
 
 # ------------------------------------------------------------------------------------------ latency
@@ -81,9 +81,9 @@ MAX_TRIALS = 10
 """Of the search for an even share; each halves what is left."""
 
 
-def latency(pose: Pose) -> Assignment | None:
+def latency(instance: Instance) -> Assignment | None:
     """The fastest contiguous stages within budget; of equally fast ones, the most even."""
-    problem, costs = pose.problem(), costs_of(pose)
+    problem, costs = instance.problem(), costs_of(instance)
     best = fastest.fastest(problem, costs)
     if best is None:
         return None
@@ -101,49 +101,51 @@ def latency(pose: Pose) -> Assignment | None:
     return best
 
 
-def costs_of(pose: Pose) -> Costs:
+def costs_of(instance: Instance) -> Costs:
     """Seconds of the request: of every unit of the chain on every card, and of every crossing."""
-    case = pose.case
-    ensure(case.speeds is not None, "the planner looks up the speeds for this objective")
-    seconds = unit_seconds(case)[list(pose.chain)]
+    ensure(instance.speeds is not None, "the planner looks up the speeds for this objective")
+    seconds = unit_seconds(instance)[list(instance.chain)]
     shared = [
-        [_shared_seconds(pose, case.units.blocks[unit], device) for device in case.machine.devices]
-        for unit in pose.chain
+        [
+            _shared_seconds(instance, instance.units.blocks[unit], device)
+            for device in instance.machine.devices
+        ]
+        for unit in instance.chain
     ]
     item_s = seconds + np.array(shared, dtype=float).reshape(seconds.shape)
-    entering = [_entering_bytes(case, unit) for unit in pose.chain]
-    entering.append(_leaving_bytes(pose))
-    return Costs(item_s=item_s, cross_s=crossing_seconds(case, entering))
+    entering = [_entering_bytes(instance, unit) for unit in instance.chain]
+    entering.append(_leaving_bytes(instance))
+    return Costs(item_s=item_s, cross_s=crossing_seconds(instance, entering))
 
 
-def unit_seconds(case: Case) -> np.ndarray:
+def unit_seconds(instance: Instance) -> np.ndarray:
     """Seconds of the request that every unit takes on every card.  # [units, cards]"""
-    request = _request(case)
+    request = _request(instance)
     kinds: dict[tuple, list[float]] = {}
 
     def of(block: Block) -> list[float]:
         # Layers are alike: a few kinds of blocks stand for all.
-        cached = block.cache_bytes(case.workload.context_tokens, case.workload.batch)
-        kind = (block.work, block.weight_bytes, cached, block.name == case.graph.embedding)
+        cached = block.cache_bytes(instance.workload.context_tokens, instance.workload.batch)
+        kind = (block.work, block.weight_bytes, cached, block.name == instance.graph.embedding)
         if kind not in kinds:
             kinds[kind] = [
                 request.weighed({s: request.block_seconds(block, s, speed) for s in STEPS})
-                for speed in case.speeds
+                for speed in instance.speeds
             ]
         return kinds[kind]
 
-    rows = [np.sum([of(block) for block in blocks], axis=0) for blocks in case.units.blocks]
-    return np.array(rows).reshape(len(rows), len(case.speeds))
+    rows = [np.sum([of(block) for block in blocks], axis=0) for blocks in instance.units.blocks]
+    return np.array(rows).reshape(len(rows), len(instance.speeds))
 
 
-def crossing_seconds(case: Case, entering_bytes: Sequence[int]) -> np.ndarray:
+def crossing_seconds(instance: Instance, entering_bytes: Sequence[int]) -> np.ndarray:
     """Seconds of the request to carry that many bytes a token from card to card.
 
     # [positions, cards, cards]
     """
-    request = _request(case)
-    devices = case.machine.devices
-    links = [[_rates(case.machine, a, b) for b in devices] for a in devices]
+    request = _request(instance)
+    devices = instance.machine.devices
+    links = [[_rates(instance.machine, a, b) for b in devices] for a in devices]
     table = np.array(links).reshape(len(devices), len(devices), 2)
     sizes = np.array(entering_bytes, dtype=float)[:, None, None]
     tokens = request.weighed({step: request.tokens(step) for step in STEPS})
@@ -158,83 +160,86 @@ def _rates(machine: Machine, source: str, target: str) -> tuple[float, float]:
     return link.latency_s, 1 / link.bytes_per_s
 
 
-def _entering_bytes(case: Case, unit: int) -> int:
+def _entering_bytes(instance: Instance, unit: int) -> int:
     """For one token of one sequence."""
-    return case.units.blocks[unit][0].input_bytes_per_token
+    return instance.units.blocks[unit][0].input_bytes_per_token
 
 
-def _leaving_bytes(pose: Pose) -> int:
+def _leaving_bytes(instance: Instance) -> int:
     """What enters the block that the route goes on with behind the chain."""
-    walk = pose.case.route_units
+    walk = instance.units.route
     after = None
     for unit in reversed(walk):
-        if unit not in pose.fixed:
+        if unit not in instance.fixed:
             break
         after = unit
-    return hidden_bytes(pose.case.graph) if after is None else _entering_bytes(pose.case, after)
+    return hidden_bytes(instance.graph) if after is None else _entering_bytes(instance, after)
 
 
-def _shared_seconds(pose: Pose, blocks: Sequence[Block], device: str) -> float:
+def _shared_seconds(instance: Instance, blocks: Sequence[Block], device: str) -> float:
     """Copies of shared activations to these blocks if they are on a card."""
-    request, machine = _request(pose.case), pose.case.machine
+    request, machine = _request(instance), instance.machine
     return sum(
-        request.copy_seconds(machine, _maker_device(pose, item.maker), device, item.bytes_per_token)
+        request.copy_seconds(
+            machine, _maker_device(instance, item.maker), device, item.bytes_per_token
+        )
         for block in blocks
         for item in block.shared_inputs
     )
 
 
-def _maker_device(pose: Pose, maker: str | None) -> str:
+def _maker_device(instance: Instance, maker: str | None) -> str:
     """Of a maker that is spread itself nothing is known yet: the main device is taken."""
-    main = pose.case.machine.main_device
-    unit = pose.case.units.of.get(maker) if maker else None
-    return execution_device(pose.fixed.get(unit, main), main)
+    main = instance.machine.main_device
+    unit = instance.units.of.get(maker) if maker else None
+    return execution_device(instance.fixed.get(unit, main), main)
 
 
-def _request(case: Case) -> Request:
-    return Request(graph=case.graph, workload=case.workload)
+def _request(instance: Instance) -> Request:
+    return Request(graph=instance.graph, workload=instance.workload)
 
 
 # -------------------------------------------------------------------------------- what is proven
 
 
-def latency_is_exact(pose: Pose) -> bool:
-    """Whether no contiguous stages in this pose take less time, as `devplan.planning.speed` counts.
+def latency_is_exact(instance: Instance) -> bool:
+    """Whether it is proven that no contiguous stages take less time (`devplan.planning.speed`).
 
     Besides the limit of the solver: no block of the route lies fixed between two of the chain, the
     chain holds nothing that is not on the route, and no shared activations are made in it.
     """
-    problem, case = pose.problem(), pose.case
-    on_route = [unit for unit in dict.fromkeys(case.route_units)]
-    in_chain = [index for index, unit in enumerate(on_route) if unit in pose.chain_set]
-    in_line = not in_chain or in_chain[-1] - in_chain[0] + 1 == len(in_chain) == len(pose.chain)
-    single = all(len(case.units.blocks[unit]) == 1 for unit in pose.chain)
-    makers = {i.maker for block in case.graph.blocks for i in block.shared_inputs if i.maker}
-    made = any(case.units.of.get(maker) in pose.chain_set for maker in makers)
-    return in_line and single and not made and fastest.is_exact(problem, costs_of(pose))
+    problem = instance.problem()
+    on_route = [unit for unit in dict.fromkeys(instance.units.route)]
+    in_chain = [index for index, unit in enumerate(on_route) if unit in instance.chain_set]
+    in_line = not in_chain or in_chain[-1] - in_chain[0] + 1 == len(in_chain) == len(instance.chain)
+    single = all(len(instance.units.blocks[unit]) == 1 for unit in instance.chain)
+    makers = {i.maker for block in instance.graph.blocks for i in block.shared_inputs if i.maker}
+    made = any(instance.units.of.get(maker) in instance.chain_set for maker in makers)
+    return in_line and single and not made and fastest.is_exact(problem, costs_of(instance))
 
 
-def request_bound(case: Case, pose: Pose, on_cards: np.ndarray, attained_s: float) -> float:
+def request_bound(instance: Instance, on_cards: np.ndarray, attained_s: float) -> float:
     """Seconds of the request that no placement with the same blocks offloaded goes below."""
-    seconds, tokens = unit_seconds(case), case.workload.context_tokens
-    main = case.machine.devices.index(case.machine.main_device)
-    request = _request(case)
+    seconds, tokens = unit_seconds(instance), instance.workload.context_tokens
+    main = instance.machine.devices.index(instance.machine.main_device)
+    request = _request(instance)
     fixed = float(seconds[~on_cards, main].sum())
-    fixed += request.weighed({s: request.between_seconds(s, case.speeds[main]) for s in STEPS})
-    fixed += request.weighed({s: _offload_seconds(case, pose, s) for s in STEPS})
-    rooms = case.loosest_budgets_at(tokens, on_cards)
-    loads = case.loads_at(tokens)[on_cards]
+    fixed += request.weighed({s: request.between_seconds(s, instance.speeds[main]) for s in STEPS})
+    fixed += request.weighed({s: _offload_seconds(instance, s) for s in STEPS})
+    rooms = instance.loosest_budgets_at(tokens, on_cards)
+    loads = instance.loads_at(tokens)[on_cards]
     return fixed + fastest_bound(seconds[on_cards], loads, rooms, attained_s - fixed)
 
 
-def _offload_seconds(case: Case, pose: Pose, step: str) -> float:
+def _offload_seconds(instance: Instance, step: str) -> float:
     """What bringing the offloaded weights to the main card takes at least: their bytes."""
     placement = {
-        name: pose.fixed.get(unit, case.machine.main_device) for name, unit in case.units.of.items()
+        name: instance.fixed.get(unit, instance.machine.main_device)
+        for name, unit in instance.units.of.items()
     }
     return sum(
-        size / link_between(case.machine, *ends).bytes_per_s
-        for ends, (_, size) in offload_copies(case.graph, case.machine, placement, step)
+        size / link_between(instance.machine, *ends).bytes_per_s
+        for ends, (_, size) in offload_copies(instance.graph, instance.machine, placement, step)
     )
 
 
@@ -256,13 +261,13 @@ def distances(graph: BlockGraph, machine: Machine, workload: Workload):
 class Objective:
     """How contiguous stages are found, and what stands in for them where there are none."""
 
-    contiguous: Callable[[Pose], Assignment | None]
+    contiguous: Callable[[Instance], Assignment | None]
     packed: Callable[..., Packing] = pack_evenly
     """Of a problem, within ``max_steps``."""
     solver: str = "chain"
     """Name of the solver of contiguous stages."""
-    is_exact: Callable[[Pose], bool] = _chain_is_exact
-    """Whether that solver's answer is proven best in a pose."""
+    is_exact: Callable[[Instance], bool] = _chain_is_exact
+    """Whether that solver's answer is proven best in a instance."""
 
 
 OBJECTIVES: Mapping[str, Objective] = {

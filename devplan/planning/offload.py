@@ -21,68 +21,67 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from devplan.planning.instance import Pose
+from devplan.planning.instance import Instance
 from devplan.planning.solvers import chain
 
 
-def offload_fewest(pose: Pose) -> Pose | None:
-    """The pose with the fewest bytes offloaded that contiguous stages fit beside, or None."""
-    return _fewest(pose, [])
+def offload_fewest(instance: Instance) -> Instance | None:
+    """The instance with the fewest bytes offloaded that contiguous stages fit beside, or None."""
+    return _fewest(instance, [])
 
 
-def offload_fewest_with_towers(pose: Pose) -> Pose | None:
+def offload_fewest_with_towers(instance: Instance) -> Instance | None:
     """The same where layers of towers go before those of the main run."""
-    beside = beside_the_main_run(pose)
-    return _fewest(pose, beside) if beside else None
+    beside = beside_the_main_run(instance)
+    return _fewest(instance, beside) if beside else None
 
 
-def _fewest(pose: Pose, beside: Sequence[int]) -> Pose | None:
-    layers = eligible(pose)
+def _fewest(instance: Instance, beside: Sequence[int]) -> Instance | None:
+    layers = eligible(instance)
     ends = (lambda count: layers[len(layers) - count :], lambda count: layers[:count])
-    runs = [_shortest(pose, beside, run_of, len(layers)) for run_of in ends]
-    poses = [
-        _lightened(pose, run, beside if set(run) <= set(beside) else layers)
+    runs = [_shortest(instance, beside, run_of, len(layers)) for run_of in ends]
+    instances = [
+        _lightened(instance, run, beside if set(run) <= set(beside) else layers)
         for run in runs
         if run is not None
     ]
-    if not poses:
+    if not instances:
         return None
-    return min(poses, key=offloaded_bytes)
+    return min(instances, key=offloaded_bytes)
 
 
-def eligible(pose: Pose) -> list[int]:
+def eligible(instance: Instance) -> list[int]:
     """Layers of the main run that may be offloaded, in execution order."""
-    units, graph = pose.case.units, pose.case.graph
+    units, graph = instance.units, instance.graph
     ends = {graph.embedding, graph.head}
     return [
         unit
-        for unit in pose.chain
+        for unit in instance.chain
         if units.is_stage_bound(unit)
         and len(units.blocks[unit]) == 1
         and units.blocks[unit][0].name not in ends
     ]
 
 
-def beside_the_main_run(pose: Pose) -> list[int]:
+def beside_the_main_run(instance: Instance) -> list[int]:
     """Layers of towers that may be offloaded, wherever they are by default, in execution order."""
-    case = pose.case
     return [
         unit
-        for unit, blocks in enumerate(case.units.blocks)
-        if unit not in case.user_pins
+        for unit, blocks in enumerate(instance.units.blocks)
+        if unit not in instance.user_pins
         and len(blocks) == 1
-        and blocks[0].stack in case.graph.towers
+        and blocks[0].stack in instance.graph.towers
         and not blocks[0].stage_bound
     ]
 
 
-def offloaded_bytes(pose: Pose) -> int:
+def offloaded_bytes(instance: Instance) -> int:
     """Weights and buffers outside the cards."""
-    return sum(int(pose.case.units.static_bytes[unit]) for unit in pose.tiers)
+    return sum(int(instance.units.static_bytes[unit]) for unit in instance.tiers)
 
 
 def _shortest(
-    pose: Pose,
+    instance: Instance,
     beside: Sequence[int],
     run_of: Callable[[int], Sequence[int]],
     num_layers: int,
@@ -92,15 +91,15 @@ def _shortest(
     Tried one by one: a longer run of the main run's layers is no easier to fit beside, since their
     caches move to the main card.  Volume says where to begin, and the main card when to stop.
     """
-    budgets = pose.case.budgets_bytes
-    excess = int(pose.case.loads_bytes.sum()) - sum(budgets)
+    budgets = instance.budgets_bytes
+    excess = int(instance.loads_bytes.sum()) - sum(budgets)
     num_beside = len(beside)
     for length in range(num_beside + num_layers + 1):
         aside, along = min(length, num_beside), max(length - num_beside, 0)
         run = [*beside[num_beside - aside :], *run_of(along)]
-        if _static_bytes(pose, run) < excess:
+        if _static_bytes(instance, run) < excess:
             continue
-        offloaded = _with_tiers(pose, run)
+        offloaded = _with_tiers(instance, run)
         if offloaded is None:
             return None
         if not _bases_fit(offloaded):
@@ -112,26 +111,26 @@ def _shortest(
     return None
 
 
-def _static_bytes(pose: Pose, units: Iterable[int]) -> int:
-    return int(pose.case.units.static_bytes[[*pose.tiers, *units]].sum())
+def _static_bytes(instance: Instance, units: Iterable[int]) -> int:
+    return int(instance.units.static_bytes[[*instance.tiers, *units]].sum())
 
 
-def _bases_fit(pose: Pose) -> bool:
+def _bases_fit(instance: Instance) -> bool:
     """Whether what is fixed fits; layers of the main run only add to it when they go."""
-    slots = (slot for slot in pose.problem().slots if slot.in_use)
+    slots = (slot for slot in instance.problem().slots if slot.in_use)
     return all(slot.base_bytes + slot.active_bytes <= slot.budget_bytes for slot in slots)
 
 
-def _fits(pose: Pose, run: Sequence[int]) -> bool:
-    offloaded = _with_tiers(pose, run)
+def _fits(instance: Instance, run: Sequence[int]) -> bool:
+    offloaded = _with_tiers(instance, run)
     return offloaded is not None and chain.fits(offloaded.problem())
 
 
-def _with_tiers(pose: Pose, run: Sequence[int]) -> Pose | None:
-    """The pose with these layers on the tiers, or None where they do not hold them."""
-    static = pose.case.units.static_bytes
-    left = {tier.device: tier.capacity_bytes for tier in pose.case.machine.tiers}
-    for unit, device in pose.tiers.items():
+def _with_tiers(instance: Instance, run: Sequence[int]) -> Instance | None:
+    """The instance with these layers on the tiers, or None where they do not hold them."""
+    static = instance.units.static_bytes
+    left = {tier.device: tier.capacity_bytes for tier in instance.machine.tiers}
+    for unit, device in instance.tiers.items():
         if left[device] is not None:
             left[device] -= int(static[unit])
     if any(room is not None and room < 0 for room in left.values()):
@@ -145,19 +144,19 @@ def _with_tiers(pose: Pose, run: Sequence[int]) -> Pose | None:
         tier_of[unit] = device
         if left[device] is not None:
             left[device] -= size
-    return replace(pose, offloaded=tier_of)
+    return replace(instance, offloaded=tier_of)
 
 
-def _lightened(pose: Pose, run: Sequence[int], layers: Sequence[int]) -> Pose:
+def _lightened(instance: Instance, run: Sequence[int], layers: Sequence[int]) -> Instance:
     """The run with the heaviest of these layers exchanged for the lightest that still suffices."""
-    static = pose.case.units.static_bytes
+    static = instance.units.static_bytes
     heaviest = max((u for u in run if u in layers), key=lambda unit: static[unit], default=None)
     if heaviest is not None:
         rest = [unit for unit in run if unit != heaviest]
         seen = {int(static[heaviest])}
         for unit in sorted(set(layers) - set(run), key=lambda unit: (static[unit], unit)):
             size = int(static[unit])
-            if size < static[heaviest] and size not in seen and _fits(pose, [*rest, unit]):
-                return _with_tiers(pose, [*rest, unit])
+            if size < static[heaviest] and size not in seen and _fits(instance, [*rest, unit]):
+                return _with_tiers(instance, [*rest, unit])
             seen.add(size)
-    return _with_tiers(pose, run)
+    return _with_tiers(instance, run)

@@ -1,8 +1,8 @@
-"""The planner: from blocks, machine and workload to a plan, or to why there is none."""
+"""The planner: from blocks and a request to a plan, or to why there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from devplan.core import (
@@ -17,50 +17,30 @@ from devplan.core import (
 )
 from devplan.machine import speeds_of
 from devplan.planning.assemble import assemble, most_tokens
+from devplan.planning.components import plan_pipeline
 from devplan.planning.infeasible import explain
-from devplan.planning.instance import Case, contract
+from devplan.planning.instance import Instance, PlanRequest, contract
 from devplan.planning.objectives import OBJECTIVES, distances
-from devplan.planning.pins import default_pins as pins_by_default
-from devplan.planning.pins import resolve_user_pins
-from devplan.planning.search import MAX_TOKENS, find, find_longest, fits, largest
+from devplan.planning.pins import default_pins, resolve_user_pins
+from devplan.planning.search import MAX_TOKENS, Found, find, find_longest, fits, largest
 from devplan.planning.verifier import verify
-
-Alternatives = Mapping[str, Callable[[], BlockGraph]]
-"""Change, as the user would type it -> the graph after it: ``{"--quantize 8bit": ...}``."""
 
 CONTEXT = "context"
 """The objective that asks for the most tokens."""
+SEQUENCES = "sequences"
+"""The objective that asks for the largest batch."""
 
 
-def plan(
-    graph: BlockGraph,
-    machine: Machine,
-    workload: Workload,
-    *,
-    objective: str = "balance",
-    pins: Mapping[str, str] | None = None,
-    default_pins: bool = True,
-    alternatives: Alternatives | None = None,
-) -> Plan | Infeasible:
-    """The best placement of the blocks on the cards at the workload, verified.
+def plan(graph: BlockGraph, request: PlanRequest) -> Plan | Infeasible:
+    """The best placement of the blocks that was asked for, verified.
 
     Parameters
     ----------
     graph
         Blocks in execution order.
-    machine
-        Cards in the order in which they were named; tiers only where offloading is allowed.
-    workload
-        Decides the size of the caches.
-    objective
-        ``balance`` (smallest largest share), ``context`` (most tokens), ``fewest`` (cards) or
-        ``latency`` (least time of a request).
-    pins
-        Module -> device, as the user typed them.
-    default_pins
-        Whether all that is no layer belongs on the main device where it fits.
-    alternatives
-        Other graphs to try when nothing fits.
+    request
+        Machine, workload, objective and pins.  For ``context`` and ``sequences`` the plan is made
+        at the most tokens, or sequences, that fit, and ``Plan.workload`` holds them.
 
     Returns
     -------
@@ -73,31 +53,44 @@ def plan(
         Unknown objective, module or device, contradictory pins, a card without budget, or one of
         unknown speed where speed is asked for.
     """
-    pins = pins or {}
-    if objective not in OBJECTIVES:
+    if graph.components:
+        return plan_pipeline(graph, request, place)
+    if request.objective == CONTEXT:
+        return plan_most_tokens(graph, request)
+    if request.objective == SEQUENCES:
+        return plan_most_sequences(graph, request)
+    return place(graph, request)
+
+
+def place(graph: BlockGraph, request: PlanRequest) -> Plan | Infeasible:
+    """The best placement of the blocks at the request's own workload, verified."""
+    if request.objective not in OBJECTIVES:
         known = ", ".join(OBJECTIVES)
         raise InputError(
-            f"no objective {objective!r}; there are {known}{nearest(objective, OBJECTIVES)}"
+            f"no objective {request.objective!r}; there are {known}"
+            f"{nearest(request.objective, OBJECTIVES)}"
         )
-    case, notes = pose_case(graph, machine, workload, pins, default_pins)
-    if objective == "latency":
-        case = replace(case, speeds=speeds_of(machine))
-    found = find_longest(case) if objective == CONTEXT else find(case, OBJECTIVES[objective])
+    instance = instance_of(graph, request)
+    if request.objective == "latency":
+        instance = replace(instance, speeds=speeds_of(request.machine))
+    if request.objective == CONTEXT:
+        found = find_longest(instance)
+    else:
+        found = find(instance, OBJECTIVES[request.objective])
     if found is None:
-        return explain(case, pins, alternatives or {})
-    answer = assemble(case, found, objective, notes)
-    verify(answer, graph, machine, workload, pins, default_pins=default_pins)
+        return explain(instance, request)
+    return _verified(found, graph, request)
+
+
+def _verified(found: Found, graph: BlockGraph, request: PlanRequest) -> Plan:
+    answer = assemble(found, request.objective)
+    verify(answer, graph, request)
     return answer
 
 
-def pose_case(
-    graph: BlockGraph,
-    machine: Machine,
-    workload: Workload,
-    pins: Mapping[str, str],
-    default_pins: bool,
-) -> tuple[Case, tuple[str, ...]]:
-    """What was asked, with names resolved, and notes on how they were read."""
+def instance_of(graph: BlockGraph, request: PlanRequest) -> Instance:
+    """The request with its names resolved."""
+    machine = request.machine
     for card in machine.cards:
         if card.budget_bytes <= 0:
             raise InputError(
@@ -105,17 +98,17 @@ def pose_case(
                 f"its {format_bytes(card.capacity_bytes)}; give a smaller --reserve"
             )
     units = contract(graph)
-    user = resolve_user_pins(pins, graph, units, machine)
-    case = Case(
+    user = resolve_user_pins(request.pins, graph, units, machine)
+    return Instance(
         graph=graph,
         units=units,
         machine=machine,
-        workload=workload,
+        workload=request.workload,
         user_pins=user.devices,
-        defaults=pins_by_default(graph, units) if default_pins else {},
-        distances=distances(graph, machine, workload),
+        defaults=default_pins(graph, units) if request.default_pins else {},
+        notes=user.notes,
+        distances=distances(graph, machine, request.workload),
     )
-    return case, user.notes
 
 
 # ----------------------------------------------------------------------------------------- capacity
@@ -136,52 +129,29 @@ MODEL_LIMIT = (
 )
 
 
-def plan_most_tokens(
-    graph: BlockGraph,
-    machine: Machine,
-    workload: Workload,
-    *,
-    limit: int | None = None,
-    pins: Mapping[str, str] | None = None,
-    default_pins: bool = True,
-    alternatives: Alternatives | None = None,
-) -> Plan | Infeasible:
+def plan_most_tokens(graph: BlockGraph, request: PlanRequest) -> Plan | Infeasible:
     """The placement that holds the most tokens per sequence, planned at that many.
 
-    Parameters
-    ----------
-    graph, machine, pins, default_pins, alternatives
-        As for `devplan.planning.plan`.
-    workload
-        Its batch is kept; its context is the least that has to fit.
-    limit
-        Longest context that the model supports; None: not known.  Where memory holds more, the
-        plan is the most balanced one at the limit, and a note says so.
-
-    Returns
-    -------
-    Plan or Infeasible
-        ``Plan.workload`` holds the tokens.  Infeasible: not even the workload fits.
+    The context of the request is the least that has to fit.  Where memory holds more than
+    ``limit_tokens``, the plan is the most balanced one at the limit, and a note says so.
+    Infeasible: not even the request's workload fits.
     """
-
-    pins = pins or {}
-    asked = workload.context_tokens
-    case, notes = pose_case(graph, machine, workload, pins, default_pins)
-    found = find_longest(case)
+    request = replace(request, objective=CONTEXT)
+    instance = instance_of(graph, request)
+    found = find_longest(instance)
     if found is None:
-        return explain(case, pins, alternatives or {})
-    most, _ = most_tokens(case, found.pose, found.pose.devices(found.assignment))
+        return explain(instance, request)
+    asked, limit = request.workload.context_tokens, request.limit_tokens
+    most, _ = most_tokens(found.instance, found.instance.devices(found.assignment))
     limited = limit is not None and limit >= asked and (most is None or most >= limit)
     tokens = limit if limited else most or asked
-    at_tokens = replace(workload, context_tokens=tokens)
+    at_most = replace(request, workload=replace(request.workload, context_tokens=tokens))
     if limited:
-        even = plan(graph, machine, at_tokens, pins=pins, default_pins=default_pins)
+        even = place(graph, replace(at_most, objective="balance", alternatives={}))
         if isinstance(even, Plan):
             return _at_the_limit(even, most)
-    case = replace(case, workload=at_tokens)
-    found = replace(found, pose=replace(found.pose, case=case))
-    answer = assemble(case, found, CONTEXT, notes)
-    verify(answer, graph, machine, at_tokens, pins, default_pins=default_pins)
+    found = replace(found, instance=replace(found.instance, workload=at_most.workload))
+    answer = _verified(found, graph, at_most)
     return _at_the_limit(answer, most) if limited else answer
 
 
@@ -195,49 +165,29 @@ def _at_the_limit(answer: Plan, most: int | None) -> Plan:
     )
 
 
-def plan_most_sequences(
-    graph: BlockGraph,
-    machine: Machine,
-    workload: Workload,
-    *,
-    pins: Mapping[str, str] | None = None,
-    default_pins: bool = True,
-) -> Plan | Infeasible:
-    """The most balanced placement of the largest batch that fits at the workload's context.
+def plan_most_sequences(graph: BlockGraph, request: PlanRequest) -> Plan | Infeasible:
+    """The most balanced placement of the largest batch that fits at the request's context.
 
-    Parameters
-    ----------
-    graph, machine, pins, default_pins
-        As for `devplan.planning.plan`.
-    workload
-        Its context is kept; its batch is the least that has to fit.
-
-    Returns
-    -------
-    Plan or Infeasible
-        ``Plan.workload`` holds the batch, `LARGEST_BATCH` where nothing grows with it.
-        Infeasible: not even the workload fits.
+    The batch of the request is the least that has to fit.  ``Plan.workload`` holds the batch,
+    `LARGEST_BATCH` where nothing grows with it.  Infeasible: not even the request's workload fits.
     """
-    pins = pins or {}
+    request = replace(request, objective="balance")
+
+    def with_batch(batch: int) -> PlanRequest:
+        return replace(request, workload=replace(request.workload, batch=batch))
 
     def fits_at(batch: int) -> bool:
         if batch > LARGEST_BATCH:
             return False
-        at_batch = replace(workload, batch=batch)
-        case, _ = pose_case(graph, machine, at_batch, pins, default_pins)
-        return fits(case, max_steps=MAX_STEPS)
+        return fits(instance_of(graph, with_batch(batch)), max_steps=MAX_STEPS)
 
-    most = largest(fits_at, low=workload.batch) or workload.batch
-    at_most = replace(workload, batch=min(most, LARGEST_BATCH, MAX_TOKENS))
-    return plan(graph, machine, at_most, pins=pins, default_pins=default_pins)
+    asked = request.workload.batch
+    most = largest(fits_at, low=asked) or asked
+    return place(graph, with_batch(min(most, LARGEST_BATCH, MAX_TOKENS)))
 
 
 def fewest_cards(
-    graph: BlockGraph,
-    workload: Workload,
-    machine_of: Callable[[int], Machine],
-    *,
-    most: int,
+    graph: BlockGraph, workload: Workload, machine_of: Callable[[int], Machine], *, most: int
 ) -> int | None:
     """The least number of cards on which the workload fits; None: not even on `most`.
 
@@ -252,8 +202,8 @@ def fewest_cards(
     """
 
     def too_few(count: int) -> bool:
-        case, _ = pose_case(graph, machine_of(count), workload, {}, True)
-        return not fits(case, max_steps=MAX_STEPS)
+        request = PlanRequest(machine=machine_of(count), workload=workload)
+        return not fits(instance_of(graph, request), max_steps=MAX_STEPS)
 
     if too_few(most):
         return None

@@ -1,4 +1,4 @@
-"""The order in which a case is tried, from what is wished most to what merely fits.
+"""The order in which a instance is tried, from what is wished most to what merely fits.
 
 1. All default pins kept: contiguous stages; then stages that close over pinned layers; then a
    packing that is not contiguous.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from devplan.core import ensure
 from devplan.planning.bounds import exceeds
-from devplan.planning.instance import Case, Pose, has_pinned_layers
+from devplan.planning.instance import Instance, has_pinned_layers
 from devplan.planning.objectives import OBJECTIVES, Objective
 from devplan.planning.offload import offload_fewest, offload_fewest_with_towers
 from devplan.planning.pins import ladder
@@ -27,9 +27,9 @@ from devplan.planning.solvers import chain, packing
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Found:
-    """A placement that fits, the pose it answers, and what is proven about it."""
+    """A placement that fits, the instance it answers, and what is proven about it."""
 
-    pose: Pose
+    instance: Instance
     assignment: Assignment
     solver: str
     optimal_within: str
@@ -41,123 +41,136 @@ class Found:
     """Rung of default pins that gave way -> why; what is not named gave way to fit at all."""
 
 
-def find(case: Case, objective: Objective, *, max_steps: int = packing.MAX_STEPS) -> Found | None:
+def find(
+    instance: Instance, objective: Objective, *, max_steps: int = packing.MAX_STEPS
+) -> Found | None:
     """The best placement that fits, in the order above; None when none was found."""
-    if not exceeds(case.loads_bytes, case.loosest_budgets_bytes):
-        rungs = relaxations(case)
+    if not exceeds(instance.loads_bytes, instance.loosest_budgets_bytes):
+        rungs = relaxations(instance)
         for relaxed in rungs:
-            found = find_posed(case, relaxed, objective, max_steps)
+            found = find_with(instance, relaxed, objective, max_steps)
             if found is not None:
-                return _restored(case, found, objective, max_steps)
-    return _find_offloaded(case, objective)
+                return _restored(instance, found, objective, max_steps)
+    return _find_offloaded(instance, objective)
 
 
-def fits(case: Case, *, max_steps: int = packing.MAX_STEPS) -> bool:
+def fits(instance: Instance, *, max_steps: int = packing.MAX_STEPS) -> bool:
     """Whether `find` would find anything, without looking for the best."""
-    if not exceeds(case.loads_bytes, case.loosest_budgets_bytes):
-        poses = (pose for relaxed in relaxations(case) for pose in poses_of(case, relaxed))
-        if any(_fits_posed(pose, max_steps) for pose in poses):
-            return True
-    return find_offload(case) is not None
+    is_hopeless = exceeds(instance.loads_bytes, instance.loosest_budgets_bytes)
+    tried = () if is_hopeless else _every_variant(instance)
+    on_cards = any(_fits_contiguous_or_packed(each, max_steps) for each in tried)
+    return on_cards or find_offload(instance) is not None
 
 
-def find_offload(case: Case) -> Pose | None:
-    """The first pose, by what is relaxed, in which offloading makes the rest fit."""
-    if not case.machine.tiers:
+def find_offload(instance: Instance) -> Instance | None:
+    """The first instance, by what is relaxed, in which offloading makes the rest fit."""
+    if not instance.machine.tiers:
         return None
-    poses = (
-        fewest(Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=False))
+    found = (
+        fewest(replace(instance, relaxed=relaxed, pinned_layers_in_chain=False))
         for fewest in (offload_fewest, offload_fewest_with_towers)
-        for relaxed in relaxations(case)
+        for relaxed in relaxations(instance)
     )
-    return next((pose for pose in poses if pose is not None), None)
+    return next((each for each in found if each is not None), None)
 
 
-def relaxations(case: Case) -> Iterator[frozenset[int]]:
+def relaxations(instance: Instance) -> Iterator[frozenset[int]]:
     """Default pins to give up: none, then rung after rung of the ladder."""
     relaxed: frozenset[int] = frozenset()
     yield relaxed
-    for rung in rungs(case):
+    for rung in rungs(instance):
         relaxed |= frozenset(rung)
         yield relaxed
 
 
-def rungs(case: Case) -> list[tuple[int, ...]]:
+def rungs(instance: Instance) -> list[tuple[int, ...]]:
     """The ladder without what the user pinned."""
-    free = {unit: role for unit, role in case.defaults.items() if unit not in case.user_pins}
+    free = {
+        unit: role for unit, role in instance.defaults.items() if unit not in instance.user_pins
+    }
     return ladder(free)
 
 
-def find_posed(
-    case: Case, relaxed: frozenset[int], objective: Objective, max_steps: int
+def find_with(
+    instance: Instance, relaxed: frozenset[int], objective: Objective, max_steps: int
 ) -> Found | None:
     """The best placement with these default pins given up."""
-    for pose in poses_of(case, relaxed):
-        assignment = objective.contiguous(pose)
+    for each in variants_of(instance, relaxed):
+        assignment = objective.contiguous(each)
         if assignment is not None:
-            return found_contiguous(pose, assignment, objective)
-    return _find_packed(pose, objective, max_steps)
+            return found_contiguous(each, assignment, objective)
+    return _find_packed(each, objective, max_steps)
 
 
-def poses_of(case: Case, relaxed: frozenset[int]) -> Iterator[Pose]:
+def _every_variant(instance: Instance) -> Iterator[Instance]:
+    """Every set of default pins given up, in every way to treat pinned layers."""
+    return (each for relaxed in relaxations(instance) for each in variants_of(instance, relaxed))
+
+
+def variants_of(instance: Instance, relaxed: frozenset[int]) -> Iterator[Instance]:
     """Pinned layers in line with their card's stage; then, if there are any, out of line."""
-    if has_pinned_layers(case):
-        yield Pose(case=case, relaxed=relaxed)
-    yield Pose(case=case, relaxed=relaxed, pinned_layers_in_chain=not has_pinned_layers(case))
+    if has_pinned_layers(instance):
+        yield replace(instance, relaxed=relaxed)
+    in_chain = not has_pinned_layers(instance)
+    yield replace(instance, relaxed=relaxed, pinned_layers_in_chain=in_chain)
 
 
-def loosest(case: Case) -> Pose:
+def loosest(instance: Instance) -> Instance:
     """No default pin kept, stages closing over pinned layers."""
-    every = frozenset(case.defaults) - frozenset(case.user_pins)
-    return Pose(case=case, relaxed=every, pinned_layers_in_chain=False)
+    every = frozenset(instance.defaults) - frozenset(instance.user_pins)
+    return replace(instance, relaxed=every, pinned_layers_in_chain=False)
 
 
-def _fits_posed(pose: Pose, max_steps: int) -> bool:
-    problem = pose.problem()
+def _fits_contiguous_or_packed(instance: Instance, max_steps: int) -> bool:
+    problem = instance.problem()
     return chain.fits(problem) or packing.fits(problem, max_steps=max_steps)
 
 
-def found_contiguous(pose: Pose, assignment: Assignment, objective: Objective) -> Found:
+def found_contiguous(instance: Instance, assignment: Assignment, objective: Objective) -> Found:
     """A placement in stages, and the class in which it is proven best."""
     kept = "user pins and default pins kept"
-    if pose.relaxed:
+    if instance.relaxed:
         kept = "user pins kept, default pins kept but for those given up"
-    if not pose.case.defaults:
+    if not instance.defaults:
         kept = "user pins kept"
     stages = "contiguous stages in execution order"
-    if pose.offloaded:
+    if instance.offloaded:
         stages = "contiguous stages of the layers that are neither pinned nor offloaded"
-    elif not pose.pinned_layers_in_chain:
+    elif not instance.pinned_layers_in_chain:
         stages = "contiguous stages of the layers that are not pinned"
-    exact = objective.is_exact(pose)
+    exact = objective.is_exact(instance)
     proven = f"{stages}, any order of the cards, {kept}" if exact else ""
-    return Found(pose=pose, assignment=assignment, solver=objective.solver, optimal_within=proven)
+    return Found(
+        instance=instance, assignment=assignment, solver=objective.solver, optimal_within=proven
+    )
 
 
-def _find_packed(pose: Pose, objective: Objective, max_steps: int) -> Found | None:
-    packed = objective.packed(pose.problem(), max_steps=max_steps)
+def _find_packed(instance: Instance, objective: Objective, max_steps: int) -> Found | None:
+    packed = objective.packed(instance.problem(), max_steps=max_steps)
     if packed.assignment is None:
         return None
     proven = "all placements with these pins, by largest share" if packed.proven else ""
-    return Found(pose=pose, assignment=packed.assignment, solver="packing", optimal_within=proven)
+    return Found(
+        instance=instance, assignment=packed.assignment, solver="packing", optimal_within=proven
+    )
 
 
-def _restored(case: Case, found: Found, objective: Objective, max_steps: int) -> Found:
+def _restored(instance: Instance, found: Found, objective: Objective, max_steps: int) -> Found:
     """The placement with every default pin restored that need not have been given up."""
-    for rung in reversed(rungs(case)):
-        relaxed = found.pose.relaxed - frozenset(rung)
-        if relaxed != found.pose.relaxed:
-            found = find_posed(case, relaxed, objective, max_steps) or found
+    for rung in reversed(rungs(instance)):
+        relaxed = found.instance.relaxed - frozenset(rung)
+        if relaxed != found.instance.relaxed:
+            found = find_with(instance, relaxed, objective, max_steps) or found
     return found
 
 
-def _find_offloaded(case: Case, objective: Objective) -> Found | None:
-    pose = find_offload(case)
-    if pose is None:
+def _find_offloaded(instance: Instance, objective: Objective) -> Found | None:
+    instance = find_offload(instance)
+    if instance is None:
         return None
-    assignment = objective.contiguous(pose)
+    assignment = objective.contiguous(instance)
     ensure(assignment is not None, "the offload was chosen so that the rest fits")
-    return found_contiguous(pose, assignment, objective)
+    return found_contiguous(instance, assignment, objective)
 
 
 # ---------------------------------------------------------------------------------------- bisection
@@ -213,85 +226,78 @@ IN_STAGES = (
 )
 
 
-def find_longest(case: Case) -> Found | None:
+def find_longest(instance: Instance) -> Found | None:
     """The placement that holds the most tokens; None when nothing fits at the workload."""
-    first = find(case, CONTEXT)
-    if first is None or first.pose.tiers:
+    first = find(instance, CONTEXT)
+    if first is None or first.instance.tiers:
         return first and _longest_beside(first)
-    stages = _most_in_stages(case)
-    most = _most_packed(case, stages or case.workload.context_tokens)
-    at_most = _at(case, most)
+    stages = _most_in_stages(instance)
+    most = _most_packed(instance, stages or instance.workload.context_tokens)
+    at_most = _at(instance, most)
     # [stops growing] where nothing ever fills a card, tokens do not tell placements apart.
     found = find(at_most, BALANCE if most >= MAX_TOKENS else CONTEXT, max_steps=MAX_STEPS)
     ensure(found is not None, "the same search found something at as many tokens")
     if most < MAX_TOKENS:
-        found = _with_claim(found, case, most, most if stages == most else None)
-        reasons = _reasons(case, found, most)
+        found = _with_claim(found, instance, most, most if stages == most else None)
+        reasons = _reasons(instance, found, most)
         found = replace(found, given_up_for=reasons, tokens_in_stages=stages)
-    return _posed_for(found, case)
+    return replace(found, instance=replace(found.instance, workload=instance.workload))
 
 
-def _at(case: Case, tokens: int) -> Case:
-    return replace(case, workload=replace(case.workload, context_tokens=tokens))
+def _at(instance: Instance, tokens: int) -> Instance:
+    return replace(instance, workload=replace(instance.workload, context_tokens=tokens))
 
 
-def _posed_for(found: Found, case: Case) -> Found:
-    return replace(found, pose=replace(found.pose, case=case))
-
-
-def _most_in_stages(case: Case) -> int | None:
+def _most_in_stages(instance: Instance) -> int | None:
     """Tokens that contiguous stages hold, with any rungs of default pins given up."""
-    poses = [pose for relaxed in relaxations(case) for pose in poses_of(case, relaxed)]
-    return _largest_of(poses, case.workload.context_tokens)
+    return _largest_of([*_every_variant(instance)], instance.workload.context_tokens)
 
 
-def _largest_of(poses: Iterable[Pose], low: int) -> int | None:
-    return largest(lambda n: any(chain.fits(pose.problem(n)) for pose in poses), low=low)
+def _largest_of(instances: Iterable[Instance], low: int) -> int | None:
+    return largest(lambda n: any(chain.fits(each.problem(n)) for each in instances), low=low)
 
 
-def _most_packed(case: Case, known: int) -> int:
+def _most_packed(instance: Instance, known: int) -> int:
     """Tokens that packings hold, with no default pin kept; at least what is known to fit."""
     if known >= MAX_TOKENS:
         return known
-    pose = loosest(case)
-    more = largest(lambda n: packing.fits(pose.problem(n), max_steps=MAX_STEPS), low=known + 1)
+    instance = loosest(instance)
+    more = largest(lambda n: packing.fits(instance.problem(n), max_steps=MAX_STEPS), low=known + 1)
     return more or known
 
 
-def _with_claim(found: Found, case: Case, most: int, in_stages: int | None) -> Found:
+def _with_claim(found: Found, instance: Instance, most: int, in_stages: int | None) -> Found:
     """What is proven: that one token more fits nowhere, or in no contiguous stages."""
-    beyond = packing.pack_within(loosest(case).problem(most + 1))
+    beyond = packing.pack_within(loosest(instance).problem(most + 1))
     if beyond.proven and beyond.assignment is None:
-        pins = " with the user's pins" if case.user_pins else ""
+        pins = " with the user's pins" if instance.user_pins else ""
         return replace(found, optimal_within=EVERYWHERE.format(pins=pins), is_most=not pins)
-    exact = all(
-        chain.is_exact(pose.problem(most))
-        for relaxed in relaxations(case)
-        for pose in poses_of(case, relaxed)
-    )
+    exact = all(chain.is_exact(each.problem(most)) for each in _every_variant(instance))
     return replace(found, optimal_within=IN_STAGES if exact and in_stages else "")
 
 
-def _reasons(case: Case, found: Found, most: int) -> dict[tuple[int, ...], str]:
+def _reasons(instance: Instance, found: Found, most: int) -> dict[tuple[int, ...], str]:
     """Why each rung gave way: the tokens with it kept."""
     reasons = {}
-    for rung in rungs(case):
-        if not set(rung) <= found.pose.relaxed:
+    for rung in rungs(instance):
+        if not set(rung) <= found.instance.relaxed:
             continue
-        kept = _most_with(case, found.pose.relaxed - set(rung), most)
+        kept = _most_with(instance, found.instance.relaxed - set(rung), most)
         if kept is not None:
             reasons[rung] = (
-                f"kept on {case.machine.main_device}, {kept:,} tokens fit instead of {most:,}"
+                f"kept on {instance.machine.main_device}, {kept:,} tokens fit instead of {most:,}"
             )
     return reasons
 
 
-def _most_with(case: Case, relaxed: frozenset[int], most: int) -> int | None:
+def _most_with(instance: Instance, relaxed: frozenset[int], most: int) -> int | None:
     """Tokens that fit with only these pins given up, below the most; None: not the workload's."""
-    poses, asked = list(poses_of(case, relaxed)), case.workload.context_tokens
-    stages = largest(lambda n: any(chain.fits(p.problem(n)) for p in poses), low=asked, high=most)
+    instances, asked = list(variants_of(instance, relaxed)), instance.workload.context_tokens
+    stages = largest(
+        lambda n: any(chain.fits(p.problem(n)) for p in instances), low=asked, high=most
+    )
     packed = largest(
-        lambda n: packing.fits(poses[-1].problem(n), max_steps=FEWER_STEPS),
+        lambda n: packing.fits(instances[-1].problem(n), max_steps=FEWER_STEPS),
         low=stages or asked,
         high=most,
     )
@@ -300,11 +306,11 @@ def _most_with(case: Case, relaxed: frozenset[int], most: int) -> int | None:
 
 def _longest_beside(found: Found) -> Found:
     """The most tokens in contiguous stages with the same layers offloaded."""
-    pose = found.pose
-    most = _largest_of([pose], pose.case.workload.context_tokens)
+    instance = found.instance
+    most = _largest_of([instance], instance.workload.context_tokens)
     ensure(most is not None, "the offload was chosen so that the rest fits")
-    at_most = replace(pose, case=_at(pose.case, most))
+    at_most = _at(instance, most)
     objective: Objective = BALANCE if most >= MAX_TOKENS else CONTEXT
     assignment = objective.contiguous(at_most)
     ensure(assignment is not None, "as many tokens were found to fit")
-    return found_contiguous(pose, assignment, CONTEXT)
+    return found_contiguous(instance, assignment, CONTEXT)

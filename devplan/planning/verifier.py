@@ -30,18 +30,11 @@ from devplan.core import (
     is_inside,
     normalise_device,
 )
+from devplan.planning.instance import PlanRequest
 from devplan.planning.routes import executed, execution_device
 
 
-def verify(
-    plan: Plan,
-    graph: BlockGraph,
-    machine: Machine,
-    workload: Workload,
-    pins: Mapping[str, str],
-    *,
-    default_pins: bool = True,
-) -> None:
+def verify(plan: Plan, graph: BlockGraph, request: PlanRequest) -> None:
     """Pass in silence, or raise.
 
     Raises
@@ -49,10 +42,11 @@ def verify(
     VerificationError
         The plan is wrong; the message says in what.
     """
+    machine, workload = request.machine, request.workload
     _check_devices(plan, graph, machine)
-    _check_pins(plan, machine, pins)
+    _check_pins(plan, machine, request.pins)
     _check_ties(plan, graph)
-    if default_pins:
+    if request.default_pins:
         _check_default_pins(plan, graph)
     for card, load in zip(machine.cards, plan.loads, strict=True):
         stated = load.device, load.capacity_bytes, load.reserve_bytes

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from devplan.core import BlockGraph, InputError, Machine, Plan, format_bytes
 from devplan.mapfile import covering_modules
+from devplan.planning import PlanRequest, plan
 from devplan.runtime import advise
 from devplan.workflows.constraints import met_in
 from devplan.workflows.plan_runner import Examined, Examiner
-from devplan.workflows.refinement import PlanWith, Proof
+from devplan.workflows.refinement import Proof
 
 MOST_S = 20.0
 """Of the processor.  A trial takes a plan and a run, under a second for most models."""
@@ -47,30 +48,29 @@ class _Stopped:
     plan: Plan
     graph: BlockGraph
     examined: Examined
-    pins: Mapping[str, str]
-    """The user's."""
+    request: PlanRequest
 
 
-def cures(
-    proof: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine: Examiner
-) -> tuple[str, ...]:
+def cures(proof: Proof, request: PlanRequest, examine: Examiner) -> tuple[str, ...]:
     """What was tried and ran, in words; or that the whole model fits no card.
 
     Parameters
     ----------
     proof
         Where the closed loop ended, without a plan that runs.
-    pins
-        The user's: module -> device.
-    plan_with, examine
-        How a graph is planned with pins, and how a plan is run.
+    request
+        Its pins are the user's.
+    examine
+        Runs a plan.
     """
     if proof.examined is None or not isinstance(proof.result, Plan):
         return ()
-    stopped = _Stopped(plan=proof.result, graph=proof.graph, examined=proof.examined, pins=pins)
+    stopped = _Stopped(
+        plan=proof.result, graph=proof.graph, examined=proof.examined, request=request
+    )
     until = time.process_time() + MOST_S
     patched = _patched(stopped, examine)
-    together = _together(stopped, plan_with, examine, until)
+    together = _together(stopped, examine, until)
     return tuple(cure for cure in (patched, together) if cure)
 
 
@@ -88,17 +88,17 @@ def _patched(stopped: _Stopped, examine: Examiner) -> str:
     )
 
 
-def _together(stopped: _Stopped, plan_with: PlanWith, examine: Examiner, until: float) -> str:
+def _together(stopped: _Stopped, examine: Examiner, until: float) -> str:
     graph, whole_fits = stopped.graph, False
     for blocks in _groups(stopped):
         for device in _cards(examine.machine):
             if time.process_time() > until:
                 return ""
             pins = dict.fromkeys(_modules(blocks, graph), device)
-            plan = _planned(plan_with, graph, {**stopped.pins, **pins})
-            if plan is not None and _runs(examine(plan, graph)):
+            placed = _planned(graph, stopped.request, pins)
+            if placed is not None and _runs(examine(placed, graph)):
                 return _in_words(graph, blocks, pins)
-            whole_fits |= plan is not None and len(blocks) == len(graph.names)
+            whole_fits |= placed is not None and len(blocks) == len(graph.names)
     size = sum(block.weight_bytes for block in graph.blocks)
     return "" if whole_fits else NO_CARD.format(size=format_bytes(size))
 
@@ -131,9 +131,9 @@ def _cards(machine: Machine) -> list[str]:
     return list(dict.fromkeys([machine.main_device, *(c.device for c in by_size)]))[:MOST_CARDS]
 
 
-def _planned(plan_with: PlanWith, graph: BlockGraph, pins: Mapping[str, str]) -> Plan | None:
+def _planned(graph: BlockGraph, request: PlanRequest, pins: Mapping[str, str]) -> Plan | None:
     try:
-        found = plan_with(graph, pins)
+        found = plan(graph, replace(request, pins={**request.pins, **pins}))
     except InputError:  # these pins contradict the user's
         return None
     return found if isinstance(found, Plan) else None

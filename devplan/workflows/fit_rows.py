@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +16,7 @@ from devplan.core import (
     Workload,
     ensure,
 )
-from devplan.planning import LARGEST_BATCH, plan, plan_most_sequences, plan_most_tokens
+from devplan.planning import LARGEST_BATCH, PlanRequest
 from devplan.profile import ActivationProfile, Precision, build_graph, precisions
 from devplan.workflows.profiled_model import ProfiledModel, on_machine
 
@@ -157,9 +156,6 @@ def in_order(rows: list[Row]) -> tuple[Row, ...]:
 # ----------------------------------------------------------------------------------- model variants
 
 
-NO_PINS: Mapping[str, str] = {}
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Form:
     """A precision of the model, with what runs showed of it."""
@@ -181,24 +177,14 @@ class Form:
         """With activations as they grow with the batch."""
         return build_graph(replace(self.precision.profile, activations=self.padded))
 
-    def plan_asked(
-        self, graph: BlockGraph, machine: Machine, pins: Mapping[str, str] = NO_PINS
-    ) -> Plan | Infeasible:
-        """The most balanced placement at the workload."""
-        return plan(graph, machine, self.studied.workload, pins=pins)
-
-    def plan_tokens(
-        self, graph: BlockGraph, machine: Machine, pins: Mapping[str, str] = NO_PINS
-    ) -> Plan | Infeasible:
-        """The most tokens at the batch."""
-        limit = self.studied.limit_tokens
-        return plan_most_tokens(graph, machine, self.studied.workload, limit=limit, pins=pins)
-
-    def plan_sequences(
-        self, graph: BlockGraph, machine: Machine, pins: Mapping[str, str] = NO_PINS
-    ) -> Plan | Infeasible:
-        """The most sequences at the context."""
-        return plan_most_sequences(graph, machine, self.studied.workload, pins=pins)
+    def request(self, machine: Machine, objective: str = "balance") -> PlanRequest:
+        """A question about the model on a machine: at the workload, or the most that fits."""
+        return PlanRequest(
+            machine=machine,
+            workload=self.studied.workload,
+            objective=objective,
+            limit_tokens=self.studied.limit_tokens,
+        )
 
 
 def forms_on(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -34,12 +34,11 @@ from devplan.machine import (
     parse_gpus,
     read_items,
 )
-from devplan.planning import fewest_cards
+from devplan.planning import fewest_cards, plan
 from devplan.profile import build_graph
 from devplan.sandbox import exclusively, in_time, time_limit
 from devplan.workflows.fit_rows import (
     FORETOLD,
-    NO_PINS,
     Answer,
     FitResult,
     Form,
@@ -203,7 +202,7 @@ def _lightest(pairs: Sequence[Pair]) -> list[Pair]:
 
 def _longest(pairs: Sequence[Pair]) -> int:
     """The most tokens that any row holds."""
-    plans = (form.plan_tokens(form.graph, offer.machine) for offer, form in pairs)
+    plans = (plan(form.graph, form.request(o.machine, TOKENS)) for o, form in pairs)
     return max((p.workload.context_tokens for p in plans if isinstance(p, Plan)), default=0)
 
 
@@ -256,7 +255,8 @@ def fewest_of_kind(kind: str, graph: BlockGraph, workload: Workload, reserve: st
 # --------------------------------------------------------------------------------------------- rows
 
 
-Planner = Callable[[BlockGraph, Machine, Mapping[str, str]], Plan | Infeasible]
+TOKENS, SEQUENCES = "context", "sequences"
+"""Objectives: the most tokens at the batch, and the most sequences at the context."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -277,12 +277,12 @@ def row_of(offer: Offer, form: Form) -> Filled:
         load=precision.load,
         weight_bytes=precision.weight_bytes,
         limit_tokens=form.studied.limit_tokens,
-        asked=_answer(form.plan_asked(form.graph, machine)),
+        asked=_answer(plan(form.graph, form.request(machine))),
     )
     if isinstance(row.asked, Infeasible) or not form.studied.is_growth_known:
         return Filled(row=row, form=form)
-    tokens = _answer(form.plan_tokens(form.graph, machine))
-    sequences = _answer(form.plan_sequences(form.padded_graph, machine))
+    tokens = _answer(plan(form.graph, form.request(machine, TOKENS)))
+    sequences = _answer(plan(form.padded_graph, form.request(machine, SEQUENCES)))
     row = replace(row, tokens=_or(tokens, row.asked), sequences=_or(sequences, row.asked))
     return Filled(row=row, form=form)
 
@@ -320,11 +320,11 @@ def prove_best(rows: Sequence[Filled], progress: Progress) -> list[Filled]:
 def _proven(filled: Filled) -> Filled:
     """The row with its three answers run, and as large as the runs allow."""
     row, form = filled.row, filled.form
-    asked = _run(filled, row.asked, form.graph, form.plan_asked)
+    asked = _run(filled, row.asked, form.graph)
     if row.tokens is None or isinstance(asked, Infeasible) or asked.errors:
         return replace(filled, row=replace(row, asked=asked, tokens=None, sequences=None))
     tokens = _run_tokens(filled, asked)
-    sequences = _run(filled, row.sequences, form.padded_graph, form.plan_sequences)
+    sequences = _run(filled, row.sequences, form.padded_graph, SEQUENCES)
     row = replace(row, asked=asked, tokens=tokens, sequences=_or(sequences, asked))
     return replace(filled, row=row)
 
@@ -335,12 +335,12 @@ def _run_tokens(filled: Filled, asked: Answer) -> Answer:
     studied = run_at(form.studied, filled.row.tokens.workload.context_tokens)
     profile = replace(form.precision.profile, activations=studied.profile.activations)
     graph = build_graph(profile)
-    answer = _or(_answer(form.plan_tokens(graph, machine)), asked)
-    return _or(_run(filled, answer, graph, form.plan_tokens), asked)
+    answer = _or(_answer(plan(graph, form.request(machine, TOKENS))), asked)
+    return _or(_run(filled, answer, graph, TOKENS), asked)
 
 
 def _run(
-    filled: Filled, answer: Answer, graph: BlockGraph, planner: Planner
+    filled: Filled, answer: Answer, graph: BlockGraph, objective: str = "balance"
 ) -> Answer | Infeasible:
     """Run the plan of an answer, and plan again until a run finds nothing."""
     form, machine = filled.form, filled.row.offer.machine
@@ -348,16 +348,9 @@ def _run(
         return filled.row.asked
     proof = prove(
         Proof(result=answer.plan, graph=graph, verification=FORETOLD),
-        NO_PINS,
-        partial(_planned, planner, machine),
+        form.request(machine, objective),
         examiner_of(form.studied, machine, form.precision.source),
     )
     if isinstance(proof.result, Infeasible):
         return proof.result
     return Answer(plan=proof.result, verification=proof.verification, errors=proof.errors)
-
-
-def _planned(
-    planner: Planner, machine: Machine, graph: BlockGraph, pins: Mapping[str, str]
-) -> Plan | Infeasible:
-    return planner(graph, machine, pins)

@@ -16,7 +16,7 @@ kind is taken back where the plan with it does not fit, stops, or has as many wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from devplan.core import (
@@ -29,6 +29,7 @@ from devplan.core import (
     Plan,
     Verification,
 )
+from devplan.planning import PlanRequest, plan
 from devplan.workflows.constraints import Learnt, learn, learn_from_warnings
 from devplan.workflows.plan_runner import Examined, verification_of
 
@@ -36,8 +37,6 @@ MOST_ROUNDS = 8
 """Each takes a plan and a run, under a second for most models; what cannot be learnt in a few is
 not to be learnt from runs."""
 
-PlanWith = Callable[[BlockGraph, Mapping[str, str]], Plan | Infeasible]
-"""Plans a graph with pins."""
 Examine = Callable[[Plan, BlockGraph], Examined]
 
 
@@ -60,19 +59,19 @@ class Proof:
     """The last run with all that it showed; None: nothing was run."""
 
 
-def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine: Examine) -> Proof:
+def prove(unproven: Proof, request: PlanRequest, examine: Examine) -> Proof:
     """Plan until a virtual run finds nothing that stops the model.
 
     Parameters
     ----------
     unproven
         The first plan.
-    pins
-        The user's: module -> device.  They win over whatever a run teaches.
-    plan_with, examine
-        How a graph is planned, and how a plan is run.
+    request
+        Its pins are the user's: they win over every constraint that a run teaches.
+    examine
+        Runs a plan.
     """
-    learnt = Learnt(graph=unproven.graph, pins=dict(pins))
+    learnt = Learnt(graph=unproven.graph, pins=dict(request.pins))
     result = unproven.result
     examined = examine(result, learnt.graph)
     for _ in range(MOST_ROUNDS - 1):
@@ -80,11 +79,11 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
         if more is None:
             break
         learnt = more
-        result = _planned(plan_with, learnt)
+        result = _planned(request, learnt)
         if isinstance(result, Infeasible):
             return _infeasible(result, learnt)
         examined = examine(result, learnt.graph)
-    learnt, result, examined = _with_fewer_warnings(learnt, result, examined, plan_with, examine)
+    learnt, result, examined = _with_fewer_warnings(learnt, result, examined, request, examine)
     return Proof(
         result=_with_reasons(result, learnt),
         graph=learnt.graph,
@@ -97,14 +96,14 @@ def prove(unproven: Proof, pins: Mapping[str, str], plan_with: PlanWith, examine
 
 
 def _with_fewer_warnings(
-    learnt: Learnt, result: Plan, examined: Examined, plan_with: PlanWith, examine: Examine
+    learnt: Learnt, result: Plan, examined: Examined, request: PlanRequest, examine: Examine
 ) -> tuple[Learnt, Plan, Examined]:
     """What ``devplan check --strict`` would have moved is moved, where that leaves less to say."""
     for _ in range(MOST_ROUNDS):
         more = None if examined.errors else learn_from_warnings(learnt, examined.check.warnings)
         if more is None:
             break
-        planned = _planned(plan_with, more)
+        planned = _planned(request, more)
         if isinstance(planned, Infeasible):
             break
         tried = examine(planned, more.graph)
@@ -117,9 +116,9 @@ def _with_fewer_warnings(
 NOTHING_TO_RUN = Verification(status="unverified", detail="nothing fits, so nothing was run")
 
 
-def _planned(plan_with: PlanWith, learnt: Learnt) -> Plan | Infeasible:
+def _planned(request: PlanRequest, learnt: Learnt) -> Plan | Infeasible:
     try:
-        return plan_with(learnt.graph, learnt.pins)
+        return plan(learnt.graph, replace(request, pins=learnt.pins))
     except InputError as error:  # a lesson that contradicts the user's pins
         return Infeasible(reason=str(error), shortfalls=(), lower_bound=0.0, proven=False)
 
@@ -136,12 +135,12 @@ def _infeasible(result: Infeasible, learnt: Learnt) -> Proof:
     )
 
 
-def _with_reasons(plan: Plan, learnt: Learnt) -> Plan:
+def _with_reasons(result: Plan, learnt: Learnt) -> Plan:
     """Pins that a run asked for carry its finding, not the word ``user``."""
     why = learnt.reasons
     return replace(
-        plan,
+        result,
         pins=tuple(
-            replace(pin, reason=why[pin.block]) if pin.block in why else pin for pin in plan.pins
+            replace(pin, reason=why[pin.block]) if pin.block in why else pin for pin in result.pins
         ),
     )

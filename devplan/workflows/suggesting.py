@@ -40,13 +40,7 @@ from devplan.core import (
 from devplan.machine import MachineLike, as_machine, speeds_of
 from devplan.mapfile import UNVERIFIED, map_file_of
 from devplan.models import ModelSource
-from devplan.planning import plan as plan_placement
-from devplan.planning import (
-    plan_most_tokens,
-    plan_pipeline,
-    with_recorded_traffic,
-    without_uncounted,
-)
+from devplan.planning import PlanRequest, plan, with_recorded_traffic, without_uncounted
 from devplan.sandbox import exclusively, in_time, time_limit
 from devplan.workflows.fallbacks import cures
 from devplan.workflows.plan_runner import Examiner
@@ -196,23 +190,23 @@ def suggest_studied(
 ) -> Suggestion:
     """The same of a model that was built and run already."""
     progress(f"placing {len(studied.profile.sites)} blocks on {len(machine.cards)} cards")
-    planner = partial(_plan, objective, machine, default_pins)
+    request_of = partial(
+        _request, machine=machine, objective=objective, pins=pins, default_pins=default_pins
+    )
     if objective == "context":
-        studied = run_as_long_as_fits(studied, partial(_most_tokens, planner, pins))
+        studied = run_as_long_as_fits(studied, partial(_most_tokens, request_of))
     if objective == LATENCY:
         speeds_of(machine)  # refuses cards of unknown speed before the work is counted
         studied = with_work(studied)
-    plan_with = partial(planner, studied)
-    proof = Proof(
-        result=plan_with(studied.graph, pins), graph=studied.graph, verification=UNVERIFIED
-    )
+    request = request_of(studied)
+    proof = Proof(result=plan(studied.graph, request), graph=studied.graph, verification=UNVERIFIED)
     if verify and isinstance(proof.result, Plan):
         progress("running the plan virtually")
         examiner = examiner_of(studied, machine)
-        proof = prove(proof, pins, plan_with, examiner)
+        proof = prove(proof, request, examiner)
         proof = replace(proof, result=_as_run(proof, machine, studied.workload))
         if proof.errors:
-            proof = replace(proof, cures=cures(proof, pins, plan_with, examiner))
+            proof = replace(proof, cures=cures(proof, request, examiner))
     if isinstance(proof.result, Plan):
         is_proven = proof.examined is None or proof.verification.status != "unverified"
         known = without_uncounted(proof.result, proof.graph, is_proven=is_proven)
@@ -229,33 +223,28 @@ def _as_run(proof: Proof, machine: Machine, workload: Workload) -> Plan | Infeas
     return with_recorded_traffic(proof.result, runs[0], proof.graph, machine, workload)
 
 
-def _plan(
-    objective: str,
-    machine: Machine,
-    default_pins: bool,
+def _request(
     studied: ProfiledModel,
-    graph: BlockGraph,
+    *,
+    machine: Machine,
+    objective: str,
     pins: Mapping[str, str],
-) -> Plan | Infeasible:
-    # [limit] what was not seen to grow is no reason to promise all that the model supports.
-    limit = studied.limit_tokens if studied.is_growth_known else None
-    most_tokens = partial(plan_most_tokens, limit=limit)
-    plan = most_tokens if objective == "context" else partial(plan_placement, objective=objective)
-    plan = partial(plan_pipeline, objective=objective) if graph.components else plan
-    return plan(
-        graph,
-        machine,
-        studied.workload,
+    default_pins: bool,
+) -> PlanRequest:
+    return PlanRequest(
+        machine=machine,
+        workload=studied.workload,
+        objective=objective,
         pins=pins,
         default_pins=default_pins,
         alternatives=lighter_forms(studied),
+        # [limit] no run showed how it grows, so its own limit cannot be promised.
+        limit_tokens=studied.limit_tokens if studied.is_growth_known else None,
     )
 
 
-def _most_tokens(
-    planner: Callable[..., Plan | Infeasible], pins: Mapping[str, str], studied: ProfiledModel
-) -> int:
-    found = planner(studied, studied.graph, pins)
+def _most_tokens(request_of: Callable[[ProfiledModel], PlanRequest], studied: ProfiledModel) -> int:
+    found = plan(studied.graph, request_of(studied))
     return found.workload.context_tokens if isinstance(found, Plan) else 0
 
 

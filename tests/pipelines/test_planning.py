@@ -20,7 +20,8 @@ from devplan.core.types import (
     Plan,
     Workload,
 )
-from devplan.planning.components import SOLVER, plan_components
+from devplan.planning.components import SOLVER
+from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 
 WORKLOAD = Workload(context_tokens=8)
@@ -54,12 +55,7 @@ def graph_of(*components: tuple[str, list[int], int], home: str | None = None) -
 
 
 def planned(graph: BlockGraph, machine: Machine, **more) -> Plan | Infeasible:
-    def plan_graph(graph, machine, pins):
-        return plan(graph, machine, WORKLOAD, pins=pins)
-
-    return plan_components(
-        graph, machine, WORKLOAD, plan_graph, **{"pins": {}, "default_pins": True, **more}
-    )
+    return plan(graph, PlanRequest(machine=machine, workload=WORKLOAD, **more))
 
 
 def on(plan: Plan, component: str) -> set[str]:

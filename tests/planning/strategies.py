@@ -12,11 +12,21 @@ from devplan.core.types import (
     BlockGraph,
     CacheGrowth,
     Card,
+    Infeasible,
     Machine,
     OffloadTier,
+    Plan,
     Workload,
 )
+from devplan.planning.instance import PlanRequest
+from devplan.planning.planner import place
 from devplan.planning.problem import Problem, Slot
+
+
+def plan(graph: BlockGraph, on: Machine, workload: Workload, **asked) -> Plan | Infeasible:
+    """The plan at that workload."""
+    return place(graph, PlanRequest(machine=on, workload=workload, **asked))
+
 
 SIZES = st.one_of(st.sampled_from([3, 4, 6, 8]), st.integers(0, 30))
 """Repeated sizes as in models, and arbitrary ones."""

@@ -11,8 +11,7 @@ from hypothesis import assume, given, settings
 
 from devplan.core.types import CacheGrowth, Infeasible, Plan, Workload
 from devplan.core.units import GIB
-from devplan.planning.planner import plan
-from tests.planning.strategies import cases, cpu, layer, machine, text_graph
+from tests.planning.strategies import cases, cpu, layer, machine, plan, text_graph
 
 GROWS = (CacheGrowth(bytes_per_token=1),)
 

@@ -16,9 +16,8 @@ from devplan.core.errors import InputError
 from devplan.core.types import BlockGraph, Plan, SharedInput, Workload
 from devplan.machine.links import with_links
 from devplan.machine.speeds import speeds_of
-from devplan.planning.planner import plan
 from devplan.planning.speed import fastest_bound, timing_of, traffic_of
-from tests.planning.strategies import SIZES, layer, machine, text_graph
+from tests.planning.strategies import SIZES, layer, machine, plan, text_graph
 
 NAMES = st.sampled_from(["rtx-4090", "rtx-4090", "h100", "l4"])
 LINKS = st.sampled_from([None, "pcie3x8-host", "nvlink4", "5GB/s"])

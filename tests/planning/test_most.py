@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.core.types import ActivationGrowth, CacheGrowth, Infeasible, Machine, Plan, Workload
+from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import (
     LARGEST_BATCH,
     fewest_cards,
-    plan,
+    instance_of,
     plan_most_sequences,
     plan_most_tokens,
-    pose_case,
 )
 from devplan.planning.search import fits
-from tests.planning.strategies import block, layer, machine, text_graph
+from tests.planning.strategies import block, layer, machine, plan, text_graph
 
 GROWING = (CacheGrowth(bytes_per_token=1),)
 
@@ -36,6 +36,14 @@ def graphs(draw):
     return text_graph(layers, embed=draw(st.integers(1, 5)), head=draw(st.integers(1, 5)))
 
 
+def most_tokens(graph, on: Machine, workload: Workload, **asked) -> Plan | Infeasible:
+    return plan_most_tokens(graph, PlanRequest(machine=on, workload=workload, **asked))
+
+
+def most_sequences(graph, on: Machine, workload: Workload) -> Plan | Infeasible:
+    return plan_most_sequences(graph, PlanRequest(machine=on, workload=workload))
+
+
 MACHINES = st.lists(st.integers(8, 60), min_size=1, max_size=3).map(lambda sizes: machine(*sizes))
 
 
@@ -43,7 +51,7 @@ def test_activations_that_pass_the_range_of_int64_end_the_context():
     """A mask of tokens x tokens of a small model on a large card: 2**60 bytes at 2**30 tokens."""
     steep = ActivationGrowth(samples=((1, 1), (2**10, 2**20), (2**11, 2**22)))
     layers = [replace(layer(i, 1, GROWING), activation=steep) for i in range(2)]
-    found = plan_most_tokens(text_graph(layers), machine(2**40, 2**40), Workload(context_tokens=1))
+    found = most_tokens(text_graph(layers), machine(2**40, 2**40), Workload(context_tokens=1))
     assert isinstance(found, Plan)
     assert 2**18 < found.workload.context_tokens < 2**22
 
@@ -52,7 +60,7 @@ def test_activations_that_pass_the_range_of_int64_end_the_context():
 @given(graph=graphs(), cards=MACHINES, limit=st.none() | st.integers(1, 60), pins=st.booleans())
 def test_the_most_tokens_fit_and_end_at_memory_or_at_the_model(graph, cards, limit, pins):
     asked = Workload(context_tokens=1)
-    found = plan_most_tokens(graph, cards, asked, limit=limit, default_pins=pins)
+    found = most_tokens(graph, cards, asked, limit_tokens=limit, default_pins=pins)
     at_asked = plan(graph, cards, asked, objective="context", default_pins=pins)
     assert isinstance(found, Infeasible) == isinstance(at_asked, Infeasible)
     if isinstance(found, Infeasible):
@@ -73,8 +81,8 @@ def test_the_most_tokens_fit_and_end_at_memory_or_at_the_model(graph, cards, lim
 def test_a_cache_that_does_not_grow_reaches_the_limit():
     graph = text_graph([layer(0, 4), layer(1, 4)])
     asked = Workload(context_tokens=1)
-    assert plan_most_tokens(graph, machine(40), asked).workload == asked
-    limited = plan_most_tokens(graph, machine(40), asked, limit=32)
+    assert most_tokens(graph, machine(40), asked).workload == asked
+    limited = most_tokens(graph, machine(40), asked, limit_tokens=32)
     assert limited.workload.context_tokens == 32
     (note,) = (note for note in limited.notes if "own limit" in note)
     assert "32 tokens" in note
@@ -85,19 +93,19 @@ def test_a_cache_that_does_not_grow_reaches_the_limit():
 @given(graph=graphs(), cards=MACHINES)
 def test_the_largest_batch_fits_and_one_more_sequence_does_not(graph, cards):
     asked = Workload(context_tokens=2)
-    found = plan_most_sequences(graph, cards, asked)
+    found = most_sequences(graph, cards, asked)
     if isinstance(found, Infeasible):
         assert isinstance(plan(graph, cards, asked), Infeasible)
         return
     batch = found.workload.batch
     assert all(load.headroom_bytes >= 0 for load in found.loads)
-    case, _ = pose_case(graph, cards, replace(asked, batch=batch + 1), {}, True)
+    more = PlanRequest(machine=cards, workload=replace(asked, batch=batch + 1))
     assert batch < LARGEST_BATCH
-    assert not fits(case)
+    assert not fits(instance_of(graph, more))
 
 
 def test_where_nothing_grows_any_batch_fits():
-    found = plan_most_sequences(text_graph([layer(0, 4)]), machine(40), Workload())
+    found = most_sequences(text_graph([layer(0, 4)]), machine(40), Workload())
     assert found.workload.batch == LARGEST_BATCH
 
 

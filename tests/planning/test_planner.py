@@ -9,14 +9,23 @@ from hypothesis import given, settings
 
 from devplan.core.errors import InputError
 from devplan.core.types import CacheGrowth, Infeasible, OffloadTier, Plan, Workload
-from devplan.planning.instance import Pose
+from devplan.planning.instance import PlanRequest
 from devplan.planning.pins import EMBEDDING, REASONS
-from devplan.planning.planner import plan, pose_case
+from devplan.planning.planner import instance_of
 from devplan.planning.problem import is_contiguous, share_of
 from devplan.planning.search import loosest
 from devplan.planning.solvers import chain, exhaustive, packing, sequential
 from devplan.planning.verifier import verify
-from tests.planning.strategies import block, cases, cpu, layer, machine, text_graph, vision_graph
+from tests.planning.strategies import (
+    block,
+    cases,
+    cpu,
+    layer,
+    machine,
+    plan,
+    text_graph,
+    vision_graph,
+)
 
 GROWS = (CacheGrowth(bytes_per_token=1),)
 SMALL = Workload(context_tokens=1)
@@ -36,15 +45,16 @@ def check_case(case) -> None:
     asked = {"objective": objective, "pins": pins, "default_pins": default_pins}
     answer = plan(graph, cards, workload, **asked)
     assert plan(graph, cards, workload, **asked) == answer
-    posed, _ = pose_case(graph, cards, workload, pins, default_pins)
-    problem = Pose(case=posed).problem()
+    request = PlanRequest(machine=cards, workload=workload, pins=pins, default_pins=default_pins)
+    posed = instance_of(graph, request)
+    problem = posed.problem()
     if isinstance(answer, Infeasible):
         assert answer.reason and "\n" not in answer.reason
         assert not chain.fits(problem) and share_of(problem, sequential.solve(problem)) > 1
         if answer.proven and len(cards.cards) ** len(graph.blocks) <= 3_000:
             check_nothing_fits(posed)
         return
-    verify(answer, graph, cards, workload, pins, default_pins=default_pins)
+    verify(answer, graph, request)
     check_against_sequential(answer, problem, objective)
     if len(cards.cards) ** len(problem.loads_bytes) <= 3_000:
         check_best_of_its_class(answer, problem, objective)
@@ -58,7 +68,7 @@ def check_against_sequential(answer: Plan, problem, objective: str) -> None:
 
 
 def check_nothing_fits(posed) -> None:
-    free = Pose(case=replace(posed, defaults={}), pinned_layers_in_chain=False).problem()
+    free = replace(posed, defaults={}, pinned_layers_in_chain=False).problem()
     assert share_of(free, exhaustive.solve(free)) > 1
 
 
@@ -104,7 +114,7 @@ def check_context(case) -> None:
         return
     # Had the balanced plan no limit, neither would this one.
     assert most >= balanced.certificate.most_tokens
-    posed, _ = pose_case(graph, cards, workload, pins, default_pins)
+    posed = instance_of(graph, PlanRequest(machine=cards, workload=workload, **asked))
     problem = loosest(posed).problem(most + 1)
     assert share_of(problem, sequential.solve(problem)) > 1
     if len(problem.slots) ** len(problem.loads_bytes) <= 3_000:
@@ -118,9 +128,7 @@ def check_given_up_for_tokens(posed, relaxed, answer: Plan, most: int) -> None:
     """With a rung of default pins kept, and the others as they are, fewer tokens fit."""
     kept = {posed.units.of[name] for name in relaxed.blocks}
     others = {posed.units.of[name] for each in answer.relaxed for name in each.blocks} - kept
-    problem = Pose(case=posed, relaxed=frozenset(others), pinned_layers_in_chain=False).problem(
-        most
-    )
+    problem = replace(posed, relaxed=frozenset(others), pinned_layers_in_chain=False).problem(most)
     assert not chain.fits(problem) and packing.pack_within(problem).assignment is None
 
 

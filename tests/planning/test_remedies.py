@@ -10,8 +10,7 @@ from devplan.catalog import gpus
 from devplan.core.types import CacheGrowth, Infeasible, Plan, Workload
 from devplan.core.units import GIB, MIB
 from devplan.planning.infeasible import CARD_SIZES_GIB
-from devplan.planning.planner import plan
-from tests.planning.strategies import layer, machine, text_graph
+from tests.planning.strategies import layer, machine, plan, text_graph
 
 ASIDE = 2
 """Bytes of the norm and of the rotary embedding, on the main card."""

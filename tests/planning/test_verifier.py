@@ -11,16 +11,17 @@ import pytest
 
 from devplan.core.errors import DevplanError, VerificationError
 from devplan.core.types import CacheGrowth, Workload
-from devplan.planning.planner import plan
+from devplan.planning.instance import PlanRequest
 from devplan.planning.routes import route, tower_modules
 from devplan.planning.verifier import verify
-from tests.planning.strategies import layer, machine, text_graph, vision_graph
+from tests.planning.strategies import layer, machine, plan, text_graph, vision_graph
 
 LAYERS = [layer(i, 4, (CacheGrowth(bytes_per_token=1),)) for i in range(4)]
 GRAPH = text_graph(LAYERS, tied=True)
 MACHINE = machine(20, 20)
 WORKLOAD = Workload(context_tokens=2)
 PINS = {"model.layers.3": "1"}
+REQUEST = PlanRequest(machine=MACHINE, workload=WORKLOAD, pins=PINS)
 GOOD = plan(GRAPH, MACHINE, WORKLOAD, pins=PINS)
 
 
@@ -57,20 +58,20 @@ SPOILED = {
 
 
 def test_the_good_plan_passes():
-    verify(GOOD, GRAPH, MACHINE, WORKLOAD, PINS)
+    verify(GOOD, GRAPH, REQUEST)
 
 
 @pytest.mark.parametrize("fact", SPOILED)
 def test_a_spoiled_plan_does_not_pass(fact):
     with pytest.raises(VerificationError, match=fact):
-        verify(SPOILED[fact], GRAPH, MACHINE, WORKLOAD, PINS)
+        verify(SPOILED[fact], GRAPH, REQUEST)
 
 
 def test_a_plan_for_larger_cards_does_not_pass():
     small = machine(14, 14)
     loads = tuple(replace(card_load, capacity_bytes=14) for card_load in GOOD.loads)
     with pytest.raises(VerificationError, match="cuda:1 lacks 4 bytes"):
-        verify(replace(GOOD, loads=loads), GRAPH, small, WORKLOAD, PINS)
+        verify(replace(GOOD, loads=loads), GRAPH, replace(REQUEST, machine=small))
 
 
 def test_a_tower_is_walked_apart_with_its_merger():
@@ -99,7 +100,7 @@ def test_optimised_python_finds_what_is_wrong_too():
         "assert False, 'this is dropped'\n"
         "for fact, wrong in SPOILED.items():\n"
         "    try:\n"
-        "        verify(wrong, GRAPH, MACHINE, WORKLOAD, PINS)\n"
+        "        verify(wrong, GRAPH, REQUEST)\n"
         "    except VerificationError:\n"
         "        continue\n"
         "    print('passed:', fact)\n"
@@ -137,11 +138,11 @@ def test_blocks_tied_to_a_layer_through_others_need_no_pin(chain):
     found = plan(graph, MACHINE, WORKLOAD, pins=PINS)
     joined = {name for group in graph.tied for name in group}
     assert len({found.placement[name] for name in joined}) == 1
-    verify(found, graph, MACHINE, WORKLOAD, PINS)
+    verify(found, graph, REQUEST)
 
 
 def test_blocks_tied_among_themselves_alone_are_not_excused():
     graph = tied(("model.embed_tokens", "lm_head"), ("lm_head", "model.norm"))
     found = plan(graph, MACHINE, WORKLOAD, pins=PINS)
     with pytest.raises(VerificationError, match="neither pinned nor"):
-        verify(replace(found, pins=()), graph, MACHINE, WORKLOAD, PINS)
+        verify(replace(found, pins=()), graph, REQUEST)
