@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from devplan.catalog import gpus
-from devplan.catalog.gpus import find, ids
+from devplan.catalog.gpus import find_gpu, gpu_ids
 from devplan.core.errors import InputError
 from devplan.core.units import GIB, MIB
 
@@ -37,15 +37,15 @@ from devplan.core.units import GIB, MIB
     ],
 )
 def test_names_are_looked_up_forgivingly(typed, expected):
-    assert find(typed).id == expected
+    assert find_gpu(typed).id == expected
 
 
-@pytest.mark.parametrize("key", ids())
+@pytest.mark.parametrize("key", gpu_ids())
 def test_every_card_is_found_by_each_of_its_names(key):
-    gpu = find(key)
+    gpu = find_gpu(key)
     assert gpu.id == key
     for name in (gpu.name, gpu.name.upper(), *gpu.aliases, gpu.id.replace("-", " ")):
-        assert find(name).id == key
+        assert find_gpu(name).id == key
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_every_card_is_found_by_each_of_its_names(key):
 )
 def test_an_ambiguous_name_is_refused_with_all_candidates(typed, candidates):
     with pytest.raises(InputError) as caught:
-        find(typed)
+        find_gpu(typed)
     assert typed in str(caught.value)
     assert all(candidate in str(caught.value) for candidate in candidates)
 
@@ -66,7 +66,7 @@ def test_an_ambiguous_name_is_refused_with_all_candidates(typed, candidates):
 @pytest.mark.parametrize(("typed", "near"), [("rtx-4091", "rtx-4090"), ("a100-90gb", "a100-80gb")])
 def test_an_unknown_name_is_refused_with_the_nearest(typed, near):
     with pytest.raises(InputError) as caught:
-        find(typed)
+        find_gpu(typed)
     assert typed in str(caught.value)
     assert near in str(caught.value)
 
@@ -74,14 +74,14 @@ def test_an_unknown_name_is_refused_with_the_nearest(typed, near):
 @pytest.mark.parametrize("typed", ["", "  ", "nvidia", "geforce", "foo"])
 def test_a_name_without_meaning_is_refused_in_one_line(typed):
     with pytest.raises(InputError) as caught:
-        find(typed)
+        find_gpu(typed)
     assert "24GiB" in str(caught.value)  # the form that always works
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ids())
+@pytest.mark.parametrize("key", gpu_ids())
 def test_the_three_figures_of_memory_are_in_order(key):
-    gpu = find(key)
+    gpu = find_gpu(key)
     known = [mib for mib in (gpu.torch_mib, gpu.driver_mib) if mib is not None]
     assert known == sorted(known)  # torch never sees more than the driver reports
     if gpu.torch_mib and gpu.driver_mib:
@@ -91,9 +91,9 @@ def test_the_three_figures_of_memory_are_in_order(key):
         assert 0.93 < gpu.driver_mib * MIB / (gpu.marketed_gb * 10**9) < 1.08
 
 
-@pytest.mark.parametrize("key", ids())
+@pytest.mark.parametrize("key", gpu_ids())
 def test_every_card_has_its_facts(key):
-    gpu = find(key)
+    gpu = find_gpu(key)
     assert gpu.source
     assert gpu.bandwidth_gb_s > 100
     assert gpu.pcie_gen in (3, 4, 5)
@@ -106,12 +106,12 @@ def test_every_card_has_its_facts(key):
 
 
 def test_the_capacity_is_the_best_figure_known():
-    assert find("rtx-4090").capacity_source == "torch"
-    assert find("rtx-4090").capacity_bytes == 24081 * MIB
-    assert find("a40").capacity_source == "driver"
-    assert find("a40").capacity_bytes == 46068 * MIB
-    assert find("mi210").capacity_source == "marketed"
-    assert find("mi210").capacity_bytes == 64 * GIB
+    assert find_gpu("rtx-4090").capacity_source == "torch"
+    assert find_gpu("rtx-4090").capacity_bytes == 24081 * MIB
+    assert find_gpu("a40").capacity_source == "driver"
+    assert find_gpu("a40").capacity_bytes == 46068 * MIB
+    assert find_gpu("mi210").capacity_source == "marketed"
+    assert find_gpu("mi210").capacity_bytes == 64 * GIB
 
 
 def test_the_catalogue_covers_the_cards_people_have():
@@ -120,7 +120,7 @@ def test_the_catalogue_covers_the_cards_people_have():
     )
     wanted += " a6000 rtx-6000-ada rtx-pro-6000 l4 l40 l40s t4 v100-16gb v100-32gb h100 h100-pcie"
     wanted += " h100-nvl h200 h20 b200 gh200 mi210 mi250x mi300x"
-    assert len({find(name).id for name in wanted.split()}) == len(wanted.split())
+    assert len({find_gpu(name).id for name in wanted.split()}) == len(wanted.split())
 
 
 def test_the_file_is_read_once():

@@ -12,9 +12,17 @@ import pytest
 import yaml
 
 from devplan.catalog import models
-from devplan.catalog.models import DTYPE_BYTES, LIBRARIES, VERIFIED, CatalogModel, find, ids, load
+from devplan.catalog.models import (
+    DTYPE_BYTES,
+    LIBRARIES,
+    VERIFIED,
+    CatalogModel,
+    find_catalog_model,
+    load_entry,
+    model_ids,
+)
 
-MODEL_IDS = ids()
+MODEL_IDS = model_ids()
 
 
 def count_parameters(module) -> int:
@@ -51,7 +59,7 @@ def build_diffusers(entry: CatalogModel):
 
 def computed_parameters(entry: CatalogModel) -> int:
     if entry.components:  # every model of a pipeline has weights of its own
-        parts = [load(said) for said in entry.components.values() if isinstance(said, str)]
+        parts = [load_entry(said) for said in entry.components.values() if isinstance(said, str)]
         return sum(computed_parameters(part) for part in parts)
     if entry.library == "tensors":
         return sum(math.prod(shape) for _, shape in entry.tensors.expand())
@@ -61,7 +69,7 @@ def computed_parameters(entry: CatalogModel) -> int:
 
 @pytest.mark.parametrize("name", MODEL_IDS)
 def test_the_count_of_the_class_leads_to_the_published_total(name):
-    entry = load(name)
+    entry = load_entry(name)
     if entry.library == "code":
         assert (entry.verified, entry.adjustments) == ("unverified", {})
         return
@@ -74,7 +82,7 @@ def test_the_count_of_the_class_leads_to_the_published_total(name):
 
 @pytest.mark.parametrize("name", MODEL_IDS)
 def test_an_entry_is_complete(name):
-    entry = load(name)
+    entry = load_entry(name)
     assert entry.id == name
     assert entry.library in LIBRARIES
     assert entry.verified in VERIFIED
@@ -109,24 +117,26 @@ def test_an_unquantized_checkpoint_has_the_bytes_of_its_parameters():
     ],
 )
 def test_find_is_forgiving_about_case_and_organisation(name):
-    assert find(name).id == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert find_catalog_model(name).id == "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
 def test_a_component_of_a_pipeline_has_its_own_entry():
-    assert find("flux.1-dev/transformer").class_name == "FluxTransformer2DModel"
-    assert find("black-forest-labs/FLUX.1-dev").class_name == "FluxPipeline"
+    assert find_catalog_model("flux.1-dev/transformer").class_name == "FluxTransformer2DModel"
+    assert find_catalog_model("black-forest-labs/FLUX.1-dev").class_name == "FluxPipeline"
 
 
 @pytest.mark.parametrize("name", ["", "Qwen", "Qwen/", "no-such-model", "../models", "7B"])
 def test_find_knows_nothing_else(name):
-    assert find(name) is None
+    assert find_catalog_model(name) is None
 
 
 def test_other_names_lead_to_entries_and_are_nobody_elses_id():
     aliases = yaml.safe_load(models.ALIASES.read_text())
     assert set(aliases) <= set(MODEL_IDS)
     for name, others in aliases.items():
-        assert all(find(other).id == name and other not in MODEL_IDS for other in others)
+        assert all(
+            find_catalog_model(other).id == name and other not in MODEL_IDS for other in others
+        )
 
 
 def test_a_name_that_two_organisations_use_is_ambiguous(tmp_path, monkeypatch):
@@ -134,26 +144,26 @@ def test_a_name_that_two_organisations_use_is_ambiguous(tmp_path, monkeypatch):
     for org in ("one", "two"):
         (tmp_path / f"{org}--Twin.yaml").write_text(text.replace("Qwen/Qwen3-8B", f"{org}/Twin"))
     monkeypatch.setattr(models, "ENTRIES", tmp_path)
-    assert find("twin") is None
-    assert find("two/twin").id == "two/Twin"
+    assert find_catalog_model("twin") is None
+    assert find_catalog_model("two/twin").id == "two/Twin"
 
 
 def test_what_a_caller_does_to_an_entry_stays_with_the_caller():
-    load("Qwen/Qwen3-8B").config["hidden_size"] = 1
-    assert load("Qwen/Qwen3-8B").config["hidden_size"] == 4096
+    load_entry("Qwen/Qwen3-8B").config["hidden_size"] = 1
+    assert load_entry("Qwen/Qwen3-8B").config["hidden_size"] == 4096
 
 
 def test_reading_the_catalogue_needs_no_torch():
     code = (
         "import sys; from devplan.catalog import gpus, models;"
-        "models.find('gpt-oss-20b'); gpus.find('rtx-4090');"
+        "models.find_catalog_model('gpt-oss-20b'); gpus.find_gpu('rtx-4090');"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_tensor_patterns_expand_layer_by_layer():
-    tensors = find("MiniCPM-V-4_5").tensors
+    tensors = find_catalog_model("MiniCPM-V-4_5").tensors
     names = [name for name, _ in tensors.expand()]
     assert len(names) == len(set(names)) == 849
     assert names[0] == "llm.model.embed_tokens.weight"
@@ -163,7 +173,7 @@ def test_tensor_patterns_expand_layer_by_layer():
 
 
 def test_repeated_layers_are_known_by_their_class():
-    tensors = find("MiniCPM-V-4_5").tensors
+    tensors = find_catalog_model("MiniCPM-V-4_5").tensors
     assert tensors.layer_class("llm.model.layers.35") == "Qwen3DecoderLayer"
     assert tensors.layer_class("vpm.encoder.layers.0") == "SiglipEncoderLayer"
     assert tensors.layer_class("llm.model.layers") is None
@@ -176,7 +186,7 @@ def test_the_models_people_ask_for_are_there():
     kimi-k2-thinking gpt-oss-120b mixtral-8x7b-v0.1 llama-3.1-70b-instruct internvl3-8b-hf
     minimax-m2 ernie-4.5-vl-28b-a3b-thinking got-ocr-2.0-hf qwen-image/vae minicpm-v-4_5
     spark-formalizer-7b"""
-    assert [name for name in wanted.split() if find(name) is None] == []
+    assert [name for name in wanted.split() if find_catalog_model(name) is None] == []
 
 
 def test_the_checklist_is_short():

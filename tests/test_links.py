@@ -125,8 +125,8 @@ def test_a_machine_without_links_has_the_assumed_ones():
 def test_the_catalogue_knows_each_gpus_own_links():
     """Figures of cards agree with those of the generations that they can have."""
     boards = {600: 3, 900: 4, 1800: 5, 300: 2}
-    for name in gpus.ids():
-        gpu = gpus.find(name)
+    for name in gpus.gpu_ids():
+        gpu = gpus.find_gpu(name)
         assert (gpu.nvlink_reach is None) == (gpu.nvlink_gb_s is None), name
         if gpu.nvlink_reach == "board" and not gpu.name.startswith("AMD"):
             assert catalogue.nvlink_gb_s(boards[gpu.nvlink_gb_s]) == gpu.nvlink_gb_s
@@ -136,8 +136,8 @@ def test_the_catalogue_knows_each_gpus_own_links():
 
 def test_speeds_are_known_of_every_card_and_plausible():
     """Flops a byte: from a T4's 200 to an RTX Pro's 300; a slip of a digit falls out."""
-    for name in gpus.ids():
-        gpu, (card,) = gpus.find(name), parse_gpus(name).cards
+    for name in gpus.gpu_ids():
+        gpu, (card,) = gpus.find_gpu(name), parse_gpus(name).cards
         assert 30 < gpu.tflops * 1000 / gpu.bandwidth_gb_s < 500, name
         speed = speed_of(card)
         assert speed.bytes_per_s < gpu.bandwidth_gb_s * GB

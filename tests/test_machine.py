@@ -64,7 +64,7 @@ def test_counts_and_catalogue_names_mix():
     machine = parse_gpus("2xA100-80GB,rtx-4090")
     assert [card.name for card in machine.cards] == ["a100-80gb", "a100-80gb", "rtx-4090"]
     assert machine.devices == ("cuda:0", "cuda:1", "cuda:2")
-    assert machine.cards[2].capacity_bytes == catalogue.find("4090").capacity_bytes
+    assert machine.cards[2].capacity_bytes == catalogue.find_gpu("4090").capacity_bytes
 
 
 def test_indices_read_the_driver_and_keep_their_numbers(local_gpus):
@@ -245,7 +245,9 @@ def test_cards_that_cannot_be_read(gpus, facts):
     assert all(fact in text for fact in facts), text
 
 
-@pytest.mark.parametrize("name", ["24GiB", "24.5 GB", *catalogue.ids(), "NVIDIA GeForce RTX 4090"])
+@pytest.mark.parametrize(
+    "name", ["24GiB", "24.5 GB", *catalogue.gpu_ids(), "NVIDIA GeForce RTX 4090"]
+)
 def test_a_count_stands_before_a_card_or_behind_it(name):
     (card,) = set(parse_gpus(name).cards)
     for text in (f"3x{name}", f"3 × {name}", f"{name}x3", f"{name} x 3", f"{name}*3"):
@@ -378,7 +380,7 @@ cards = st.lists(
     st.one_of(
         st.integers(1, 200).map(lambda gib: f"{gib}GiB"),
         st.integers(300, 99999).map(lambda mib: f"{mib}MiB"),
-        st.sampled_from(catalogue.ids()),
+        st.sampled_from(catalogue.gpu_ids()),
     ),
     min_size=1,
     max_size=40,

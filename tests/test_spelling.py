@@ -70,11 +70,11 @@ DTYPES = ("bfloat16", "float16", "float32", "bf16", "fp16", "fp32")
         ("dp301", RULES, "DP301"),
         ("DP 301", RULES, "DP301"),
         # GPUs
-        ("rtx4091", gpus.ids(), "rtx-4090"),
-        ("rtx-5095", gpus.ids(), "rtx-5090"),
-        ("h1000", gpus.ids(), "h100"),
-        ("a100-80g", gpus.ids(), "a100-80gb"),
-        ("rtx-6000-ada", gpus.ids(), "rtx-6000-ada"),
+        ("rtx4091", gpus.gpu_ids(), "rtx-4090"),
+        ("rtx-5095", gpus.gpu_ids(), "rtx-5090"),
+        ("h1000", gpus.gpu_ids(), "h100"),
+        ("a100-80g", gpus.gpu_ids(), "a100-80gb"),
+        ("rtx-6000-ada", gpus.gpu_ids(), "rtx-6000-ada"),
         # model types and classes
         ("lama", TYPES, "llama"),
         ("lama3", TYPES, "llama"),
@@ -142,7 +142,17 @@ STRANGERS = (
 
 @pytest.mark.parametrize("name", STRANGERS, ids=lambda name: name[:24])
 def test_a_stranger_finds_nothing(name):
-    every = (OBJECTIVES, FORMATS, DTYPES, STRATEGIES, READERS, RULES, gpus.ids(), TYPES, CLASSES)
+    every = (
+        OBJECTIVES,
+        FORMATS,
+        DTYPES,
+        STRATEGIES,
+        READERS,
+        RULES,
+        gpus.gpu_ids(),
+        TYPES,
+        CLASSES,
+    )
     for known in (*every, MODULES):
         assert nearest(name, known) == ""
     assert did_you_mean(name) == ""
@@ -157,8 +167,8 @@ def test_a_stranger_finds_nothing(name):
         ("markdown", FORMATS),
         ("speed", OBJECTIVES),
         ("throughput", OBJECTIVES),
-        ("tpu", gpus.ids()),
-        ("voodoo2", gpus.ids()),
+        ("tpu", gpus.gpu_ids()),
+        ("voodoo2", gpus.gpu_ids()),
         ("name", READERS),
         ("transformer.wte", MODULES),
         ("gemini", TYPES),

@@ -65,7 +65,7 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def subpackage_of(path: Path) -> str | None:
-    """``devplan/virtual/rules/call.py`` is in ``virtual``; a module of the root is in None."""
+    """``devplan/virtual/rules/rule.py`` is in ``virtual``; a module of the root is in None."""
     parts = path.relative_to(PACKAGE).parts
     return parts[0] if len(parts) > 1 else None
 

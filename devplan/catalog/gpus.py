@@ -84,7 +84,7 @@ class Gpu:
         return "driver" if self.driver_mib is not None else "marketed"
 
 
-def ids() -> tuple[str, ...]:
+def gpu_ids() -> tuple[str, ...]:
     """Every GPU of the catalogue by its id, in the order of the file."""
     return tuple(_all())
 
@@ -94,7 +94,7 @@ def load_gpus() -> tuple[Gpu, ...]:
     return tuple(_all().values())
 
 
-def find(name: str) -> Gpu:
+def find_gpu(name: str) -> Gpu:
     """The GPU of a name that a person typed or a driver reported.
 
     Case, separators and brand words do not matter: ``RTX 4090``, ``rtx-4090``, ``4090`` and
@@ -111,7 +111,9 @@ def find(name: str) -> Gpu:
         return exact[0]
     part = [gpu.id for gpu in _all().values() if _is_part_of_a_name(wanted, gpu)]
     if not wanted or not part:
-        hint = nearest(name, ids()) or f"; `--gpus list` prints the {len(ids())} that it has"
+        hint = (
+            nearest(name, gpu_ids()) or f"; `--gpus list` prints the {len(gpu_ids())} that it has"
+        )
         raise InputError(f"no GPU named {name!r} in the catalogue{hint} (sizes work too: 24GiB)")
     if len(part) > 1:
         listing = f"{', '.join(part[:-1])} or {part[-1]}"

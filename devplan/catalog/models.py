@@ -104,7 +104,7 @@ class CatalogModel:
         if self.checkpoint_bytes or self.computed_bytes:
             return self.checkpoint_bytes or self.computed_bytes
         if self.components:
-            parts = [load(part) for part in self.components.values() if isinstance(part, str)]
+            parts = [load_entry(part) for part in self.components.values() if isinstance(part, str)]
             known = [part.stored_bytes for part in parts]
             return None if None in known else sum(known)
         if self.quantization_config is not None or self.published_parameters is None:
@@ -112,12 +112,12 @@ class CatalogModel:
         return self.published_parameters * DTYPE_BYTES[self.dtype]
 
 
-def ids() -> tuple[str, ...]:
+def model_ids() -> tuple[str, ...]:
     """Every id of the catalogue, sorted; lists the folder and reads no file."""
     return tuple(sorted(path.stem.replace("--", "/") for path in ENTRIES.glob("*.yaml")))
 
 
-def find(name: str) -> CatalogModel | None:
+def find_catalog_model(name: str) -> CatalogModel | None:
     """The entry of a name, or None.
 
     Parameters
@@ -128,9 +128,11 @@ def find(name: str) -> CatalogModel | None:
     """
     wanted = name.strip().lower()
     wanted = _aliases().get(wanted, wanted)
-    matches = [known for known in ids() if known.lower() == wanted]
-    matches = matches or [known for known in ids() if known.lower().partition("/")[2] == wanted]
-    return load(matches[0]) if len(matches) == 1 else None
+    matches = [known for known in model_ids() if known.lower() == wanted]
+    matches = matches or [
+        known for known in model_ids() if known.lower().partition("/")[2] == wanted
+    ]
+    return load_entry(matches[0]) if len(matches) == 1 else None
 
 
 @cache
@@ -141,11 +143,11 @@ def _aliases() -> dict[str, str]:
 
 
 def load_models() -> tuple[CatalogModel, ...]:
-    """Every entry, in the order of `ids`."""
-    return tuple(load(name) for name in ids())
+    """Every entry, in the order of `model_ids`."""
+    return tuple(load_entry(name) for name in model_ids())
 
 
-def load(name: str) -> CatalogModel:
+def load_entry(name: str) -> CatalogModel:
     """The entry of an exact id, read anew: its mappings are the caller's own."""
     path = ENTRIES / f"{name.replace('/', '--')}.yaml"
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -21,10 +21,10 @@ from devplan.core import (
     WorkloadRequest,
     accepts,
     as_workload,
-    device_name,
     flag,
     of_class,
     optional,
+    read_device,
 )
 from devplan.machine import MachineLike, as_machine
 from devplan.sandbox import exclusively, in_time
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @accepts(
     machine=optional(as_machine),
-    main_device=optional(device_name),
+    main_device=optional(read_device),
     workload=as_workload,
     packed=flag,
     options=optional(of_class("devplan.RunOptions(...)", RunOptions)),

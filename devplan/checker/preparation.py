@@ -40,7 +40,7 @@ from devplan.core import (
 from devplan.environment import facts_of_skeleton
 from devplan.machine import least_capability
 from devplan.mapfile import as_device_map, installed_versions
-from devplan.models import ModelSource, Skeleton, build_skeleton, place_of, resolve
+from devplan.models import ModelSource, Skeleton, build_skeleton, model_path, resolve
 from devplan.rules import CheckContext, Renames, Structure, differences, obstacles
 from devplan.sandbox import exclusively, when_interrupted
 
@@ -172,7 +172,7 @@ def build(
     """The skeleton and structure of a model in any of its forms; names are built once."""
     if isinstance(model, str | PathLike | NamedInFile):
         model = model if isinstance(model, NamedInFile) else fspath(model)
-        state = _state_of(place_of(model) if isinstance(model, NamedInFile) else model)
+        state = _state_of(model_path(model) if isinstance(model, NamedInFile) else model)
         return _build_named(model, state, workload, trust_remote_code, least_capability, packed)
     source = source_of_model(model) if isinstance(model, nn.Module) else source_of_config(model)
     return _built(source, workload, least_capability, packed)

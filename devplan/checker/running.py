@@ -17,7 +17,14 @@ from devplan.checker.raised import Done, ask_one_gpu, other_way, raised, refusal
 from devplan.checker.run_options import RunOptions
 from devplan.checker.ways import ALL, IN_WORDS, USUAL
 from devplan.core import DISPATCH, MissedRun, RunRecord
-from devplan.inputs import MOST_OPS, ExampleInputs, run_as_asked, run_as_usual, run_few_tokens
+from devplan.inputs import (
+    MOST_OPS,
+    ExampleInputs,
+    NoExampleInputs,
+    run_as_asked,
+    run_as_usual,
+    run_few_tokens,
+)
 from devplan.models import partition
 from devplan.rules import CheckContext
 from devplan.sandbox import exclusively
@@ -26,7 +33,6 @@ from devplan.virtual import (
     ForwardCall,
     GenerateCall,
     ModelCall,
-    NoExampleInputs,
     PipelineCall,
     SplitModel,
     TooManyOps,

@@ -140,14 +140,14 @@ def facts_at_hand(
     """
     from devplan.core import InputError, NamedInFile
     from devplan.environment import class_facts, is_local, read_model_facts
-    from devplan.models import place_of, refuse_code
+    from devplan.models import model_path, refuse_named_code
 
     folder = Path(map_path).parent
     planned = NamedInFile(text=map_file.model.id, file=map_path, folder=folder)
     if model is None:
-        refuse_code(planned)
+        refuse_named_code(planned)
     named = model or planned
-    if model is None and not is_local(place_of(planned)):
+    if model is None and not is_local(model_path(planned)):
         notes.append(
             f"{named} is not here: its configuration was not compared; --model FOLDER does"
         )

@@ -58,7 +58,7 @@ def find_model(name: str) -> CatalogModel:
     from devplan.core import InputError
     from devplan.models import did_you_mean
 
-    entry = models.find(name)
+    entry = models.find_catalog_model(name)
     if entry is None:
         hint = did_you_mean(name) or "; `devplan models` lists them"
         raise InputError(f"no model of the catalogue is called {name!r}{hint}")

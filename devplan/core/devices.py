@@ -138,7 +138,7 @@ def _meant(text: str) -> list[str]:
     return [f"{kind}:{index}" if kind in INDEXED_KINDS else kind for kind in kinds]
 
 
-def device_name(name: str, device: Any) -> str:
+def read_device(name: str, device: Any) -> str:
     """A device of a Python caller, in devplan's words."""
     return from_hf_device(device, where=name)
 

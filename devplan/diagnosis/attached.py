@@ -19,9 +19,9 @@ from torch import nn
 from devplan.core import InputError
 from devplan.diagnosis.placed import models_of, part_for
 from devplan.diagnosis.watching import Diagnosis
-from devplan.virtual import phases
+from devplan.virtual import ENTRIES as COMPONENT_ENTRIES
 
-ENTRIES = (*phases.ENTRIES, "generate")
+ENTRIES = (*COMPONENT_ENTRIES, "generate")
 
 
 class AttachedModel:

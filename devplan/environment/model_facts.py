@@ -12,15 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devplan.catalog import models as catalogue
 from devplan.core import DeviceMapFile, InputError, ModelFacts, NamedInFile
 from devplan.models import (
     VOLATILE_KEYS,
     ModelSource,
     config_hash,
     described_pipeline,
-    from_catalog,
     is_path,
     resolve,
+    resolve_catalogue,
     whole_config,
 )
 
@@ -51,7 +52,7 @@ def read_model_facts(
 
 def is_local(model: str) -> bool:
     """Whether MODEL can be read without the network and without running code of the user's."""
-    return is_path(model) or from_catalog.find(model) is not None
+    return is_path(model) or catalogue.find_catalog_model(model) is not None
 
 
 def facts_of(source: ModelSource) -> ModelFacts:
@@ -169,10 +170,10 @@ def _expected(map_file: DeviceMapFile) -> Mapping[str, Any] | None:
 
 def _of_catalogue(id: str, hash: str | None) -> Mapping[str, Any] | None:
     """The catalogue's configuration, where the map was planned with it; of a pipeline, all."""
-    entry = from_catalog.find(id)
+    entry = catalogue.find_catalog_model(id)
     if entry is None:
         return None
-    resolved = from_catalog.resolve_catalogue(entry)
+    resolved = resolve_catalogue(entry)
     config = whole_config(resolved) if entry.components else entry.config
     return config if config_hash(config) == hash else None
 

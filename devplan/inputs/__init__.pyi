@@ -1,18 +1,18 @@
 # What other subpackages may import from here; each name is loaded when it is first asked for.
 from .example import (
+    NUM_STEPS as NUM_STEPS,
+)
+from .example import (
     example_inputs as example_inputs,
 )
 from .facts import (
     Facts as Facts,
 )
-from .for_workload import (
-    refuse_images_not_taken as refuse_images_not_taken,
+from .images import (
+    FRAMES as FRAMES,
 )
-from .for_workload import (
-    request_for as request_for,
-)
-from .pipelines import (
-    NUM_STEPS as NUM_STEPS,
+from .plain import (
+    plain_inputs as plain_inputs,
 )
 from .request import (
     LEAST_TEXT as LEAST_TEXT,
@@ -22,6 +22,15 @@ from .request import (
 )
 from .request import (
     InputRequest as InputRequest,
+)
+from .request import (
+    NoExampleInputs as NoExampleInputs,
+)
+from .request import (
+    refuse_images_not_taken as refuse_images_not_taken,
+)
+from .request import (
+    request_for as request_for,
 )
 from .running import (
     MOST_OPS as MOST_OPS,
@@ -46,7 +55,4 @@ from .user import (
 )
 from .user import (
     user_inputs as user_inputs,
-)
-from .videos import (
-    FRAMES as FRAMES,
 )

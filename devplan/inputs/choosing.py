@@ -17,16 +17,20 @@ import torch
 from torch import nn
 
 from devplan.inputs.facts import Facts
-from devplan.inputs.images import image_candidates
-from devplan.inputs.latents import latent_candidates
-from devplan.inputs.media import Candidate
+from devplan.inputs.images import image_candidates, video_candidates
 from devplan.inputs.probe import Probed, probe
-from devplan.inputs.request import InputRequest
+from devplan.inputs.request import Candidate, ExampleInputs, InputRequest
+from devplan.inputs.required import FoundForms, made_of, required_arguments
 from devplan.inputs.sounds import sound_candidates
-from devplan.inputs.textual import decoder_arguments, text_arguments
-from devplan.inputs.tokens import KINDS, Placeholders, compose, find_token
-from devplan.inputs.values import value_candidates
-from devplan.inputs.videos import video_candidates
+from devplan.inputs.text import (
+    KINDS,
+    Placeholders,
+    compose_sequences,
+    decoder_arguments,
+    find_token,
+    text_arguments,
+)
+from devplan.inputs.values import latent_candidates, value_candidates
 
 MOST_TRIES = 12
 """Forms that are offered before a kind is given up: a probe of a large tower takes a second."""
@@ -205,7 +209,7 @@ def _together(facts: Facts, chosen: list[Chosen], refused: list[Chosen]) -> list
             maker = _MAKERS[kind](facts, held.candidate.items)
             for form, candidate in enumerate(islice(_distinct(maker), MOST_TRIES)):
                 offered = {**best, kind: Chosen(candidate=candidate, form=form, rows=0)}
-                answer = probe(facts, assemble(facts, [*chosen, *offered.values()]))
+                answer = probe(facts, combined_arguments(facts, [*chosen, *offered.values()]))
                 if answer.error is None:
                     return [*chosen, *offered.values()]
                 facts.refusals.append(answer.error)
@@ -216,7 +220,7 @@ def _together(facts: Facts, chosen: list[Chosen], refused: list[Chosen]) -> list
 
 def _try(facts: Facts, candidate: Candidate) -> _Tried:
     """Offer one form; again with as many placeholders as it has rows, where one was refused."""
-    answer = probe(facts, assemble(facts, [Chosen(candidate=candidate, rows=1)]))
+    answer = probe(facts, combined_arguments(facts, [Chosen(candidate=candidate, rows=1)]))
     if not answer.accepted:
         error = answer.error or "the model does not look at it"
         return _Tried(chosen=None, error=error, num_ops=answer.num_ops)
@@ -226,7 +230,7 @@ def _try(facts: Facts, candidate: Candidate) -> _Tried:
     counts = [Chosen(candidate=candidate, rows=rows, runs=runs) for runs in candidate.runs]
     while counts:
         counted = counts.pop(0)
-        answer = probe(facts, assemble(facts, [counted]))
+        answer = probe(facts, combined_arguments(facts, [counted]))
         if answer.error is None:
             return _Tried(chosen=counted, error="", num_ops=0)
         if not counts and counted.rows == rows and counted.tokens is None:
@@ -266,7 +270,7 @@ def _rows_per_item(facts: Facts, candidate: Candidate, answer: Probed) -> int:
     return answer.rows // (candidate.items * facts.request.batch)
 
 
-def assemble(facts: Facts, chosen: list[Chosen]) -> dict[str, Any]:
+def combined_arguments(facts: Facts, chosen: list[Chosen]) -> dict[str, Any]:
     """All arguments for the kinds that are chosen."""
     kwargs: dict[str, Any] = {}
     if "input_ids" in facts.accepted:
@@ -281,7 +285,7 @@ def assemble(facts: Facts, chosen: list[Chosen]) -> dict[str, Any]:
         ]
         items = {one.candidate.kind: one.candidate.items for one in chosen}
         tokens = max(filter(None, (one.tokens for one in chosen)), default=None)
-        kwargs.update(text_arguments(facts, compose(facts, placeholders, tokens), items))
+        kwargs.update(text_arguments(facts, compose_sequences(facts, placeholders, tokens), items))
     for one in chosen:
         kwargs.update({name: _copied(value) for name, value in one.candidate.arguments.items()})
     kwargs.update({name: _copied(value) for name, value in facts.filled.items()})
@@ -292,3 +296,60 @@ def assemble(facts: Facts, chosen: list[Chosen]) -> dict[str, Any]:
 def _copied(value: Any) -> Any:
     """Nobody's run writes into the inputs of another."""
     return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+# Example inputs from signature, configuration and weights, where there is no processor. First
+# each kind (image, video, sound) is offered alone, in one form after the other, with one
+# placeholder in the text; the first form that the model's code takes is kept, with the number of
+# rows of its features. Then the text is written with as many placeholders.
+
+
+def inputs_from_config(facts: Facts) -> ExampleInputs:
+    """Keyword arguments made from what the model says about itself."""
+    facts.filled = _filled(facts)
+    chosen, notes = chosen_forms(facts)
+    kwargs = combined_arguments(facts, chosen)
+    if facts.filled and probe(facts, kwargs).error is not None:
+        kwargs = {name: kwargs[name] for name in kwargs if name not in facts.filled}
+    notes += _missing(facts, kwargs)
+    return ExampleInputs(
+        kwargs=kwargs,
+        modalities=_modalities(kwargs, chosen),
+        source="configuration",
+        notes=tuple(notes),
+    )
+
+
+_FILLED: WeakKeyDictionary[nn.Module, dict[InputRequest, FoundForms]] = WeakKeyDictionary()
+"""Model -> what was asked for -> what `_filled` found: a plan and its proof ask for the same."""
+
+
+def _filled(facts: Facts) -> dict[str, torch.Tensor]:
+    """Required arguments that no maker knows, as the model's code takes them best."""
+    known = _FILLED.setdefault(facts.model, {})
+    if facts.request not in known:
+        alike = (found for asked, found in known.items() if asked.batch == facts.request.batch)
+        known[facts.request] = _searched(facts, next(alike, None))
+    return made_of(facts, known[facts.request].forms)
+
+
+def _searched(facts: Facts, known: FoundForms | None) -> FoundForms:
+    text = combined_arguments(facts, [])
+    missing = facts.required - text.keys()
+    makeable = shapes_of_makers(facts)
+    if not missing - makeable.keys():
+        return FoundForms(forms={}, is_taken=True)
+    return required_arguments(facts, text, missing, known=known, makeable=makeable)
+
+
+def _missing(facts: Facts, kwargs: dict[str, Any]) -> list[str]:
+    return [
+        f"no example can be made for the argument {name!r}"
+        for name in sorted(facts.required - kwargs.keys())
+    ]
+
+
+def _modalities(kwargs: dict[str, Any], chosen: list[Chosen]) -> tuple[str, ...]:
+    found = ["text"] if "input_ids" in kwargs else []
+    found += [one.candidate.kind for one in chosen]
+    return (*found, "decoder text") if "decoder_input_ids" in kwargs else tuple(found)

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from devplan.core import DevplanError
+from devplan.inputs.choosing import inputs_from_config
 from devplan.inputs.facts import Facts
-from devplan.inputs.from_config import inputs_from_config
-from devplan.inputs.pipelines import pipeline_inputs
 from devplan.inputs.processor import NoProcessor, inputs_from_folder
-from devplan.inputs.request import ExampleInputs, InputRequest
+from devplan.inputs.request import ExampleInputs, InputRequest, NoExampleInputs
 from devplan.models import PipelineModule, one_line
-from devplan.virtual import NoExampleInputs, entered_part
+from devplan.virtual import entered_part
 
 
 def example_inputs(
@@ -104,3 +103,47 @@ def _complete(facts: Facts, made: ExampleInputs) -> ExampleInputs:
             "give inputs with --inputs file.py:function"
         )
     return made
+
+
+# Pipelines. The prompt is longer than any tokenizer keeps, so that text encoders see as many
+# tokens as the pipeline's own code allows; a part of it is in quotes, as text to be drawn, for
+# which some pipelines have another encoder.
+
+NUM_STEPS = 3
+"""Denoising steps of a run: the second and third find what a scheduler of several steps keeps of
+the ones before; further ones need no more."""
+PROMPT = 'A sign that says "' + "word " * 400 + '". ' + "and so on " * 800
+"""Of 10,000 bytes, each a token to the tokenizer that stands in."""
+
+
+def pipeline_inputs(model: PipelineModule, request: InputRequest) -> ExampleInputs:
+    """Keyword arguments of the pipeline for a batch of prompts.
+
+    Parameters
+    ----------
+    model
+        Says which arguments its ``__call__`` has.
+    request
+        Batch, tokens of a prompt, and size and length of what is made.
+    """
+    prompts = [PROMPT] * request.batch if request.batch > 1 else PROMPT
+    made: dict[str, Any] = {
+        "prompt": prompts,
+        "negative_prompt": prompts,
+        "num_inference_steps": NUM_STEPS,
+        "output_type": "pt",
+        "max_sequence_length": request.tokens,
+    }
+    if request.made_size is not None:
+        made["height"], made["width"] = request.made_size
+    if request.made_frames is not None:
+        made["num_frames"] = request.made_frames
+    arguments = {name: value for name, value in made.items() if name in model.accepted}
+    if request.tiling:
+        arguments["tiling"] = True
+    return ExampleInputs(
+        kwargs=arguments,
+        modalities=("prompt",),
+        source="configuration",
+        notes=("token ids are made up: a tokenizer of bytes stands in for the pipeline's own",),
+    )

@@ -99,7 +99,7 @@ class Facts:
         parts = list(self.parts(side))
         for name in names:
             for part in parts:
-                value = read(part, name)
+                value = read_setting(part, name)
                 if value is not None:
                     return value
         return default
@@ -114,7 +114,9 @@ class Facts:
 
     @cached_property
     def is_encoder_decoder(self) -> bool:
-        return any(read(part, "is_encoder_decoder") is True for _, part in walk(self.config))
+        return any(
+            read_setting(part, "is_encoder_decoder") is True for _, part in walk(self.config)
+        )
 
     # ------------------------------------------------------------------------------ modules
 
@@ -143,7 +145,7 @@ def has_weights(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def read(part: Any, name: str) -> Any:
+def read_setting(part: Any, name: str) -> Any:
     """A value of a configuration object or mapping; None where it has none."""
     if isinstance(part, Mapping):
         return part.get(name)
@@ -175,9 +177,30 @@ def _content(part: Any) -> Mapping[str, Any]:
 def pair(value: Any) -> tuple[int, int] | None:
     """``224``, ``[224, 448]`` or ``{"height": 224, "width": 448}`` as height and width."""
     if isinstance(value, Mapping):
-        value = [read(value, "height"), read(value, "width")]
+        value = [read_setting(value, "height"), read_setting(value, "width")]
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
     if isinstance(value, (list, tuple)) and value and all(isinstance(n, int) for n in value):
         return (value[-2] if len(value) > 1 else value[0], value[-1])
     return None
+
+
+_MOST_CHANNELS = 4
+"""Of a picture: a first convolution with more works on features, and its channels say nothing."""
+_CHANNELS = 3
+"""Red, green, blue, where neither configuration nor weights say another number."""
+
+
+def num_channels(facts: Facts) -> int:
+    """As the first convolution of the tower takes them, else as stated."""
+    first = facts.first_layer("vision", nn.Conv2d, nn.Conv3d)
+    if first is not None and first.in_channels <= _MOST_CHANNELS:
+        return first.in_channels
+    stated = facts.setting("num_channels", "in_channels", "in_chans", side="vision")
+    return stated if isinstance(stated, int) else _CHANNELS
+
+
+def image_size(facts: Facts) -> tuple[int, int]:
+    """The size that the configuration fixes, or the size asked for."""
+    stated = pair(facts.setting("image_size", "img_size", "input_size", "crop_size", side="vision"))
+    return stated or facts.request.image_size

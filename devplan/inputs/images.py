@@ -1,4 +1,4 @@
-"""Candidates for images.
+"""Candidates for images and videos: channels, sizes, and the forms in which models take them.
 
 Six forms are in use:
 
@@ -16,15 +16,16 @@ Six forms are in use:
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from devplan.inputs.documented import documented_shapes
-from devplan.inputs.facts import Facts, pair
-from devplan.inputs.media import Candidate
-from devplan.inputs.pictures import image_size, num_channels, pixel_candidates
+from devplan.inputs.facts import Facts, image_size, num_channels, pair, read_setting, walk
+from devplan.inputs.request import Candidate
+from devplan.inputs.required import documented_shapes
 
 PIXELS = (
     "pixel_values",
@@ -212,3 +213,180 @@ def _tiles_with_ratios(facts: Facts, items: int, name: str) -> Iterator[Candidat
         mask[..., 0] = 1
         arguments["aspect_ratio_mask"] = mask
     yield Candidate(kind="image", items=items, arguments=arguments)
+
+
+_OTHER_SIZES = ((512, 512), (1536, 1536))
+"""Tried last: powers of two for pixel shuffles; what Depth Pro cuts into patches of 384."""
+_MOST_SAID = 2
+"""Sizes that are taken from what the model's code said."""
+
+
+_SIDE_SAID = re.compile(r"\b(?:model|expects?|expected|must be|should be|had)\b\D*(\d{2,4})\b")
+"""As in "Input height (224) doesn't match model (336)", or "had torch.Size([448, 448])"."""
+
+
+def said_sizes(facts: Facts) -> list[tuple[int, int]]:
+    """Square sizes that the model's code named when it refused others.
+
+    They are read once, so that another batch is offered the same forms in the same order.
+    """
+    if facts.said_sides is None:
+        said = [
+            int(number)
+            for refusal in facts.refusals
+            for number in _SIDE_SAID.findall(refusal.rpartition(" at ")[0])
+        ]
+        facts.said_sides = tuple(side for side, _ in Counter(said).most_common(_MOST_SAID))
+    return [(side, side) for side in facts.said_sides]
+
+
+def pixel_candidates(facts: Facts, items: int, name: str) -> Iterator[Candidate]:
+    """Plain pixels, with an axis for images, tiles or frames, in one size after the other."""
+    batch, channels = facts.request.batch, num_channels(facts)
+    total = items * batch
+    frames = facts.setting("num_frames", "frames_per_clip", side="vision")
+    first: tuple[int, int] | None = None
+    for size in _sizes(facts):
+        first = first or size
+        picture = (channels, *size)
+        flat, per_sequence = (total, *picture), (batch, items, *picture)
+        tiled, two = (total, 2, *picture), (batch, 2, *picture)
+        orders = [flat, per_sequence, tiled, two]
+        if isinstance(frames, int):
+            orders.insert(0, (total, frames, *picture))
+        elif "pixel_attention_mask" in facts.accepted or "image_num_crops" in facts.accepted:
+            orders = [per_sequence, flat, tiled]
+        elif facts.setting("image_grid_pinpoints") is not None:
+            # Two tiles beside each other and the whole picture in small.
+            orders = [(total, 3, *picture), flat, per_sequence]
+        # Other sizes are for models that refused this one, not for the rarer forms.
+        likely = orders if size == first else orders[:2]
+        for shape in dict.fromkeys(likely):
+            arguments = {name: facts.floats(*shape), **companions(facts, shape)}
+            sized = [arguments]
+            if "image_sizes" in facts.accepted:
+                whole = [size[0], 2 * size[1]] if shape == (total, 3, *picture) else list(size)
+                sizes_of = torch.tensor([whole] * total, dtype=torch.int64)
+                sized.insert(0, {**arguments, "image_sizes": sizes_of})
+            masks = [patch_masks(facts, shape), picture_masks(facts, shape)]
+            for form in sized:
+                # [mask last] where it may be left out, the model's own code makes it
+                for extra in ({}, *filter(None, masks)):
+                    yield Candidate(kind="image", items=items, arguments={**form, **extra})
+
+
+def _sizes(facts: Facts) -> Iterator[tuple[int, int]]:
+    """As stated and as asked for, then as the model's code says where it refuses these."""
+    likely = [image_size(facts), facts.request.image_size]
+    if "image_sizes" in facts.accepted and not _has_fixed_positions(facts, likely[0]):
+        likely.reverse()  # the size that is stated is the largest
+    yield from dict.fromkeys(likely)
+    others = dict.fromkeys((*said_sizes(facts), *_OTHER_SIZES))
+    yield from (size for size in others if size not in likely)
+
+
+def _has_fixed_positions(facts: Facts, size: tuple[int, int]) -> bool:
+    """Whether a table of positions has as many rows as the picture has patches (one more: CLS)."""
+    patch = pair(facts.setting("patch_size", side="vision", default=16))
+    cells = (size[0] // patch[0]) * (size[1] // patch[1])
+    return any(
+        cells in (num, num - 1)
+        for parameter in facts.tower("vision").parameters()
+        for num in parameter.shape[:-1]
+    )
+
+
+# What goes with pixels: masks of pixels and patches, and the same image for a second tower.
+
+
+def companions(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Masks that go with pixels of `shape`, as far as ``forward`` takes them."""
+    without_channels = (*shape[:-3], *shape[-2:])
+    made: dict[str, torch.Tensor] = {}
+    if "pixel_attention_mask" in facts.accepted:
+        made["pixel_attention_mask"] = torch.ones(without_channels, dtype=torch.int64)
+    if "pixel_mask" in facts.accepted:
+        made["pixel_mask"] = torch.ones(without_channels, dtype=torch.int64)
+    for name, part in _OTHER_PICTURES.items():
+        if name in facts.accepted:
+            made[name] = facts.floats(*shape[:-2], *_size_in(facts, part))
+    return made
+
+
+def patch_masks(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """A mask of patches for pixels of `shape`, where ``forward`` may want one.
+
+    In layers that attend to images the same name is a mask of the text.
+    """
+    name = "image_attention_mask"
+    if name not in facts.accepted or facts.setting("cross_layer_interval") is not None:
+        return {}
+    patch = pair(facts.setting("patch_size", side="vision", default=14))
+    grid = (shape[-2] // patch[0], shape[-1] // patch[1])
+    return {name: torch.ones(*shape[:-3], *grid, dtype=torch.int64)}
+
+
+def picture_masks(facts: Facts, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """A mask that says which pictures of a sequence are there, under the name of one of pixels."""
+    name = "pixel_attention_mask"
+    if name not in facts.accepted or len(shape) != 5:
+        return {}
+    return {name: torch.ones(shape[:2], dtype=torch.bool)}
+
+
+_OTHER_PICTURES = {"high_res_pixel_values": "high_res", "codebook_pixel_values": "codebook"}
+"""The same image once more for a second tower -> what that tower's configuration is called."""
+
+
+def _size_in(facts: Facts, part: str) -> tuple[int, int]:
+    """Image size of the configuration whose path contains `part`; 112 is FLAVA's."""
+    sizes = (
+        pair(read_setting(config, "image_size"))
+        for path, config in walk(facts.config)
+        if part in path
+    )
+    return next(filter(None, sizes), (112, 112))
+
+
+# Videos: an image with a time axis.
+
+FRAMES = ("pixel_values_videos", "video_pixel_values")
+
+
+def video_candidates(facts: Facts, items: int) -> Iterator[Candidate]:
+    """Ways to give `items` videos to each sequence of the batch."""
+    name = facts.takes(*FRAMES)
+    if name is None:
+        return
+    frames = facts.setting("num_frames", "frames_per_clip", side="vision")
+    frames = frames if isinstance(frames, int) else facts.request.frames
+    if grid := facts.takes("video_grid_thw"):
+        time = facts.setting("temporal_patch_size", side="vision", default=1)
+        steps = max(1, frames // time)
+        yield from grid_candidates(facts, items, name, grid, kind="video", frames=steps)
+        return
+    if "video_position_ids" in facts.accepted:
+        yield from _frames_of_patches(facts, items, name, frames)
+        return
+    total = items * facts.request.batch
+    for size in _frame_sizes(facts):
+        picture = (num_channels(facts), *size)
+        for shape in ((total, frames, *picture), (total * frames, *picture), (total, *picture)):
+            arguments = {name: facts.floats(*shape)}
+            yield Candidate(kind="video", items=items, arguments=arguments)
+
+
+def _frame_sizes(facts: Facts) -> Iterator[tuple[int, int]]:
+    """Of a frame: as stated, then as the model's code says where it refuses that."""
+    yield image_size(facts)
+    yield from said_sizes(facts)
+
+
+def _frames_of_patches(facts: Facts, items: int, name: str, frames: int) -> Iterator[Candidate]:
+    """A list of patches and of their positions for every frame."""
+    total = items * facts.request.batch
+    for patches, positions in positioned_patches(facts, total * frames):
+        arguments = {name: patches, "video_position_ids": positions}
+        if "num_frames_per_video" in facts.accepted:
+            arguments["num_frames_per_video"] = [frames] * total
+        yield Candidate(kind="video", items=items, arguments=arguments)

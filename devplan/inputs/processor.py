@@ -8,9 +8,14 @@ once their shapes are known.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import os
 import stat
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +24,9 @@ import torch
 
 from devplan.inputs.facts import Facts
 from devplan.inputs.request import LEAST_TEXT, ExampleInputs
-from devplan.inputs.templates import rendered
-from devplan.inputs.textual import decoder_arguments
-from devplan.inputs.tokens import refuse_too_long
+from devplan.inputs.text import decoder_arguments, refuse_too_long
 from devplan.models import is_of_a_library, never_asked
-from devplan.sandbox import run_foreign
+from devplan.sandbox import OutOfTime, run_foreign, within
 
 _FILES = {
     "AutoProcessor": ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"),
@@ -287,3 +290,74 @@ def _modalities(items: dict[str, int], kwargs: dict[str, Any]) -> tuple[str, ...
     found = ["text"] if "input_ids" in kwargs else []
     found += [kind for kind, number in items.items() if number]
     return (*found, "decoder text") if "decoder_input_ids" in kwargs else tuple(found)
+
+
+# A chat template is a program of the folder's author: it gets little time and little memory.
+
+_SECONDS = 5.0
+"""Templates take milliseconds."""
+_LATE = f"its chat template did not end in {_SECONDS:g} s"
+_MEMORY_BYTES = 2**28
+_LONGEST_TEXT = 2**24
+"""Characters around the words of a prompt: a few hundred."""
+
+_endless: set[str] = set()
+"""Templates that did not end once in this process: several calls of one check ask for a prompt."""
+
+
+def rendered(processor: Any, message: list[dict[str, Any]]) -> str:
+    """What the chat template of a processor makes of a message.
+
+    Raises
+    ------
+    RuntimeError
+        When it does not end, or makes a text that no prompt is.
+    """
+    template = str(processor.chat_template)
+    if template in _endless:
+        raise RuntimeError(_LATE)
+    render = partial(
+        run_foreign,
+        processor.apply_chat_template,
+        message,
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    try:
+        with _little_memory():
+            text = within(_SECONDS, render)
+    except OutOfTime:
+        _endless.add(template)
+        raise RuntimeError(_LATE) from None
+    except MemoryError:
+        raise RuntimeError("its chat template needs more memory than any prompt") from None
+    if len(text) > _LONGEST_TEXT + len(str(message)):
+        raise RuntimeError(f"its chat template makes {len(text):,} characters of one prompt")
+    return text
+
+
+@contextlib.contextmanager
+def _little_memory() -> Iterator[None]:
+    """A few hundred MiB more than this process has, where nothing else of it would notice.
+
+    The limit is the process's: with other threads at work, or without Linux, there is none.
+    """
+    try:
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as file:
+            taken = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError):
+        taken = 0
+    if not taken or threading.active_count() > 1:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    most = taken + _MEMORY_BYTES
+    if before[0] != resource.RLIM_INFINITY:
+        most = min(most, before[0])
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -1,4 +1,4 @@
-"""What is asked for, and what was made: the two dataclasses of this package."""
+"""The words of this package: what is asked for, what is offered to the model, and what was made."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from devplan.core import DevplanError, InputError, Workload
+
 LEAST_TEXT = 16
 """Tokens of text beside placeholders, where a sequence is that long: a choice, a short question."""
+
+
+class NoExampleInputs(DevplanError):
+    """devplan cannot make inputs for this model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +64,62 @@ class ExampleInputs:
     """``processor of the folder``, ``configuration``, ``dummy inputs of the class`` or ``user``."""
     notes: tuple[str, ...] = field(default=())
     """What could not be made, and why."""
+
+
+# A maker yields candidates in the order of likelihood; the first that the model's own code
+# accepts in a virtual run is taken (``devplan.inputs.probe``). Makers know names of arguments,
+# and shapes that configuration and weights state, never model types.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """Arguments for the items of one kind, for the whole batch."""
+
+    kind: str
+    """``image``, ``video``, ``audio`` or ``values``."""
+    items: int
+    """Of each sequence."""
+    arguments: Mapping[str, Any]
+    runs: tuple[int, ...] = (1,)
+    """Into how many runs the placeholders of one item may be divided: a video's stand together, or
+    frame by frame with the time of each in between."""
+
+
+DEFAULT_IMAGE_SIZE = InputRequest().image_size
+
+
+def request_for(workload: Workload, tokens: int) -> InputRequest:
+    """Sequences of a workload's batch and images.
+
+    Parameters
+    ----------
+    workload
+        Batch and images; sequences of a batch differ in length.
+    tokens
+        Length of a sequence, placeholders of images among them.
+    """
+    return InputRequest(
+        batch=workload.batch,
+        tokens=tokens,
+        images=workload.images,
+        videos=0 if workload.images == 0 else None,  # [no images] means text alone
+        image_size=workload.image_size or DEFAULT_IMAGE_SIZE,
+        made_size=workload.image_size,
+        made_frames=workload.frames,
+        tiling=workload.tiling,
+        padded=workload.batch > 1,
+    )
+
+
+def refuse_images_not_taken(example: ExampleInputs, request: InputRequest) -> None:
+    """Images that were asked for are never left out silently.
+
+    Raises
+    ------
+    InputError
+        When the example holds none of them.
+    """
+    if request.images and "image" not in example.modalities:
+        raise InputError(
+            f"--images {request.images}, but no argument of the model takes images; leave it out"
+        )

@@ -1,4 +1,4 @@
-"""Arguments that a class requires and of which only its signature tells.
+"""Arguments that a class requires and that only its signature and docstring describe.
 
 A codec's ``latents``, the ``query_embeds`` of a bridge between towers, the ``state`` of a robot.
 Shapes are those that the docstring states; widths those of the first layers, of the configuration,
@@ -7,6 +7,7 @@ and of what the model's code complains about: "to have 512 channels, but got 64"
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from typing import Any
 
 import torch
 
-from devplan.inputs.documented import STEPS, documented_shapes
-from devplan.inputs.facts import Facts
+from devplan.inputs.facts import Facts, image_size, num_channels
 from devplan.inputs.probe import probe
+from devplan.inputs.sounds import WAVEFORMS, num_bins, num_frames, num_samples
 
 _MOST_SAID = 4
 """Numbers of an error that are looked at: more are a list of shapes."""
@@ -39,7 +40,7 @@ Form = tuple[tuple[int, ...], str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundForms:
     """What a search came to."""
 
     forms: Mapping[str, Form]
@@ -52,9 +53,9 @@ def required_arguments(
     kwargs: Mapping[str, Any],
     missing: Collection[str],
     *,
-    known: Found | None,
+    known: FoundForms | None,
     makeable: Mapping[str, Sequence[tuple[int, ...]]],
-) -> Found:
+) -> FoundForms:
     """Forms of arguments, the ones with which the model's code gets farthest.
 
     All are offered as documented; then one after the other in one form after the other, and a form
@@ -82,7 +83,7 @@ def required_arguments(
     kept = (
         forms if search.is_taken else {name: forms[name] for name in forms.keys() - makeable.keys()}
     )
-    return Found(forms=kept, is_taken=search.is_taken)
+    return FoundForms(forms=kept, is_taken=search.is_taken)
 
 
 class _Search:
@@ -264,3 +265,61 @@ def _widths(facts: Facts) -> Iterator[int]:
         width = facts.setting(name)
         if isinstance(width, int) and not isinstance(width, bool) and width > 1:
             yield width
+
+
+# Shapes that the docstring of ``forward`` states. People name the axes: a name is looked up in
+# the request, the configuration and the makers of pictures and sounds. A docstring may be wrong,
+# so its shape is one form to offer.
+
+STEPS = 64
+"""Of a sequence that is no text."""
+
+_LENGTH = re.compile(r"len|seq|steps|tokens|frames|samples|^time$")
+_SIDE = {"height": 0, "width": 1, "image_size": None, "frame_size": None, "img_size": None}
+"""What the sides of a picture are called -> which of the two; None: the one that comes next."""
+
+
+def documented_shapes(facts: Facts, name: str) -> list[tuple[int, ...]]:
+    """Shapes of an argument by its docstring: with pictures as stated, then with square ones."""
+    axes = facts.documented.get(name)
+    if axes is None:
+        return []
+    height, width = image_size(facts)
+    sizes = [(height, width), (min(height, width),) * 2]
+    return list(dict.fromkeys(_shape(facts, name, axes, size) for size in sizes))
+
+
+def _shape(
+    facts: Facts, name: str, axes: tuple[str, ...], size: tuple[int, int]
+) -> tuple[int, ...]:
+    shape: list[int] = []
+    for number, axis in enumerate(axes):
+        if axis in _SIDE:
+            side = _SIDE[axis]
+            shape.append(size[number == len(axes) - 1 if side is None else side])
+        else:
+            factors = [_number(facts, name, factor.strip()) for factor in axis.split("*")]
+            shape.append(math.prod(factors))
+    return tuple(shape)
+
+
+def _number(facts: Facts, name: str, axis: str) -> int:
+    """What a name of an axis means; 1 where nothing says."""
+    if axis.isdecimal():
+        return int(axis)
+    if "batch" in axis:
+        return facts.request.batch
+    if axis.endswith("channels"):
+        return 1 if name in WAVEFORMS else num_channels(facts)
+    if "bins" in axis or "mel" in axis:
+        return num_bins(facts)[0]
+    stated = facts.setting(axis.rpartition(".")[2])
+    if isinstance(stated, int) and not isinstance(stated, bool):
+        return stated
+    return _length(facts, name) if _LENGTH.search(axis) else 1
+
+
+def _length(facts: Facts, name: str) -> int:
+    if name in WAVEFORMS:
+        return num_samples(facts)
+    return num_frames(facts)[0] if name.endswith("features") else STEPS

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from devplan.inputs.facts import Facts
-from devplan.inputs.media import Candidate
+from devplan.inputs.request import Candidate
 
 SPECTROGRAMS = ("input_features", "audio_input_features", "audio_features", "audio_mel")
 WAVEFORMS = ("input_values", "audio_values", "waveform", "audio")

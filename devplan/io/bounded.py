@@ -14,7 +14,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class FileKind:
     """A kind of file: what messages call it, and how large it may be."""
 
     name: str
@@ -24,17 +24,17 @@ class Kind:
     remedy: str = "check the path"
 
 
-MAP = Kind(name="the map ", plural="maps", most_bytes=4 * _MIB)
-SETTINGS = Kind(name="", plural="settings", most_bytes=_MIB)
-BASELINE = Kind(
+MAP = FileKind(name="the map ", plural="maps", most_bytes=4 * _MIB)
+SETTINGS = FileKind(name="", plural="settings", most_bytes=_MIB)
+BASELINE = FileKind(
     name="the baseline ",
     plural="baselines",
     most_bytes=16 * _MIB,
     remedy="write it with --write-baseline",
 )
-CONFIG = Kind(name="", plural="configurations", most_bytes=8 * _MIB)
-INDEX = Kind(name="", plural="indexes of shards", most_bytes=32 * _MIB)
-LOG = Kind(name="", plural="logs", most_bytes=128 * _MIB)
+CONFIG = FileKind(name="", plural="configurations", most_bytes=8 * _MIB)
+INDEX = FileKind(name="", plural="indexes of shards", most_bytes=32 * _MIB)
+LOG = FileKind(name="", plural="logs", most_bytes=128 * _MIB)
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -45,7 +45,7 @@ _KINDS = (
 )
 
 
-def read_bytes(path: str | Path, kind: Kind) -> bytes:
+def read_bytes(path: str | Path, kind: FileKind) -> bytes:
     """The bytes of a regular file of bounded size.
 
     Raises
@@ -70,7 +70,7 @@ def read_bytes(path: str | Path, kind: Kind) -> bytes:
         raise _cannot_read(path, kind, error) from None
 
 
-def bounded_bytes(file: BinaryIO, name: str, kind: Kind) -> bytes:
+def bounded_bytes(file: BinaryIO, name: str, kind: FileKind) -> bytes:
     """All of an open file.
 
     Raises
@@ -87,7 +87,7 @@ def bounded_bytes(file: BinaryIO, name: str, kind: Kind) -> bytes:
     return data
 
 
-def read_text(path: str | Path, kind: Kind) -> str:
+def read_text(path: str | Path, kind: FileKind) -> str:
     """The text of a regular file of bounded size in UTF-8, with or without a mark.
 
     Raises
@@ -119,6 +119,6 @@ def text_of(data: bytes, name: str) -> str:
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def _cannot_read(path: str | Path, kind: Kind, error: Exception) -> InputError:
+def _cannot_read(path: str | Path, kind: FileKind, error: Exception) -> InputError:
     reason = getattr(error, "strerror", None) or str(error)
     return InputError(f"cannot read {kind.name}{path}: {reason}; {kind.remedy}")

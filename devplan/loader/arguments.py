@@ -13,7 +13,7 @@ from typing import Any
 from devplan.core import DeviceMapFile, InputError, ModelIdentity, NamedInFile, nearest
 from devplan.loader.target import Target
 from devplan.mapfile import dtype_keyword, hub_parts, load_dtype
-from devplan.models import ModelSource, is_factory, native_class, place_of, require_inside
+from devplan.models import ModelSource, is_factory, model_path, native_class, require_inside
 
 _DTYPES = ("dtype", "torch_dtype")
 
@@ -96,7 +96,7 @@ def location(target: Target, model: str | None) -> tuple[str, str | None]:
         if part is not None:
             require_inside(part, target.name)
     named = NamedInFile(text=place, file=target.name, folder=target.folder)
-    return (place_of(named) if subfolder is None else place), subfolder
+    return (model_path(named) if subfolder is None else place), subfolder
 
 
 def from_pretrained_arguments(

@@ -17,7 +17,7 @@ from typing import Any
 
 from devplan.core import InputError
 from devplan.io import parse_json
-from devplan.models import CONFIG_FILE, parse_shard_index, read_text, require_inside
+from devplan.models import CONFIG_FILE, parse_shard_index, read_config_text, require_inside
 
 _SAFETENSORS = {
     "transformers": "model.safetensors",
@@ -116,7 +116,7 @@ def _in_folder(folder: Path, library: str, arguments: Mapping[str, Any]) -> Chec
 def _named_by_config(folder: Path) -> list[str]:
     """The file that a config names itself (``transformers_weights``)."""
     try:
-        config = parse_json(read_text(folder / CONFIG_FILE), CONFIG_FILE)
+        config = parse_json(read_config_text(folder / CONFIG_FILE), CONFIG_FILE)
     except InputError:
         return []
     name = config.get("transformers_weights") if isinstance(config, dict) else None
@@ -139,7 +139,7 @@ def _files(main: Path, locate: Callable[[Sequence[str]], list[Path]]) -> Checkpo
             tensors_of={},
             are_pickles=are_pickles,
         )
-    parsed = parse_shard_index(read_text(main), str(main))
+    parsed = parse_shard_index(read_config_text(main), str(main))
     tensors: dict[str, set[str]] = {shard: set() for shard in parsed.shards}
     for tensor, shard in parsed.shard_of.items():
         tensors[shard].add(tensor)

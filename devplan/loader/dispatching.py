@@ -29,7 +29,7 @@ from devplan.loader.hooks import (
 from devplan.loader.parts import is_pipeline
 from devplan.loader.target import Target
 from devplan.runtime import align_hooks
-from devplan.virtual import skipped_keys, spelled_out
+from devplan.virtual import skipped_keys, spelled_out_map
 
 
 def settle(model: nn.Module, target: Target, *, offload_buffers: bool = False) -> None:
@@ -69,7 +69,7 @@ def dispatch(
     _place_bare_tensors(model, target)
     accelerate.dispatch_model(
         model,
-        device_map=dict(spelled_out(model, target.hf_device_map)),
+        device_map=dict(spelled_out_map(model, target.hf_device_map)),
         main_device=target.hf_main_device,
         offload_index=offload_index,
         offload_dir=offload_folder,
@@ -128,7 +128,7 @@ def _place_bare_tensors(model: nn.Module, target: Target) -> None:
 
     tensors = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     tensors |= {name for name, _ in model.named_buffers(remove_duplicate=False)}
-    for key, device in spelled_out(model, target.hf_device_map).items():
+    for key, device in spelled_out_map(model, target.hf_device_map).items():
         if key in tensors and not target.is_offloaded(target.device_of(key)):
             set_module_tensor_to_device(model, key, device)
 

@@ -33,8 +33,8 @@ from devplan.models import (
     StoredTensor,
     names_code,
     parse_object,
+    read_config_text,
     read_header,
-    read_text,
 )
 
 log = logging.getLogger("devplan")
@@ -86,7 +86,7 @@ def refuse_fetched_code(folder: Path) -> None:
     path = folder / CONFIG_FILE
     if not path.is_file():
         return
-    for key, value in _entries(parse_object(read_text(path), str(path))):
+    for key, value in _entries(parse_object(read_config_text(path), str(path))):
         if key != "auto_map" and names_code(key, value):
             raise InputError(
                 f"{path} has {key}: {value!r}, which is code of another repository; remove it, or, "
@@ -166,7 +166,7 @@ def _refuse_unquantized(folder: Path, content: DeviceMapFile) -> None:
     path, wanted = folder / CONFIG_FILE, content.model.quantization
     if wanted is None or not path.is_file():
         return
-    config = parse_object(read_text(path), str(path))
+    config = parse_object(read_config_text(path), str(path))
     texts = (config, config.get("text_config") or {})
     if not any(part.get("quantization_config") for part in texts):
         raise InputError(

@@ -44,7 +44,7 @@ from devplan.models import (
     named_components,
     parse_pipeline_index,
     quiet_diffusers,
-    read_text,
+    read_config_text,
 )
 
 log = logging.getLogger("devplan")
@@ -106,7 +106,7 @@ class Pipeline:
     def _named(self, folder: Path) -> dict[str, tuple[str, str]]:
         """Component -> library and class, as the index has them."""
         path = folder / PIPELINE_FILE
-        index = parse_pipeline_index(read_text(path), str(path))
+        index = parse_pipeline_index(read_config_text(path), str(path))
         return {name: (library, kind) for name, library, kind in named_components(index)}
 
     def stored(self, target: Target) -> Stored:

@@ -31,7 +31,13 @@ from devplan.environment import (
     with_sizes,
 )
 from devplan.loader.target import Target
-from devplan.models import CONFIG_FILE, config_hash, library_and_class, parse_object, read_text
+from devplan.models import (
+    CONFIG_FILE,
+    config_hash,
+    library_and_class,
+    parse_object,
+    read_config_text,
+)
 from devplan.rules import CARD_MISSING, OF_CARDS, OFFLOAD_ROOM, compare_model, differences
 
 log = logging.getLogger("devplan")
@@ -115,7 +121,7 @@ def _facts(folder: Path, content: DeviceMapFile) -> ModelFacts | None:
 
 
 def _facts_of_model(path: Path, content: DeviceMapFile) -> ModelFacts:
-    config = parse_object(read_text(path), str(path))
+    config = parse_object(read_config_text(path), str(path))
     return ModelFacts(
         id=content.model.id,
         config_hash=config_hash(config),

@@ -13,7 +13,7 @@ def capability_of(card: Card) -> tuple[int, int] | None:
     if is_size(card.name):
         return None
     try:
-        return gpus.find(card.name).compute_capability
+        return gpus.find_gpu(card.name).compute_capability
     except InputError:  # a driver may report a name that the catalogue does not have
         return None
 

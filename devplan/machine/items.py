@@ -130,7 +130,7 @@ def _read_one(text: str, option: str) -> Item:
     if is_size(text):
         return Item(text=text, name=_size_name(text), capacity_bytes=_card_bytes(text, option))
     if text[0].isalnum() and not _BINARY_UNIT.search(text):
-        gpu = catalogue.find(text)
+        gpu = catalogue.find_gpu(text)
         return Item(text=text, name=gpu.id, capacity_bytes=gpu.capacity_bytes)
     raise InputError(
         f"{option}: {text} cannot be read; a card is an index (0), a size (24GiB), "
@@ -150,7 +150,7 @@ def _checked_index(index: int, option: str) -> int:
 def _card_of_that_name(number: int) -> str:
     """``4090`` typed alone: the card is meant."""
     try:
-        return f"; for the card write {catalogue.find(str(number)).id}"
+        return f"; for the card write {catalogue.find_gpu(str(number)).id}"
     except InputError:
         return ""
 

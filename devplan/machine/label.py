@@ -37,7 +37,7 @@ def _short(name: str) -> str:
     """Catalogue id of a card that the driver named, else its own name made safe."""
     if not is_size(name):
         try:
-            name = catalogue.find(name).id
+            name = catalogue.find_gpu(name).id
         except InputError:
             name = name.removeprefix("NVIDIA ").removeprefix("GeForce ")
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "gpu"

@@ -45,7 +45,7 @@ def _gpu_named(name: str) -> Gpu | None:
     if is_size(name):
         return None
     try:
-        return gpus.find(name)
+        return gpus.find_gpu(name)
     except InputError:  # a driver may report a name that the catalogue does not have
         return None
 

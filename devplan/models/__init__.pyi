@@ -1,5 +1,4 @@
 # What other subpackages may import from here; each name is loaded when it is first asked for.
-from . import from_catalog as from_catalog
 from .blocks import (
     BlockSite as BlockSite,
 )
@@ -43,7 +42,7 @@ from .config import (
     parse_object as parse_object,
 )
 from .config import (
-    read_text as read_text,
+    read_config_text as read_config_text,
 )
 from .factory import (
     is_factory as is_factory,
@@ -67,10 +66,10 @@ from .integers import (
     value_of as value_of,
 )
 from .named import (
-    place_of as place_of,
+    model_path as model_path,
 )
 from .named import (
-    refuse_code as refuse_code,
+    refuse_named_code as refuse_named_code,
 )
 from .native import (
     native_class as native_class,

@@ -32,7 +32,7 @@ VOLATILE_KEYS = frozenset(
 )
 
 
-def read_text(path: Path) -> str:
+def read_config_text(path: Path) -> str:
     """Text of a configuration, or of the index of a checkpoint's shards, which may be larger."""
     return read_bounded_text(path, INDEX if ".index." in path.name else CONFIG)
 

@@ -12,7 +12,7 @@ from devplan.models.config import (
     config_hash,
     library_and_class,
     parse_object,
-    read_text,
+    read_config_text,
     refuse_wrong_kinds,
     stated_dtype,
 )
@@ -47,8 +47,10 @@ def resolve_folder(model: str, *, trust_remote_code: bool) -> ModelSource:
     if not path.exists() and (folder / PIPELINE_FILE).exists():
         return _with_weights(described_pipeline(model, folder), folder)
     if not path.exists():
-        raise without_config(model, _file_names(folder), lambda name: read_text(folder / name))
-    config = parse_object(read_text(path), str(path))
+        raise without_config(
+            model, _file_names(folder), lambda name: read_config_text(folder / name)
+        )
+    config = parse_object(read_config_text(path), str(path))
     library, class_name = library_and_class(config, str(path))
     refuse_wrong_kinds(config, str(path))
     weights = read_folder_weights(folder)
@@ -77,7 +79,9 @@ def described_pipeline(model: str, folder: Path) -> ModelSource:
     InputError
         When its index or a configuration is broken.
     """
-    index = parse_pipeline_index(read_text(folder / PIPELINE_FILE), str(folder / PIPELINE_FILE))
+    index = parse_pipeline_index(
+        read_config_text(folder / PIPELINE_FILE), str(folder / PIPELINE_FILE)
+    )
     whole = ModelSource(
         id=model,
         origin="folder",
@@ -88,7 +92,7 @@ def described_pipeline(model: str, folder: Path) -> ModelSource:
     )
 
     def read(name: str) -> str | None:
-        return read_text(folder / name) if (folder / name).is_file() else None
+        return read_config_text(folder / name) if (folder / name).is_file() else None
 
     components = {
         name: component_source(name, library, class_name, read, of=whole)

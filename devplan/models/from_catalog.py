@@ -5,24 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from devplan.catalog import models as catalogue
 from devplan.core import InputError, nearest
 from devplan.models.config import config_hash
 from devplan.models.pipeline_source import pipeline_source
 from devplan.models.source import ModelSource
-
-
-def find(model: str) -> Any | None:
-    """The entry of that name (``devplan.catalog.models.CatalogModel``), or None."""
-    from devplan.catalog import models
-
-    return models.find(model)
-
-
-def names() -> tuple[str, ...]:
-    """Every name of the catalogue."""
-    from devplan.catalog import models
-
-    return tuple(models.ids())
 
 
 def needs_own_code(entry: Any) -> bool:
@@ -59,10 +46,8 @@ def resolve_catalogue(entry: Any) -> ModelSource:
 
 def _pipeline(entry: Any) -> ModelSource:
     """The source of a pipeline, whose components are entries of their own or small things."""
-    from devplan.catalog import models
-
     components = {
-        name: replace(resolve_catalogue(models.load(said)), subfolder=name)
+        name: replace(resolve_catalogue(catalogue.load_entry(said)), subfolder=name)
         if isinstance(said, str)
         else ModelSource(
             id=f"{entry.id}/{name}",
@@ -101,7 +86,7 @@ def _to_be_supplied(entry: Any) -> InputError:
 
 def did_you_mean(model: str) -> str:
     """``; did you mean a, b or c?`` for the nearest names, compared with and without the org."""
-    return nearest(model, names(), spelled=_spellings)
+    return nearest(model, catalogue.model_ids(), spelled=_spellings)
 
 
 def _spellings(name: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from devplan.models.config import (
     config_hash,
     library_and_class,
     parse_object,
-    read_text,
+    read_config_text,
     refuse_wrong_kinds,
     stated_dtype,
 )
@@ -98,7 +98,9 @@ def _from_hub(address: HubAddress, *, trust_remote_code: bool) -> ModelSource:
     if CONFIG_FILE not in names and PIPELINE_FILE in names:
         return pipeline_on_hub(address, names)
     if CONFIG_FILE not in names:
-        raise without_config(address.text, names, lambda name: read_text(download(address, name)))
+        raise without_config(
+            address.text, names, lambda name: read_config_text(download(address, name))
+        )
     # Asked for by the user's revision and not by the commit: this is how huggingface_hub learns
     # which commit a branch is at, and a later run finds the snapshot offline.
     snapshot = snapshot_of(address, download(address, CONFIG_FILE))
@@ -126,7 +128,7 @@ def _from_cache(
 
 def _source(address: HubAddress, snapshot: Snapshot, *, trust_remote_code: bool) -> ModelSource:
     where = f"{address.text}: {CONFIG_FILE}"
-    config = parse_object(read_text(snapshot.folder / CONFIG_FILE), where)
+    config = parse_object(read_config_text(snapshot.folder / CONFIG_FILE), where)
     library, class_name = library_and_class(config, where)
     refuse_wrong_kinds(config, where)
     return ModelSource(

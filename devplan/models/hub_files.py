@@ -11,7 +11,7 @@ from devplan.core import InputError
 from devplan.models import from_catalog
 from devplan.models.config import CONFIG_FILE
 from devplan.models.hub_errors import OddAnswer
-from devplan.models.inside import is_inside
+from devplan.models.inside import is_below
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 """Of git, by SHA-1 or SHA-256."""
@@ -72,7 +72,7 @@ def parse_address(model: str, revision: str | None) -> HubAddress:
             f"org/name in letters, digits, '-', '_' and '.'{from_catalog.did_you_mean(model)}"
         ) from error
     for part in ("/".join(below), inline, revision):
-        if part and not is_inside(part):
+        if part and not is_below(part):
             raise InputError(
                 f"{model!r}: {part!r} is no folder or revision of {org}/{name}; write "
                 "org/name/folder or org/name@revision"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from devplan.models.config import CONFIG_FILE, read_text
+from devplan.models.config import CONFIG_FILE, read_config_text
 from devplan.models.hub_files import HubAddress, Snapshot, download, snapshot_of
 from devplan.models.hub_weights import remote_weights
 from devplan.models.pipeline_source import (
@@ -26,7 +26,7 @@ def pipeline_on_hub(address: HubAddress, names: Sequence[str]) -> ModelSource:
     pinned = replace(address, revision=snapshot.commit)
 
     def read(name: str) -> str | None:
-        return read_text(download(pinned, name)) if name in names else None
+        return read_config_text(download(pinned, name)) if name in names else None
 
     def weights(name: str) -> StoredWeights:
         prefix = f"{name}/"
@@ -41,7 +41,7 @@ def cached_pipeline(address: HubAddress, snapshot: Snapshot, reason: str) -> Mod
 
     def read(name: str) -> str | None:
         path = snapshot.folder / name
-        return read_text(path) if path.is_file() else None
+        return read_config_text(path) if path.is_file() else None
 
     source = _pipeline(address, snapshot, read, lambda name: _cached(snapshot.folder / name))
     note = f"the cached snapshot {snapshot.commit[:12]} is used: {reason}"
@@ -57,7 +57,7 @@ def _cached(folder: Path) -> StoredWeights:
 
 def _pipeline(address: HubAddress, snapshot: Snapshot, read, weights) -> ModelSource:
     where = f"{address.text}: {PIPELINE_FILE}"
-    index = parse_pipeline_index(read_text(snapshot.folder / PIPELINE_FILE), where)
+    index = parse_pipeline_index(read_config_text(snapshot.folder / PIPELINE_FILE), where)
     whole = ModelSource(
         id=address.model,
         origin="hub",

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from devplan.core import InputError
-from devplan.models.config import read_text
+from devplan.models.config import read_config_text
 from devplan.models.hub_files import HubAddress, download
 from devplan.models.source import StoredTensor
 from devplan.models.stored_tensors import (
@@ -47,7 +47,7 @@ def remote_weights(pinned: HubAddress, names: Sequence[str]) -> StoredWeights:
         return StoredWeights(notes=no_weights_notes(names))
     if not main.endswith(INDEX_SUFFIX):
         return StoredWeights(tensors=_remote_header(pinned, main))
-    index = parse_shard_index(read_text(download(pinned, main)), f"{pinned.text}: {main}")
+    index = parse_shard_index(read_config_text(download(pinned, main)), f"{pinned.text}: {main}")
     headers = _remote_headers(pinned, index.shards)
     return StoredWeights(tensors=merge(headers), metadata=index.metadata)
 

@@ -12,7 +12,7 @@ from devplan.core import InputError
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def is_inside(name: str) -> bool:
+def is_below(name: str) -> bool:
     """Whether a name with ``/`` between folders leads nowhere but downwards, on any system."""
     if "\\" in name or "\0" in name or _DRIVE.match(name):
         return False
@@ -27,7 +27,7 @@ def require_inside(name: str, where: str) -> str:
     InputError
         When it leaves the folder.
     """
-    if is_inside(name):
+    if is_below(name):
         return name
     raise InputError(
         f"{where} names the file {name!r}, which is not below its own folder; download it again, "

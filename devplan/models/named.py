@@ -13,7 +13,7 @@ from devplan.models.factory import is_factory
 from devplan.models.folder import is_path
 
 
-def text_of(named: NamedInFile) -> str:
+def meant_model(named: NamedInFile) -> str:
     """The folder, hub id or catalogue name that is meant, as a person could type it.
 
     Raises
@@ -21,8 +21,8 @@ def text_of(named: NamedInFile) -> str:
     InputError
         When the file names a factory, which would run code, or a folder that is nowhere.
     """
-    text = place_of(named)
-    refuse_code(named)
+    text = model_path(named)
+    refuse_named_code(named)
     if is_path(text) and not os.path.exists(os.path.expanduser(text)):
         raise InputError(
             f"{named.file} is for the folder {text}, which is not here{_beside(named)}; give "
@@ -31,7 +31,7 @@ def text_of(named: NamedInFile) -> str:
     return text
 
 
-def refuse_code(named: NamedInFile) -> None:
+def refuse_named_code(named: NamedInFile) -> None:
     """Refuse a factory: its code runs only where a person typed its name.
 
     Raises
@@ -39,7 +39,7 @@ def refuse_code(named: NamedInFile) -> None:
     InputError
         With what to type.
     """
-    if is_path(place_of(named)) or not is_factory(named.text):
+    if is_path(model_path(named)) or not is_factory(named.text):
         return
     raise InputError(
         f"{named.file} names {named.text}, which is code, and a file cannot make code run; if you "
@@ -47,7 +47,7 @@ def refuse_code(named: NamedInFile) -> None:
     )
 
 
-def place_of(named: NamedInFile) -> str:
+def model_path(named: NamedInFile) -> str:
     """The path of a folder beside the file, where that is what a relative name means."""
     text = named.text
     if named.folder is None or text.startswith("~") or os.path.isabs(text) or os.path.exists(text):

@@ -6,13 +6,14 @@ from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any
 
+from devplan.catalog import models as catalogue
 from devplan.core import InputError, NamedInFile
 from devplan.models import from_catalog
 from devplan.models.factory import is_factory, resolve_factory
 from devplan.models.folder import is_path, resolve_folder
 from devplan.models.hub import resolve_hub
 from devplan.models.hub_files import parse_address
-from devplan.models.named import text_of
+from devplan.models.named import meant_model
 from devplan.models.source import ModelSource
 
 
@@ -42,14 +43,14 @@ def resolve(
         When the module of a factory cannot be imported.
     """
     named = model if isinstance(model, NamedInFile) else None
-    model = fspath(model) if named is None else text_of(named)
+    model = fspath(model) if named is None else meant_model(named)
     if is_path(model):
         _require_no_revision(model, "a folder", revision)
         return resolve_folder(model, trust_remote_code=trust_remote_code)
     if is_factory(model) and named is None:
         _require_no_revision(model, "a factory", revision)
         return resolve_factory(model)
-    entry = from_catalog.find(model) if revision is None else None
+    entry = catalogue.find_catalog_model(model) if revision is None else None
     if entry is not None and not (trust_remote_code and from_catalog.needs_own_code(entry)):
         return from_catalog.resolve_catalogue(entry)
     if entry is not None:
@@ -80,7 +81,7 @@ def _require_no_revision(model: str, what: str, revision: str | None) -> None:
 def _unknown(model: str) -> InputError:
     return InputError(
         f"unknown model {model!r}: no folder of that name, and not among the "
-        f"{len(from_catalog.names())} names of the catalogue; "
+        f"{len(catalogue.model_ids())} names of the catalogue; "
         "a model of the hub is written org/name"
         f"{from_catalog.did_you_mean(model) or '; `devplan models` lists the names'}"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from devplan.core import InputError
-from devplan.models.config import parse_object, read_text
+from devplan.models.config import parse_object, read_config_text
 from devplan.models.inside import require_inside
 from devplan.models.source import DTYPE_BITS, StoredTensor
 
@@ -79,7 +79,7 @@ def read_folder_weights(folder: Path) -> StoredWeights:
     if not main.endswith(INDEX_SUFFIX):
         shards, metadata = (main,), {}
     else:
-        index = parse_shard_index(read_text(folder / main), str(folder / main))
+        index = parse_shard_index(read_config_text(folder / main), str(folder / main))
         shards, metadata = index.shards, index.metadata
     missing = [shard for shard in shards if not _is_there(folder / shard)]
     if len(missing) == len(shards):

@@ -2,7 +2,7 @@
 
 The model is run virtually on one card as it will be used, ``generate`` or ``forward`` with example
 inputs (images and sounds where it takes them), at the workload, a quarter and a sixteenth of it.
-What each block needed beside weights and cache is read off (`devplan.virtual.activations`).
+What each block needed beside weights and cache is read off (`devplan.virtual.memory`).
 Layers that are identical are run once.
 
 Code that loops over tokens would take minutes at the workload.  It is run at a few tokens, and

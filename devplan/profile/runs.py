@@ -22,20 +22,17 @@ from typing import Any, Protocol
 from torch import nn
 
 from devplan.core import CacheGrowth, InputError, SharedInput, UserCodeError, Workload
-from devplan.inputs import InputRequest, user_inputs
-from devplan.inputs import example_inputs as inputs_of_any_kind
+from devplan.inputs import InputRequest, NoExampleInputs, example_inputs, plain_inputs, user_inputs
 from devplan.models import BlockSite, Skeleton
 from devplan.profile.cache import block_growths
 from devplan.profile.model import RunProfile
 from devplan.virtual import (
     GenerateCall,
     Limits,
-    NoExampleInputs,
     Outcome,
     TooManyOps,
     Trace,
     entered_part,
-    example_inputs,
     extrapolate,
     layer_kinds,
     quiet,
@@ -119,7 +116,7 @@ def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> 
         return _both(Runs(skeleton=skeleton, sites=sites, inputs=_OwnInputs(skeleton)), fold)
     config = skeleton.config if entry is skeleton.model else entry.config
     try:
-        kinds: list[MakesInputs] = list(example_inputs(entry, config))
+        kinds: list[MakesInputs] = list(plain_inputs(entry, config))
         reason: Exception | None = None
     except NoExampleInputs as error:
         kinds, reason = [], error
@@ -141,7 +138,7 @@ class _AnyInputs:
     config: Any
 
     def make(self, tokens: int) -> Mapping[str, Any]:
-        made = inputs_of_any_kind(self.model, self.config, InputRequest(tokens=tokens))
+        made = example_inputs(self.model, self.config, InputRequest(tokens=tokens))
         accepted = inspect.signature(self.model.forward).parameters
         return {**made.kwargs, **({"use_cache": True} if "use_cache" in accepted else {})}
 

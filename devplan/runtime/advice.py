@@ -24,10 +24,10 @@ from devplan.core import (
     WorkloadRequest,
     accepts,
     as_workload,
-    device_name,
     flag,
     of_class,
     optional,
+    read_device,
 )
 from devplan.machine import MachineLike, as_machine
 from devplan.runtime.patching import (
@@ -65,7 +65,7 @@ class PatchAdvice:
 
 @accepts(
     machine=optional(as_machine),
-    main_device=optional(device_name),
+    main_device=optional(read_device),
     workload=as_workload,
     options=optional(of_class("devplan.RunOptions(...)", RunOptions)),
     trust_remote_code=flag,

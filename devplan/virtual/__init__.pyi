@@ -1,17 +1,10 @@
 # What other subpackages may import from here; each name is loaded when it is first asked for.
 from . import limited as limited
-from . import phases as phases
-from .activations import (
-    BETWEEN as BETWEEN,
-)
-from .attributes import (
-    plain_tensors as plain_tensors,
-)
-from .caches import (
-    cache_places as cache_places,
-)
 from .calls import (
     DECODE_STEPS as DECODE_STEPS,
+)
+from .calls import (
+    ENTRIES as ENTRIES,
 )
 from .calls import (
     ForwardCall as ForwardCall,
@@ -32,25 +25,16 @@ from .calls import (
     can_generate as can_generate,
 )
 from .calls import (
+    entered_part as entered_part,
+)
+from .calls import (
+    has_forward as has_forward,
+)
+from .calls import (
     steps_asked_for as steps_asked_for,
 )
 from .calls import (
     usual_call as usual_call,
-)
-from .cuda import (
-    VirtualCard as VirtualCard,
-)
-from .entering import (
-    other_ways_in as other_ways_in,
-)
-from .entering import (
-    run_entering as run_entering,
-)
-from .entries import (
-    entered_part as entered_part,
-)
-from .entries import (
-    has_forward as has_forward,
 )
 from .folding import (
     Outcome as Outcome,
@@ -60,15 +44,6 @@ from .folding import (
 )
 from .folding import (
     layer_kinds as layer_kinds,
-)
-from .gpu_numbers import (
-    cards_by_number as cards_by_number,
-)
-from .inputs import (
-    NoExampleInputs as NoExampleInputs,
-)
-from .inputs import (
-    example_inputs as example_inputs,
 )
 from .labels import (
     CPU as CPU,
@@ -83,22 +58,40 @@ from .labels import (
     mark as mark,
 )
 from .labels import (
+    plain_tensors as plain_tensors,
+)
+from .labels import (
     sources_of as sources_of,
 )
 from .limited import (
     TooManyOps as TooManyOps,
 )
+from .memory import (
+    BETWEEN as BETWEEN,
+)
+from .memory import (
+    cache_places as cache_places,
+)
+from .patches import (
+    VirtualCard as VirtualCard,
+)
+from .patches import (
+    cards_by_number as cards_by_number,
+)
+from .patches import (
+    quiet as quiet,
+)
+from .placing import (
+    loads_without_hooks as loads_without_hooks,
+)
 from .placing import (
     skipped_keys as skipped_keys,
 )
 from .placing import (
-    spelled_out as spelled_out,
+    spelled_out_map as spelled_out_map,
 )
-from .rules.native import (
+from .rules.plan import (
     native_facts as native_facts,
-)
-from .silence import (
-    quiet as quiet,
 )
 from .source_lines import (
     carries as carries,
@@ -119,6 +112,12 @@ from .split import (
     dispatched as dispatched,
 )
 from .split import (
+    other_ways_in as other_ways_in,
+)
+from .split import (
+    run_entering as run_entering,
+)
+from .split import (
     run_split as run_split,
 )
 from .tracing import (
@@ -129,7 +128,4 @@ from .tracing import (
 )
 from .tracing import (
     run_traced as run_traced,
-)
-from .unhooked import (
-    loads_without_hooks as loads_without_hooks,
 )

@@ -3,16 +3,19 @@
 A phase is what a run is divided into for its findings.  Each call of the whole model's ``forward``
 is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward`` otherwise.
 A pipeline's phases are its components.  A model without a ``forward`` of its own, whose
-``generate`` runs one part after the other, has those of its parts (``devplan.virtual.entries``).
+``generate`` runs one part after the other, has those of its parts (``devplan.virtual.calls``).
 Code that only calls methods of the model (a codec's ``decode``) has a single phase, named after the
 call.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, repeat
 from types import MappingProxyType
 from typing import Any
 
@@ -21,8 +24,6 @@ from torch import nn
 
 from devplan.io import users_code
 from devplan.models import PipelineModule
-from devplan.virtual.entries import has_forward
-from devplan.virtual.shortening import parts_stop_after
 
 DECODE_STEPS = 2
 """Steps with the cache after the prefill: the first grows what prefill made, the second what a
@@ -188,3 +189,134 @@ def usual_call(model: nn.Module, generation: Mapping[str, Any] | None = None) ->
 def can_generate(model: nn.Module) -> bool:
     """Whether ``generate`` is how the model is used."""
     return hasattr(model, "generate") and getattr(model, "can_generate", lambda: True)()
+
+
+# A class that holds several generating models (thinker and talker, semantic and acoustic tokens)
+# asks each of them for hundreds or thousands of tokens. A run needs the prefill and two steps of
+# each.
+
+_LIMIT = "max_new_tokens"
+
+
+@contextlib.contextmanager
+def parts_stop_after(model: nn.Module, tokens: int) -> Iterator[None]:
+    """Let no part of the model generate more than so many tokens; the model itself is free."""
+    parts = [
+        part
+        for part in model.modules()
+        if part is not model and callable(getattr(type(part), "generate", None))
+    ]
+    for part in parts:
+        vars(part)["generate"] = _stopping(part.generate, tokens)
+    try:
+        yield
+    finally:
+        for part in parts:
+            del vars(part)["generate"]
+
+
+def _stopping(original: Any, tokens: int) -> Any:
+    @functools.wraps(original)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        kwargs = {name: _lowered(name, value, tokens) for name, value in kwargs.items()}
+        return original(*args, **kwargs)
+
+    return generate
+
+
+def _lowered(name: str, value: Any, tokens: int) -> Any:
+    """An argument of ``generate`` with a limit that is no higher."""
+    if name == _LIMIT and isinstance(value, int):
+        return min(value, tokens)
+    limit = getattr(value, _LIMIT, None)  # of a generation configuration, whatever it is called
+    if isinstance(limit, int) and limit > tokens:
+        value = copy.copy(value)
+        setattr(value, _LIMIT, tokens)
+    return value
+
+
+# Some classes only have a ``generate`` that runs one part after the other (a thinker, a talker, a
+# vocoder) and no ``forward`` of their own. Their *entered part* is the first that has one.
+
+
+def has_forward(model: nn.Module) -> bool:
+    """Whether the class has a ``forward`` of its own: some only ``generate`` (Qwen2.5-Omni)."""
+    return type(model).forward is not nn.Module.forward
+
+
+def parts_with_forward(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts of a model without ``forward`` that have one; none where it has its own."""
+    if not has_forward(model):
+        yield from ((name, part) for name, part in model.named_children() if has_forward(part))
+
+
+def entered_part(model: nn.Module) -> tuple[str, nn.Module] | None:
+    """For a model without ``forward``: its first part with one, which ``generate`` begins with."""
+    parts = ((name, part) for name, part in parts_with_forward(model) if hasattr(part, "config"))
+    return next(parts, None)
+
+
+ENTRIES = ("forward", "encode", "decode")
+"""Methods by which a pipeline enters a component; autoencoders have the last two."""
+
+
+def follow_calls(
+    model: nn.Module,
+    names: Iterator[str],
+    begin: Callable[[str], None],
+    end: Callable[[str, Any], None],
+) -> None:
+    """Begin a phase at each call of the whole model, and end it with what the call gave.
+
+    Of a model without a ``forward``, each call of a part is one; `end` is told the part's name.
+    """
+    if has_forward(model):
+        _follow(model, "", names, begin, end)
+    for name, part in parts_with_forward(model):
+        _follow(part, name, _phases_of(name, part), begin, end)
+
+
+def _follow(
+    module: nn.Module,
+    part: str,
+    names: Iterator[str],
+    begin: Callable[[str], None],
+    end: Callable[[str, Any], None],
+) -> None:
+    original = module.forward
+
+    @functools.wraps(original)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        begin(next(names))
+        result = original(*args, **kwargs)
+        end(part, result)
+        return result
+
+    module.forward = forward
+
+
+def _phases_of(name: str, part: nn.Module) -> Iterator[str]:
+    """``talker prefill``, ``talker decode 1``, ... of a part that generates, else its name."""
+    if not callable(getattr(part, "generate", None)):
+        yield from repeat(name)
+    yield f"{name} prefill"
+    for number in count(1):
+        yield f"{name} decode {number}"
+
+
+def follow_components(model: nn.Module, begin: Callable[[str], None]) -> None:
+    """Begin a phase where a component of a pipeline is entered; what follows belongs to it."""
+    for name, component in model.named_children():
+        for method in ENTRIES:
+            original = getattr(component, method, None)
+            if original is not None:
+                setattr(component, method, _beginning(original, name, begin))
+
+
+def _beginning(original: Callable[..., Any], name: str, begin: Callable[[str], None]) -> Any:
+    @functools.wraps(original)
+    def entered(*args: Any, **kwargs: Any) -> Any:
+        begin(name)
+        return original(*args, **kwargs)
+
+    return entered

@@ -11,13 +11,12 @@ has; where it holds integers, that too counts as made up.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from devplan.virtual.gradients import with_gradients
-from devplan.virtual.known_shapes import KnownShapes
 from devplan.virtual.labels import (
     CPU,
     META,
@@ -41,10 +40,10 @@ from devplan.virtual.operands import (
     may_grow,
     on_meta,
     selected_positions,
-    tensors_in,
+    tensor_operands,
 )
+from devplan.virtual.shapes import Guess, KnownShapes
 from devplan.virtual.synthetic import Choice, given_by, with_least
-from devplan.virtual.unknown_ops import Guess
 
 aten = torch.ops.aten
 
@@ -110,7 +109,7 @@ class Execution(TorchDispatchMode):
             self.limit.refuse(self.block)
         kwargs = kwargs or {}
         self.given = given_by(func, args, between_blocks=self.block is None)
-        tensors = tensors_in(args, kwargs)
+        tensors = tensor_operands(args, kwargs)
         self.sources = joint_sources(tensors) if self.block is None else None
         device = self.result_device(func, args, kwargs, tensors)
         if device is None and not tensors:
@@ -232,7 +231,7 @@ class Execution(TorchDispatchMode):
         offsets), but asks for the real device of the stand-ins.
         """
         return next(
-            (label for item in tensors_in(self.caller, {}) if (label := label_of(item))), None
+            (label for item in tensor_operands(self.caller, {}) if (label := label_of(item))), None
         )
 
     def _home(self, func, args: tuple, kwargs: dict) -> torch.device:
@@ -298,3 +297,41 @@ def _is_float(tensor: torch.Tensor) -> bool:
 
 def _is_abstract_tensor(item: Any) -> bool:
     return isinstance(item, torch.Tensor) and is_abstract(item)
+
+
+# A copy to another device and a fused attention are made by hand, in place of ops that autograd
+# knows. The graph of a user's own training step must not end there: the gradient of a copy is
+# copied back, those of attention are as large as its operands.
+
+Backward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Gradient of the result, and the operand -> gradient of the operand."""
+
+
+def with_gradients(
+    make: Callable[[], torch.Tensor], operands: Sequence[Any], backward: Backward
+) -> torch.Tensor:
+    """What `make` makes of `operands`, as a node of autograd's graph where one is wanted."""
+    if not torch.is_grad_enabled():
+        return make()
+    tensors = [each for each in operands if isinstance(each, torch.Tensor)]
+    with torch._C.DisableTorchFunction():
+        wanted = any(each.requires_grad for each in tensors)
+    return _ByHand.apply(make, backward, *tensors) if wanted else make()
+
+
+class _ByHand(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, make: Callable[[], torch.Tensor], backward: Backward, *operands: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.operands, ctx.rule = operands, backward
+        return make()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[2:]
+        gradients = [
+            ctx.rule(gradient, operand) if is_wanted else None
+            for operand, is_wanted in zip(ctx.operands, wanted, strict=True)
+        ]
+        return (None, None, *gradients)

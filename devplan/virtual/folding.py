@@ -298,3 +298,61 @@ def extrapolate(first: Outcome, second: Outcome, steps: float) -> Outcome | None
         else:
             return None
     return Outcome(maker=first.maker, leaves=tuple(leaves), spec=first.spec)
+
+
+# Repeats. A pipeline runs its models step after step, and its autoencoder tile after tile: there
+# the result of a block's call is used again for later calls of that block whose inputs cannot be
+# told apart.
+#
+# Exceptions: a call that changed a list which it was given is not repeated, in any model. The
+# autoencoder of a video passes the features of some frames to the next ones in such lists, and
+# which features are next. A call of a single block that gave integers is not repeated either:
+# another call may give others.
+
+Lists = list[tuple[list, tuple[int, ...]]]
+
+_AGAIN = "again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanCall:
+    """What a representative's call did, to be done again for the layers it stands for."""
+
+    outcome: Outcome
+    events: list[tuple[str, Any]]
+    kept_bytes: Mapping[torch.device, int]
+    """Bytes that lived on after the call, its result aside."""
+    peak_bytes: Mapping[torch.device, int]
+    """Bytes at the fullest moment of the call beyond those before it."""
+
+
+def kinds_with_repeats(sites: Iterable[BlockSite], config: Any) -> dict[str, Hashable]:
+    """The kinds of layers, and a kind of its own for every other block that is a module."""
+    sites = tuple(sites)
+    single = {site.name: (_AGAIN, site.name) for site in sites if site.module is not None}
+    return {**single, **layer_kinds(sites, config)}
+
+
+def lists_among(args: tuple, kwargs: Mapping[str, Any]) -> Lists:
+    """The lists among the arguments of a call, with what is in them."""
+    found: Lists = []
+    pending: list[Any] = [*args, *kwargs.values()]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            found.append((value, tuple(map(id, value))))
+        if isinstance(value, (list, tuple)):
+            pending.extend(item for item in value if isinstance(item, (list, tuple)))
+    return found
+
+
+def are_as_before(lists: Lists) -> bool:
+    """Whether a call left the lists that it was given as they were."""
+    return all(tuple(map(id, items)) == before for items, before in lists)
+
+
+def may_stand(outcome: Outcome | None, kind: Hashable) -> bool:
+    """Whether what a call gave may be given again for another call of the kind."""
+    if outcome is None or kind[0] != _AGAIN:
+        return outcome is not None
+    return not any(isinstance(leaf, torch.Tensor) for leaf in outcome.leaves)

@@ -8,6 +8,7 @@ execution mode below decides whether it is worth being real.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-from devplan.sandbox import patched_here
 from devplan.virtual.labels import CPU, META, is_abstract, label_of, maker_of, mark, sources_of
 from devplan.virtual.operands import taken_along
+from devplan.virtual.patches import backward_inside
 
 if TYPE_CHECKING:
     from devplan.virtual.dispatch_mode import Execution
@@ -167,18 +168,17 @@ class Answers(TorchFunctionMode):
 
     def _backward(self, func, args, kwargs) -> Any:
         """A backward pass calls the model's code again, where it is checkpointed."""
-        run = torch.autograd._engine_run_backward
-
-        def answered(*args: Any, **kwargs: Any) -> Any:
-            before, self.execution.is_backward = self.execution.is_backward, True
-            try:
-                with self:
-                    return run(*args, **kwargs)
-            finally:
-                self.execution.is_backward = before
-
-        with patched_here(torch.autograd, "_engine_run_backward", answered):
+        with backward_inside(self._during_backward):
             return func(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _during_backward(self) -> Iterator[None]:
+        before, self.execution.is_backward = self.execution.is_backward, True
+        try:
+            with self:
+                yield
+        finally:
+            self.execution.is_backward = before
 
     def _take_along(self, func, args, kwargs) -> torch.Tensor:
         """As PyTorch takes it apart; its own code compares the real devices before that."""

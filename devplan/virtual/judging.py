@@ -12,9 +12,8 @@ from devplan.virtual.dispatch_mode import USUAL, Execution
 from devplan.virtual.labels import CPU, META, give_name, label_of, mark, name_of
 from devplan.virtual.memory import MemoryMeter
 from devplan.virtual.recording import Recorder
-from devplan.virtual.rules.functions import judge_function
-from devplan.virtual.rules.plan import has_no_rule, judge
-from devplan.virtual.rules.verdict import Mismatch, Operand, Verdict
+from devplan.virtual.rules.plan import has_no_rule, judge_function, judge_op
+from devplan.virtual.rules.rule import Mismatch, Operand, Verdict
 from devplan.virtual.synthetic import Choice
 
 _COPY = torch.ops.aten.copy_.default
@@ -54,7 +53,7 @@ class SplitExecution(Execution):
         elif func is _ITEM and label_of(args[0]) == META:
             self._lost(args[0], str(func), _NO_ITEM)
         self.recorder.used.update(filter(None, map(name_of, tensors)))
-        verdict = judge(func, args, kwargs)
+        verdict = judge_op(func, args, kwargs)
         self._origin = None
         if verdict.device == META:
             self._origin = next(filter(None, map(name_of, tensors)), None)

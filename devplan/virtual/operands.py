@@ -15,7 +15,7 @@ _LARGE_NUMBER = 4096
 ``arange(4096)`` is nothing, ``ones(32768, 32768)`` would be a gibibyte."""
 
 
-def tensors_in(args: tuple, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+def tensor_operands(args: tuple, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
     """Tensor operands; schemas of aten ops nest them at most in one list."""
     found = []
     for item in (*args, *kwargs.values()):

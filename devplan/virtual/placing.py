@@ -9,14 +9,14 @@ weights) thereby enters the verdict.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import checkpoint
 
 from devplan.core import (
     CPU,
@@ -29,8 +29,6 @@ from devplan.core import (
     part_of_map,
 )
 from devplan.models import PipelineModule, value_of
-from devplan.sandbox import patched, patched_here
-from devplan.virtual.attributes import plain_tensors
 from devplan.virtual.labels import (
     CONCRETE_LIMIT,
     META,
@@ -38,9 +36,9 @@ from devplan.virtual.labels import (
     give_name,
     label_of,
     mark,
-    name_of,
+    plain_tensors,
 )
-from devplan.virtual.unhooked import loads_without_hooks
+from devplan.virtual.patches import no_driver
 
 
 def label_by_map(model: nn.Module, device_map: Mapping[str, str]) -> tuple[str, ...]:
@@ -111,64 +109,6 @@ def with_values(buffer: torch.Tensor) -> torch.Tensor:
     return torch.zeros(buffer.shape, dtype=buffer.dtype, device=CPU)
 
 
-@contextlib.contextmanager
-def past_the_modes() -> Iterator[None]:
-    """Let what goes past every mode keep to the labels.
-
-    A new ``nn.Parameter`` lies where its data lies: accelerate makes them when it moves one.
-    Optimizers and the clipping of gradients group tensors by device.  Activation checkpointing
-    compares the devices of what it made twice.
-    """
-    construct = nn.Parameter.__new__
-
-    def labelled(cls, data=None, requires_grad=True):
-        parameter = construct(cls, data, requires_grad)
-        label = label_of(data) if isinstance(data, torch.Tensor) else None
-        if label is None:
-            return parameter
-        return give_name(mark(parameter, label, None), name_of(data))
-
-    with contextlib.ExitStack() as undo:
-        undo.enter_context(patched_here(nn.Parameter, "__new__", labelled))
-        if hasattr(torch._C, _GROUPED):  # [2.2] came with it
-            undo.enter_context(patched_here(torch._C, _GROUPED, _grouped))
-        if compared := vars(checkpoint).get(_COMPARED):
-            as_labelled = {**compared, "default": _as_labelled}
-            undo.enter_context(patched(checkpoint, _COMPARED, as_labelled))
-        yield
-
-
-_GROUPED = "_group_tensors_by_device_and_dtype"
-_COMPARED = "_allowed_determinism_checks_to_fns"
-
-
-def _as_labelled(tensor: torch.Tensor) -> dict[str, Any]:
-    """What has to be the same of a tensor when it is computed again."""
-    return {
-        "shape": tensor.shape,
-        "dtype": tensor.dtype,
-        "device": label_of(tensor) or tensor.device,
-    }
-
-
-def _grouped(
-    lists: Sequence[Sequence[torch.Tensor | None]], with_indices: bool = False
-) -> dict[tuple[torch.device, torch.dtype], tuple[list[list[Any]], list[int]]]:
-    """What ``torch._C`` gives: the lists cut into groups whose first tensors are alike.
-
-    Lists after the first may be empty.
-    """
-    groups: dict[tuple[torch.device, torch.dtype], tuple[list[list[Any]], list[int]]] = {}
-    for index, first in enumerate(lists[0]):
-        key = (label_of(first) or first.device, first.dtype)
-        columns, indices = groups.setdefault(key, ([[] for _ in lists], []))
-        for column, tensors in zip(columns, lists, strict=True):
-            column.extend(tensors[index : index + 1])
-        if with_indices:
-            indices.append(index)
-    return groups
-
-
 def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: str) -> None:
     """Let the installed accelerate dispatch the labelled model; to be called under the modes.
 
@@ -183,10 +123,10 @@ def attach_hooks(model: nn.Module, device_map: Mapping[str, str], main_device: s
     for name, component in model.named_children():
         part = part_of_map(device_map, name)
         main = component_main(part, main_device)
-        _dispatch(component, spelled_out(component, part), main, force_hooks=True)
+        _dispatch(component, spelled_out_map(component, part), main, force_hooks=True)
 
 
-def spelled_out(model: nn.Module, device_map: Mapping[str, Any]) -> Mapping[str, Any]:
+def spelled_out_map(model: nn.Module, device_map: Mapping[str, Any]) -> Mapping[str, Any]:
     """A map with an entry for the whole model, by the model's parts, where accelerate needs that.
 
     Of a model that is offloaded whole ``dispatch_model`` finds no weights under the empty name
@@ -224,7 +164,7 @@ def _dispatch(
             on_cpu = [name for name, device in device_map.items() if device == CPU]
             waiting |= extract_submodules_state_dict(model.state_dict(), on_cpu)
         more = {"state_dict": waiting, "offload_index": {}, **more}
-    with _no_driver():
+    with no_driver():
         dispatch_model(
             model,
             device_map=dict(device_map),
@@ -251,11 +191,20 @@ def _on_disk(model: nn.Module, device_map: Mapping[str, str]) -> dict[str, torch
     return found
 
 
-def _no_driver() -> contextlib.AbstractContextManager[None]:
-    """Keep ``dispatch_model`` from asking ``nvidia-smi`` how this machine's own GPUs copy."""
-    from accelerate import big_modeling
+# Since 5.0 transformers calls accelerate's dispatch only where a map names more than one device,
+# or ``disk`` (``modeling_utils.py``; 4.57 always called it). With one device nothing checks
+# whether the map covers the model: a tensor without an entry is loaded on the CPU
+# (``expand_device_map``), a tensor that is tied to one with an entry is placed with it, and no
+# hook moves any input. ``accelerate.dispatch_model`` itself refuses a map that leaves tensors
+# out.
 
-    name = "check_cuda_p2p_ib_support"
-    if not hasattr(big_modeling, name):  # [0.25] came with it
-        return contextlib.nullcontext()
-    return patched_here(big_modeling, name, lambda: True)
+_SINCE = 5
+"""The first major release of transformers that does so."""
+
+
+def loads_without_hooks(model: nn.Module) -> bool:
+    """Whether the code that loads a model puts no hooks for a map of one device."""
+    library = sys.modules.get("transformers")
+    base = getattr(library, "PreTrainedModel", None)
+    release = re.match(r"\d+", getattr(library, "__version__", ""))
+    return base is not None and isinstance(model, base) and int(release[0]) >= _SINCE

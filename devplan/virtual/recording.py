@@ -27,9 +27,8 @@ from devplan.core import (
     is_inside,
 )
 from devplan.virtual import source_lines
-from devplan.virtual.attributes import attribute_path
-from devplan.virtual.labels import META, label_of, maker_of, name_of, sources_of
-from devplan.virtual.rules.verdict import Mismatch, Operand
+from devplan.virtual.labels import META, attribute_path, label_of, maker_of, name_of, sources_of
+from devplan.virtual.rules.rule import Mismatch, Operand
 
 
 class Recorder:
@@ -184,7 +183,7 @@ class Recorder:
         known = self._tensor_names.get(id(tensor))
         if known is None and (isinstance(tensor, nn.Parameter) or label_of(tensor) == META):
             known = name_of(tensor)
-        return known or attribute_path(tensor, source_lines.running_modules(), self._names)
+        return known or attribute_path(tensor, source_lines.modules_on_stack(), self._names)
 
     def took(self, block: str, arguments: Any) -> None:
         """A block is called with these arguments, which no hook has moved yet."""

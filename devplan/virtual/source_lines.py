@@ -130,7 +130,7 @@ def is_hook_code(frame: FrameType) -> bool:
     return frame.f_code.co_filename.replace("\\", "/").endswith(_HOOKS)
 
 
-def running_modules() -> Iterator[nn.Module]:
+def modules_on_stack() -> Iterator[nn.Module]:
     """Modules whose ``forward`` or methods are running now, the innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

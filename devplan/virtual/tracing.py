@@ -20,17 +20,14 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from devplan.models import BlockSite
-from devplan.sandbox import exclusive
 from devplan.virtual import folding
-from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.dispatch_mode import Execution
+from devplan.virtual.folding import are_as_before, lists_among
 from devplan.virtual.function_mode import Answers, default_on_cpu
 from devplan.virtual.labels import maker_of, mark
-from devplan.virtual.lean import lean
 from devplan.virtual.limited import MOST_OPS
-from devplan.virtual.loan import Loan
+from devplan.virtual.patches import Loan, VirtualCard, virtual_machine
 from devplan.virtual.placing import wants_values, with_values
-from devplan.virtual.repeating import are_as_before, lists_among
 
 MAIN = torch.device("cuda", 0)
 
@@ -123,11 +120,8 @@ def run_traced(
     execution = Execution(limits.run_ops)
     with contextlib.ExitStack() as undo:
         undo.callback(lambda: setattr(trace, "num_ops", execution.num_ops))
-        undo.enter_context(exclusive())
-        undo.enter_context(lean(model))
+        undo.enter_context(virtual_machine(model, (VirtualCard(),)))
         loan = undo.enter_context(Loan())
-        undo.enter_context(torch.no_grad())
-        undo.enter_context(answering((VirtualCard(),)))
         undo.enter_context(default_on_cpu())
         borrower = _Borrower(loan, MAIN)
         borrower.borrow_outside(model, {site.module for site in sites if site.stack is not None})

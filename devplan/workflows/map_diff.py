@@ -19,12 +19,12 @@ from devplan.core import (
     WorkloadRequest,
     accepts,
     as_workload,
-    device_name,
     flag,
     function,
     model_name,
     of_class,
     optional,
+    read_device,
 )
 from devplan.machine import MachineLike, as_machine
 from devplan.mapfile import as_device_map
@@ -74,7 +74,7 @@ class MapDiff:
 @accepts(
     model=optional(model_name),
     machine=optional(as_machine),
-    main_device=optional(device_name),
+    main_device=optional(read_device),
     workload=as_workload,
     packed=flag,
     options=optional(of_class("devplan.RunOptions(...)", RunOptions)),

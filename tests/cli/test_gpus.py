@@ -22,9 +22,9 @@ def test_every_card_with_its_memory(devplan):
 
 def test_the_same_for_programs(devplan):
     listed = json.loads(devplan("gpus", "--json").out)["gpus"]
-    assert [each["name"] for each in listed] == list(gpus.ids())
+    assert [each["name"] for each in listed] == list(gpus.gpu_ids())
     (card,) = (each for each in listed if each["name"] == "rtx-4090")
-    assert card["capacity_bytes"] == gpus.find("rtx-4090").capacity_bytes
+    assert card["capacity_bytes"] == gpus.find_gpu("rtx-4090").capacity_bytes
 
 
 @pytest.mark.parametrize(

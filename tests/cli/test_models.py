@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from devplan.catalog.models import ids, load
+from devplan.catalog.models import load_entry, model_ids
 
 
 def test_the_list_has_every_model_with_its_facts(devplan):
     answer = devplan("models")
     assert (answer.status, answer.err) == (0, "")
     lines = {line.split()[0]: line.split() for line in answer.out.splitlines() if "/" in line}
-    assert set(ids()) <= lines.keys()
+    assert set(model_ids()) <= lines.keys()
     assert lines["openai/gpt-oss-20b"] == [
         "openai/gpt-oss-20b", "GptOssForCausalLM", "exact", "20,914,757,184", "12.82",
     ]  # fmt: skip
@@ -25,14 +25,14 @@ def test_the_list_has_every_model_with_its_facts(devplan):
 
 def test_the_list_for_programs(devplan):
     listed = json.loads(devplan("models", "--json").out)["models"]
-    assert [each["id"] for each in listed] == list(ids())
+    assert [each["id"] for each in listed] == list(model_ids())
     assert all(each["stored_bytes"] and each["parameters"] for each in listed)
 
 
 def test_a_pipeline_is_stored_in_the_bytes_of_its_parts():
     """Parts have dtypes of their own: the transformer of Wan 2.2 is float32."""
-    pipeline = load("Wan-AI/Wan2.2-TI2V-5B")
-    parts = [load(part) for part in pipeline.components.values() if isinstance(part, str)]
+    pipeline = load_entry("Wan-AI/Wan2.2-TI2V-5B")
+    parts = [load_entry(part) for part in pipeline.components.values() if isinstance(part, str)]
     assert pipeline.stored_bytes == sum(part.stored_bytes for part in parts)
     assert pipeline.stored_bytes > 2 * pipeline.published_parameters
 
@@ -51,7 +51,7 @@ def test_one_model_with_sizes_sources_and_commands(devplan):
     assert (answer.status, answer.err) == (0, "")
     for text in ("Qwen3ForCausalLM", "40,960 tokens", "8,190,735,360 (exact)", "bfloat16", "8 bit"):
         assert text in answer.out
-    for source in load("Qwen/Qwen3-8B").sources.values():
+    for source in load_entry("Qwen/Qwen3-8B").sources.values():
         assert source.split()[0] in answer.out
     assert "devplan suggest Qwen/Qwen3-8B --gpus" in answer.out
 

@@ -247,9 +247,9 @@ def test_a_hub_id_without_and_with_its_code(devplan, hub, whole):
 @pytest.mark.parametrize("name", ["MiniCPM-V-4_5", "Spark-Formalizer-7B"])
 def test_a_catalogue_name_with_trust_asks_the_hub_for_its_code(devplan, hub, whole, name):
     """Any code will do here: what is tried is that it is fetched, built and run."""
-    from devplan.catalog.models import find
+    from devplan.catalog.models import find_catalog_model
 
-    hub.repositories[find(name).id] = Repository(whole[0])
+    hub.repositories[find_catalog_model(name).id] = Repository(whole[0])
     answer = devplan("suggest", name, *CARDS, TRUST)
     assert (answer.status, answer.err) == (0, "")
     assert "ReaderForCausalLM" in answer.out and verification()["status"] == "clean"

@@ -12,10 +12,8 @@ from devplan.inputs.running import run_as_usual, run_few_tokens
 from devplan.models.blocks import partition
 from devplan.models.skeleton import Skeleton
 from devplan.profile.work import measure_work
-from devplan.virtual.calls import GREEDY, GenerateCall
-from devplan.virtual.cuda import VirtualCard
-from devplan.virtual.entries import entered_part
-from devplan.virtual.shortening import parts_stop_after
+from devplan.virtual.calls import GREEDY, GenerateCall, entered_part, parts_stop_after
+from devplan.virtual.patches import VirtualCard
 from devplan.virtual.split import SplitModel, dispatched
 
 MANY = 500

@@ -10,7 +10,7 @@ import functools
 
 import pytest
 
-from devplan.catalog.models import ids, load
+from devplan.catalog.models import load_entry, model_ids
 from devplan.checker.checking import check
 from tools.gallery.__main__ import check_row
 from tools.gallery.index import FOLDER, INDEX, ROOT, Shown, gallery_maps, index_text
@@ -31,7 +31,7 @@ def maps() -> dict[str, Shown]:
 
 def asked_for() -> list[str]:
     """Models and pipelines of the catalogue; parts of a pipeline are not."""
-    return [name for name in ids() if name.count("/") == 1]
+    return [name for name in model_ids() if name.count("/") == 1]
 
 
 def test_every_model_of_the_catalogue_is_shown_or_left_out_with_a_reason():
@@ -52,7 +52,7 @@ def test_every_row_has_a_map():
 
 def test_no_context_is_given_for_nothing():
     for row in GALLERY.rows:
-        limit = load(row.model).config.get("max_position_embeddings")
+        limit = load_entry(row.model).config.get("max_position_embeddings")
         tokens = row.request.context_tokens
         assert limit is None or tokens <= limit or tokens != CONTEXT_TOKENS
 
@@ -76,7 +76,7 @@ def test_every_model_has_a_name_of_its_own_among_the_files():
 def test_every_map_is_proven_or_says_that_its_code_is_not_here(name):
     shown = maps()[name]
     verification = shown.content.verification
-    if load(shown.content.model.id).library == "tensors":
+    if load_entry(shown.content.model.id).library == "tensors":
         assert verification.status == "unverified" and "code is not here" in verification.detail
     else:
         assert verification.status == "clean"

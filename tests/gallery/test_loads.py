@@ -12,7 +12,7 @@ import transformers
 import yaml
 
 import devplan as devplan_library
-from devplan.catalog.models import load
+from devplan.catalog.models import load_entry
 from devplan.checker.checking import check
 from devplan.cli.app import main
 from tests.pipelines.making import made, whole
@@ -29,7 +29,7 @@ def architectures() -> list:
     """One entry for each class in the gallery."""
     found = {}
     for row in read_gallery().rows:
-        entry = load(row.model)
+        entry = load_entry(row.model)
         if entry.library == "transformers":
             found.setdefault(entry.class_name, entry)
     slow = pytest.mark.slow
@@ -81,7 +81,7 @@ def pipelines() -> list:
 def test_a_pipeline_loads_by_its_map_and_makes_the_same(model, tmp_path, monkeypatch, capsys):
     pytest.importorskip("diffusers")
     monkeypatch.chdir(tmp_path)
-    name, entry = PIPELINES[model], load(model)
+    name, entry = PIPELINES[model], load_entry(model)
     tiny = tiny_pipeline(name)
     assert type(tiny).__name__ == entry.class_name
     assert set(entry.components) <= {key for key, part in tiny.components.items() if part}

@@ -12,8 +12,7 @@ from transformers import (
 )
 
 from devplan.inputs.example import example_inputs
-from devplan.inputs.request import InputRequest
-from devplan.virtual.inputs import NoExampleInputs
+from devplan.inputs.request import InputRequest, NoExampleInputs
 from tests.inputs.tiny import made_and_run, on_meta
 
 

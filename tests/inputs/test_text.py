@@ -16,7 +16,7 @@ from transformers import (
 from devplan.inputs.example import example_inputs
 from devplan.inputs.facts import Facts
 from devplan.inputs.request import InputRequest
-from devplan.inputs.tokens import Placeholders, compose
+from devplan.inputs.text import Placeholders, compose_sequences
 from tests.inputs.tiny import TEXT, made_and_run, on_meta
 
 
@@ -90,7 +90,7 @@ def test_the_model_is_left_as_it_was(llama):
 def test_every_sequence_holds_all_placeholders(llama, batch, tokens, items, rows, padded):
     request = InputRequest(batch=batch, tokens=tokens, padded=padded)
     wanted = [Placeholders(kind="image", items=items, rows=rows)]
-    made = compose(Facts(llama, llama.config, request), wanted)
+    made = compose_sequences(Facts(llama, llama.config, request), wanted)
     assert made.mask_of("image").sum(-1).tolist() == [items * rows] * batch
     assert made.ids.shape == made.mask.shape == made.kinds.shape
     assert not (made.mask_of("image") & (made.mask == 0)).any()

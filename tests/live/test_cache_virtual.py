@@ -151,7 +151,7 @@ def test_code_that_writes_to_what_it_is_given(seed):
 def run_module(
     model: nn.Module, inputs: Mapping[str, Any], device_map: Mapping[str, str], call: Any
 ) -> tuple[RunRecord, list]:
-    from devplan.virtual.cuda import VirtualCard
+    from devplan.virtual.patches import VirtualCard
     from devplan.virtual.split import SplitModel, run_split
 
     given: list[torch.Tensor] = []

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import devplan
+from devplan.catalog import models as catalogue
 from devplan.core.environment import ModelFacts
 from devplan.core.errors import DeviceMapError, InputError
 from devplan.environment.host import library_versions
 from devplan.environment.model_facts import facts_of
 from devplan.loader import loading, pipelines
 from devplan.mapfile.read import read_map
-from devplan.models import from_catalog as catalogue
+from devplan.models.from_catalog import resolve_catalogue
 from devplan.models.pipeline_source import whole_config
 from devplan.models.resolution import resolve
 from devplan.rules.environment import compare_model
@@ -144,7 +145,7 @@ def test_doctor_knows_the_class_of_a_pipeline(saved, split_flux):
 
 
 def test_a_map_of_the_catalogue_is_compared_by_the_values_that_the_catalogue_has(split_flux):
-    source = catalogue.resolve_catalogue(catalogue.find("black-forest-labs/FLUX.1-dev"))
+    source = resolve_catalogue(catalogue.find_catalog_model("black-forest-labs/FLUX.1-dev"))
     map_file = read_map(split_flux)
     identity = replace(map_file.model, id=source.id, config_hash=source.config_hash)
     map_file = replace(map_file, model=identity)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from devplan.inputs.example import example_inputs
-from devplan.inputs.for_workload import request_for
+from devplan.inputs.request import request_for
 from devplan.models.blocks import partition
 from devplan.virtual.calls import usual_call
-from devplan.virtual.cuda import VirtualCard
+from devplan.virtual.patches import VirtualCard
 from devplan.virtual.split import SplitModel, run_split
 from tests.pipelines.tiny import NAMES, SIZES, tiny_pipeline
 

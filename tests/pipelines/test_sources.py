@@ -68,7 +68,7 @@ def test_an_index_that_cannot_be_used_is_refused_in_one_line(saved, tmp_path, ch
 @pytest.mark.parametrize("name", PIPELINES)
 def test_the_catalogue_has_every_component(name):
     source = resolve(name)
-    entry = models.find(name)
+    entry = models.find_catalog_model(name)
     assert set(source.components) == set(entry.components)
     for component, part in source.components.items():
         assert part.class_name, component

@@ -14,9 +14,9 @@ import torch
 from transformers import EncoderDecoderCache
 
 from devplan.core.types import Workload
+from devplan.inputs.plain import plain_inputs
 from devplan.models.blocks import partition
 from devplan.profile.runs import measure_run
-from devplan.virtual.inputs import example_inputs
 from tests.profile.twins import CASES, TWINS, WINDOW
 from tests.virtual.models import skeleton_of_type
 
@@ -75,7 +75,7 @@ def real_model(model_type: str, settings: dict, dtype: torch.dtype):
 
 
 def run_for_real(skeleton, model, batch: int, tokens: int):
-    inputs = example_inputs(skeleton.model, skeleton.config)[0].make(tokens, batch)
+    inputs = plain_inputs(skeleton.model, skeleton.config)[0].make(tokens, batch)
     values = {
         name: torch.randn(value.shape, dtype=value.dtype)
         if isinstance(value, torch.Tensor) and value.is_meta

@@ -45,7 +45,7 @@ def few_first(names: list[str]) -> list:
 def slow_with_headers(names: list[str]) -> list:
     """Where the headers of whole files count too, every name has to be made: seconds."""
     slow = pytest.mark.slow
-    large = [name for name in names if models.load(name).counts_headers]
+    large = [name for name in names if models.load_entry(name).counts_headers]
     return [pytest.param(name, marks=slow) if name in large else name for name in names]
 
 
@@ -89,16 +89,16 @@ def _persistent_buffers(model: nn.Module) -> list[torch.Tensor]:
 
 @functools.cache
 def headers(name: str):
-    return published_headers(models.load(name), skeleton(name).model)
+    return published_headers(models.load_entry(name), skeleton(name).model)
 
 
 @functools.cache
 def skeleton(name: str):
-    return build_skeleton(resolve_catalogue(models.load(name)))
+    return build_skeleton(resolve_catalogue(models.load_entry(name)))
 
 
 def computed(name: str) -> int:
-    entry, built = models.load(name), skeleton(name)
+    entry, built = models.load_entry(name), skeleton(name)
     held = checkpoint_bytes(
         built.model, dtype=built.dtype, quantization_config=entry.quantization_config
     )
@@ -113,7 +113,7 @@ def test_nobody_is_forgotten():
 
 @pytest.mark.parametrize("name", slow_with_headers(SIZED))
 def test_the_computed_total_is_the_published_one(name):
-    entry = models.load(name)
+    entry = models.load_entry(name)
     if not entry.counts_headers:
         assert computed(name) == entry.checkpoint_bytes
         return
@@ -125,12 +125,12 @@ def test_the_computed_total_is_the_published_one(name):
 
 @pytest.mark.parametrize("name", COMPUTED)
 def test_a_total_that_nobody_published_is_what_is_computed(name):
-    assert models.load(name).computed_bytes == computed(name)
+    assert models.load_entry(name).computed_bytes == computed(name)
 
 
 @pytest.mark.parametrize("name", few_first([*QUANTIZED, *FUSED]))
 def test_tensor_by_tensor_as_the_checkpoint_stores_them(name):
-    entry, built = models.load(name), skeleton(name)
+    entry, built = models.load_entry(name), skeleton(name)
     tensors = headers(name)
     found = stored_bytes(built.model, tensors)
     assert not found.unmatched and not found.missing
@@ -143,7 +143,7 @@ def test_tensor_by_tensor_as_the_checkpoint_stores_them(name):
 
 @pytest.mark.parametrize("name", few_first(QUANTIZED))
 def test_every_module_has_the_same_bytes_by_headers_and_by_formula(name):
-    entry, built = models.load(name), skeleton(name)
+    entry, built = models.load_entry(name), skeleton(name)
     sites = partition(built.model, built.no_split)
     by_formula, by_headers = (
         measure_weights(

@@ -16,12 +16,8 @@ import devplan
 from devplan import RunOptions
 from devplan.core.errors import InternalError
 from devplan.sandbox.holding import exclusive, is_held_here, patched
-from devplan.virtual import gpu_numbers as numbered
-from devplan.virtual.cuda import VirtualCard, answering
-from devplan.virtual.lean import lean
-from devplan.virtual.loan import restored
-from devplan.virtual.placing import past_the_modes
-from devplan.virtual.silence import quiet
+from devplan.virtual import patches as numbered
+from devplan.virtual.patches import VirtualCard, answering, lean, past_the_modes, quiet, restored
 from tests.sandbox import models
 from tests.sandbox.models import Mixing, Small, map_of, meta
 from tests.sandbox.names import changed, process_now

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from devplan.catalog import models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,8 @@ ENTRIES = {
 @pytest.fixture(autouse=True)
 def catalogue(monkeypatch):
     """The names that these tests speak of, whatever the real catalogue holds."""
-    models = ModuleType("devplan.catalog.models")
-    models.find = ENTRIES.get
-    models.ids = lambda: tuple(ENTRIES)
-    package = sys.modules.get("devplan.catalog") or ModuleType("devplan.catalog")
-    monkeypatch.setitem(sys.modules, "devplan.catalog", package)
-    monkeypatch.setitem(sys.modules, "devplan.catalog.models", models)
-    monkeypatch.setattr(package, "models", models, raising=False)
+    monkeypatch.setattr(models, "find_catalog_model", ENTRIES.get)
+    monkeypatch.setattr(models, "model_ids", lambda: tuple(ENTRIES))
     return models
 
 

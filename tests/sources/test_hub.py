@@ -316,7 +316,7 @@ def test_the_environment_is_what_counts(hub, whole_checkpoint, tmp_path):
 import sys
 catalog = sys.modules['devplan.catalog'] = type(sys)('devplan.catalog')
 catalog.models = type(sys)('devplan.catalog.models')
-catalog.models.find, catalog.models.ids = lambda name: None, tuple
+catalog.models.find_catalog_model, catalog.models.model_ids = lambda name: None, tuple
 from devplan.models import resolve
 source = resolve('acme/gated')
 print(source.revision, len(source.stored), 'torch' in sys.modules)

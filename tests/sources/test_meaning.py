@@ -17,7 +17,7 @@ def test_a_catalogue_name(catalogue):
     assert (source.class_name, source.dtype) == ("LlamaForCausalLM", "bfloat16")
     assert source.config == {"model_type": "llama", "hidden_size": 64}
     assert source.stored is None and source.revision is None and source.factory is None
-    assert source.catalogue_model is catalogue.find("acme/Tiny-Llama-7B")
+    assert source.catalogue_model is catalogue.find_catalog_model("acme/Tiny-Llama-7B")
     assert len(source.config_hash) == 64
 
 
@@ -61,7 +61,7 @@ sys.modules['devplan.catalog.models'] = catalog.models
 class Entry:
     id, library, class_name, dtype = 'a/b', 'transformers', 'C', 'float16'
     config = components = {}
-catalog.models.find = lambda name: Entry
+catalog.models.find_catalog_model = lambda name: Entry
 import devplan.models
 assert devplan.models.resolve('a/b').id == 'a/b'
 heavy = {'torch', 'transformers', 'huggingface_hub', 'safetensors', 'numpy'}

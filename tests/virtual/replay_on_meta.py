@@ -16,8 +16,7 @@ import torch
 import torch._meta_registrations as shape_functions
 
 from devplan.virtual.rules.iterator import Elementwise
-from devplan.virtual.rules.native import native_facts
-from devplan.virtual.rules.plan import rule_of
+from devplan.virtual.rules.plan import device_rule_of, native_facts
 
 SHAPES = {"scalar": (), "full": (2, 3)}
 UNANSWERED = "unanswered"
@@ -35,7 +34,7 @@ def elementwise_ops() -> list:
     found = []
     for name in sorted(native_facts().unchecked | native_facts().composed):
         func = overload(name)
-        if func is None or not isinstance(rule_of(func), Elementwise):
+        if func is None or not isinstance(device_rule_of(func), Elementwise):
             continue
         types = [str(item.type) for item in needed(func)]
         if set(types) <= {"Tensor", "number"} and types.count("Tensor") > 1:

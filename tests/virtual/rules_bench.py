@@ -13,8 +13,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from devplan.virtual.labels import mark
-from devplan.virtual.rules.plan import judge
-from devplan.virtual.rules.verdict import Mismatch, Verdict
+from devplan.virtual.rules.plan import judge_op
+from devplan.virtual.rules.rule import Mismatch, Verdict
 
 
 def at(device: str | None, tensor: torch.Tensor) -> torch.Tensor:
@@ -33,7 +33,7 @@ class Judged(TorchDispatchMode):
         super().__init__()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        verdict = judge(func, args, kwargs or {})
+        verdict = judge_op(func, args, kwargs or {})
         self.verdicts.append((func, verdict))
         result = func(*args, **(kwargs or {}))
         for item in result if isinstance(result, (list, tuple)) else [result]:

@@ -12,8 +12,8 @@ from devplan.checker.checking import check
 from devplan.checker.run_options import RunOptions
 from devplan.core.findings import Severity
 from devplan.models.integers import RememberIntegers
-from devplan.virtual.attributes import attribute_path, plain_tensors
 from devplan.virtual.calls import ForwardCall
+from devplan.virtual.labels import attribute_path, plain_tensors
 from devplan.virtual.split import run_split
 from tests.virtual import tiny
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicCache
 
-from devplan.virtual.caches import cache_places
+from devplan.virtual.memory import cache_places
 
 
 def filled() -> DynamicCache:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from devplan.sandbox.holding import exclusive
-from devplan.virtual.cuda import VirtualCard, answering
+from devplan.virtual.patches import VirtualCard, answering
 
 OLD = VirtualCard(name="old", capability=(7, 5), total_bytes=11)
 NEW = VirtualCard(name="new", capability=(9, 0), total_bytes=13)

@@ -17,8 +17,8 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from devplan.core.findings import RunRecord
-from devplan.virtual.caches import cache_places
 from devplan.virtual.calls import ForwardCall, GenerateCall
+from devplan.virtual.memory import cache_places
 from devplan.virtual.split import run_split
 from tests.virtual import tiny
 

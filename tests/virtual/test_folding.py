@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from devplan.core.types import Workload
+from devplan.inputs.plain import plain_inputs
 from devplan.models.blocks import partition
 from devplan.profile.runs import measure_run
 from devplan.virtual.folding import layer_kinds
-from devplan.virtual.inputs import example_inputs
 from devplan.virtual.limited import TooManyOps
 from devplan.virtual.tracing import Limits, Trace, run_traced
 from tests.profile.twins import CASES
@@ -50,7 +50,7 @@ def test_every_causal_type(model_type):
 def stands_for(skeleton) -> dict[str, list[str]]:
     sites = partition(skeleton.model, skeleton.no_split)
     kinds = layer_kinds(sites, skeleton.config)
-    example = example_inputs(skeleton.model, skeleton.config)[0]
+    example = plain_inputs(skeleton.model, skeleton.config)[0]
     trace = run_traced(skeleton.model, sites, example.make(24), kinds=kinds)
     return dict(trace.stands_for)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devplan.virtual.known_shapes import KnownShapes
+from devplan.virtual.shapes import KnownShapes
 
 aten = torch.ops.aten
 

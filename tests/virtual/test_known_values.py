@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from devplan.sandbox.holding import exclusive
-from devplan.virtual.cuda import VirtualCard, answering
 from devplan.virtual.dispatch_mode import Execution
 from devplan.virtual.function_mode import Answers
 from devplan.virtual.labels import label_of, maker_of, mark
+from devplan.virtual.patches import VirtualCard, answering
 
 CARD = torch.device("cuda", 1)
 

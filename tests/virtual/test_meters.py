@@ -8,9 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.virtual.activations import BETWEEN, ActivationMeter, beyond, given_bytes
+from devplan.virtual.calls import parts_stop_after
+from devplan.virtual.folding import are_as_before, lists_among, may_stand
 from devplan.virtual.labels import mark
-from devplan.virtual.memory import MemoryMeter, rounded
+from devplan.virtual.memory import (
+    BETWEEN,
+    ActivationMeter,
+    MemoryMeter,
+    beyond,
+    device_peaks,
+    given_bytes,
+    rounded,
+)
 from devplan.virtual.operands import (
     all_on_meta,
     attended,
@@ -20,11 +29,8 @@ from devplan.virtual.operands import (
     on_meta,
     selected_positions,
     taken_along,
-    tensors_in,
+    tensor_operands,
 )
-from devplan.virtual.peaks import device_peaks
-from devplan.virtual.repeating import are_as_before, lists_among, may_stand
-from devplan.virtual.shortening import parts_stop_after
 
 aten = torch.ops.aten
 ONE, TWO, META = torch.device("cuda:0"), torch.device("cuda:1"), torch.device("meta")
@@ -182,7 +188,7 @@ def test_bytes_that_a_block_gives():
 
 def test_tensors_and_devices_among_arguments():
     a, b, c = torch.ones(1), torch.ones(2), torch.ones(3)
-    assert list(map(id, tensors_in((a, [b, None], 3), {"out": (c,), "d": "x"}))) == [
+    assert list(map(id, tensor_operands((a, [b, None], 3), {"out": (c,), "d": "x"}))) == [
         id(a),
         id(b),
         id(c),

@@ -7,8 +7,8 @@ from torch import nn
 
 from devplan.models.blocks import partition
 from devplan.virtual.calls import ForwardCall
-from devplan.virtual.cuda import VirtualCard
-from devplan.virtual.repeating import are_as_before, lists_among
+from devplan.virtual.folding import are_as_before, lists_among
+from devplan.virtual.patches import VirtualCard
 from devplan.virtual.split import SplitModel, run_split
 
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from torch.utils._pytree import tree_leaves
 
 from devplan.virtual.labels import mark
-from devplan.virtual.rules.assumed import Assumed
-from devplan.virtual.rules.call import read_call
-from devplan.virtual.rules.plan import rule_of
+from devplan.virtual.rules.plan import Assumed, device_rule_of
+from devplan.virtual.rules.rule import read_call
 
 ADD = torch.ops.aten.add.Tensor
 CARD = torch.device("cuda", 1)
@@ -56,7 +55,7 @@ def test_every_tensor_has_the_argument_and_the_path_that_it_came_in_by():
 @pytest.mark.parametrize("name", ["_cdist_forward", "_embedding_bag_forward_only", "_masked_scale"])
 def test_an_out_form_that_torch_generates_has_the_rule_of_its_op(name):
     op = getattr(torch.ops.aten, name)
-    rules = [rule_of(op.default), rule_of(op.out)]
+    rules = [device_rule_of(op.default), device_rule_of(op.out)]
     assert type(rules[0]) is type(rules[1]) and not isinstance(rules[1], Assumed)
 
 

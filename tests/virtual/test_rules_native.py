@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from devplan.virtual.rules.assumed import Assumed
-from devplan.virtual.rules.native import native_facts
-from devplan.virtual.rules.plan import rule_of
+from devplan.virtual.rules.plan import Assumed, device_rule_of, native_facts
 from devplan.virtual.rules.table import EXACT, FAMILIES
 from tests.virtual.replay_on_meta import overload
 from tools.native_rules import DATA, native_text
@@ -61,7 +59,7 @@ def test_every_unchecked_op_has_a_rule_or_a_reason():
         pytest.skip("ops come and go with releases")
     facts = native_facts()
     ops = {name: overload(name) for name in facts.unchecked | facts.composed}
-    assumed = {n for n, func in ops.items() if func and isinstance(rule_of(func), Assumed)}
+    assumed = {n for n, func in ops.items() if func and isinstance(device_rule_of(func), Assumed)}
     assert assumed == WITHOUT_A_RULE & ops.keys()
 
 

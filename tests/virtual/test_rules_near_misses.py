@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from devplan.virtual.rules.plan import judge
+from devplan.virtual.rules.plan import judge_op
 from tests.virtual.rules_bench import at, judged
 
 aten = torch.ops.aten
@@ -31,7 +31,7 @@ def image_mask(device: str | None) -> torch.Tensor:
 
 def sent(tensor: torch.Tensor, device: str) -> torch.Tensor:
     """What ``send_to_device`` does; the verdict on the copy is checked on the way."""
-    verdict = judge(aten._to_copy.default, (tensor,), {"device": torch.device(device)})
+    verdict = judge_op(aten._to_copy.default, (tensor,), {"device": torch.device(device)})
     assert verdict.mismatch is None
     assert verdict.named
     assert verdict.device == torch.device(device)

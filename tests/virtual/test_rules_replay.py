@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from devplan.virtual.rules.native import native_facts
-from devplan.virtual.rules.plan import judge
+from devplan.virtual.rules.plan import judge_op, native_facts
 from tests.virtual.replay_on_meta import (
     SHAPES,
     UNANSWERED,
@@ -70,7 +69,7 @@ def foretold(func, odd: str, shape: tuple[int, ...]) -> str | None:
     keyword = {item.name for item in needed(func) if item.kwarg_only}
     args = tuple(value for name, value in values.items() if name not in keyword)
     kwargs = {name: value for name, value in values.items() if name in keyword}
-    mismatch = judge(func, args, kwargs).mismatch
+    mismatch = judge_op(func, args, kwargs).mismatch
     return mismatch and mismatch.message
 
 
@@ -93,16 +92,16 @@ def test_elementwise_ops_say_what_the_rules_foretell(answers):
 
 def test_reading_at_indices_of_another_device(answers):
     call = (at("cpu", torch.ones(2, 3)), [at("meta", torch.tensor([0]))])
-    assert answers["cpu[meta]"] == judge(aten.index.Tensor, call, {}).mismatch.message
+    assert answers["cpu[meta]"] == judge_op(aten.index.Tensor, call, {}).mismatch.message
     call = (at("meta", torch.ones(2, 3)), [at("cpu", torch.tensor([0]))])
-    assert answers["meta[cpu]"] == str(judge(aten.index.Tensor, call, {}).device)
+    assert answers["meta[cpu]"] == str(judge_op(aten.index.Tensor, call, {}).device)
 
 
 def test_storage_of_another_device():
     with pytest.raises(RuntimeError) as raised:
         torch.zeros(2).set_(torch.zeros(2, device="meta"))
     call = (at(None, torch.zeros(2)), at("meta", torch.zeros(2)))
-    foreseen = judge(aten.set_.source_Tensor, call, {}).mismatch.message
+    foreseen = judge_op(aten.set_.source_Tensor, call, {}).mismatch.message
     assert str(raised.value).partition("\n")[0] == foreseen
 
 
@@ -111,5 +110,5 @@ def test_attention_over_two_devices():
     with pytest.raises(RuntimeError) as raised:
         torch.nn.functional.scaled_dot_product_attention(q, q.to("meta"), q)
     call = (at(None, q), at("meta", q), at(None, q))
-    foreseen = judge(aten.scaled_dot_product_attention.default, call, {}).mismatch.message
+    foreseen = judge_op(aten.scaled_dot_product_attention.default, call, {}).mismatch.message
     assert str(raised.value).partition("\n")[0] == foreseen

@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from devplan.virtual.rules.call import read_call
-from devplan.virtual.rules.functions import judge_function
-from devplan.virtual.rules.plan import decomposes, has_no_rule, judge, rule_of
+from devplan.virtual.rules.plan import (
+    decomposes,
+    device_rule_of,
+    has_no_rule,
+    judge_function,
+    judge_op,
+)
+from devplan.virtual.rules.rule import read_call
 from tests.virtual.rules_bench import at
 
 aten = torch.ops.aten
@@ -81,7 +86,7 @@ def calls(draw):
 @settings(max_examples=300, deadline=None)
 def test_moving_what_the_verdict_names_repairs_the_call(call):
     func, args, kwargs = call
-    verdict = judge(func, args, kwargs)
+    verdict = judge_op(func, args, kwargs)
     mismatch = verdict.mismatch
     if mismatch is None:
         return
@@ -95,7 +100,7 @@ def test_moving_what_the_verdict_names_repairs_the_call(call):
     assert set(mismatch.moved) <= {operand.position for operand in mismatch.operands}
     for position in mismatch.moved:
         flat[position] = at(str(mismatch.target), flat[position])
-    again = judge(func, *tree_unflatten(flat, spec))
+    again = judge_op(func, *tree_unflatten(flat, spec))
     assert again.mismatch is None
     assert verdict.device == mismatch.target
 
@@ -106,7 +111,7 @@ def test_one_device_is_never_a_mismatch(call, device):
     func, args, kwargs = call
     if func is aten._pack_padded_sequence.default and device not in (None, "cpu"):
         return
-    verdict = judge(func, *labelled(args, kwargs, [device] * 8))
+    verdict = judge_op(func, *labelled(args, kwargs, [device] * 8))
     assert verdict.mismatch is None
     assert verdict.device in (device and torch.device(device), torch.device(device or "cpu"))
 
@@ -121,20 +126,20 @@ def test_operands_on_one_device_are_judged_in_one_walk(monkeypatch, device):
     monkeypatch.setattr("devplan.virtual.rules.plan.read_call", never)
     for func, args, kwargs in CALLS:
         if func is not aten._pack_padded_sequence.default:
-            verdict = judge(func, *labelled(args, kwargs, [device] * 8))
+            verdict = judge_op(func, *labelled(args, kwargs, [device] * 8))
             assert verdict.device == (device and torch.device(device))
     near = [at(device, x())]
-    judge(aten._foreach_add.List_out, (near, near), {"out": near})
-    judge(aten.clamp.Tensor, (near[0], None, near[0]))
+    judge_op(aten._foreach_add.List_out, (near, near), {"out": near})
+    judge_op(aten.clamp.Tensor, (near[0], None, near[0]))
     with pytest.raises(AssertionError, match="was read"):
-        judge(aten.mm.default, (at("cuda:0", x()), at("cuda:1", x().T)))
+        judge_op(aten.mm.default, (at("cuda:0", x()), at("cuda:1", x().T)))
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: str(call[0]))
 @pytest.mark.parametrize("labels", [[None, "cpu"], ["cpu", None]])
 def test_without_a_label_a_tensor_lies_on_the_cpu(call, labels):
     func, args, kwargs = call
-    verdict = judge(func, *labelled(args, kwargs, labels * 4))
+    verdict = judge_op(func, *labelled(args, kwargs, labels * 4))
     assert verdict.mismatch is None
     several = sum(isinstance(item, torch.Tensor) for item in tree_flatten((args, kwargs))[0]) > 1
     assert verdict.device == (torch.device("cpu") if several or labels[0] else None)
@@ -143,7 +148,7 @@ def test_without_a_label_a_tensor_lies_on_the_cpu(call, labels):
 def test_operands_are_named_and_placed():
     far = at("cuda:1", ids())
     args = (at("cuda:0", x()), [None, at("cuda:0", ids()), far])
-    mismatch = judge(aten.index.Tensor, args, {}).mismatch
+    mismatch = judge_op(aten.index.Tensor, args, {}).mismatch
     assert [operand.path for operand in mismatch.operands] == ["self", "indices[1]", "indices[2]"]
     assert [operand.argument for operand in mismatch.operands] == ["self", "indices", "indices"]
     assert mismatch.moved == (3,)
@@ -157,25 +162,25 @@ def test_the_device_argument_decides_where_a_result_lies():
         (aten.empty_like.default, (at("cuda:0", x()),)),
         (aten._to_copy.default, (at("cuda:0", x()),)),
     ]:
-        verdict = judge(func, args, {"device": GPU1})
+        verdict = judge_op(func, args, {"device": GPU1})
         assert (verdict.device, verdict.named, verdict.mismatch) == (GPU1, True, None)
 
 
 def test_without_operands_or_device_a_result_is_a_plain_cpu_tensor():
-    assert judge(aten.arange.default, (3,), {}).device is None
+    assert judge_op(aten.arange.default, (3,), {}).device is None
 
 
 def test_results_follow_the_operand_that_the_op_writes_into_or_reads():
     near, far = at("cuda:0", x()), at("cuda:1", x())
-    assert judge(aten.copy_.default, (near, far), {}).device == GPU0
-    assert judge(aten.type_as.default, (near, far), {}).device == GPU1
-    assert judge(aten.mul.Tensor, (at(None, number()), far), {}).device == GPU1
+    assert judge_op(aten.copy_.default, (near, far), {}).device == GPU0
+    assert judge_op(aten.type_as.default, (near, far), {}).device == GPU1
+    assert judge_op(aten.mul.Tensor, (at(None, number()), far), {}).device == GPU1
     condition = at("cuda:0", x() > 0)
     assert (
-        judge(aten.where.self, (condition, at(None, number()), at(None, number())), {}).device
+        judge_op(aten.where.self, (condition, at(None, number()), at(None, number())), {}).device
         == GPU0
     )
-    assert judge(aten.index.Tensor, (far, [at(None, ids())]), {}).device == GPU1
+    assert judge_op(aten.index.Tensor, (far, [at(None, ids())]), {}).device == GPU1
 
 
 PACKED = (aten._pack_padded_sequence.default, (x(), ids(), True), {})
@@ -200,14 +205,14 @@ IN_SILENCE = [
 @pytest.mark.parametrize(("call", "devices", "home"), IN_SILENCE)
 def test_results_of_calls_that_may_mix_devices_lie_where_pytorch_has_them(call, devices, home):
     func, args, kwargs = call
-    verdict = judge(func, *labelled(args, kwargs, devices))
+    verdict = judge_op(func, *labelled(args, kwargs, devices))
     assert verdict.mismatch is None and verdict.device == home
 
 
 def test_tensors_in_lists_of_keyword_arguments_are_operands_too():
     near, far = [at("cuda:0", x())], [at("cuda:1", x())]
-    assert judge(aten._foreach_add.List_out, (near, near), {"out": near}).mismatch is None
-    mismatch = judge(aten._foreach_add.List_out, (near, near), {"out": far}).mismatch
+    assert judge_op(aten._foreach_add.List_out, (near, near), {"out": near}).mismatch is None
+    mismatch = judge_op(aten._foreach_add.List_out, (near, near), {"out": far}).mismatch
     assert [operand.path for operand in mismatch.operands] == ["self[0]", "other[0]", "out[0]"]
     assert mismatch.target == GPU1 and mismatch.moved == (0, 1)
 
@@ -215,7 +220,7 @@ def test_tensors_in_lists_of_keyword_arguments_are_operands_too():
 def test_the_first_pair_of_lists_that_clashes_is_told_and_all_are_repaired():
     one = [at("cuda:1", x()), at("cuda:0", x()), at("cuda:1", x())]
     other = [at("cuda:1", x()), at("cuda:1", x()), at("cuda:0", x())]
-    mismatch = judge(aten._foreach_add.List, (one, other), {}).mismatch
+    mismatch = judge_op(aten._foreach_add.List, (one, other), {}).mismatch
     assert mismatch.message.endswith("cuda:0 and cuda:1!") and mismatch.target == GPU0
     assert sorted(mismatch.moved) == [2, 4]
 
@@ -227,10 +232,10 @@ def test_what_a_view_is_of_is_not_written_into():
 
 
 def test_written_operands_stay_where_they_are():
-    verdict = judge(aten.add_.Tensor, (at(None, x()), at("cuda:0", x())), {})
+    verdict = judge_op(aten.add_.Tensor, (at(None, x()), at("cuda:0", x())), {})
     assert verdict.mismatch.target == torch.device("cpu")
     assert verdict.mismatch.moved == (1,)
-    verdict = judge(aten.add.Tensor, (at(None, x()), at("cuda:0", x())), {})
+    verdict = judge_op(aten.add.Tensor, (at(None, x()), at("cuda:0", x())), {})
     assert verdict.mismatch.target == GPU0
     assert verdict.mismatch.moved == (0,)
 
@@ -238,13 +243,13 @@ def test_written_operands_stay_where_they_are():
 def test_an_offloaded_weight_is_told_as_pytorch_does():
     for first, second in (("cuda:0", "meta"), ("meta", "cuda:0")):
         call = (at(first, x()), at(second, x().T))
-        message = judge(aten.mm.default, call, {}).mismatch.message
+        message = judge_op(aten.mm.default, call, {}).mismatch.message
         assert message == "Tensor on device cuda:0 is not on the expected device meta!"
 
 
 def test_packed_lengths_belong_on_the_cpu_even_if_all_is_on_one_gpu():
     call = (at("cuda:0", x()), at("cuda:0", ids()), True)
-    mismatch = judge(aten._pack_padded_sequence.default, call, {}).mismatch
+    mismatch = judge_op(aten._pack_padded_sequence.default, call, {}).mismatch
     assert (
         "'lengths' argument should be a 1D CPU int64 tensor, but got 1D cuda:0" in mismatch.message
     )
@@ -255,7 +260,7 @@ def test_recurrent_layers_name_the_kind_of_tensor():
     weights = [at("cuda:1", torch.ones(8, 2)) for _ in range(2)]
     hidden = [at("cuda:0", torch.ones(1, 1, 2)) for _ in range(2)]
     call = (at("cuda:0", torch.ones(1, 1, 2)), hidden, weights, False, 1, 0.0, False, False, False)
-    message = judge(aten.lstm.input, call, {}).mismatch.message
+    message = judge_op(aten.lstm.input, call, {}).mismatch.message
     assert message == (
         "Input and parameter tensors are not at the same device, "
         "found input tensor at cuda:0 and parameter tensor at cuda:1"
@@ -276,7 +281,7 @@ def test_the_kernel_of_a_recurrent_layer_says_the_same(weight, hidden, said):
     state = at(hidden, torch.ones(1, 1, 2))
     rest = (2, 2, 0, 1, False, 0.0, False, False, [], None)
     call = (given, weights, 4, None, state, state, *rest)
-    message = judge(aten._cudnn_rnn.default, call, {}).mismatch.message
+    message = judge_op(aten._cudnn_rnn.default, call, {}).mismatch.message
     assert message.endswith(f"found input tensor at cuda:0 and {said}")
 
 
@@ -288,7 +293,7 @@ def test_half_precision_convolution_uses_the_type_names_of_pytorch():
         (torch.float16, "torch.cuda.HalfTensor", "torch.HalfTensor"),
     ]:
         call = (at("cuda:0", image.to(dtype)), at(None, weight.to(dtype)), *rest)
-        message = judge(aten.convolution.default, call, {}).mismatch.message
+        message = judge_op(aten.convolution.default, call, {}).mismatch.message
         assert message == f"Input type ({near}) and weight type ({far}) should be the same"
 
 
@@ -297,19 +302,19 @@ def test_an_unknown_op_is_judged_by_the_default_and_says_so():
         library.define("mix(Tensor a, Tensor b) -> Tensor")
         library.impl("mix", lambda a, b: a + b, "CompositeExplicitAutograd")
         func = torch.ops.devplan_rules_test.mix.default
-        mismatch = judge(func, (at("cuda:0", x()), at("cuda:1", x())), {}).mismatch
+        mismatch = judge_op(func, (at("cuda:0", x()), at("cuda:1", x())), {}).mismatch
         assert mismatch.assumed
         assert "cuda:0 and cuda:1" in mismatch.message
         for call in ((x(), number()), (number(), x())):
             placed = [at("cuda:0" if item.dim() else None, item) for item in call]
-            verdict = judge(func, tuple(placed), {})
+            verdict = judge_op(func, tuple(placed), {})
             assert verdict.mismatch is None and verdict.device == GPU0
 
 
 def test_composite_ops_are_told_apart():
     assert decomposes(aten.linear.default)
     assert not decomposes(aten.addmm.default)
-    assert rule_of(aten.addmm.default).name == "one device, scalars included"
+    assert device_rule_of(aten.addmm.default).name == "one device, scalars included"
 
 
 def test_which_ops_have_no_rule():
@@ -320,7 +325,7 @@ def test_which_ops_have_no_rule():
         aten.einsum.default,
         aten.cosine_similarity.default,
     )
-    assert any(type(rule_of(func)).__name__ == "Assumed" for func in composite)
+    assert any(type(device_rule_of(func)).__name__ == "Assumed" for func in composite)
     assert not any(map(has_no_rule, composite))
     with torch.library._scoped_library("devplan_rules_test", "FRAGMENT") as library:
         for name, arguments, operands in (
@@ -349,4 +354,4 @@ def test_attention_as_a_function_is_judged_whole():
 
 
 def test_a_python_number_is_no_operand():
-    assert judge(aten.mul.Tensor, (at("cuda:0", x()), 2.0), {}).device == GPU0
+    assert judge_op(aten.mul.Tensor, (at("cuda:0", x()), 2.0), {}).device == GPU0

@@ -8,9 +8,9 @@ from torch import nn
 
 from devplan.models.blocks import partition
 from devplan.virtual.calls import ForwardCall
-from devplan.virtual.cuda import VirtualCard
+from devplan.virtual.patches import VirtualCard
+from devplan.virtual.shapes import MOST_ELEMENTS
 from devplan.virtual.split import SplitModel, run_split
-from devplan.virtual.unknown_ops import MOST_ELEMENTS
 
 KERNELS = {
     "halves(Tensor x, Tensor y) -> Tensor": "CPU",

@@ -16,10 +16,10 @@ from transformers import CONFIG_MAPPING
 
 from devplan.inputs.example import example_inputs
 from devplan.inputs.request import InputRequest
-from devplan.inputs.tokens import plain_id, special_ids
+from devplan.inputs.text import plain_id, special_ids
 from devplan.models.blocks import BlockSite, partition
 from devplan.models.build import declared_no_split
-from devplan.virtual.cuda import VirtualCard
+from devplan.virtual.patches import VirtualCard
 from devplan.virtual.split import SplitModel
 from tests.profile import twins
 from tools.sweep.universe import model_classes

@@ -35,7 +35,7 @@ from devplan.models.source import ModelSource
 from devplan.planning.planner import plan
 from devplan.rules.context import CheckContext
 from devplan.virtual.calls import usual_call
-from devplan.virtual.entering import other_ways_in
+from devplan.virtual.split import other_ways_in
 from tools.differential.real import RealCall, raise_out_of_memory, real_call, tried
 from tools.differential.row import Failure, MapRow, Row, Stage, Way
 from tools.differential.tiny import SIZES, TooLarge, tiny_model

@@ -21,7 +21,7 @@ from devplan.inputs.probe import describe
 from devplan.inputs.request import InputRequest
 from devplan.rules.context import CheckContext
 from devplan.rules.mismatches import Kind, kind_of
-from devplan.virtual.entries import has_forward
+from devplan.virtual.calls import has_forward
 from tools.sweep.maps import machine_for, maps_of
 from tools.sweep.row import FoundMismatch, MapRow, Row, Stage
 from tools.sweep.usable import usable_config

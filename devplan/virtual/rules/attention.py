@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from devplan.virtual.rules.call import Call
 from devplan.virtual.rules.checked import checked_as
-from devplan.virtual.rules.rule import Clash, clash_at, gathering_place
+from devplan.virtual.rules.rule import Call, Clash, clash_at, gathering_place
 from devplan.virtual.rules.worded import Worded
 
 _OPERANDS = Worded(

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 
 import torch
 
-from devplan.virtual.rules.call import Call, Seen
-from devplan.virtual.rules.rule import Clash, clash_at, gathering_place
+from devplan.virtual.rules.rule import Call, Clash, Seen, clash_at, gathering_place
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class WrapperCheck:
     """All tensors of the listed arguments on one device.
 
     Attributes
@@ -74,13 +73,15 @@ class Checked:
         )
 
 
-def checked_as(method: str, **printed: str) -> Checked:
+def checked_as(method: str, **printed: str) -> WrapperCheck:
     """A composite op that ends in the wrapper `method`: own argument -> name in its message."""
-    return Checked(method=method, arguments=tuple(printed.items()))
+    return WrapperCheck(method=method, arguments=tuple(printed.items()))
 
 
-def checked_by_schema(method: str, func) -> Checked:
+def checked_by_schema(method: str, func) -> WrapperCheck:
     """The order that torchgen uses: outputs, then positional tensors."""
     outputs = [item.name for item in func._schema.arguments if item.is_out]
     inputs = [item.name for item in func._schema.arguments if not item.kwarg_only]
-    return Checked(method=method, arguments=tuple((name, name) for name in [*outputs, *inputs]))
+    return WrapperCheck(
+        method=method, arguments=tuple((name, name) for name in [*outputs, *inputs])
+    )

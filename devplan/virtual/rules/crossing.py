@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from devplan.virtual.rules.call import Call
-from devplan.virtual.rules.rule import Clash, clash_at
+from devplan.virtual.rules.rule import Call, Clash, clash_at
 
 
 @dataclass(frozen=True, kw_only=True)

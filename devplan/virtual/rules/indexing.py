@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from devplan.virtual.rules.call import Call, Seen
-from devplan.virtual.rules.rule import Clash, clash_at, first_accelerator, one_device
+from devplan.virtual.rules.rule import Call, Clash, Seen, clash_at, first_accelerator, one_device
 
 
 @dataclass(frozen=True, kw_only=True)

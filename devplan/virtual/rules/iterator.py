@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 import torch
 
-from devplan.virtual.rules.call import Call, Seen
 from devplan.virtual.rules.rule import (
+    Call,
     Clash,
+    Seen,
     clash_at,
     first_accelerator,
     gathering_place,

@@ -8,22 +8,33 @@ labels differ is the call read with names and positions and given to the rule.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from devplan.virtual.labels import label_of
-from devplan.virtual.rules.assumed import Assumed
-from devplan.virtual.rules.call import Call, read_call
 from devplan.virtual.rules.checked import checked_by_schema
 from devplan.virtual.rules.crossing import OnCpu
-from devplan.virtual.rules.native import native_facts
-from devplan.virtual.rules.rule import Clash, Rule
+from devplan.virtual.rules.iterator import outputs_first
+from devplan.virtual.rules.rule import (
+    Call,
+    Clash,
+    DeviceRule,
+    Mismatch,
+    Verdict,
+    clash_at,
+    first_accelerator,
+    gathering_place,
+    one_device,
+    read_call,
+)
 from devplan.virtual.rules.table import EXACT, FAMILIES, FOREACH, OUT_ONLY
-from devplan.virtual.rules.verdict import Mismatch, Verdict
 
 _NO_TENSOR, _TENSOR, _LIST = range(3)
 _UNSEEN: Any = object()
@@ -31,7 +42,7 @@ _APART: Any = object()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class OpPlan:
     """What is known about an op before any call."""
 
     kinds: tuple[int, ...]
@@ -40,10 +51,10 @@ class Plan:
     """Place of a positional ``device`` argument; keyword ones are looked up by name."""
     always_weighed: bool
     """The rule has to be asked even if all operands lie on one device."""
-    rule: Rule
+    rule: DeviceRule
 
 
-def judge(func, args: tuple, kwargs: dict | None = None) -> Verdict:
+def judge_op(func, args: tuple, kwargs: dict | None = None) -> Verdict:
     """What real PyTorch would do with this call on the devices that the labels name.
 
     Parameters
@@ -101,7 +112,7 @@ def _named(device: torch.device) -> Verdict:
     return Verdict(device=device, named=True)
 
 
-def _weighed(plan: Plan, func, args: tuple, kwargs: dict) -> Verdict:
+def _weighed(plan: OpPlan, func, args: tuple, kwargs: dict) -> Verdict:
     call = read_call(func, args, kwargs)
     apart = plan.always_weighed or len({item.device for item in call.seen}) > 1
     clash = plan.rule.weigh(call) if apart else None  # no label and a CPU label are the same
@@ -113,7 +124,7 @@ def _weighed(plan: Plan, func, args: tuple, kwargs: dict) -> Verdict:
     return _unanimous(plan.rule.home(call) if call.seen else None)
 
 
-def _mismatch(rule: Rule, call: Call, clash: Clash) -> Mismatch:
+def _mismatch(rule: DeviceRule, call: Call, clash: Clash) -> Mismatch:
     return Mismatch(
         message=clash.message,
         rule=rule.name,
@@ -128,12 +139,12 @@ def _mismatch(rule: Rule, call: Call, clash: Clash) -> Mismatch:
 
 
 @cache
-def plan_of(func) -> Plan:
+def plan_of(func) -> OpPlan:
     """The plan of an op; made once."""
     positional = [item for item in func._schema.arguments if not item.kwarg_only]
     names = [item.name for item in positional]
-    rule = rule_of(func)
-    return Plan(
+    rule = device_rule_of(func)
+    return OpPlan(
         kinds=tuple(_kind(str(item.type)) for item in positional),
         device_position=names.index("device") if "device" in names else None,
         always_weighed=isinstance(rule, OnCpu),
@@ -147,7 +158,7 @@ def _kind(type_name: str) -> int:
     return _LIST if "List" in type_name else _TENSOR
 
 
-def rule_of(func) -> Rule:
+def device_rule_of(func) -> DeviceRule:
     """The rule of an op: the table, then what torchgen says, then the default.
 
     Parameters
@@ -202,3 +213,76 @@ def decomposes(func) -> bool:
     (``func.decompose``) can be judged exactly, the op itself only by the default rule.
     """
     return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+
+
+# ``F.scaled_dot_product_attention`` chooses a kernel by the real device of its operands. In a
+# virtual run those are CPU and meta tensors, so other ops appear than on a GPU, with other
+# messages when the mask is elsewhere. A ``TorchFunctionMode`` sees the function whole and can ask
+# here.
+
+FUNCTIONS = {
+    F.scaled_dot_product_attention: torch.ops.aten.scaled_dot_product_attention.default,
+}
+
+
+def judge_function(function, args: tuple, kwargs: dict | None = None) -> Verdict | None:
+    """The verdict on a call of a Python function; None where its parts say it all.
+
+    Parameters
+    ----------
+    function
+        As ``__torch_function__`` receives it.
+    args, kwargs
+        The caller's: operands may come by position or by name.
+    """
+    func = FUNCTIONS.get(function)
+    return judge_op(func, args, kwargs) if func is not None else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeFacts:
+    """What torchgen says about the native functions of one torch release."""
+
+    torch: str
+    checked: dict[str, str]
+    """``index_copy_`` -> ``index_copy_``: the wrapper's name after ``wrapper_CUDA_``."""
+    unchecked: frozenset[str]
+    composed: frozenset[str]
+
+
+@cache
+def native_facts() -> NativeFacts:
+    """Read once."""
+    text = resources.files(__package__).joinpath("native.json").read_text(encoding="utf-8")
+    facts = json.loads(text)
+    return NativeFacts(
+        torch=facts["torch"],
+        checked=facts["checked"],
+        unchecked=frozenset(facts["unchecked"]),
+        composed=frozenset(facts["composed"]),
+    )
+
+
+# The default covers ops of other packages, ops newer than the table, and composite ops that reach
+# a dispatch mode whole (they do under ``torch.inference_mode``; elsewhere their parts are judged,
+# see `decomposes`). Operands on one device, a CPU scalar excepted, is the rule of most ops; the
+# mismatch records that it was assumed.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumed:
+    """One device, any number of CPU scalars excepted."""
+
+    name: str = "assumed"
+    source: str = "none: the op is not in the table"
+
+    def weigh(self, call: Call) -> Clash | None:
+        firm = [x for x in outputs_first(call.seen) if x.is_output or not x.is_cpu_scalar]
+        common = gathering_place(firm)
+        odd = next((item for item in firm if item.device != common), None)
+        if odd is None:
+            return None
+        return clash_at(one_device(common, odd.device), common, firm)
+
+    def home(self, call: Call) -> torch.device:
+        return first_accelerator(outputs_first(call.seen))

@@ -16,7 +16,7 @@ from devplan.virtual.rules.checked import checked_as
 from devplan.virtual.rules.crossing import Crossing, OnCpu
 from devplan.virtual.rules.indexing import MaskedFill, ReadIndexed, WriteIndexed
 from devplan.virtual.rules.iterator import Elementwise, Pairwise, Where
-from devplan.virtual.rules.rule import Rule
+from devplan.virtual.rules.rule import DeviceRule
 from devplan.virtual.rules.worded import Convolution, Recurrent, Worded
 
 _ELEMENTWISE = Elementwise()
@@ -45,11 +45,11 @@ _BATCH_NORM = checked_as(
 )
 
 
-def _each(names: str, rule: Rule) -> dict[str, Rule]:
+def _each(names: str, rule: DeviceRule) -> dict[str, DeviceRule]:
     return dict.fromkeys(names.split(), rule)
 
 
-FAMILIES: dict[str, Rule] = {
+FAMILIES: dict[str, DeviceRule] = {
     # Binary and ternary arithmetic, comparisons, bits: aten/src/ATen/native/BinaryOps.cpp,
     # PointwiseOps.cpp, Lerp.cpp; all configured with allow_cpu_scalars.
     **_each("add sub mul div rsub floor_divide fmod remainder pow atan2 hypot", _ELEMENTWISE),
@@ -114,7 +114,7 @@ FAMILIES: dict[str, Rule] = {
     ),
 }
 
-EXACT: dict[str, Rule] = {
+EXACT: dict[str, DeviceRule] = {
     # The value is read with item(), the index goes through an iterator.
     "index_fill_.int_Scalar": _ELEMENTWISE_STRICT,
     "index_fill.int_Scalar": _ELEMENTWISE_STRICT,

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from devplan.virtual.rules.call import Call, Seen
-from devplan.virtual.rules.rule import Clash, clash_at, gathering_place
+from devplan.virtual.rules.rule import Call, Clash, Seen, clash_at, gathering_place
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,15 +12,16 @@ compared.  A call that raises is not remembered, and raises again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
-from devplan.virtual.labels import META
-from devplan.virtual.operands import tensors_in
+from devplan.virtual.labels import CPU, META
+from devplan.virtual.operands import tensor_operands
 
 MOST_KNOWN = 2**14
 """Results that are remembered, a kilobyte each.  The forward of a large model has some hundreds;
@@ -73,7 +74,7 @@ class KnownShapes:
         if known is not None:
             return _make(known) if type(known) is _Layout else tuple(map(_make, known))
         result = _call(func, args, kwargs, otherwise)
-        layouts = _layouts(result, tensors_in(args, kwargs))
+        layouts = _layouts(result, tensor_operands(args, kwargs))
         if layouts is not None and len(self._results) < MOST_KNOWN:
             self._results[key] = layouts
         return result
@@ -141,3 +142,76 @@ def _layouts(result: Any, operands: list[torch.Tensor]) -> _Layout | tuple[_Layo
         storages.add(storage._cdata)
         layouts.append(layout)
     return tuple(layouts) if isinstance(result, tuple) else layouts[0]
+
+
+# Ops without a shape function (a Meta kernel, a "fake" implementation): ops of other packages
+# with kernels for real devices only. The CPU kernel is run on zeros, where the op has one and no
+# operand is too large. Otherwise a tensor that is written to keeps its shape, and any other
+# result is assumed to be like the first operand: a guess, with which the op is reported. An op
+# that gives numbers, or that has no tensor operand, cannot be guessed, and PyTorch's exception is
+# raised.
+
+MOST_ELEMENTS = 2**24
+"""Of an operand that is made of zeros: a weight of 4096 x 4096.  Measured on one core, a product of
+it with 2,048 tokens takes 1 s in float32; it is run once for every shape."""
+
+
+class Guess:
+    """What an op without a shape function gives; is called in place of the op.
+
+    Attributes
+    ----------
+    guessed : set[str]
+        Names of ops whose results are guesses.
+    """
+
+    def __init__(self) -> None:
+        self.guessed: set[str] = set()
+
+    def __call__(self, func: Callable, error: NotImplementedError, args: tuple, kwargs: Mapping):
+        """The result on meta.
+
+        Raises
+        ------
+        NotImplementedError
+            `error`, where nothing can be said.
+        """
+        tensors = tensor_operands(args, kwargs)
+        if not func._schema.is_mutable and all(t.numel() <= MOST_ELEMENTS for t in tensors):
+            try:
+                result = func(*tree_map(_zeros, args), **tree_map(_zeros, dict(kwargs)))
+                return tree_map(_shape_only, result)
+            except Exception:  # no CPU kernel, or one that refuses zeros
+                pass
+        results = list(self._guessed(func, error, args, kwargs, tensors))
+        return results[0] if len(results) == 1 else tuple(results) if results else None
+
+    def _guessed(self, func, error, args, kwargs, tensors: list) -> Iterator[torch.Tensor]:
+        schema = func._schema
+        given = {item.name: value for item, value in zip(schema.arguments, args, strict=False)}
+        given.update(kwargs)
+        for item in schema.returns:
+            if str(item.type) != "Tensor" or not tensors:
+                raise error
+            target = next((given[a.name] for a in schema.arguments if _same(a, item)), None)
+            if target is None:
+                self.guessed.add(str(func))
+                target = torch.empty_like(tensors[0], device=META)
+            yield target
+
+
+def _same(argument: Any, result: Any) -> bool:
+    """Whether a result is an argument that was written to: both carry one alias set."""
+    one, other = argument.alias_info, result.alias_info
+    return bool(one and other and one.before_set & other.before_set)
+
+
+def _zeros(value: Any) -> Any:
+    """A tensor as the CPU kernel takes it."""
+    if isinstance(value, torch.Tensor):
+        return torch.zeros_like(value, device=CPU)
+    return CPU if isinstance(value, torch.device) else value
+
+
+def _shape_only(value: Any) -> Any:
+    return value.to(META) if isinstance(value, torch.Tensor) else value
