@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from devplan.checker import Prepared, RunOptions, run_prepared
+from devplan.checker import RunOptions, run_prepared
 from devplan.core import InputError, RunRecord
+from devplan.rules.context import CheckContext
 from devplan.runtime.caching import TransferCache, TransferCounts, cache_transfers
 from devplan.virtual import ModelCall
 
@@ -51,7 +52,7 @@ class _CachedCall:
             return self.inner.run(model, inputs)
 
 
-def run_cached(prepared: Prepared, options: RunOptions | None = None) -> CachedRun:
+def run_cached(prepared: CheckContext, options: RunOptions | None = None) -> CachedRun:
     """Run a model and map virtually, without the transfer cache and with it.
 
     Parameters
@@ -76,6 +77,6 @@ def run_cached(prepared: Prepared, options: RunOptions | None = None) -> CachedR
 
     record, _ = run_prepared(prepared, options, around)
     if without is None or record is None:
-        raise InputError(f"{prepared.subject.map.name} was not run: {reason}")
+        raise InputError(f"{prepared.map.name} was not run: {reason}")
     # [too many ops] a run that is cut short is made again with fewer tokens: the last one counts.
     return CachedRun(without=without, record=record, counts=calls[0].caches[-1].total)

@@ -23,7 +23,7 @@ from transformers import AutoConfig
 from benchmarks.models import machine
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
-from devplan.checker.preparation import Prepared, prepare
+from devplan.checker.preparation import prepare
 from devplan.checker.run import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import run_prepared
@@ -31,6 +31,7 @@ from devplan.core.findings import CheckResult
 from devplan.core.types import Workload
 from devplan.core.units import GIB
 from devplan.models.resolution import resolve
+from devplan.rules.context import CheckContext
 from devplan.virtual.calls import DECODE_STEPS
 
 LLAMA = "meta-llama/Llama-3.1-70B-Instruct"
@@ -107,7 +108,7 @@ def measure() -> Report:
 
 def _forward_ways() -> dict[str, Callable[[], object]]:
     prepared = prepare(LLAMA, "auto", machine=machine(GPUS), workload=WORKLOAD)
-    model = prepared.built.skeleton.model
+    model = prepared.skeleton.model
     return {
         "bare forward on meta": partial(_bare, model),
         "FakeTensorMode, one device, no records": _fake_way(model),
@@ -138,12 +139,12 @@ def _fake_way(model: nn.Module) -> Callable[[], object]:
     return forward
 
 
-def _checked(prepared: Prepared, options: RunOptions) -> CheckResult:
+def _checked(prepared: CheckContext, options: RunOptions) -> CheckResult:
     """What `devplan.check` does with a prepared subject."""
     record, reason = run_prepared(prepared, options)
     assert record is not None and record.error is None, reason
     assert record.transfers and record.peaks
-    return result_of(replace(prepared.subject, runs=(record,)))
+    return result_of(replace(prepared, runs=(record,)))
 
 
 def _forward_rows(times: Mapping[str, float]) -> list[dict]:
@@ -288,7 +289,7 @@ def _device_map(num_layers: int) -> dict[str, int]:
     return {"model.embed_tokens": 0, "model.rotary_emb": 0, **layers, "model.norm": 1, "lm_head": 1}
 
 
-def _prepared(num_layers: int) -> Prepared:
+def _prepared(num_layers: int) -> CheckContext:
     config = AutoConfig.for_model(**_config(num_layers))
     return prepare(config, _device_map(num_layers), machine=machine(GPUS), workload=WORKLOAD)
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from benchmarks.models import Model
-from benchmarks.peers import DeviceMap
 from devplan.core.devices import from_hf_device_map
 from devplan.core.names import find_entry
 from devplan.core.types import DISK, Machine
@@ -73,7 +72,7 @@ class Outcome:
         return held
 
 
-def outcome(model: Model, machine: Machine, device_map: DeviceMap) -> Outcome:
+def outcome(model: Model, machine: Machine, device_map: dict[str, str]) -> Outcome:
     """Count a device map, devplan's or a peer's."""
     named = from_hf_device_map(device_map)
     weights: dict[str, int] = {}

@@ -13,13 +13,12 @@ from torch import nn
 
 from devplan.checker.baselines import (
     CARDS_ONLY,
-    DeviceMap,
     accelerate_by_hand,
     from_pretrained_strategy,
 )
 from devplan.core.types import Machine
 
-Peer = Callable[[nn.Module, Machine], DeviceMap]
+Peer = Callable[[nn.Module, Machine], dict[str, str]]
 
 
 def _strategy(strategy: str) -> Peer:

@@ -17,7 +17,7 @@ import devplan
 from benchmarks.cached_run import CachedRun, run_cached
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
-from devplan.checker.preparation import Prepared, subject_of
+from devplan.checker.preparation import context_of
 from devplan.core.device_map import device_map_of
 from devplan.core.findings import RunRecord
 from devplan.core.units import GIB, MIB
@@ -111,8 +111,8 @@ def _cells(id: str, gpus: str) -> Iterator[Cell]:
     if suggested is not None:
         maps[DEVPLAN] = suggested.device_map
     for name, device_map in maps.items():
-        subject = subject_of(built, device_map_of(device_map, name), machine=machine)
-        run = run_cached(Prepared(subject=subject, built=built))
+        subject = context_of(built, device_map_of(device_map, name), machine=machine)
+        run = run_cached(subject)
         yield Cell(model=id.partition("/")[2], gpus=gpus.replace("GiB", ""), planner=name, run=run)
 
 

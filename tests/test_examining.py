@@ -83,7 +83,7 @@ def told(*runs, errors=(), model=Both, missed=(), components=(), installed=None)
     )
     skeleton = SimpleNamespace(model=model())
     examined = Examined(
-        prepared=SimpleNamespace(built=SimpleNamespace(skeleton=skeleton)),
+        prepared=SimpleNamespace(skeleton=skeleton),
         subject=subject,
         record=runs[0] if runs else None,
         check=None,

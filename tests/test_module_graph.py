@@ -156,9 +156,9 @@ def test_stages(llama):
 
 def test_the_model_is_left_without_hooks():
     subject = prepared("tiny_llama", LLAMA)
-    model = subject.built.skeleton.model
+    model = subject.skeleton.model
     module_graph(subject)
-    for site in (*partition(model, subject.built.skeleton.no_split),):
+    for site in (*partition(model, subject.skeleton.no_split),):
         assert not site.module._forward_pre_hooks
     assert not model._forward_pre_hooks and not model._forward_hooks
 

@@ -60,16 +60,13 @@ from .preparation import (
     Built as Built,
 )
 from .preparation import (
-    Prepared as Prepared,
+    context_of as context_of,
 )
 from .preparation import (
     prepare as prepare,
 )
 from .preparation import (
     refuse_other_model as refuse_other_model,
-)
-from .preparation import (
-    subject_of as subject_of,
 )
 from .run import (
     requiring_runs as requiring_runs,

@@ -1,6 +1,6 @@
 """Whether a device map will run: structure, then virtual runs of the split model, then the rules.
 
-    model + map -> subject -> example inputs -> split runs -> findings
+    model + map -> context -> example inputs -> split runs -> findings
 
 The run is skipped, and the result says why, where the map could not even be applied: a parameter
 that no entry governs, a device that does not exist.  What needs no run is found all the same.
@@ -103,7 +103,7 @@ def check(
         assert devplan.check("Qwen/Qwen2.5-VL-7B-Instruct", "maps/qwen.yaml").is_clean
     """
     options = options or RunOptions()
-    prepared = prepare(
+    context = prepare(
         model,
         device_map,
         machine=machine,
@@ -113,5 +113,5 @@ def check(
         trust_remote_code=trust_remote_code,
     )
     if environment is not None:
-        prepared = against(prepared, environment)
-    return result_of(run_all(prepared, options))
+        context = against(context, environment)
+    return result_of(run_all(context, options))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from devplan.checker.matrix import FEW_TOKENS
-from devplan.checker.preparation import Prepared
 from devplan.checker.run_options import RunOptions
 from devplan.core import OFFLOAD_DEVICES, Workload
 from devplan.inputs import (
@@ -17,6 +16,7 @@ from devplan.inputs import (
     request_for,
     user_inputs,
 )
+from devplan.rules import CheckContext
 from devplan.virtual import DECODE_STEPS, VirtualCard
 
 
@@ -25,11 +25,11 @@ def text_tokens(workload: Workload) -> int:
     return max(workload.context_tokens - DECODE_STEPS - 1, FEW_TOKENS)
 
 
-def request_of(prepared: Prepared, options: RunOptions) -> InputRequest:
+def request_of(context: CheckContext, options: RunOptions) -> InputRequest:
     """What the inputs of the call at the workload contain."""
     if options.request is not None:
         return options.request
-    workload = prepared.subject.workload
+    workload = context.workload
     images = workload.images if options.images is None else options.images
     workload = replace(
         workload,
@@ -38,35 +38,34 @@ def request_of(prepared: Prepared, options: RunOptions) -> InputRequest:
         frames=options.frames or workload.frames,
         tiling=options.tiling or workload.tiling,
     )
-    is_pipeline = bool(prepared.built.skeleton.components)
+    is_pipeline = bool(context.skeleton.components)
     tokens = workload.context_tokens if is_pipeline else text_tokens(workload)
     return request_for(workload, tokens)
 
 
-def cannot_run(prepared: Prepared) -> str:
+def cannot_run(context: CheckContext) -> str:
     """Why a map cannot be applied at all; empty where it can."""
-    subject = prepared.subject
-    if not prepared.built.skeleton.executable:
+    if not context.skeleton.executable:
         return "the model's own code is not here"
-    tensors = subject.structure.tensors.values()
+    tensors = context.structure.tensors.values()
     # [saved] what is no part of the state dict accelerate does not ask for.
-    refused = [t.name for t in tensors if t.persistent and subject.device_of(t.name) is None]
-    if refused and not subject.is_unhooked:
+    refused = [t.name for t in tensors if t.persistent and context.device_of(t.name) is None]
+    if refused and not context.is_unhooked:
         return (
             f"accelerate refuses the map, as {len(refused)} tensors are in no entry, {refused[0]} "
             "among them"
         )
-    unread = [entry.key for entry in subject.map.entries if entry.device is None]
+    unread = [entry.key for entry in context.map.entries if entry.device is None]
     if unread:
         return f"the device of {unread[0]!r} cannot be read"
-    strange = [d for d in subject.devices if not d.startswith("cuda:") and d not in OFFLOAD_DEVICES]
+    strange = [d for d in context.devices if not d.startswith("cuda:") and d not in OFFLOAD_DEVICES]
     if strange:
         return f"only CUDA devices, cpu and disk are run virtually, and the map names {strange[0]}"
     return ""
 
 
 def inputs_for(
-    prepared: Prepared, options: RunOptions, request: InputRequest | None = None
+    context: CheckContext, options: RunOptions, request: InputRequest | None = None
 ) -> ExampleInputs:
     """The inputs of a call: the user's, or made as `request` says (None: for the workload).
 
@@ -75,10 +74,10 @@ def inputs_for(
     NoExampleInputs
         When an argument that the model requires cannot be made.
     """
-    skeleton, source = prepared.built.skeleton, prepared.built.source
+    skeleton, source = context.skeleton, context.source
     if options.inputs is not None:
         return user_inputs(options.inputs, skeleton.model, skeleton.config)
-    request = request or request_of(prepared, options)
+    request = request or request_of(context, options)
     is_folder = source.origin == "folder" and source.location
     folder = Path(source.location) if is_folder else None
     example = example_inputs(skeleton.model, skeleton.config, request, folder=folder)
@@ -97,11 +96,10 @@ def described(inputs: ExampleInputs) -> str:
     return f"{content} ({', '.join(shapes)})" if shapes else content
 
 
-def virtual_cards(prepared: Prepared) -> tuple[VirtualCard, ...]:
+def virtual_cards(context: CheckContext) -> tuple[VirtualCard, ...]:
     """The virtual machine by CUDA index: as the machine says, with a default for cards unknown."""
-    subject = prepared.subject
-    named = {card.device: card for card in subject.machine.cards} if subject.machine else {}
-    used = (*subject.devices, subject.main_device, *named)
+    named = {card.device: card for card in context.machine.cards} if context.machine else {}
+    used = (*context.devices, context.main_device, *named)
     indices = [int(device.partition(":")[2]) for device in used if device.startswith("cuda:")]
     return tuple(
         VirtualCard(name=named[device].name, total_bytes=named[device].capacity_bytes)

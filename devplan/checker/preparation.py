@@ -63,14 +63,6 @@ class Built:
     """As asked, and what was not asked as the model has it."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prepared:
-    """A subject without runs, and the skeleton that a run needs."""
-
-    subject: CheckContext
-    built: Built
-
-
 @exclusively
 def prepare(
     model: str | NamedInFile | nn.Module | Any,
@@ -81,7 +73,7 @@ def prepare(
     workload: Workload | WorkloadRequest | None = None,
     packed: bool = False,
     trust_remote_code: bool = False,
-) -> Prepared:
+) -> CheckContext:
     """Everything that the rules look at, but the runs.
 
     Parameters
@@ -117,23 +109,24 @@ def prepare(
     if map is None:
         map = inferred_map(str(device_map), built.skeleton, machine)
     refuse_other_model(map, built)
-    subject = subject_of(built, map, machine=machine, main_device=main_device)
-    return Prepared(subject=subject, built=built)
+    return context_of(built, map, machine=machine, main_device=main_device)
 
 
-def subject_of(
+def context_of(
     built: Built,
     map: DeviceMap,
     *,
     machine: Machine | None = None,
     main_device: str | None = None,
 ) -> CheckContext:
-    """A map of a model that is built already."""
+    """The context of a map for a model that is built already."""
     machine = machine or map.machine
     versions = installed_versions(built.source.library)
     stated = main_device or (machine.main_device if machine else None)
     return CheckContext(
         model=built.source.id,
+        source=built.source,
+        skeleton=built.skeleton,
         structure=built.structure,
         map=map,
         machine=machine,
@@ -144,16 +137,16 @@ def subject_of(
     )
 
 
-def against(prepared: Prepared, environment: Environment) -> Prepared:
-    """The same with what this machine has otherwise than the map, where the map says."""
-    built, map = prepared.built, prepared.subject.map
-    if map.content is None:
+def against(context: CheckContext, environment: Environment) -> CheckContext:
+    """The context with the findings about this machine."""
+    content = context.map.content
+    if content is None:
         found = obstacles(environment)
     else:
-        # [names] are the matter of a rule that knows the structure.
-        facts = replace(facts_of_skeleton(built.source, built.skeleton), names=frozenset())
-        found = differences(map.content, environment, facts)
-    return replace(prepared, subject=replace(prepared.subject, differences=found))
+        # [names] another rule compares them, with the structure.
+        facts = replace(facts_of_skeleton(context.source, context.skeleton), names=frozenset())
+        found = differences(content, environment, facts)
+    return replace(context, differences=found)
 
 
 def _is_strategy(device_map: Any) -> bool:

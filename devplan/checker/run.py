@@ -1,4 +1,4 @@
-"""All rules over one subject."""
+"""All rules over one context."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ UNFINISHED = ("DP302", "DP901", "DP905")
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
 
-def find(subject: CheckContext) -> tuple[Finding, ...]:
+def find(context: CheckContext) -> tuple[Finding, ...]:
     """What all rules find, the worst first, then by code and line of the map."""
-    found = [_loadable(d, subject) for rule in RULES.values() for d in rule.check(subject)]
+    found = [_loadable(d, context) for rule in RULES.values() for d in rule.check(context)]
     return tuple(sorted(found, key=_place))
 
 
-def _loadable(diagnostic: Finding, subject: CheckContext) -> Finding:
+def _loadable(diagnostic: Finding, context: CheckContext) -> Finding:
     """The finding with a repair that loads and runs: no exceptions inside placed modules."""
     fix = diagnostic.fix
     if not fix.changed_entries or fix.dropped_entries:
         return diagnostic
-    changed, dropped = spelled_out(fix.changed_entries, subject)
+    changed, dropped = spelled_out(fix.changed_entries, context)
     return replace(diagnostic, fix=replace(fix, changed_entries=changed, dropped_entries=dropped))
 
 
-def result_of(subject: CheckContext) -> CheckResult:
+def result_of(context: CheckContext) -> CheckResult:
     """The findings with the map and the runs that they come from."""
     return CheckResult(
-        map_name=subject.map.name,
-        model=subject.model,
-        class_name=subject.structure.class_name,
-        findings=find(subject),
-        entries=subject.map.entries,
-        runs=subject.runs,
-        missed=subject.missed,
-        versions=subject.installed,
+        map_name=context.map.name,
+        model=context.model,
+        class_name=context.structure.class_name,
+        findings=find(context),
+        entries=context.map.entries,
+        runs=context.runs,
+        missed=context.missed,
+        versions=context.installed,
     )
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from devplan.checker.example import cannot_run, described, inputs_for, request_of, virtual_cards
 from devplan.checker.matrix import FEW_TOKENS, ShortCall, main_call, short_calls
-from devplan.checker.preparation import Prepared
 from devplan.checker.raised import Done, ask_one_gpu, other_way, raised, refusal
 from devplan.checker.run_options import RunOptions
 from devplan.checker.ways import ALL, IN_WORDS, USUAL
@@ -46,12 +45,12 @@ Around = Callable[[ModelCall], ModelCall]
 
 
 @exclusively
-def run_all(prepared: Prepared, options: RunOptions) -> CheckContext:
-    """The subject with every run that was asked for, and with those that did not happen.
+def run_all(context: CheckContext, options: RunOptions) -> CheckContext:
+    """The context with every run that was asked for, and with those that did not happen.
 
     Parameters
     ----------
-    prepared, options
+    context, options
         The model with its map, and how it is run.
 
     Raises
@@ -61,23 +60,23 @@ def run_all(prepared: Prepared, options: RunOptions) -> CheckContext:
     UserCodeError
         When a function of the user's raises.
     """
-    return _run(prepared, options, None, short=True)
+    return _run(context, options, None, short=True)
 
 
 @exclusively
 def run_prepared(
-    prepared: Prepared, options: RunOptions, around: Around | None = None
+    context: CheckContext, options: RunOptions, around: Around | None = None
 ) -> tuple[RunRecord | None, str]:
     """The record of the call at the workload alone, or why there is none.
 
     `around` gives another call for the call; the rest is as for `run_all`.
     """
-    subject = _run(prepared, options, around, short=False)
-    return (subject.runs[0] if subject.runs else None), subject.not_run
+    context = _run(context, options, around, short=False)
+    return (context.runs[0] if context.runs else None), context.not_run
 
 
 def planned_calls(
-    prepared: Prepared, options: RunOptions, *, short: bool = True
+    context: CheckContext, options: RunOptions, *, short: bool = True
 ) -> Iterator[tuple[str, Iterator[tuple[ModelCall, Mapping[str, Any]]]]]:
     """The calls that `run_all` makes, or `run_prepared` (without `short`), each by its name with
     the forms in which it is tried.
@@ -90,7 +89,7 @@ def planned_calls(
     NoExampleInputs
         When no inputs can be made for the call at the workload.
     """
-    runner = _Runner(prepared, options, None)
+    runner = _Runner(context, options, None)
     model = runner.split.model
     runner.make_inputs(short=short)
     ways = (runner.call, *other_ways_in(model, runner.call))
@@ -101,12 +100,11 @@ def planned_calls(
 
 
 def _run(
-    prepared: Prepared, options: RunOptions, around: Around | None, *, short: bool
+    context: CheckContext, options: RunOptions, around: Around | None, *, short: bool
 ) -> CheckContext:
-    subject = prepared.subject
-    if reason := cannot_run(prepared):
-        return replace(subject, not_run=reason)
-    runner = _Runner(prepared, options, around)
+    if reason := cannot_run(context):
+        return replace(context, not_run=reason)
+    runner = _Runner(context, options, around)
     try:
         runner.make_inputs(short=short)
         with dispatched(runner.split) as placed:
@@ -115,27 +113,27 @@ def _run(
                 runner.run_short(placed)
     except NoExampleInputs as error:
         reason = f"{error}; give the inputs with --inputs FILE.py:FUNCTION"
-        return replace(subject, not_run=reason)
+        return replace(context, not_run=reason)
     except TooManyOps as error:
-        return replace(subject, not_run=f"the model's code did not end: {error}")
+        return replace(context, not_run=f"the model's code did not end: {error}")
     done, missed = runner.done, runner.missed
     if not (options.is_users or options.inputs):
         done, refused = ask_one_gpu(runner.split, done)
         missed += [refusal(runner.split.model, each) for each in refused]
     if options.run not in (USUAL, ALL):  # what was asked for by name counts
         missed = [replace(each, is_refused=False) for each in missed]
-    return replace(subject, runs=tuple(each.record for each in done), missed=tuple(missed))
+    return replace(context, runs=tuple(each.record for each in done), missed=tuple(missed))
 
 
 class _Runner:
     """Makes the calls of one check and keeps what they showed."""
 
-    def __init__(self, prepared: Prepared, options: RunOptions, around: Around | None) -> None:
-        skeleton = prepared.built.skeleton
-        self.prepared, self.options = prepared, options
+    def __init__(self, context: CheckContext, options: RunOptions, around: Around | None) -> None:
+        skeleton = context.skeleton
+        self.context, self.options = context, options
         self.usual = main_call(skeleton.model, options)
         self.call = self.usual if around is None else around(self.usual)
-        self.request = request_of(prepared, options)
+        self.request = request_of(context, options)
         self.shorts: dict[str, tuple[ShortCall, ExampleInputs]] = {}
         self.done: list[Done] = []
         self.missed: list[MissedRun] = []
@@ -143,9 +141,9 @@ class _Runner:
             model=skeleton.model,
             config=skeleton.config,
             sites=partition(skeleton.model, skeleton.no_split),
-            device_map=prepared.subject.device_map,
-            main_device=prepared.subject.main_device,
-            cards=virtual_cards(prepared),
+            device_map=context.device_map,
+            main_device=context.main_device,
+            cards=virtual_cards(context),
         )
         # [user] what a function of the user's calls has no phases that tell calls apart.
         self.fold = not (options.full or isinstance(self.call, UserCall))
@@ -166,18 +164,18 @@ class _Runner:
         NoExampleInputs
             When none can be made for the call at the workload.
         """
-        prepared, options, model = self.prepared, self.options, self.split.model
-        self.example = inputs_for(prepared, options)
+        context, options, model = self.context, self.options, self.split.model
+        self.example = inputs_for(context, options)
         self.few = self.example
         if options.inputs is None and self.request.tokens > FEW_TOKENS:
-            self.few = inputs_for(prepared, options, replace(self.request, tokens=FEW_TOKENS))
+            self.few = inputs_for(context, options, replace(self.request, tokens=FEW_TOKENS))
         if not short or not options.ways:
             return
-        config = prepared.built.skeleton.config
+        config = context.skeleton.config
         for call in short_calls(model, config, self.usual, self.example, self.request):
             if call.way in options.ways:
                 try:
-                    self.shorts[call.way] = call, inputs_for(prepared, options, call.request)
+                    self.shorts[call.way] = call, inputs_for(context, options, call.request)
                 except NoExampleInputs as error:
                     name = IN_WORDS[call.way]
                     self.missed.append(MissedRun(name=name, reason=str(error), is_refused=True))

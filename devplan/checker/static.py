@@ -34,7 +34,7 @@ def check_structure(
     InputError
         As `devplan.checker.preparation.prepare`.
     """
-    prepared = prepare(
+    context = prepare(
         model,
         device_map,
         machine=machine,
@@ -42,4 +42,4 @@ def check_structure(
         workload=workload,
         trust_remote_code=trust_remote_code,
     )
-    return result_of(replace(prepared.subject, not_run=why))
+    return result_of(replace(context, not_run=why))

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from devplan.checker import Prepared, RunOptions, prepare, result_of, run_all
+from devplan.checker import RunOptions, prepare, result_of, run_all
 from devplan.core import (
     CheckResult,
     DevplanError,
@@ -53,8 +53,7 @@ class MappedModel:
         name = model or given.model
         if name is None:
             raise InputError(f"{given.name} does not say which model it is for; give --model")
-        prepared = prepare(name, given, trust_remote_code=trust_remote_code)
-        subject = prepared.subject
+        subject = prepare(name, given, trust_remote_code=trust_remote_code)
         known = Known(
             model=str(name),
             map=given.file,
@@ -64,8 +63,7 @@ class MappedModel:
             images=given.workload.images if given.workload else None,
             embedding_away=is_embedding_away(subject),
         )
-        model = prepared.built.skeleton.model
-        return cls(model=model, checked=checked(prepared), known=known)
+        return cls(model=subject.skeleton.model, checked=checked(subject), known=known)
 
     @property
     def subject(self) -> CheckContext:
@@ -188,12 +186,12 @@ class Checked:
 
 
 @exclusively
-def checked(prepared: Prepared) -> Checked:
+def checked(prepared: CheckContext) -> Checked:
     """Run the check of a map."""
     try:
         subject = run_all(prepared, RunOptions())
     except DevplanError as error:
-        return Checked(subject=prepared.subject, result=None, reason=str(error))
+        return Checked(subject=prepared, result=None, reason=str(error))
     return Checked(subject=subject, result=result_of(subject))
 
 

@@ -3,7 +3,7 @@
     device map + structure + runs -> CheckContext -> rules -> Finding
 
 A **rule** is a module of this package with a docstring, a ``SEVERITY`` and a pure function
-``check(subject)`` that yields findings; it prints nothing and reads nothing but the `CheckContext`.
+``check(context)`` that yields findings; it prints nothing and reads nothing but the `CheckContext`.
 `table` gives every rule its code; codes are never used again for another rule.  The docstring is
 the rule's page: ``devplan explain`` prints it and ``make pages`` writes it to ``docs/rules``.
 

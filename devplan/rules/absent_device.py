@@ -36,21 +36,21 @@ from devplan.rules.places import listed
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    if subject.machine is None:
+def check(context: CheckContext) -> Iterator[Finding]:
+    if context.machine is None:
         return
-    cards = subject.machine.devices
-    for device in subject.devices:
+    cards = context.machine.devices
+    for device in context.devices:
         if device in cards or device in OFFLOAD_DEVICES:
             continue
-        keys = [key for key, value in subject.device_map.items() if value == device]
+        keys = [key for key, value in context.device_map.items() if value == device]
         yield Finding(
             code="DP004",
             severity=SEVERITY,
             message=f"{listed(keys)} on {device}, which the machine does not have; it has "
             f"{', '.join(cards)}",
             module=keys[0],
-            entry=subject.entries[keys[0]],
+            entry=context.entries[keys[0]],
             fix=Fix(text="put it on a card of the machine, or describe the machine with --gpus"),
             count=len(keys),
         )

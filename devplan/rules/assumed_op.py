@@ -32,9 +32,9 @@ from devplan.rules.places import listed
 SEVERITY = Severity.NOTE
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    assumed = sorted({op for run in subject.runs for op in run.assumed_ops})
-    guessed = sorted({op for run in subject.runs for op in run.guessed_ops})
+def check(context: CheckContext) -> Iterator[Finding]:
+    assumed = sorted({op for run in context.runs for op in run.assumed_ops})
+    guessed = sorted({op for run in context.runs for op in run.guessed_ops})
     said = []
     if assumed:
         said.append(f"no device rule is known for {listed(assumed)}; the usual one was taken")

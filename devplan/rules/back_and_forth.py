@@ -40,42 +40,42 @@ from devplan.rules.loads import fits_after
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
+def check(context: CheckContext) -> Iterator[Finding]:
     stacks: dict[str, list[Block]] = {}
-    for block in subject.structure.graph.blocks:
-        if block.stack is not None and len(subject.devices_inside(block.name)) == 1:
+    for block in context.structure.graph.blocks:
+        if block.stack is not None and len(context.devices_inside(block.name)) == 1:
             stacks.setdefault(block.stack, []).append(block)
     for stack, blocks in stacks.items():
-        blocks = _without_offloaded_ends(subject, blocks)
-        devices = [_device(subject, block) for block in blocks]
+        blocks = _without_offloaded_ends(context, blocks)
+        devices = [_device(context, block) for block in blocks]
         runs = [device for device, _ in groupby(devices)]
         needed = len(set(runs)) - 1
         if len(runs) - 1 > needed:
-            yield _finding(subject, stack, blocks, len(runs) - 1, needed)
+            yield _finding(context, stack, blocks, len(runs) - 1, needed)
 
 
-def _without_offloaded_ends(subject: CheckContext, blocks: list[Block]) -> list[Block]:
+def _without_offloaded_ends(context: CheckContext, blocks: list[Block]) -> list[Block]:
     """The layers less those that are offloaded first and last of all.
 
     They run on the main device, where the embedding before them and the head behind them are: what
     they cross for has to cross anyway.
     """
-    lies = [subject.device_of(block.name) not in OFFLOAD_DEVICES for block in blocks]
+    lies = [context.device_of(block.name) not in OFFLOAD_DEVICES for block in blocks]
     if not any(lies):
         return []
     return blocks[lies.index(True) : len(lies) - lies[::-1].index(True)]
 
 
-def _device(subject: CheckContext, block: Block) -> str:
+def _device(context: CheckContext, block: Block) -> str:
     """Where a block is computed."""
-    return subject.execution_device(subject.device_of(block.name))
+    return context.execution_device(context.device_of(block.name))
 
 
 def _finding(
-    subject: CheckContext, stack: str, blocks: list[Block], crossings: int, needed: int
+    context: CheckContext, stack: str, blocks: list[Block], crossings: int, needed: int
 ) -> Finding:
-    changed = _in_one_run_each(subject, blocks)
-    fits = fits_after(subject, changed)
+    changed = _in_one_run_each(context, blocks)
+    fits = fits_after(context, changed)
     per_token = max(block.input_bytes_per_token for block in blocks)
     size = f" of {format_bytes(per_token)} per token" if per_token else ""
     first = next(iter(changed))
@@ -85,7 +85,7 @@ def _finding(
         message=f"the layers of {stack} cross between cards {crossings} times{size}; {needed} "
         "would do",
         module=first,
-        entry=subject.entry_of(first),
+        entry=context.entry_of(first),
         fix=Fix(
             text="give each card one run of layers"
             if fits
@@ -95,9 +95,9 @@ def _finding(
     )
 
 
-def _in_one_run_each(subject: CheckContext, blocks: list[Block]) -> dict[str, str]:
+def _in_one_run_each(context: CheckContext, blocks: list[Block]) -> dict[str, str]:
     """Layers that change, when every card keeps as many as it has, in one run."""
-    devices = [_device(subject, block) for block in blocks]
+    devices = [_device(context, block) for block in blocks]
     order = sorted(devices, key=list(dict.fromkeys(devices)).index)
     return {
         block.name: wanted

@@ -47,8 +47,8 @@ CACHE_ARGUMENTS = frozenset(
 )
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    for group in groups_of(subject, Kind.CACHE):
+def check(context: CheckContext) -> Iterator[Finding]:
+    for group in groups_of(context, Kind.CACHE):
         event = group.first
         yield Finding(
             code="DP304",
@@ -59,17 +59,17 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             op=event.op,
             source=event.source,
             tensors=event.operands,
-            entry=subject.entry_of(event.module),
+            entry=context.entry_of(event.module),
             pytorch_message=event.message,
             fix=Fix(text="let the model make its cache layer by layer, after the map is applied"),
             count=group.count,
         )
-    yield from _copied_caches(subject)
+    yield from _copied_caches(context)
 
 
-def _copied_caches(subject: CheckContext) -> Iterator[Finding]:
+def _copied_caches(context: CheckContext) -> Iterator[Finding]:
     copies: dict[str, list[TransferEvent]] = {}
-    for run in subject.runs:
+    for run in context.runs:
         for event in run.transfers:
             if event.asked_by == "hook" and event.argument in CACHE_ARGUMENTS:
                 copies.setdefault(event.argument, []).append(event)
@@ -82,7 +82,7 @@ def _copied_caches(subject: CheckContext) -> Iterator[Finding]:
             message=f"hooks copy the cache ({argument}) between devices: "
             f"{counted(number, 'copy')} of {format_bytes(size)} in one run",
             module=events[0].module,
-            entry=subject.entry_of(events[0].module),
+            entry=context.entry_of(events[0].module),
             fix=Fix(text=f"add {argument!r} to _skip_keys_device_placement of the model's class"),
             count=number,
         )

@@ -31,8 +31,8 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP503")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP503")
 
 
 def no_cards(needs: Sequence[Need]) -> Finding:

@@ -31,8 +31,8 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP506")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP506")
 
 
 def other_kind(need: Need, card: FoundCard, remake: str) -> Iterator[Finding]:

@@ -33,8 +33,8 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP504")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP504")
 
 
 def smaller_card(need: Need, card: FoundCard, remake: str) -> Iterator[Finding]:

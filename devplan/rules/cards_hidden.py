@@ -34,8 +34,8 @@ _ORDER = "CUDA_DEVICE_ORDER"
 _BY_BUS = "PCI_BUS_ID"
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP511")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP511")
 
 
 def visibility_differences(environment: Environment) -> Iterator[Finding]:

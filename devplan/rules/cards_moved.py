@@ -32,8 +32,8 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP507")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP507")
 
 
 def moved_cards(

@@ -42,8 +42,8 @@ _INSTALL = "https://pytorch.org/get-started/locally/"
 _ARCH = re.compile(r"(sm|compute)_(\d+?)(\d)[af]?")
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP508")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP508")
 
 
 def compare_cuda(environment: Environment) -> Iterator[Finding]:

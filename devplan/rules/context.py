@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from devplan.core import (
     OFFLOAD_DEVICES,
@@ -28,6 +29,9 @@ from devplan.core import (
     parent,
     prefixes,
 )
+
+if TYPE_CHECKING:
+    from devplan.models import ModelSource, Skeleton
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +100,9 @@ class CheckContext:
 
     model: str
     """As people name it."""
+    source: ModelSource | None = None
+    skeleton: Skeleton | None = None
+    """What runs need, and rules do not look at; None: the model is loaded, and is not run here."""
     structure: Structure
     map: DeviceMap
     machine: Machine | None

@@ -53,57 +53,57 @@ from devplan.rules.places import counted, listed, shown
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    groups = groups_of(subject, Kind.MISMATCH)
-    for group in one_mistake(groups, partial(_cause, subject)):
-        yield _finding(subject, group)
+def check(context: CheckContext) -> Iterator[Finding]:
+    groups = groups_of(context, Kind.MISMATCH)
+    for group in one_mistake(groups, partial(_cause, context)):
+        yield _finding(context, group)
 
 
-def _cause(subject: CheckContext, group: MismatchGroup) -> Hashable:
+def _cause(context: CheckContext, group: MismatchGroup) -> Hashable:
     """The tensors of the model that lie elsewhere, or the change that brings all together."""
-    named = tuple(o.name for o in odd_operands(group.first, subject) if o.name)
-    changed = tuple(sorted(_changed(group.first, subject).items()))
+    named = tuple(o.name for o in odd_operands(group.first, context) if o.name)
+    changed = tuple(sorted(_changed(group.first, context).items()))
     return (changed, () if changed else named) if changed or named else None
 
 
-def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
+def _finding(context: CheckContext, group: MismatchGroup) -> Finding:
     event = group.first
-    changed = _changed(event, subject)
+    changed = _changed(event, context)
     others = len(group.modules) - 1
     more = f" and {counted(others, 'other module')}" if others else ""
     return Finding(
         code="DP301",
         severity=SEVERITY,
         message=f"{event.op} in {shown(event.module)}{more} mixes {mixture(event.operands)} "
-        f"({listed(group.phases)}){_split(event, subject)}",
+        f"({listed(group.phases)}){_split(event, context)}",
         module=event.module,
         op=event.op,
         source=event.source,
         also_at=group.also_at,
         tensors=event.operands,
-        entry=entry_behind(event, changed, subject),
+        entry=entry_behind(event, changed, context),
         pytorch_message=event.message,
-        fix=Fix(text=_fix_text(subject, group, bool(changed)), changed_entries=changed),
+        fix=Fix(text=_fix_text(context, group, bool(changed)), changed_entries=changed),
         count=group.count,
     )
 
 
-def _changed(event: MismatchEvent, subject: CheckContext) -> dict[str, str]:
+def _changed(event: MismatchEvent, context: CheckContext) -> dict[str, str]:
     """The entries that bring the operands together; all of a class that must stay whole."""
-    changed = dict(entries_that_meet(event, subject))
-    split = split_around(event, subject)
-    if any(changed == joined(subject, module) for module in split):
+    changed = dict(entries_that_meet(event, context))
+    split = split_around(event, context)
+    if any(changed == joined(context, module) for module in split):
         for module in split:
-            changed |= joined(subject, module)
+            changed |= joined(context, module)
     return changed
 
 
-def _split(event: MismatchEvent, subject: CheckContext) -> str:
+def _split(event: MismatchEvent, context: CheckContext) -> str:
     """The cause, where the map splits a module that must stay whole."""
-    split = split_around(event, subject)
+    split = split_around(event, context)
     if not split:
         return ""
-    kind = subject.structure.modules[split[0]]
+    kind = context.structure.modules[split[0]]
     verb = "is" if len(split) == 1 else "are"
     return (
         f"; {listed(split)} {verb} split, and a {kind} must stay whole, as the model declares in "
@@ -111,8 +111,8 @@ def _split(event: MismatchEvent, subject: CheckContext) -> str:
     )
 
 
-def _fix_text(subject: CheckContext, group: MismatchGroup, by_map: bool) -> str:
+def _fix_text(context: CheckContext, group: MismatchGroup, by_map: bool) -> str:
     event = group.first
-    odd = odd_operands(event, subject)[0]
+    odd = odd_operands(event, context)[0]
     code = f"move {odd.argument} to the device of the others in that line of code"
     return f"change the map, or {code}" if by_map else f"no entry repairs it; {code}"

@@ -32,8 +32,8 @@ from devplan.rules.places import listed
 SEVERITY = Severity.NOTE
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    keys = [key for key, device in subject.device_map.items() if device == DISK]
+def check(context: CheckContext) -> Iterator[Finding]:
+    keys = [key for key, device in context.device_map.items() if device == DISK]
     if not keys:
         return
     yield Finding(
@@ -41,7 +41,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         severity=SEVERITY,
         message=f"{listed(keys)} on disk: loading needs a folder for the weights",
         module=keys[0],
-        entry=subject.entries[keys[0]],
+        entry=context.entries[keys[0]],
         fix=Fix(text='pass offload_folder="offload" to from_pretrained'),
         count=len(keys),
     )

@@ -39,25 +39,25 @@ from devplan.rules.loads import fits_after
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    if not is_embedding_away(subject):
+def check(context: CheckContext) -> Iterator[Finding]:
+    if not is_embedding_away(context):
         return
-    embedding = subject.structure.graph.embedding
-    tied = [names for names in subject.structure.graph.tied if embedding in names]
+    embedding = context.structure.graph.embedding
+    tied = [names for names in context.structure.graph.tied if embedding in names]
     together = tied[0] if tied else (embedding,)
-    changed = dict.fromkeys(together, subject.main_device)
-    has_room = fits_after(subject, changed)
+    changed = dict.fromkeys(together, context.main_device)
+    has_room = fits_after(context, changed)
     yield Finding(
         code="DP205",
         severity=SEVERITY if has_room else Severity.NOTE,
-        message=f"the input embedding {embedding} is on {subject.device_of(embedding)}, the inputs "
-        f"enter at {subject.main_device}",
+        message=f"the input embedding {embedding} is on {context.device_of(embedding)}, the inputs "
+        f"enter at {context.main_device}",
         module=embedding,
-        entry=subject.entry_of(embedding),
+        entry=context.entry_of(embedding),
         fix=Fix(
-            text=f"put it on {subject.main_device}"
+            text=f"put it on {context.main_device}"
             if has_room
-            else f"{subject.main_device} has no room for it beside what is there",
+            else f"{context.main_device} has no room for it beside what is there",
             changed_entries=changed if has_room else {},
         ),
     )

@@ -39,82 +39,82 @@ from devplan.rules.context import CheckContext
 from devplan.rules.mismatches import is_offloaded, odd_operands
 
 
-def entries_that_meet(event: MismatchEvent, subject: CheckContext) -> Mapping[str, str]:
+def entries_that_meet(event: MismatchEvent, context: CheckContext) -> Mapping[str, str]:
     """Changed entries after which the operands of a mismatch would be on one device."""
-    if is_offloaded(event) and "meta" not in subject.device_map.values():
-        return _kept_loaded(event, subject)
-    block = subject.structure.block_of(event.module)
-    if block is not None and len(subject.devices_inside(block)) > 1:
-        return joined(subject, block)
-    exception = exception_around(event.module, subject)
+    if is_offloaded(event) and "meta" not in context.device_map.values():
+        return _kept_loaded(event, context)
+    block = context.structure.block_of(event.module)
+    if block is not None and len(context.devices_inside(block)) > 1:
+        return joined(context, block)
+    exception = exception_around(event.module, context)
     if exception is not None:
-        return {exception: subject.device_map[exception]}
-    home = subject.runs_at(event.module)
-    odd = odd_operands(event, subject)
-    named = [o.name for o in odd if o.name in subject.structure.tensors]
+        return {exception: context.device_map[exception]}
+    home = context.runs_at(event.module)
+    odd = odd_operands(event, context)
+    named = [o.name for o in odd if o.name in context.structure.tensors]
     if named:
         return _blocks_to(
-            subject, {subject.structure.block_of(name) or name for name in named}, home
+            context, {context.structure.block_of(name) or name for name in named}, home
         )
     if block is not None:
         return {}
-    if is_embedding_away(subject):
-        return {subject.structure.graph.embedding: subject.main_device}
-    return _makers_to(subject, event.module, {operand.device for operand in odd}, home)
+    if is_embedding_away(context):
+        return {context.structure.graph.embedding: context.main_device}
+    return _makers_to(context, event.module, {operand.device for operand in odd}, home)
 
 
-def _kept_loaded(event: MismatchEvent, subject: CheckContext) -> dict[str, str]:
+def _kept_loaded(event: MismatchEvent, context: CheckContext) -> dict[str, str]:
     """Blocks of the weights that were read on meta, to where the code runs that read them."""
     names = [o.name for o in event.operands if o.device == "meta"]
-    known = [name for name in names if name in subject.structure.tensors]
-    blocks = {subject.structure.block_of(name) or name for name in known}
+    known = [name for name in names if name in context.structure.tensors]
+    blocks = {context.structure.block_of(name) or name for name in known}
     # [hooks] are those of modules: a tensor of a module that is placed goes with it.
-    hooked = {parent(b) if subject.is_hooked(parent(b)) else b for b in blocks & set(known)}
-    return _blocks_to(subject, blocks - set(known) | hooked, subject.runs_at(event.module))
+    hooked = {parent(b) if context.is_hooked(parent(b)) else b for b in blocks & set(known)}
+    return _blocks_to(context, blocks - set(known) | hooked, context.runs_at(event.module))
 
 
 def entry_behind(
-    event: MismatchEvent, changed: Mapping[str, str], subject: CheckContext
+    event: MismatchEvent, changed: Mapping[str, str], context: CheckContext
 ) -> Entry | None:
     """The entry that put the odd tensor where it is; `changed` is what would repair it."""
-    odd = odd_operands(event, subject)
-    named = [o.name for o in odd if o.name in subject.structure.tensors]
+    odd = odd_operands(event, context)
+    named = [o.name for o in odd if o.name in context.structure.tensors]
     for name in (*named, *changed, event.module):
-        entry = subject.entry_of(name)
+        entry = context.entry_of(name)
         if entry is not None:
             return entry
     devices = {operand.device for operand in odd}
-    entries = (e for e in subject.entries.values() if e.device in devices)
+    entries = (e for e in context.entries.values() if e.device in devices)
     return next(iter(entries), None)
 
 
-def exception_around(module: str, subject: CheckContext) -> str | None:
+def exception_around(module: str, context: CheckContext) -> str | None:
     """The entry around a module that is an exception in another, and has parts of its own."""
-    key = next((p for p in prefixes(module) if p in subject.entries), None)
-    if not key or not _has_parts(key, subject):
+    key = next((p for p in prefixes(module) if p in context.entries), None)
+    if not key or not _has_parts(key, context):
         return None
-    outer = subject.device_of(parent(key))
-    return None if outer in (None, subject.device_map[key]) else key
+    outer = context.device_of(parent(key))
+    return None if outer in (None, context.device_map[key]) else key
 
 
-def offload_exceptions(subject: CheckContext) -> dict[str, str]:
+def offload_exceptions(context: CheckContext) -> dict[str, str]:
     """Entries inside others of which one is offloaded and one is not, or is elsewhere."""
     found = {}
-    for key, device in subject.device_map.items():
-        outer = subject.device_of(parent(key)) if key else None
+    for key, device in context.device_map.items():
+        outer = context.device_of(parent(key)) if key else None
         devices = {device, outer}
         if outer is not None and len(devices) == 2 and devices & set(OFFLOAD_DEVICES):
             found[key] = device
     return found
 
 
-def _has_parts(module: str, subject: CheckContext) -> bool:
-    own = (joined_name(module, name) for name in subject.structure.children.get(module, ()))
-    return any(subject.devices_inside(name) for name in own if name in subject.structure.modules)
+def _has_parts(module: str, context: CheckContext) -> bool:
+    own = (joined_name(module, name) for name in context.structure.children.get(module, ()))
+    return any(context.devices_inside(name) for name in own if name in context.structure.modules)
 
 
 def spelled_out(
-    changed: Mapping[str, str], subject: CheckContext
+    changed: Mapping[str, str], context: CheckContext
 ) -> tuple[Mapping[str, str], tuple[str, ...]]:
     """A repair in entries that load and run, and the entries that it takes away.
 
@@ -123,45 +123,45 @@ def spelled_out(
     changed
         Entry -> device.
     """
-    entries = dict(subject.device_map)
+    entries = dict(context.device_map)
     for key, device in changed.items():
         outer = find_entry(entries, parent(key)) if key else None
-        while outer is not None and _is_in_the_way(key, {device, entries[outer]}, subject):
+        while outer is not None and _is_in_the_way(key, {device, entries[outer]}, context):
             if entries[outer] in OFFLOAD_DEVICES:
-                key = _without_own_tensors(outer, key, subject)
+                key = _without_own_tensors(outer, key, context)
             if key == outer:
                 break
-            entries = _without(outer, key, entries, subject)
+            entries = _without(outer, key, entries, context)
             outer = find_entry(entries, parent(key)) if key else None
         entries[key] = device
-    gone = tuple(key for key in subject.device_map if key not in entries)
-    new = {k: d for k, d in entries.items() if subject.device_map.get(k) != d or k in changed}
+    gone = tuple(key for key in context.device_map if key not in entries)
+    new = {k: d for k, d in entries.items() if context.device_map.get(k) != d or k in changed}
     return new, gone
 
 
-def _is_in_the_way(key: str, devices: set[str], subject: CheckContext) -> bool:
+def _is_in_the_way(key: str, devices: set[str], context: CheckContext) -> bool:
     """Whether an entry may not be an exception in another; a module without parts may, on cards."""
     if len(devices) == 1:
         return False
-    is_leaf = key in subject.structure.modules and not _has_parts(key, subject)
+    is_leaf = key in context.structure.modules and not _has_parts(key, context)
     return not is_leaf or bool(devices & set(OFFLOAD_DEVICES))
 
 
-def _without_own_tensors(outer: str, key: str, subject: CheckContext) -> str:
+def _without_own_tensors(outer: str, key: str, context: CheckContext) -> str:
     """The outermost module on the way to `key` with tensors of its own, else `key`.
 
     An offloaded tensor that only an entry of its own names has no hook that brings it.
     """
     way = list(prefixes(key))
     for module in reversed(way[: way.index(outer) + 1]):
-        names = (joined_name(module, name) for name in subject.structure.children.get(module, ()))
-        if any(name in subject.structure.tensors for name in names):
+        names = (joined_name(module, name) for name in context.structure.children.get(module, ()))
+        if any(name in context.structure.tensors for name in names):
             return module
     return key
 
 
 def _without(
-    outer: str, key: str, entries: Mapping[str, str], subject: CheckContext
+    outer: str, key: str, entries: Mapping[str, str], context: CheckContext
 ) -> dict[str, str]:
     """The entries with everything beside `key` in place of the entry around it."""
     found: dict[str, str] = {}
@@ -171,53 +171,53 @@ def _without(
             continue
         way = outer
         while way != key:
-            inside = [joined_name(way, child) for child in subject.structure.children[way]]
+            inside = [joined_name(way, child) for child in context.structure.children[way]]
             way = next(name for name in inside if is_inside(key, name))
-            beside = (name for name in inside if name != way and subject.devices_inside(name))
+            beside = (name for name in inside if name != way and context.devices_inside(name))
             found |= {name: device for name in beside if name not in entries}
     return found
 
 
-def is_embedding_away(subject: CheckContext) -> bool:
+def is_embedding_away(context: CheckContext) -> bool:
     """Whether the input embedding is computed off the main device."""
-    embedding = subject.structure.graph.embedding
-    placed = None if embedding is None else subject.device_of(embedding)
-    return subject.execution_device(placed) not in (None, subject.main_device)
+    embedding = context.structure.graph.embedding
+    placed = None if embedding is None else context.device_of(embedding)
+    return context.execution_device(placed) not in (None, context.main_device)
 
 
-def joined(subject: CheckContext, module: str) -> dict[str, str]:
+def joined(context: CheckContext, module: str) -> dict[str, str]:
     """Entries that put all of a module on the device that holds the most of it."""
     held: dict[str, int] = {}
-    for tensor in subject.structure.tensors.values():
-        device = subject.device_of(tensor.name)
+    for tensor in context.structure.tensors.values():
+        device = context.device_of(tensor.name)
         if device is not None and is_inside(tensor.name, module):
             held[device] = held.get(device, 0) + tensor.num_bytes
     device = max(held, key=lambda each: held[each])
     inside = {
         key: device
-        for key, value in subject.device_map.items()
+        for key, value in context.device_map.items()
         if is_inside(key, module) and value != device
     }
-    return inside if subject.device_of(module) in (device, None) else {module: device, **inside}
+    return inside if context.device_of(module) in (device, None) else {module: device, **inside}
 
 
-def _blocks_to(subject: CheckContext, names: Iterable[str], device: str) -> dict[str, str]:
-    moved = {name: device for name in names if subject.device_of(name) != device}
+def _blocks_to(context: CheckContext, names: Iterable[str], device: str) -> dict[str, str]:
+    moved = {name: device for name in names if context.device_of(name) != device}
     return dict(sorted(moved.items()))
 
 
 def _makers_to(
-    subject: CheckContext, module: str, odd_devices: set[str], home: str
+    context: CheckContext, module: str, odd_devices: set[str], home: str
 ) -> dict[str, str]:
     """Blocks between the layers, on the odd devices, to where the code runs."""
-    graph = subject.structure.graph
+    graph = context.structure.graph
     first_layer = next((i for i, b in enumerate(graph.blocks) if b.stage_bound), len(graph.blocks))
     chosen = {
         index: block.name
         for index, block in enumerate(graph.blocks)
         if not block.stage_bound
         and is_inside(block.name, module)
-        and subject.device_of(block.name) in odd_devices - {home}
+        and context.device_of(block.name) in odd_devices - {home}
     }
     # [before the layers] masks, positions and features meet there; norm and head come after.
     before = [name for index, name in chosen.items() if index < first_layer]

@@ -69,11 +69,11 @@ UNAVOIDABLE = (
 )
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    for run in subject.runs[:1]:
+def check(context: CheckContext) -> Iterator[Finding]:
+    for run in context.runs[:1]:
         for maker, events in _by_maker(run).items():
             if sum(event.count for event in events) >= FEWEST_COPIES:
-                yield _finding(subject, run, maker, events)
+                yield _finding(context, run, maker, events)
 
 
 def _by_maker(run: RunRecord) -> Mapping[str | None, list[TransferEvent]]:
@@ -87,21 +87,21 @@ def _by_maker(run: RunRecord) -> Mapping[str | None, list[TransferEvent]]:
 
 
 def _finding(
-    subject: CheckContext, run: RunRecord, maker: str | None, events: list[TransferEvent]
+    context: CheckContext, run: RunRecord, maker: str | None, events: list[TransferEvent]
 ) -> Finding:
     number = sum(event.count for event in events)
     size = sum(event.count * event.num_bytes for event in events)
-    device, fewer = _better_device(subject, run, maker)
+    device, fewer = _better_device(context, run, maker)
     source = maker or "masks and positions made between the blocks"
     better = f"; {device} would save {fewer}, what enters it counted" if device else ""
-    changed, dropped = spelled_out({maker: device}, subject) if device else ({}, ())
+    changed, dropped = spelled_out({maker: device}, context) if device else ({}, ())
     return Finding(
         code="DP305",
         severity=Severity.WARNING if device else Severity.NOTE,
         message=f"{source}: {counted(number, 'copy')}, {format_bytes(size)}, in one forward"
         f"{better}",
         module=maker,
-        entry=None if maker is None else subject.entry_of(maker),
+        entry=None if maker is None else context.entry_of(maker),
         fix=Fix(
             text=f"put {maker} on {device}" if device else UNAVOIDABLE,
             changed_entries=changed,
@@ -133,29 +133,29 @@ class _Copies:
 
 
 def _better_device(
-    subject: CheckContext, run: RunRecord, maker: str | None
+    context: CheckContext, run: RunRecord, maker: str | None
 ) -> tuple[str | None, _Copies]:
     """Where a block needs fewer copies and no more bytes, and how many fewer; None where nowhere.
 
     Layers stay where the planner or the user spread them, the embedding where the inputs enter,
     and tied blocks together.
     """
-    graph = subject.structure.graph
+    graph = context.structure.graph
     tied = {name for group in graph.tied for name in group}
     if maker is None or maker == graph.embedding or maker in tied or graph.block(maker).stack:
         return None, _Copies()
-    home = subject.execution_device(subject.device_of(maker))
+    home = context.execution_device(context.device_of(maker))
     takers = [
         item
         for item in run.entering
         if item.maker == maker and item.device == home and not _is_brought(run, maker, item.block)
     ]
-    here = _copies(subject, run, maker, takers, home)
+    here = _copies(context, run, maker, takers, home)
     gains = {
-        device: here - _copies(subject, run, maker, takers, device)
-        for device in dict.fromkeys(_runs_on(subject, item.block) for item in takers)
+        device: here - _copies(context, run, maker, takers, device)
+        for device in dict.fromkeys(_runs_on(context, item.block) for item in takers)
         if device not in (None, home)
-        and fits_after(subject, *spelled_out({maker: device}, subject))
+        and fits_after(context, *spelled_out({maker: device}, context))
     }
     gains = {device: gain for device, gain in gains.items() if gain.is_gain}
     if not gains:
@@ -173,10 +173,10 @@ def _is_brought(run: RunRecord, maker: str, taker: str) -> bool:
 
 
 def _copies(
-    subject: CheckContext, run: RunRecord, maker: str, takers: list[BlockInput], device: str
+    context: CheckContext, run: RunRecord, maker: str, takers: list[BlockInput], device: str
 ) -> _Copies:
     """Copies of what a block gives and takes, were it on a device."""
-    given = [item for item in takers if _runs_on(subject, item.block) != device]
+    given = [item for item in takers if _runs_on(context, item.block) != device]
     taken = [item for item in run.entering if item.block == maker and item.device != device]
     return _Copies(
         number=sum(item.count for item in (*given, *taken)),
@@ -184,5 +184,5 @@ def _copies(
     )
 
 
-def _runs_on(subject: CheckContext, block: str) -> str | None:
-    return subject.execution_device(subject.device_of(block))
+def _runs_on(context: CheckContext, block: str) -> str | None:
+    return context.execution_device(context.device_of(block))

@@ -37,13 +37,13 @@ class DeviceLoad:
         return self.static_bytes + self.peak_bytes
 
 
-def device_loads(subject: CheckContext) -> dict[str, DeviceLoad]:
+def device_loads(context: CheckContext) -> dict[str, DeviceLoad]:
     """Load of every device of the map that is no offload device."""
-    weights, buffers = tensor_bytes(subject)
-    cache = _cache_bytes(subject)
-    onload = {subject.main_device: _onload_bytes(subject)}
-    peaks, loading = _peak_bytes(subject), _loading_bytes(subject)
-    devices = [d for d in (*subject.devices, subject.main_device) if d not in OFFLOAD_DEVICES]
+    weights, buffers = tensor_bytes(context)
+    cache = _cache_bytes(context)
+    onload = {context.main_device: _onload_bytes(context)}
+    peaks, loading = _peak_bytes(context), _loading_bytes(context)
+    devices = [d for d in (*context.devices, context.main_device) if d not in OFFLOAD_DEVICES]
     return {
         device: DeviceLoad(
             weight_bytes=weights.get(device, 0),
@@ -58,34 +58,34 @@ def device_loads(subject: CheckContext) -> dict[str, DeviceLoad]:
 
 
 def fits_after(
-    subject: CheckContext, changed: Mapping[str, str], dropped: Collection[str] = ()
+    context: CheckContext, changed: Mapping[str, str], dropped: Collection[str] = ()
 ) -> bool:
     """Whether a repair overflows no card that it adds to, as far as their sizes are known.
 
     Activations are taken to stay where the runs showed them.
     """
-    if subject.machine is None:
+    if context.machine is None:
         return True
-    kept = {key: device for key, device in subject.device_map.items() if key not in dropped}
-    repaired = replace(subject, map=device_map_of({**kept, **changed}))
-    before, after = device_loads(subject), device_loads(repaired)
+    kept = {key: device for key, device in context.device_map.items() if key not in dropped}
+    repaired = replace(context, map=device_map_of({**kept, **changed}))
+    before, after = device_loads(context), device_loads(repaired)
     return all(
         after[card.device].needed_bytes <= card.budget_bytes
-        for card in subject.machine.cards
+        for card in context.machine.cards
         if card.device in after
         and after[card.device].needed_bytes > before.get(card.device, DeviceLoad()).needed_bytes
     )
 
 
-def tensor_bytes(subject: CheckContext) -> tuple[dict[str, int], dict[str, int]]:
+def tensor_bytes(context: CheckContext) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes of parameters and of buffers on every device of the map."""
     counted: set[tuple[str, str]] = set()
     weights: dict[str, int] = {}
     buffers: dict[str, int] = {}
-    for tensor in subject.structure.tensors.values():
-        device = subject.device_of(tensor.name)
+    for tensor in context.structure.tensors.values():
+        device = context.device_of(tensor.name)
         if not tensor.is_parameter:  # accelerate offloads parameters only
-            device = subject.execution_device(device)
+            device = context.execution_device(device)
         if device is None or (tensor.first_name, device) in counted:
             continue
         counted.add((tensor.first_name, device))
@@ -94,42 +94,42 @@ def tensor_bytes(subject: CheckContext) -> tuple[dict[str, int], dict[str, int]]
     return weights, buffers
 
 
-def _cache_bytes(subject: CheckContext) -> dict[str, int]:
+def _cache_bytes(context: CheckContext) -> dict[str, int]:
     cache: dict[str, int] = {}
-    workload = subject.workload
-    for block in subject.structure.graph.blocks:
-        device = subject.execution_device(subject.device_of(block.name))
+    workload = context.workload
+    for block in context.structure.graph.blocks:
+        device = context.execution_device(context.device_of(block.name))
         if device is not None and block.cache:
             size = block.cache_bytes(workload.context_tokens, workload.batch)
             cache[device] = cache.get(device, 0) + size
     return cache
 
 
-def _onload_bytes(subject: CheckContext) -> int:
+def _onload_bytes(context: CheckContext) -> int:
     return max(
         (
             block.onload_bytes
-            for block in subject.structure.graph.blocks
-            if subject.device_of(block.name) in OFFLOAD_DEVICES
+            for block in context.structure.graph.blocks
+            if context.device_of(block.name) in OFFLOAD_DEVICES
         ),
         default=0,
     )
 
 
-def _loading_bytes(subject: CheckContext) -> dict[str, int]:
+def _loading_bytes(context: CheckContext) -> dict[str, int]:
     """The most that a parameter takes beside itself while it is loaded to a device."""
     most: dict[str, int] = {}
-    for block in subject.structure.graph.blocks:
-        device = subject.device_of(block.name)
+    for block in context.structure.graph.blocks:
+        device = context.device_of(block.name)
         if device is not None:
             most[device] = max(most.get(device, 0), block.loading_bytes)
     return most
 
 
-def _peak_bytes(subject: CheckContext) -> dict[str, int]:
+def _peak_bytes(context: CheckContext) -> dict[str, int]:
     """What the runs at the workload needed beyond weights and cache."""
     peaks: dict[str, int] = {}
-    for run in subject.runs:
+    for run in context.runs:
         for peak in () if run.is_short else run.peaks:
             beyond = peak.peak_bytes - peak.weight_bytes - peak.cache_bytes
             peaks[peak.device] = max(peaks.get(peak.device, 0), beyond)

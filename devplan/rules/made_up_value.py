@@ -28,8 +28,8 @@ from devplan.rules.places import counted, listed
 SEVERITY = Severity.NOTE
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    values = [value for run in subject.runs for value in run.made_up]
+def check(context: CheckContext) -> Iterator[Finding]:
+    values = [value for run in context.runs for value in run.made_up]
     if not values:
         return
     ops = list(dict.fromkeys(value.op for value in values))

@@ -33,23 +33,23 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    version = subject.installed.get("accelerate", "")
-    chosen = chosen_by_accelerate(subject.devices, version)
-    if not subject.stated_main or chosen is None or chosen == subject.main_device:
+def check(context: CheckContext) -> Iterator[Finding]:
+    version = context.installed.get("accelerate", "")
+    chosen = chosen_by_accelerate(context.devices, version)
+    if not context.stated_main or chosen is None or chosen == context.main_device:
         return
-    if len(subject.devices) < 2:
+    if len(context.devices) < 2:
         return
-    first = next(key for key, device in subject.device_map.items() if device == chosen)
+    first = next(key for key, device in context.device_map.items() if device == chosen)
     yield Finding(
         code="DP502",
         severity=SEVERITY,
-        message=f"the main device is {subject.main_device}, but accelerate {version} takes "
+        message=f"the main device is {context.main_device}, but accelerate {version} takes "
         f"{chosen} when it is told only the map",
         module=first,
-        entry=subject.entries[first],
+        entry=context.entries[first],
         fix=Fix(
-            text=f"load with dispatch_model(..., main_device={subject.main_device!r}), or number "
+            text=f"load with dispatch_model(..., main_device={context.main_device!r}), or number "
             "the cards so that the main device is the lowest"
         ),
     )

@@ -34,8 +34,8 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP505")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP505")
 
 
 def memory_held(

@@ -45,12 +45,12 @@ class MismatchGroup:
     """Other lines of code with the same cause."""
 
 
-def groups_of(subject: CheckContext, kind: Kind) -> tuple[MismatchGroup, ...]:
+def groups_of(context: CheckContext, kind: Kind) -> tuple[MismatchGroup, ...]:
     """The mismatches of one kind in all runs, in the order in which they first happened."""
     events: dict[tuple[str, str, str], list[MismatchEvent]] = {}
-    for run in subject.runs:
+    for run in context.runs:
         for event in run.mismatches:
-            if kind_of(event, subject) is kind:
+            if kind_of(event, context) is kind:
                 place = str(event.source) if event.source else event.module
                 events.setdefault((event.op, event.message, place), []).append(event)
     return tuple(_group(same) for same in events.values())
@@ -94,14 +94,14 @@ def _group(events: list[MismatchEvent]) -> MismatchGroup:
     )
 
 
-def kind_of(event: MismatchEvent, subject: CheckContext) -> Kind:
+def kind_of(event: MismatchEvent, context: CheckContext) -> Kind:
     """What went wrong in one event."""
     if is_offloaded(event):
         return Kind.OFFLOADED
     lines = (*event.stack, *([event.source] if event.source else []))
     if any(line.file.endswith(_CACHE_FILE) for line in lines):
         return Kind.CACHE
-    return Kind.STRAY if stray_operand(event, subject) is not None else Kind.MISMATCH
+    return Kind.STRAY if stray_operand(event, context) is not None else Kind.MISMATCH
 
 
 def is_offloaded(event: MismatchEvent) -> bool:
@@ -109,56 +109,56 @@ def is_offloaded(event: MismatchEvent) -> bool:
     return any(operand.device == "meta" for operand in event.operands)
 
 
-def broke_inside(module: str, subject: CheckContext) -> bool | None:
+def broke_inside(module: str, context: CheckContext) -> bool | None:
     """Whether a run met a mismatch in a module that the map splits; None where no run reached it.
 
     Of layers that are alike one is run, so that a mismatch in another module of the class counts.
     """
-    executed = {name for run in subject.runs for name in run.executed}
+    executed = {name for run in context.runs for name in run.executed}
     if not any(is_inside(name, module) or is_inside(module, name) for name in executed):
         return None
-    kind = subject.structure.modules[module]
+    kind = context.structure.modules[module]
     alike = {
         name
-        for name, other in subject.structure.modules.items()
-        if other == kind and len(subject.devices_inside(name)) > 1
+        for name, other in context.structure.modules.items()
+        if other == kind and len(context.devices_inside(name)) > 1
     }
-    events = (event for run in subject.runs for event in run.mismatches)
+    events = (event for run in context.runs for event in run.mismatches)
     return any(alike.intersection(prefixes(event.module)) for event in events)
 
 
-def split_around(event: MismatchEvent, subject: CheckContext) -> tuple[str, ...]:
+def split_around(event: MismatchEvent, context: CheckContext) -> tuple[str, ...]:
     """The split modules of the class in which tensors met; none where it is whole.
 
     Only for what DP301 reports: a tensor that no hook moves is another mistake.
     """
-    split = subject.split_whole_modules
+    split = context.split_whole_modules
     around = next((m for m in split if is_inside(event.module, m)), None)
-    if around is None or kind_of(event, subject) is not Kind.MISMATCH:
+    if around is None or kind_of(event, context) is not Kind.MISMATCH:
         return ()
-    classes = subject.structure.modules
+    classes = context.structure.modules
     return tuple(module for module in split if classes[module] == classes[around])
 
 
-def stray_operand(event: MismatchEvent, subject: CheckContext) -> OperandFact | None:
+def stray_operand(event: MismatchEvent, context: CheckContext) -> OperandFact | None:
     """The operand that no hook moves, if there is one.
 
     A plain attribute may be on the right device and its partner on the wrong one: an activation
     that was kept.  It is stray where the module's code does not run.
     """
-    home = subject.runs_at(event.module)
+    home = context.runs_at(event.module)
     for operand in event.operands:
         if operand.name is None:
             continue
-        tensor = subject.structure.tensors.get(operand.name)
-        if operand.device != home if tensor is None else not subject.is_hooked(tensor.owner):
+        tensor = context.structure.tensors.get(operand.name)
+        if operand.device != home if tensor is None else not context.is_hooked(tensor.owner):
             return operand
     return None
 
 
-def odd_operands(event: MismatchEvent, subject: CheckContext) -> tuple[OperandFact, ...]:
+def odd_operands(event: MismatchEvent, context: CheckContext) -> tuple[OperandFact, ...]:
     """Operands that are not where the module's code runs; all, where none is there."""
-    home = subject.runs_at(event.module)
+    home = context.runs_at(event.module)
     odd = tuple(operand for operand in event.operands if operand.device != home)
     return odd or event.operands
 

@@ -33,8 +33,8 @@ SEVERITY = Severity.ERROR
 _SHOWN = 3
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP509")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP509")
 
 
 def other_model(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Finding | None:

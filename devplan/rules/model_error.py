@@ -32,17 +32,17 @@ from devplan.rules.fixes import offload_exceptions
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
+def check(context: CheckContext) -> Iterator[Finding]:
     seen = set()
-    for run in subject.runs:
+    for run in context.runs:
         error = run.error
         if error is None or (error.type, error.message, str(error.source)) in seen:
             continue
         seen.add((error.type, error.message, str(error.source)))
-        if (name := _never_saved(subject, error)) is not None:
-            yield _in_no_file(subject, error, name)
+        if (name := _never_saved(context, error)) is not None:
+            yield _in_no_file(context, error, name)
             continue
-        changed = offload_exceptions(subject) if error.phase == DISPATCH else {}
+        changed = offload_exceptions(context) if error.phase == DISPATCH else {}
         yield Finding(
             code="DP302",
             severity=Severity.WARNING if error.raised_whole else SEVERITY,
@@ -52,14 +52,14 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         )
 
 
-def _never_saved(subject: CheckContext, error: ModelError) -> str | None:
+def _never_saved(context: CheckContext, error: ModelError) -> str | None:
     """The weight on disk that accelerate looked for and that no file holds."""
     name = error.message.strip("'\"")
-    is_weight = error.type == "KeyError" and name in subject.structure.tensors
-    return name if is_weight and subject.device_of(name) == DISK else None
+    is_weight = error.type == "KeyError" and name in context.structure.tensors
+    return name if is_weight and context.device_of(name) == DISK else None
 
 
-def _in_no_file(subject: CheckContext, error: ModelError, name: str) -> Finding:
+def _in_no_file(context: CheckContext, error: ModelError, name: str) -> Finding:
     module = parent(name)
     return Finding(
         code="DP302",
@@ -68,10 +68,10 @@ def _in_no_file(subject: CheckContext, error: ModelError, name: str) -> Finding:
         "class makes that weight itself and never saves it, and the map places it on disk",
         module=module,
         source=error.source,
-        entry=subject.entry_of(name),
+        entry=context.entry_of(name),
         fix=Fix(
             text=f"place {module} on a card or on the CPU",
-            changed_entries={module: subject.main_device},
+            changed_entries={module: context.main_device},
         ),
     )
 

@@ -31,25 +31,25 @@ from devplan.rules.places import counted, listed
 SEVERITY = Severity.NOTE
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    executed = {name for run in subject.runs for name in run.executed}
+def check(context: CheckContext) -> Iterator[Finding]:
+    executed = {name for run in context.runs for name in run.executed}
     if not executed:
         return
-    graph = subject.structure.graph
+    graph = context.structure.graph
     reached = {module for name in executed for module in prefixes(name)}
     ran = executed & set(graph.names)
-    seen = set().union(*_held(subject, ran).values())
+    seen = set().union(*_held(context, ran).values())
     # [bare tensors] have no forward; nothing can say whether they were used.
     missed = [
         block.name
         for block in graph.blocks
-        if block.name in subject.structure.modules
+        if block.name in context.structure.modules
         and block.static_bytes
         and block.name not in reached
     ]
     # [shared] all that it holds ran under another name.
-    held = _held(subject, set(missed))
-    used = {name for run in subject.runs for name in run.used}
+    held = _held(context, set(missed))
+    used = {name for run in context.runs for name in run.used}
     missed = [name for name in missed if not held[name] or held[name] - seen]
     missed = [name for name in missed if not held[name] & used]
     if not missed:
@@ -62,16 +62,16 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         message=f"{listed(modules)} did not run ({counted(len(missed), 'block')}): that part of "
         "the map is unverified",
         module=modules[0],
-        entry=subject.entry_of(modules[0]),
+        entry=context.entry_of(modules[0]),
         fix=Fix(text="give inputs that reach it, with --images or --inputs"),
         count=len(missed),
     )
 
 
-def _held(subject: CheckContext, blocks: set[str]) -> dict[str, set[str]]:
+def _held(context: CheckContext, blocks: set[str]) -> dict[str, set[str]]:
     """Block -> its tensors, each by the first of the names that it has in the model."""
     held: dict[str, set[str]] = {name: set() for name in blocks}
-    for tensor in subject.structure.tensors.values():
+    for tensor in context.structure.tensors.values():
         for module in prefixes(tensor.name):
             if module in held:
                 held[module].add(tensor.first_name)

@@ -28,13 +28,13 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    if subject.runs:
+def check(context: CheckContext) -> Iterator[Finding]:
+    if context.runs:
         return
     yield Finding(
         code="DP901",
         severity=SEVERITY,
-        message=f"nothing was run: {subject.not_run or 'the check looked at the structure alone'}",
+        message=f"nothing was run: {context.not_run or 'the check looked at the structure alone'}",
         fix=Fix(
             text="no DP3xx finding does not mean that the map works; let the model run with "
             "--trust-remote-code or --inputs FILE.py:FUNCTION"

@@ -35,25 +35,25 @@ from devplan.rules.places import listed
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    if all(device in OFFLOAD_DEVICES for device in subject.devices):
+def check(context: CheckContext) -> Iterator[Finding]:
+    if all(device in OFFLOAD_DEVICES for device in context.devices):
         return
-    allowed = {tier.device for tier in subject.machine.tiers} if subject.machine else set()
+    allowed = {tier.device for tier in context.machine.tiers} if context.machine else set()
     for device in OFFLOAD_DEVICES:
-        keys = [key for key, value in subject.device_map.items() if value == device]
+        keys = [key for key, value in context.device_map.items() if value == device]
         if not keys or device in allowed:
             continue
         yield Finding(
             code="DP401",
             severity=SEVERITY,
-            message=f"{listed(keys)} on {device}: {format_bytes(_bytes_on(subject, device))} are "
-            f"copied to {subject.main_device} in every forward, and nobody asked for offload",
+            message=f"{listed(keys)} on {device}: {format_bytes(_bytes_on(context, device))} are "
+            f"copied to {context.main_device} in every forward, and nobody asked for offload",
             module=keys[0],
-            entry=subject.entries[keys[0]],
+            entry=context.entries[keys[0]],
             fix=Fix(text="place them on cards, or say that offload is meant with --offload"),
             count=len(keys),
         )
 
 
-def _bytes_on(subject: CheckContext, device: str) -> int:
-    return sum(held.get(device, 0) for held in tensor_bytes(subject))
+def _bytes_on(context: CheckContext, device: str) -> int:
+    return sum(held.get(device, 0) for held in tensor_bytes(context))

@@ -32,8 +32,8 @@ _TIGHT_SHARE = 0.9
 """[choice] of the free memory: beyond, what the rest of the program needs may be lacking."""
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP510")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP510")
 
 
 def compare_offload(

@@ -44,9 +44,9 @@ from devplan.rules.places import listed, shown
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    for group in one_mistake(groups_of(subject, Kind.OFFLOADED), _weight):
-        yield _finding(subject, group)
+def check(context: CheckContext) -> Iterator[Finding]:
+    for group in one_mistake(groups_of(context, Kind.OFFLOADED), _weight):
+        yield _finding(context, group)
 
 
 def _weight(group: MismatchGroup) -> str | None:
@@ -54,13 +54,13 @@ def _weight(group: MismatchGroup) -> str | None:
     return next((o.name for o in group.first.operands if o.device == "meta" and o.name), None)
 
 
-def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
+def _finding(context: CheckContext, group: MismatchGroup) -> Finding:
     event = group.first
     weight = _weight(group)
     what = "a weight that is offloaded"
     if weight is not None:
-        what = f"{weight}, which waits on {subject.device_of(weight)},"
-    changed = entries_that_meet(event, subject)
+        what = f"{weight}, which waits on {context.device_of(weight)},"
+    changed = entries_that_meet(event, context)
     where = listed(list(changed)) if changed else "the module that holds it"
     return Finding(
         code="DP403",
@@ -72,7 +72,7 @@ def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
         source=event.source,
         also_at=group.also_at,
         tensors=event.operands,
-        entry=subject.entry_of(weight) if weight is not None else None,
+        entry=context.entry_of(weight) if weight is not None else None,
         pytorch_message=event.message,
         fix=Fix(
             text=f"do not offload {where}, or let that line of code call the module",

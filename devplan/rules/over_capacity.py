@@ -37,11 +37,11 @@ from devplan.rules.loads import DeviceLoad, device_loads
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    if subject.machine is None:
+def check(context: CheckContext) -> Iterator[Finding]:
+    if context.machine is None:
         return
-    loads = device_loads(subject)
-    for card in subject.machine.cards:
+    loads = device_loads(context)
+    for card in context.machine.cards:
         load = loads.get(card.device)
         if load is None:
             continue
@@ -51,15 +51,15 @@ def check(subject: CheckContext) -> Iterator[Finding]:
         )
         eaten = load.static_bytes + load.peak_bytes - card.budget_bytes
         if over > 0:
-            yield _finding(subject, card, load, Severity.ERROR, over)
+            yield _finding(context, card, load, Severity.ERROR, over)
         elif eaten > 0:
-            yield _finding(subject, card, load, Severity.WARNING, eaten)
+            yield _finding(context, card, load, Severity.WARNING, eaten)
 
 
 def _finding(
-    subject: CheckContext, card: Card, load: DeviceLoad, severity: Severity, missing: int
+    context: CheckContext, card: Card, load: DeviceLoad, severity: Severity, missing: int
 ) -> Finding:
-    workload = subject.workload
+    workload = context.workload
     what = "lacks" if severity is Severity.ERROR else "takes from its reserve"
     return Finding(
         code="DP101",
@@ -68,7 +68,7 @@ def _finding(
         f"{format_bytes(card.capacity_bytes)} less {format_bytes(card.reserve_bytes)} of reserve, "
         f"at batch {workload.batch} and {workload.context_tokens:,} tokens",
         module=card.device,
-        entry=_largest_entry(subject, card.device),
+        entry=_largest_entry(context, card.device),
         fix=Fix(
             text="move layers to a card with room, or let `devplan suggest` place them; "
             "a smaller batch or context shrinks the cache"
@@ -87,13 +87,13 @@ def _parts(load: DeviceLoad) -> str:
     return " + ".join(f"{format_bytes(size)} {name}" for name, size in parts.items() if size)
 
 
-def _largest_entry(subject: CheckContext, device: str) -> Entry | None:
+def _largest_entry(context: CheckContext, device: str) -> Entry | None:
     """The entry that puts the most on a device."""
     held: dict[str, int] = {}
-    for tensor in subject.structure.tensors.values():
-        entry = subject.entry_of(tensor.name)
+    for tensor in context.structure.tensors.values():
+        entry = context.entry_of(tensor.name)
         if entry is not None and entry.device == device:
             held[entry.key] = held.get(entry.key, 0) + tensor.num_bytes
     if not held:
         return None
-    return subject.entries[max(held, key=lambda key: held[key])]
+    return context.entries[max(held, key=lambda key: held[key])]

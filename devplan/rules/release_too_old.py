@@ -28,8 +28,8 @@ from devplan.rules.versions_differ import release_of
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP513")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP513")
 
 
 def too_old(environment: Environment) -> Iterator[Finding]:

@@ -34,22 +34,22 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    entry = subject.entries.get("")
-    if entry is None or len(subject.devices) < 2:
+def check(context: CheckContext) -> Iterator[Finding]:
+    entry = context.entries.get("")
+    if entry is None or len(context.devices) < 2:
         return
-    if entry.device in (subject.main_device, *OFFLOAD_DEVICES):
+    if entry.device in (context.main_device, *OFFLOAD_DEVICES):
         return
-    governed = [n for n in subject.structure.tensors if find_entry(subject.entries, n) == ""]
+    governed = [n for n in context.structure.tensors if find_entry(context.entries, n) == ""]
     if not governed:
         return
     tops = dict.fromkeys(name.partition(".")[0] for name in governed)
-    changed = {top: entry.device for top in tops if top not in subject.entries}
+    changed = {top: entry.device for top in tops if top not in context.entries}
     yield Finding(
         code="DP006",
         severity=SEVERITY,
         message=f"'' says {entry.device}, but accelerate moves what it governs to the main device "
-        f"{subject.main_device}",
+        f"{context.main_device}",
         module="",
         entry=entry,
         fix=Fix(

@@ -36,8 +36,8 @@ _UNCACHED = "PYTORCH_NO_CUDA_MEMORY_CACHING"
 _TRUE = ("1", "true", "yes", "on", "y", "t")
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP512")
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP512")
 
 
 def settings_in_the_way(environment: Environment) -> Iterator[Finding]:

@@ -35,11 +35,11 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    tensors = subject.structure.tensors
-    governing = {find_entry(subject.entries, name) for name in tensors}
-    for key, entry in subject.entries.items():
-        below = subject.devices_inside(key)
+def check(context: CheckContext) -> Iterator[Finding]:
+    tensors = context.structure.tensors
+    governing = {find_entry(context.entries, name) for name in tensors}
+    for key, entry in context.entries.items():
+        below = context.devices_inside(key)
         if key in governing or not below or below == {entry.device}:
             continue
         yield Finding(

@@ -37,22 +37,22 @@ from devplan.rules.mismatches import broke_inside
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    declared = set(subject.structure.whole_modules)
-    for block in subject.structure.graph.blocks:
-        devices = subject.devices_inside(block.name)
+def check(context: CheckContext) -> Iterator[Finding]:
+    declared = set(context.structure.whole_modules)
+    for block in context.structure.graph.blocks:
+        devices = context.devices_inside(block.name)
         if block.stack is None or len(devices) < 2 or declared.intersection(prefixes(block.name)):
             continue
-        changed = joined(subject, block.name)
-        broke = broke_inside(block.name, subject)
-        inside = [key for key in subject.entries if is_inside(key, block.name)]
+        changed = joined(context, block.name)
+        broke = broke_inside(block.name, context)
+        inside = [key for key in context.entries if is_inside(key, block.name)]
         yield Finding(
             code="DP202",
             severity=Severity.NOTE if broke is False else SEVERITY,
             message=f"{block.name} is split over {', '.join(sorted(devices))}; it is a layer of "
             f"{block.stack}, {_said(block.class_name, broke)}",
             module=block.name,
-            entry=subject.entry_of(next(iter(changed), inside[0] if inside else block.name)),
+            entry=context.entry_of(next(iter(changed), inside[0] if inside else block.name)),
             fix=Fix(text=f"put all of {block.name} on one device", changed_entries=changed),
         )
 

@@ -39,23 +39,23 @@ SEVERITY = Severity.ERROR
 _SEVERITIES = {True: SEVERITY, None: Severity.WARNING, False: Severity.NOTE}
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    events = [event for run in subject.runs for event in run.mismatches]
-    shown = {module for event in events for module in split_around(event, subject)}
-    for module in subject.split_whole_modules:
+def check(context: CheckContext) -> Iterator[Finding]:
+    events = [event for run in context.runs for event in run.mismatches]
+    shown = {module for event in events for module in split_around(event, context)}
+    for module in context.split_whole_modules:
         if module in shown:
             continue
-        devices = ", ".join(sorted(subject.devices_inside(module)))
-        kind = subject.structure.modules[module]
-        changed = joined(subject, module)
-        broke = broke_inside(module, subject) if subject.runs else True
-        inside = [key for key in subject.entries if is_inside(key, module) and key != module]
+        devices = ", ".join(sorted(context.devices_inside(module)))
+        kind = context.structure.modules[module]
+        changed = joined(context, module)
+        broke = broke_inside(module, context) if context.runs else True
+        inside = [key for key in context.entries if is_inside(key, module) and key != module]
         yield Finding(
             code="DP201",
             severity=_SEVERITIES[broke],
             message=f"{module} is split over {devices}; {_said(kind, broke)}",
             module=module,
-            entry=subject.entry_of(next(iter(changed), inside[0] if inside else module)),
+            entry=context.entry_of(next(iter(changed), inside[0] if inside else module)),
             fix=Fix(text=f"put all of {module} on one device", changed_entries=changed),
         )
 

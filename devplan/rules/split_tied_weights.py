@@ -38,15 +38,15 @@ from devplan.rules.places import listed
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    for names in subject.structure.tied:
-        placed = {name: subject.device_of(name) for name in names}
+def check(context: CheckContext) -> Iterator[Finding]:
+    for names in context.structure.tied:
+        placed = {name: context.device_of(name) for name in names}
         devices = {device for device in placed.values() if device is not None}
         if len(devices) < 2:
             continue
         first, home = next((name, device) for name, device in placed.items() if device)
         away = [name for name, device in placed.items() if device not in (home, None)]
-        structure = subject.structure
+        structure = context.structure
         yield Finding(
             code="DP203",
             severity=SEVERITY,
@@ -54,7 +54,7 @@ def check(subject: CheckContext) -> Iterator[Finding]:
             f"{', '.join(sorted(devices - {home}))} "
             f"({format_bytes(structure.tensors[first].num_bytes)})",
             module=structure.tensors[away[0]].owner,
-            entry=subject.entry_of(away[0]),
+            entry=context.entry_of(away[0]),
             fix=Fix(
                 text="put the modules that share it on one device",
                 changed_entries={

@@ -30,8 +30,8 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    for missed in subject.missed:
+def check(context: CheckContext) -> Iterator[Finding]:
+    for missed in context.missed:
         reason = " ".join(missed.reason.split())
         yield Finding(
             code="DP905",

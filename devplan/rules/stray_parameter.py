@@ -36,22 +36,22 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.WARNING
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    for tensor in subject.structure.tensors.values():
+def check(context: CheckContext) -> Iterator[Finding]:
+    for tensor in context.structure.tensors.values():
         owner = tensor.owner
-        if subject.is_hooked(owner) or len(subject.devices_inside(owner)) < 2:
+        if context.is_hooked(owner) or len(context.devices_inside(owner)) < 2:
             continue
-        device, home = subject.device_of(tensor.name), subject.runs_at(owner)
+        device, home = context.device_of(tensor.name), context.runs_at(owner)
         if device in (None, home):
             continue
-        kind = subject.structure.modules[owner]
+        kind = context.structure.modules[owner]
         yield Finding(
             code="DP204",
             severity=SEVERITY,
             message=f"{tensor.name} lies on {device} and no hook moves it; the code of "
             f"{owner or 'the model'} ({kind}) that uses it runs at {home}",
             module=tensor.name,
-            entry=subject.entry_of(tensor.name),
+            entry=context.entry_of(tensor.name),
             fix=Fix(
                 text=f"put it where the code of {owner or 'the model'} runs",
                 changed_entries={tensor.name: home},

@@ -47,20 +47,20 @@ from devplan.rules.places import shown
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    groups = groups_of(subject, Kind.STRAY)
-    for group in one_mistake(groups, lambda group: stray_operand(group.first, subject).name):
-        yield _finding(subject, group)
+def check(context: CheckContext) -> Iterator[Finding]:
+    groups = groups_of(context, Kind.STRAY)
+    for group in one_mistake(groups, lambda group: stray_operand(group.first, context).name):
+        yield _finding(context, group)
 
 
-def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
+def _finding(context: CheckContext, group: MismatchGroup) -> Finding:
     event = group.first
-    stray = stray_operand(event, subject)
+    stray = stray_operand(event, context)
     ensure(stray is not None and stray.name is not None, "a stray operand without a name")
     partners = {operand.device for operand in event.operands} - {stray.device}
-    is_placed = stray.name in subject.structure.tensors
+    is_placed = stray.name in context.structure.tensors
     repairs = is_placed and len(partners) == 1
-    changed = {_placed_by(stray.name, subject): min(partners)} if repairs else {}
+    changed = {_placed_by(stray.name, context): min(partners)} if repairs else {}
     kind = "no hook moves it" if is_placed else "it is a plain attribute, and no hook moves it"
     return Finding(
         code="DP303",
@@ -72,7 +72,7 @@ def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
         source=event.source,
         also_at=group.also_at,
         tensors=event.operands,
-        entry=subject.entry_of(stray.name),
+        entry=context.entry_of(stray.name),
         pytorch_message=event.message,
         fix=Fix(
             text=f"give {next(iter(changed))} an entry with the device of its partners"
@@ -85,12 +85,12 @@ def _finding(subject: CheckContext, group: MismatchGroup) -> Finding:
     )
 
 
-def _placed_by(tensor: str, subject: CheckContext) -> str:
+def _placed_by(tensor: str, context: CheckContext) -> str:
     """The name to put in the map: that of its module, where no other entry lies in that.
 
     The hook of a module moves a buffer; an entry of the buffer's own name does not, in releases
     that load only what is in the checkpoint.
     """
-    owner = subject.structure.tensors[tensor].owner
-    is_free = owner and not any(is_inside(key, owner) and key != tensor for key in subject.entries)
-    return owner if is_free and not subject.is_hooked(owner) else tensor
+    owner = context.structure.tensors[tensor].owner
+    is_free = owner and not any(is_inside(key, owner) and key != tensor for key in context.entries)
+    return owner if is_free and not context.is_hooked(owner) else tensor

@@ -49,32 +49,32 @@ LEFT_ON_CPU = (
 )
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    tensors = subject.structure.tensors.values()
-    uncovered = [tensor for tensor in tensors if subject.device_of(tensor.name) is None]
+def check(context: CheckContext) -> Iterator[Finding]:
+    tensors = context.structure.tensors.values()
+    uncovered = [tensor for tensor in tensors if context.device_of(tensor.name) is None]
     saved = [tensor for tensor in uncovered if tensor.persistent]
     unsaved = [tensor for tensor in uncovered if not tensor.persistent]
-    if subject.is_unhooked:
-        tied = {t.first_name for t in tensors if subject.device_of(t.name) is not None}
+    if context.is_unhooked:
+        tied = {t.first_name for t in tensors if context.device_of(t.name) is not None}
         left = [tensor for tensor in saved if tensor.first_name not in tied]
         if left:
-            yield _finding(subject, left, Severity.WARNING, LEFT_ON_CPU)
+            yield _finding(context, left, Severity.WARNING, LEFT_ON_CPU)
     elif saved:
-        yield _finding(subject, saved, Severity.ERROR, "accelerate refuses the map")
+        yield _finding(context, saved, Severity.ERROR, "accelerate refuses the map")
     if unsaved:
         why = "they stay on the CPU, and no hook moves the inputs of their modules"
-        yield _finding(subject, unsaved, Severity.WARNING, why)
+        yield _finding(context, unsaved, Severity.WARNING, why)
 
 
 def _finding(
-    subject: CheckContext, tensors: list[TensorFact], severity: Severity, why: str
+    context: CheckContext, tensors: list[TensorFact], severity: Severity, why: str
 ) -> Finding:
-    modules = covering_modules([t.name for t in tensors], subject.structure.tensors)
+    modules = covering_modules([t.name for t in tensors], context.structure.tensors)
     kind = "parameter" if any(t.is_parameter for t in tensors) else "buffer"
     size = format_bytes(sum(t.num_bytes for t in tensors if t.name == t.first_name))
-    renamed = _renamed(subject)
+    renamed = _renamed(context)
     missing = [m for m in modules if not any(is_inside(m, new) for new in renamed)]
-    changed = {module: _neighbour_device(subject, module) for module in missing}
+    changed = {module: _neighbour_device(context, module) for module in missing}
     return Finding(
         code="DP001",
         severity=severity,
@@ -90,18 +90,18 @@ def _finding(
     )
 
 
-def _renamed(subject: CheckContext) -> list[str]:
+def _renamed(context: CheckContext) -> list[str]:
     """Modules that unknown entries of the map were meant for."""
-    renames = Renames(name for name in subject.structure.modules if name)
-    unknown = [key for key in subject.entries if not subject.is_known(key)]
+    renames = Renames(name for name in context.structure.modules if name)
+    unknown = [key for key in context.entries if not context.is_known(key)]
     return [new for key in unknown for new in renames.candidates(key)[:1]]
 
 
-def _neighbour_device(subject: CheckContext, module: str) -> str:
+def _neighbour_device(context: CheckContext, module: str) -> str:
     """The device of the layer before in the same stack, else the main device."""
     parent, _, last = module.rpartition(".")
     if last.isdecimal() and last != "0":
-        before = subject.device_of(f"{parent}.{parse_whole(last) - 1}")
+        before = context.device_of(f"{parent}.{parse_whole(last) - 1}")
         if before is not None:
             return before
-    return subject.main_device
+    return context.main_device

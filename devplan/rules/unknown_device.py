@@ -32,17 +32,17 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    for entry in subject.map.entries:
+def check(context: CheckContext) -> Iterator[Finding]:
+    for entry in context.map.entries:
         if entry.device is None:
-            yield _finding(subject, entry, Severity.ERROR, entry.problem, "write a device")
+            yield _finding(context, entry, Severity.ERROR, entry.problem, "write a device")
         elif entry.written in INDEXED_KINDS:
             problem = f"{entry.written} without an index is whichever GPU is current"
-            yield _finding(subject, entry, Severity.WARNING, problem, "write its index")
+            yield _finding(context, entry, Severity.WARNING, problem, "write its index")
 
 
 def _finding(
-    subject: CheckContext, entry: Entry, severity: Severity, problem: str, fix: str
+    context: CheckContext, entry: Entry, severity: Severity, problem: str, fix: str
 ) -> Finding:
     return Finding(
         code="DP003",

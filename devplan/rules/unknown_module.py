@@ -41,35 +41,35 @@ SEVERITY = Severity.ERROR
 _MOST_SHOWN = 3
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    renames = Renames(name for name in subject.structure.modules if name)
+def check(context: CheckContext) -> Iterator[Finding]:
+    renames = Renames(name for name in context.structure.modules if name)
     moved: dict[tuple[str, str], dict[str, str]] = {}
-    for key in subject.entries:
-        if subject.is_known(key):
+    for key in context.entries:
+        if context.is_known(key):
             continue
         candidates = renames.candidates(key)
         if len(candidates) == 1:
             moved.setdefault(moved_prefix(key, candidates[0]), {})[key] = candidates[0]
-        elif subject.structure.by_tensors_only:
-            yield _not_stored(subject, key)
+        elif context.structure.by_tensors_only:
+            yield _not_stored(context, key)
         else:
-            yield _unknown(subject, key, candidates)
+            yield _unknown(context, key, candidates)
     for new_names in moved.values():
-        yield _renamed(subject, new_names)
+        yield _renamed(context, new_names)
 
 
-def _renamed(subject: CheckContext, new_names: dict[str, str]) -> Finding:
+def _renamed(context: CheckContext, new_names: dict[str, str]) -> Finding:
     old = next(iter(new_names))
-    changed = {new: subject.device_map[old] for old, new in new_names.items()}
-    lost = [new for new, device in changed.items() if subject.device_of(new) != device]
+    changed = {new: context.device_map[old] for old, new in new_names.items()}
+    lost = [new for new, device in changed.items() if context.device_of(new) != device]
     more = f" ({counted(len(new_names) - 1, 'other entry')} alike)" if len(new_names) > 1 else ""
     return Finding(
         code="DP002",
         severity=Severity.ERROR if lost else Severity.WARNING,
         message=f"the model has no module {old!r}{more}; "
-        f"{subject.structure.class_name} calls it {new_names[old]!r}",
+        f"{context.structure.class_name} calls it {new_names[old]!r}",
         module=old,
-        entry=subject.entries[old],
+        entry=context.entries[old],
         fix=Fix(
             text="rename the entry" if not more else "rename the entries",
             changed_entries=changed,
@@ -79,7 +79,7 @@ def _renamed(subject: CheckContext, new_names: dict[str, str]) -> Finding:
     )
 
 
-def _not_stored(subject: CheckContext, key: str) -> Finding:
+def _not_stored(context: CheckContext, key: str) -> Finding:
     """Of a model without its code: whether it has such a module, nobody can say."""
     return Finding(
         code="DP002",
@@ -87,22 +87,22 @@ def _not_stored(subject: CheckContext, key: str) -> Finding:
         message=f"the checkpoint stores nothing of {key!r}; whether the model's code has such a "
         "module cannot be seen without it",
         module=key,
-        entry=subject.entries[key],
+        entry=context.entries[key],
         fix=Fix(text="check again where the code is, with --trust-remote-code"),
     )
 
 
-def _unknown(subject: CheckContext, key: str, candidates: tuple[str, ...]) -> Finding:
+def _unknown(context: CheckContext, key: str, candidates: tuple[str, ...]) -> Finding:
     if candidates:
         near = f"; {listed(candidates)} have such names"
     else:
-        near = nearest(key, subject.structure.modules)
+        near = nearest(key, context.structure.modules)
     return Finding(
         code="DP002",
         severity=Severity.ERROR if candidates or near else Severity.WARNING,
         message=f"the model has no module {key!r}{near}",
         module=key,
-        entry=subject.entries[key],
+        entry=context.entries[key],
         fix=Fix(
             text="correct the name or remove the entry", dropped_entries=() if near else (key,)
         ),

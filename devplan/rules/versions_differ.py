@@ -36,20 +36,20 @@ COMPARED = ("transformers", "accelerate", "torch", "diffusers", "safetensors")
 _DECISIVE = ("transformers", "accelerate", "diffusers")
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    yield from subject.found_here("DP501", but=COMPARED)
-    made = subject.map.versions
+def check(context: CheckContext) -> Iterator[Finding]:
+    yield from context.found_here("DP501", but=COMPARED)
+    made = context.map.versions
     weights = {
         name: weight
         for name in COMPARED
         if name in made
-        and name in subject.installed
-        and (weight := weight_of(name, made[name], subject.installed[name])) is not None
+        and name in context.installed
+        and (weight := weight_of(name, made[name], context.installed[name])) is not None
     }
     if not weights:
         return
     different = list(weights)
-    listing = ", ".join(f"{n} {made[n]} (installed: {subject.installed[n]})" for n in different)
+    listing = ", ".join(f"{n} {made[n]} (installed: {context.installed[n]})" for n in different)
     yield Finding(
         code="DP501",
         severity=Severity.WARNING if Severity.WARNING in weights.values() else Severity.NOTE,

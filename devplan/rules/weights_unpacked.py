@@ -32,10 +32,10 @@ from devplan.rules.context import CheckContext
 SEVERITY = Severity.ERROR
 
 
-def check(subject: CheckContext) -> Iterator[Finding]:
-    here = tuple(subject.found_here("DP514"))
+def check(context: CheckContext) -> Iterator[Finding]:
+    here = tuple(context.found_here("DP514"))
     yield from here
-    if subject.structure.packed and not here:
+    if context.structure.packed and not here:
         yield Finding(
             code="DP514",
             severity=Severity.NOTE,

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from devplan.checker import Prepared, RunOptions, prepare, result_of, run_all
+from devplan.checker import RunOptions, prepare, result_of, run_all
 from devplan.core import (
     CheckResult,
     DeviceMap,
@@ -30,6 +30,7 @@ from devplan.core import (
     read_device,
 )
 from devplan.machine import MachineLike, as_machine
+from devplan.rules import CheckContext
 from devplan.runtime.patching import (
     input_embedding_names,
     patch_embeddings,
@@ -107,7 +108,7 @@ def needed_patch(
 
 @exclusively
 def advise(
-    prepared: Prepared, options: RunOptions, before: CheckResult | None = None
+    prepared: CheckContext, options: RunOptions, before: CheckResult | None = None
 ) -> PatchAdvice:
     """The advice for a model and map that are prepared already.
 
@@ -133,17 +134,17 @@ def advise(
     return advice
 
 
-def check_prepared(prepared: Prepared, options: RunOptions) -> CheckResult:
+def check_prepared(prepared: CheckContext, options: RunOptions) -> CheckResult:
     """Run what is prepared, and judge it."""
     return result_of(run_all(prepared, options))
 
 
 @exclusively
 def check_patched(
-    prepared: Prepared, options: RunOptions, names: tuple[str, ...], device: str | None
+    prepared: CheckContext, options: RunOptions, names: tuple[str, ...], device: str | None
 ) -> CheckResult:
     """The same with some embeddings patched for the time of the run."""
-    with _patched(prepared.built.skeleton.model, names, device):
+    with _patched(prepared.skeleton.model, names, device):
         return check_prepared(prepared, options)
 
 
@@ -159,9 +160,11 @@ def _patched(model: nn.Module, names: tuple[str, ...], device: str | None) -> It
             patch_embeddings(model, each.name, each.device)
 
 
-def _ways(prepared: Prepared, before: CheckResult) -> Iterator[tuple[tuple[str, ...], str | None]]:
+def _ways(
+    prepared: CheckContext, before: CheckResult
+) -> Iterator[tuple[tuple[str, ...], str | None]]:
     """What is tried: the input embedding first, then every embedding whose output met others."""
-    model, main = prepared.built.skeleton.model, prepared.subject.main_device
+    model, main = prepared.skeleton.model, prepared.main_device
     tried = []
     for names in (input_embedding_names(model), _blamed_names(model, before)):
         if names and names not in tried:

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from devplan.checker import (
-    Built,
-    Prepared,
-    RunOptions,
-    result_of,
-    run_prepared,
-    structure_of,
-    subject_of,
-)
+from devplan.checker import Built, RunOptions, context_of, result_of, run_prepared, structure_of
 from devplan.core import (
     OFFLOAD_DEVICES,
     CardLoad,
@@ -130,8 +122,8 @@ def judge(
     given, machine, main_device
         The map, the cards that it is for, and where inputs enter (None: as the machine says).
     """
-    subject = subject_of(built, given, machine=machine, main_device=main_device)
-    record, reason = run_prepared(Prepared(subject=subject, built=built), options or RunOptions())
+    subject = context_of(built, given, machine=machine, main_device=main_device)
+    record, reason = run_prepared(subject, options or RunOptions())
     subject = replace(subject, runs=(record,) if record else (), not_run=reason)
     loads = card_loads(subject, machine, record)
     most, first_full = most_tokens(subject, loads)

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from devplan.checker import Prepared, RunOptions, run_prepared
+from devplan.checker import RunOptions, run_prepared
 from devplan.core import Block, InputError, RunRecord, TransferEvent
 from devplan.inputs import NUM_STEPS
 from devplan.models import BlockSite, partition
@@ -35,7 +35,7 @@ __all__ = ["INPUTS", "OUTPUTS", "build_module_graph", "module_graph"]
 
 
 @exclusively
-def module_graph(prepared: Prepared, options: RunOptions | None = None) -> networkx.DiGraph:
+def module_graph(prepared: CheckContext, options: RunOptions | None = None) -> networkx.DiGraph:
     """Run a split model's forward virtually and give its module graph, every block a node.
 
     Parameters
@@ -58,19 +58,19 @@ def module_graph(prepared: Prepared, options: RunOptions | None = None) -> netwo
     InputError
         When the map cannot be applied, or the model's code fails.
     """
-    skeleton = prepared.built.skeleton
+    skeleton = prepared.skeleton
     sites = partition(skeleton.model, skeleton.no_split)
     passages = Passages(ends_of({site.name for site in sites}))
     with passages.watch(skeleton.model, sites):
         record, reason = run_prepared(prepared, replace(options or RunOptions(), run="forward"))
     if record is None:
-        raise InputError(f"no graph of {prepared.subject.map.name}: {reason}; see devplan check")
+        raise InputError(f"no graph of {prepared.map.name}: {reason}; see devplan check")
     if record.error is not None:
         raise InputError(
-            f"no graph of {prepared.subject.map.name}: the run ended with {record.error.type} "
+            f"no graph of {prepared.map.name}: the run ended with {record.error.type} "
             f"({record.error.message}); see devplan check"
         )
-    return build_module_graph(prepared.subject, record, passages)
+    return build_module_graph(prepared, record, passages)
 
 
 def build_module_graph(

@@ -8,15 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from devplan.checker import (
-    FEW_TOKENS,
-    Built,
-    Prepared,
-    RunOptions,
-    result_of,
-    run_all,
-    structure_of,
-)
+from devplan.checker import FEW_TOKENS, RunOptions, result_of, run_all, structure_of
 from devplan.core import (
     BlockGraph,
     CheckResult,
@@ -42,7 +34,7 @@ MODEL_RAISED = "DP302"
 class Examined:
     """A plan that was run virtually."""
 
-    prepared: Prepared
+    prepared: CheckContext
     """The map and the model, as they were run."""
     subject: CheckContext
     """The same with what the run showed."""
@@ -80,6 +72,8 @@ class Examiner:
         )
         subject = CheckContext(
             model=self.source.id,
+            source=self.source,
+            skeleton=self.skeleton,
             structure=structure,
             map=device_map_of(contract_entries(plan.placement)),
             machine=self.machine,
@@ -88,13 +82,7 @@ class Examiner:
             workload=plan.workload or self.workload,
             installed=installed_versions(self.source.library),
         )
-        built = Built(
-            source=self.source,
-            skeleton=self.skeleton,
-            structure=structure,
-            workload=subject.workload,
-        )
-        prepared = Prepared(subject=subject, built=built)
+        prepared = subject
         subject = run_all(prepared, self.options)
         record = subject.runs[0] if subject.runs else None
         check = result_of(subject)
@@ -157,11 +145,11 @@ def _not_covered(examined: Examined) -> str:
     found = []
     if examined.record.cut_to_tokens is not None:
         found.append(f"the memory of {examined.record.name} at {tokens}")
-    if at_workload == {"generate"} and has_forward(examined.prepared.built.skeleton.model):
+    if at_workload == {"generate"} and has_forward(examined.prepared.skeleton.model):
         found.append(
             f"the memory of a forward over all positions at {tokens}, which --run all plans for"
         )
-    if at_workload == {"forward"} and can_generate(examined.prepared.built.skeleton.model):
+    if at_workload == {"forward"} and can_generate(examined.prepared.skeleton.model):
         found.append("generate, which --run all plans for")
     found += dict.fromkeys(f"{each.name} ({each.reason})" for each in subject.missed)
     return "; ".join(found)

@@ -60,7 +60,7 @@ class Case:
         if "environment" in options:
             prepared = against(prepared, _environment(options["environment"]))
         return replace(
-            prepared.subject,
+            prepared,
             installed=options.get("installed", {}),
             runs=tuple(record(RunRecord, run) for run in options.get("runs", ())),
             missed=tuple(record(MissedRun, each) for each in options.get("missed", ())),

@@ -54,7 +54,7 @@ def test_a_folder_is_what_it_is_now(tmp_path, monkeypatch):
         small.num_hidden_layers = num_layers
         small.save_pretrained("model")
         prepared = prepare("./model", {"": 0}, machine=CARDS)
-        layers.append(prepared.built.skeleton.config.num_hidden_layers)
+        layers.append(prepared.skeleton.config.num_hidden_layers)
     assert layers == [2, 3]
 
 
@@ -145,10 +145,10 @@ def test_bare_map_fits_a_model_of_the_catalogue():
 
 
 def test_auto_is_what_accelerate_chooses():
-    subject = prepare(LLAMA, "auto", machine=CARDS).subject
+    subject = prepare(LLAMA, "auto", machine=CARDS)
     assert set(subject.devices) == {"cuda:0", "cuda:1"}
     assert "device_map='auto'" in subject.map.name
-    sequential = prepare(LLAMA, "sequential", machine=CARDS).subject
+    sequential = prepare(LLAMA, "sequential", machine=CARDS)
     assert sequential.devices == ("cuda:0",)
 
 
@@ -165,7 +165,7 @@ def test_auto_needs_cards():
 
 
 def test_stated_machine_wins():
-    subject = prepare(LLAMA, MAP, machine=CARDS, main_device="cuda:1").subject
+    subject = prepare(LLAMA, MAP, machine=CARDS, main_device="cuda:1")
     assert (subject.main_device, subject.machine) == ("cuda:1", CARDS)
 
 
@@ -179,9 +179,9 @@ def test_main_device_by_release(version, chosen):
 
 def test_a_main_device_that_is_named_wins_over_the_machines_and_that_over_accelerates():
     second = {"": 1}  # accelerate computes offloaded weights where the map puts the rest
-    named = prepare(LLAMA, second, machine=CARDS, main_device="cuda:1").subject
-    of_machine = prepare(LLAMA, second, machine=CARDS).subject
-    chosen = prepare(LLAMA, second).subject
+    named = prepare(LLAMA, second, machine=CARDS, main_device="cuda:1")
+    of_machine = prepare(LLAMA, second, machine=CARDS)
+    chosen = prepare(LLAMA, second)
     assert [each.main_device for each in (named, of_machine, chosen)] == [
         "cuda:1",
         "cuda:0",

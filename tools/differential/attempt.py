@@ -16,7 +16,7 @@ from torch import nn
 
 import devplan
 from devplan.checker.from_model import source_of_config
-from devplan.checker.preparation import Built, Prepared, build, subject_of
+from devplan.checker.preparation import Built, build, context_of
 from devplan.checker.run import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import planned_calls, run_all, run_prepared
@@ -159,7 +159,7 @@ def calls_of(
     model: nn.Module, built: Built, brief: bool
 ) -> tuple[tuple[RealCall, ...], dict[str, str]]:
     """The calls that a check makes and the unsplit model takes, and why it does not take others."""
-    whole = Prepared(subject=subject_of(built, device_map_of({"": CPU})), built=built)
+    whole = context_of(built, device_map_of({"": CPU}))
     made, refused = [], {}
     for name, forms in planned_calls(whole, OPTIONS, short=not brief):
         try:
@@ -200,8 +200,8 @@ def _identity(built: Built) -> ModelIdentity:
 def _map_row(subject: Subject, name: str, made: DeviceMapFile | Mapping[str, str]) -> MapRow:
     cards = made.device_map if isinstance(made, DeviceMapFile) else made
     device_map = {key: STAND_INS[device] for key, device in cards.items()}
-    asked = subject_of(subject.built, device_map_of(device_map))
-    checked = _checked(Prepared(subject=asked, built=subject.built), subject.brief)
+    asked = context_of(subject.built, device_map_of(device_map))
+    checked = _checked(asked, subject.brief)
     blocks = [device_map[find_entry(device_map, b)] for b in asked.structure.graph.names]
     first = subject.calls[:1]
     ways = {"from_pretrained": (partial(_from_pretrained, subject, device_map), subject.calls)}
@@ -220,11 +220,11 @@ def _map_row(subject: Subject, name: str, made: DeviceMapFile | Mapping[str, str
     )
 
 
-def _checked(prepared: Prepared, brief: bool) -> CheckContext:
+def _checked(prepared: CheckContext, brief: bool) -> CheckContext:
     if not brief:
         return run_all(prepared, OPTIONS)
     record, not_run = run_prepared(prepared, OPTIONS)
-    return replace(prepared.subject, runs=(record,) if record else (), not_run=not_run)
+    return replace(prepared, runs=(record,) if record else (), not_run=not_run)
 
 
 def _said(diagnostic: Finding) -> Failure:

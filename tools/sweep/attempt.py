@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from devplan.checker.preparation import Built, Prepared, build, subject_of
+from devplan.checker.preparation import Built, build, context_of
 from devplan.checker.run import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import run_prepared
@@ -98,9 +98,8 @@ def changes_of(task: Task) -> tuple[str, ...]:
 
 
 def _run(task: Task, row: Row, name: str, given: DeviceMap, built: Built, machine: Machine) -> Row:
-    subject = subject_of(built, given, machine=machine)
-    prepared = Prepared(subject=subject, built=built)
-    record, reason = run_prepared(prepared, RunOptions(request=REQUEST, run=task.run))
+    subject = context_of(built, given, machine=machine)
+    record, reason = run_prepared(subject, RunOptions(request=REQUEST, run=task.run))
     if record is None:
         return replace(row, stage=Stage.INPUTS, reason=reason)
     subject = replace(subject, runs=(record,))
