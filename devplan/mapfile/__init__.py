@@ -1,20 +1,15 @@
 """The map file: what `devplan suggest` writes, people read and ``from_pretrained`` takes.
 
 A map file is YAML with everything that a map was made for around the map itself.  One table
-(``keys``) says what it holds, and all else follows from it::
+declares its keys, and reader, writer, JSON Schema and reference page are derived from it::
 
-    keys -> json_schema, reference    what is published (make pages)
-    composing -> nodes -> consistency what is read, with line numbers
-    hf                                the only border between "cuda:0" and 0
-    entries                           placement of blocks <-> entries of a map
-    of_plan                           a plan -> DeviceMapFile
-    document                          DeviceMapFile <-> plain dicts and lists
-    write, read, splice               the files, and one section of them
-    default_name, header, load_code   what a person sees of it
-
-To add a key: the field in ``types.py``, its line in ``keys.py``, both directions in
-``document.py``, then run ``publish``.  A changed meaning or a removed key raises
-``SCHEMA_VERSION``.
+    shape, keys, plan_keys   the table
+    of_plan                  a plan -> `DeviceMapFile`
+    document                 `DeviceMapFile` <-> plain dicts and lists
+    write, read              plain values <-> text, with line numbers in messages
+    consistency              values that must agree with each other
+    device_map(_files)       any device map, of devplan or not, as `check` takes it
+    default_name, header, loading_code   the file's name, its comment, the Python that loads with it
 """
 
 from devplan.mapfile.default_name import (
@@ -25,17 +20,11 @@ from devplan.mapfile.device_map_files import (
     read_device_map,
 )
 from devplan.mapfile.document import (
+    lock_document,
     machine_document,
     model_document,
     to_document,
     workload_document,
-)
-from devplan.mapfile.entries import (
-    contract_entries,
-    covering_modules,
-)
-from devplan.mapfile.environment_document import (
-    lock_document,
 )
 from devplan.mapfile.header import (
     gib_cell,
@@ -56,22 +45,20 @@ from devplan.mapfile.loading_code import (
 )
 from devplan.mapfile.of_plan import (
     UNVERIFIED,
+    contract_entries,
+    covering_modules,
+    installed_versions,
     map_file_of,
 )
 from devplan.mapfile.read import (
     loads_map,
     read_map,
 )
-from devplan.mapfile.splice import (
-    spliced,
-)
-from devplan.mapfile.versions import (
-    installed_versions,
-)
 from devplan.mapfile.write import (
     LOCK,
     dump_map,
     lock_text,
+    spliced,
     write_map,
 )
 

@@ -1,18 +1,18 @@
-"""What no schema can say: values of a map file that must agree with each other.
+"""Values of a map file that must agree with each other, which no schema can express.
 
-Most of it catches files that were edited by hand in one place of two: an entry that lies on a
-card which the machine does not have, bytes that no longer add up.
+Most checks find files that were edited by hand in one place of two: an entry on a card that the
+machine does not have, bytes that no longer add up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isclose
 from typing import Any
 
-from devplan.core import InputError, from_hf_device
-from devplan.mapfile.cost_document import check_costs
-from devplan.mapfile.environment_document import check_lock
-from devplan.mapfile.nodes import Path, Place
+from devplan.core import DECODE, PREFILL, STEPS, WHOLE_RUN, from_hf_device
+from devplan.mapfile.document import from_plain
+from devplan.mapfile.plan_keys import TIMING, TRAFFIC
 
 _PARTS = (
     "weights_bytes",
@@ -26,27 +26,22 @@ _PARTS = (
 # The gap is written in full; the tolerance only forgives a reader's other last digit.
 _GAP_TOLERANCE = 1e-9
 
-Refuse = Callable[[Path, str], None]
+Refuse = Callable[[tuple[str | int, ...], str], None]
 
 
-def check_consistency(document: dict[str, Any], place: Place) -> None:
-    """Refuse a document whose values contradict each other.
+def check_consistency(document: dict[str, Any], refuse: Refuse) -> None:
+    """Refuse a document whose values contradict each other, at the first contradiction.
 
-    Raises
-    ------
-    InputError
-        With file, line and remedy, at the first contradiction.
+    `refuse` takes the path of a value and a message; it raises.
     """
-
-    def refuse(path: Path, message: str) -> None:
-        raise InputError(f"{place.file}:{place.lines[path]}: {message}")
-
     _check_machine(document["machine"], refuse)
     _check_devices(document, refuse)
     _check_prediction(document, refuse)
     cards = [card["device"] for card in document["machine"]["cards"]]
-    check_costs(document, cards, refuse)
-    check_lock(document, cards, refuse)
+    _check_links(document, cards, refuse)
+    _check_traffic(document["traffic"], refuse)
+    _check_timing(document["timing"], refuse)
+    _check_lock(document, cards, refuse)
     _check_gap(document["certificate"], refuse)
 
 
@@ -107,6 +102,66 @@ def _check_prediction(document: dict[str, Any], refuse: Refuse) -> None:
                 (*path, "headroom_bytes"),
                 f"headroom_bytes of {device} is {load['headroom_bytes']}, but capacity less all "
                 f"parts is {left}; correct one of them",
+            )
+
+
+def _check_links(document: dict[str, Any], known: list[str], refuse: Refuse) -> None:
+    """Refuse links of devices that the machine does not have."""
+    for index, item in enumerate(document["links"]):
+        for pair in item["between"]:
+            strange = [device for device in pair.split() if device not in (*known, "cpu")]
+            if strange:
+                refuse(
+                    ("links", index, "between"),
+                    f"a link of {strange[0]}, which the machine does not have; it has "
+                    f"{', '.join(known)}",
+                )
+
+
+def _check_traffic(section: dict[str, Any] | None, refuse: Refuse) -> None:
+    """Refuse totals that are not the sums of the routes."""
+    if section is None:
+        return
+    traffic = from_plain(TRAFFIC, section)
+    for step in (*STEPS, WHOLE_RUN) if section.get("run") else STEPS:
+        counted = {"num_copies": traffic.num_copies(step), "bytes": traffic.num_bytes(step)}
+        for key, total in counted.items():
+            if section[step][key] != total:
+                refuse(
+                    ("traffic", step, key),
+                    f"{key} is {section[step][key]}, but the routes of the {step} add up to "
+                    f"{total}; correct one of them",
+                )
+
+
+def _check_timing(section: dict[str, Any] | None, refuse: Refuse) -> None:
+    """Refuse times that are not the sums of cards and transfers."""
+    if section is None:
+        return
+    timing = from_plain(TIMING, section)
+    counted = {
+        "prefill_s": timing.step_s(PREFILL),
+        "decode_step_s": timing.step_s(DECODE),
+        "request_s": timing.request_s,
+    }
+    for key, total in counted.items():
+        if not isclose(section[key], total, rel_tol=1e-6, abs_tol=1e-12):
+            refuse(
+                ("timing", key),
+                f"{key} is {section[key]}, but cards and transfers add up to {total}; correct one "
+                "of them",
+            )
+
+
+def _check_lock(document: dict[str, Any], known: list[str], refuse: Refuse) -> None:
+    """Refuse a lock to cards that the machine of the map does not have."""
+    section = document.get("environment")
+    for index, card in enumerate(section["cards"] if section else ()):
+        if card["device"] not in known:
+            refuse(
+                ("environment", "cards", index),
+                f"the map is locked to {card['device']}, which is no card of its machine; "
+                f"it has {', '.join(known)}; lock it again with `devplan lock`",
             )
 
 

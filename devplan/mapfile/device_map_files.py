@@ -32,8 +32,7 @@ from devplan.core import (
     wrong,
 )
 from devplan.io import MAP, read_text
-from devplan.mapfile.composing import compose_document
-from devplan.mapfile.read import map_of_node
+from devplan.mapfile.read import compose_document, map_of_node
 
 MAP_KINDS = 'a map file, a mapping such as {"model": 0}, or what devplan.suggest gave'
 _WRAPPERS = ("device_map", "hf_device_map")

@@ -1,278 +1,308 @@
-"""The table of everything a map file holds: the one source of reader, schema and reference."""
+"""The table of everything a map file holds: the one declaration of its keys.
+
+Reader, writer, JSON Schema and reference page are derived from it (`devplan.mapfile.shape`).  To
+add a key, give the object its field in ``devplan.core``, add the key here (or in ``plan_keys``) and
+run ``make pages``.  A key that is removed, or whose meaning changes, raises `SCHEMA_VERSION`.
+"""
 
 from __future__ import annotations
 
-from devplan.core import LARGEST_BATCH, LARGEST_CONTEXT, LARGEST_FRAMES, LARGEST_IMAGES
-from devplan.mapfile.cost_keys import LINKS, SHARED_COPIES, TIMING, TRAFFIC, TRANSFERS
-from devplan.mapfile.environment_document import ENVIRONMENT
-from devplan.mapfile.shape import ListOf, Nullable, Number, Optional, TableOf, Text, Whole
-from devplan.mapfile.values import BYTES, DEVICE, HF_DEVICE, MODULE, record
+from typing import Any
+
+from devplan.core import (
+    LARGEST_BATCH,
+    LARGEST_CONTEXT,
+    LARGEST_FRAMES,
+    LARGEST_IMAGES,
+    MAX_INDEX,
+    Card,
+    DeviceMapFile,
+    Link,
+    Lock,
+    LockedCard,
+    Machine,
+    ModelIdentity,
+    OffloadTier,
+    SharedCopies,
+    Transfer,
+    Workload,
+    from_hf_device_map,
+    order_entries,
+    to_hf_device_map,
+)
+from devplan.mapfile.plan_keys import (
+    CARD_LOAD,
+    CERTIFICATE,
+    CONSTRAINT,
+    LINKS,
+    PINS,
+    RELAXATION,
+    SHARED_COPY,
+    TIMING,
+    TRAFFIC,
+    TRANSFER,
+    VERIFICATION,
+    traffic_values,
+)
+from devplan.mapfile.shape import (
+    BYTES,
+    DEVICE,
+    LIBRARY,
+    MODULE,
+    TEXT,
+    TEXT_OR_NULL,
+    WHOLE,
+    Coded,
+    Either,
+    Key,
+    ListOf,
+    Nullable,
+    Optional,
+    TableOf,
+    Text,
+    Whole,
+    choice,
+    optional_word,
+    record,
+)
 
 SCHEMA_VERSION = 1
-TILED = "vae"
-PACKED = "packed"
-IMAGE_SIZE_PATTERN = r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"
+
+# -------------------------------------------------------------------------------- model and machine
 
 MODEL = record(
-    (
+    ModelIdentity,
+    Key(
         "id",
+        TEXT,
         "Catalogue name, hub id, folder or factory, as it was given. A factory is a fact here: its "
         "code runs only where a person types --model.",
-        Text(),
     ),
-    ("revision", "Commit or tag on the hub.", Nullable(inner=Text())),
-    ("config_hash", "Hash of the configuration that was planned.", Nullable(inner=Text())),
-    ("class", "Class of the model.", Text()),
-    (
+    Key("revision", TEXT_OR_NULL, "Commit or tag on the hub."),
+    Key("config_hash", TEXT_OR_NULL, "Hash of the configuration that was planned."),
+    Key("class", TEXT, "Class of the model.", field="class_name"),
+    Key(
         "auto_class",
+        TEXT_OR_NULL,
         "Auto class that loads it, where its class is code that comes with the model.",
-        Nullable(inner=Text()),
     ),
-    ("dtype", "Dtype in which the weights lie in memory.", Text()),
-    ("quantization", "Method of quantization, null for none.", Nullable(inner=Text())),
-    ("num_parameters", "Parameters, tied ones once.", Whole()),
-    ("components", "Of a pipeline: its models.", Optional(inner=ListOf(item=MODULE, min_items=1))),
-    (
-        "repository",
-        "Where the files of a pipeline are, absent: under its id.",
-        Optional(inner=Text()),
-    ),
-    (
+    Key("dtype", TEXT, "Dtype in which the weights lie in memory."),
+    Key("quantization", TEXT_OR_NULL, "Method of quantization, null for none."),
+    Key("num_parameters", WHOLE, "Parameters, tied ones once."),
+    Key("components", Optional(ListOf(MODULE, min_items=1)), "Of a pipeline: its models."),
+    Key("repository", Optional(TEXT), "Where the files of a pipeline are, absent: under its id."),
+    Key(
         "weights",
+        optional_word("packed"),
         "packed: quantized weights count as they are stored, which transformers would unpack on "
         "these cards (--packed); absent: as transformers has them in memory.",
-        Optional(inner=Text(expected=PACKED, choices=(PACKED,))),
+        field="packed",
     ),
+)
+
+CARD = record(
+    Card,
+    Key("device", DEVICE, "The card's device."),
+    Key("name", TEXT, "As the driver or the catalogue calls it, or its size."),
+    Key("capacity_bytes", Whole(minimum=1), "Memory of the card."),
+    Key("reserve_bytes", BYTES, "Kept free of the plan: CUDA context, workspaces, fragmentation."),
+)
+
+TIER = record(
+    OffloadTier,
+    Key("device", choice("cpu", "disk"), "cpu or disk."),
+    Key("capacity_bytes", Nullable(BYTES), "Bound, null for none."),
 )
 
 MACHINE = record(
-    (
-        "cards",
-        "The GPUs, in the order in which they were named.",
-        ListOf(
-            min_items=1,
-            item=record(
-                ("device", "The card's device.", DEVICE),
-                ("name", "As the driver or the catalogue calls it, or its size.", Text()),
-                ("capacity_bytes", "Memory of the card.", Whole(minimum=1)),
-                (
-                    "reserve_bytes",
-                    "Kept free of the plan: CUDA context, workspaces, fragmentation.",
-                    BYTES,
-                ),
-            ),
-        ),
-    ),
-    (
+    dict,
+    Key("cards", ListOf(CARD, min_items=1), "The GPUs, in the order in which they were named."),
+    Key(
         "tiers",
+        ListOf(TIER),
         "Memory outside the GPUs that offload was allowed to use; empty unless it was asked for.",
-        ListOf(
-            item=record(
-                ("device", "cpu or disk.", Text(expected="cpu or disk", choices=("cpu", "disk"))),
-                ("capacity_bytes", "Bound, null for none.", Nullable(inner=BYTES)),
-            )
-        ),
     ),
+)
+
+# ----------------------------------------------------------------------------------------- workload
+
+IMAGE_SIZE = Coded(
+    Text(expected="height and width: 1080x1920", pattern=r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"),
+    encode=lambda size: "{}x{}".format(*size),
+    decode=lambda text: tuple(map(int, text.split("x"))),
 )
 
 WORKLOAD = record(
-    ("batch", "Sequences at a time.", Whole(minimum=1, maximum=LARGEST_BATCH)),
-    (
+    Workload,
+    Key("batch", Whole(minimum=1, maximum=LARGEST_BATCH), "Sequences at a time."),
+    Key(
         "context_tokens",
+        Whole(maximum=LARGEST_CONTEXT),
         "Tokens held per sequence, prompt and new ones.",
-        Whole(minimum=0, maximum=LARGEST_CONTEXT),
     ),
-    ("dtype", "Compute dtype, null: as the checkpoint says.", Nullable(inner=Text())),
-    ("kv_dtype", "Dtype of the KV cache, null: as the model makes it.", Nullable(inner=Text())),
-    (
+    Key("dtype", TEXT_OR_NULL, "Compute dtype, null: as the checkpoint says."),
+    Key("kv_dtype", TEXT_OR_NULL, "Dtype of the KV cache, null: as the model makes it."),
+    Key(
         "images",
+        Optional(Whole(maximum=LARGEST_IMAGES)),
         "Images of each sequence, absent: one where the model takes images.",
-        Optional(inner=Whole(maximum=LARGEST_IMAGES)),
     ),
-    (
+    Key(
         "image_size",
+        Optional(IMAGE_SIZE),
         "Their height and width in pixels, or of what a pipeline makes; absent: small where the "
         "model does not fix it.",
-        Optional(inner=Text(expected="height and width: 1080x1920", pattern=IMAGE_SIZE_PATTERN)),
     ),
-    (
+    Key(
         "frames",
+        Optional(Whole(minimum=1, maximum=LARGEST_FRAMES)),
         "Frames of the video that a pipeline makes, absent: its own number, or no video.",
-        Optional(inner=Whole(minimum=1, maximum=LARGEST_FRAMES)),
     ),
-    (
+    Key(
         "tiling",
+        optional_word("vae"),
         "vae: a pipeline's autoencoder works in tiles; absent: on the whole at once.",
-        Optional(inner=Text(expected=TILED, choices=(TILED,))),
     ),
 )
 
-CARD_LOAD = record(
-    ("weights_bytes", "Parameters.", BYTES),
-    ("buffers_bytes", "Buffers.", BYTES),
-    (
-        "kv_cache_bytes",
-        "KV cache and other state at the workload; null: not counted, as nothing ran.",
-        Nullable(inner=BYTES),
-    ),
-    ("onload_bytes", "Room for weights of an offloaded block while it runs.", BYTES),
-    (
-        "activations_bytes",
-        "Activations and temporaries of the block that needs most of them; null: not counted.",
-        Nullable(inner=BYTES),
-    ),
-    ("reserve_bytes", "Kept free, as in machine.", BYTES),
-    (
-        "headroom_bytes",
-        "What is left: capacity less all that was counted; negative when the card overflows.",
-        Whole(minimum=None),
-    ),
-    ("capacity_bytes", "Memory of the card, as in machine.", Whole(minimum=1)),
+# -------------------------------------------------------------------------------------- environment
+
+CAPABILITY = Coded(
+    Text(expected="a compute capability: '8.9'", pattern=r"^\d+\.\d+$"),
+    encode=lambda numbers: ".".join(map(str, numbers)),
+    decode=lambda text: tuple(map(int, text.split("."))),
 )
 
-PINS = ListOf(
-    item=record(
-        ("device", "Where the blocks were to be.", DEVICE),
-        ("reason", '"user", or why the default pin is there.', Text()),
-        ("blocks", "The pinned blocks.", ListOf(item=MODULE, min_items=1)),
+LOCKED_CARD = record(
+    LockedCard,
+    Key("device", DEVICE, "The card's device."),
+    Key("name", TEXT, "As the driver calls it."),
+    Key("capacity_bytes", Whole(minimum=1), "What torch can allocate of it."),
+    Key("uuid", TEXT_OR_NULL, "The very card, null where it is not known."),
+    Key("compute_capability", Nullable(CAPABILITY), "Such as '8.9', null where it is not known."),
+)
+
+ENVIRONMENT = record(
+    Lock,
+    Key(
+        "cards",
+        ListOf(LOCKED_CARD),
+        "The GPUs that were there; empty: locked without GPUs, to versions only.",
+    ),
+    Key("driver", TEXT_OR_NULL, "Version of the driver, null without one."),
+    Key("cuda", TEXT_OR_NULL, "The CUDA that torch was built with, null for none."),
+    Key("python", TEXT, "Version of Python."),
+    Key("versions", TableOf(LIBRARY, TEXT), "Versions of the libraries, with their local part."),
+)
+
+# ----------------------------------------------------------------------------------------- the file
+
+HF_DEVICE = Either(
+    options=(Whole(maximum=MAX_INDEX), DEVICE),
+    expected="a device: 0 for cuda:0, or cpu, disk, xpu:0, ...",
+)
+
+
+def _map_values(map_file: DeviceMapFile) -> dict[str, Any]:
+    machine, traffic = map_file.machine, map_file.traffic
+    return {
+        **vars(map_file),
+        "schema": SCHEMA_VERSION,
+        "device_map": to_hf_device_map(order_entries(map_file.device_map, machine.main_device)),
+        "main_device": machine.main_device,
+        "links": machine.links,
+        # Without traffic, an empty list would claim that nothing is copied.
+        "transfers": map_file.transfers if traffic else None,
+        "shared_copies": map_file.shared_copies if traffic else None,
+        "traffic": traffic and traffic_values(traffic, map_file.workload.batch),
+    }
+
+
+def _map_file(
+    *,
+    device_map: dict[str, int | str],
+    machine: dict[str, Any],
+    main_device: str,
+    links: tuple[Link, ...],
+    transfers: tuple[Transfer, ...] | None,
+    shared_copies: tuple[SharedCopies, ...] | None,
+    **fields: Any,
+) -> DeviceMapFile:
+    return DeviceMapFile(
+        device_map=from_hf_device_map(device_map),
+        machine=Machine(main_device=main_device, links=links, **machine),
+        transfers=transfers or (),
+        shared_copies=shared_copies or (),
+        **fields,
     )
-)
 
-RELAXED = ListOf(
-    item=record(
-        ("reason", "Why the pin could not be kept, with the numbers.", Text()),
-        ("blocks", "The blocks that were let go.", ListOf(item=MODULE)),
-    )
-)
-
-CERTIFICATE = record(
-    ("objective", "What was made best: balance, context, fewest or latency.", Text()),
-    (
-        "bottleneck",
-        "Largest share of a card: load over capacity less reserve and activations.",
-        Number(),
-    ),
-    ("lower_bound", "No placement of these blocks on these cards is below this.", Number()),
-    ("gap", "bottleneck / lower_bound - 1.", Number(minimum=-1.0)),
-    ("solver", "Which solver found the plan.", Text()),
-    ("optimal_within", "Placements among which it is proven best; empty: not proven.", Text()),
-    (
-        "most_tokens",
-        "Tokens per sequence at which the first card is full; null when nothing grows.",
-        Nullable(inner=Whole()),
-    ),
-    (
-        "most_tokens_bound",
-        "No placement holds more tokens per sequence than this.",
-        Nullable(inner=Whole()),
-    ),
-    (
-        "first_full",
-        "The card that is full first when the context grows; null when nothing grows.",
-        Nullable(inner=DEVICE),
-    ),
-)
-
-CONSTRAINTS = ListOf(
-    item=record(
-        ("change", "What the plan keeps to.", Text()),
-        ("finding", "What the virtual run found without it.", Text()),
-    )
-)
-
-VERIFICATION = record(
-    (
-        "status",
-        "unverified, clean or findings.",
-        Text(expected="unverified, clean or findings", choices=("unverified", "clean", "findings")),
-    ),
-    ("detail", "What ran and what it found, or why nothing ran.", Text()),
-    (
-        "runs",
-        "Calls that ran: at the workload, then with few tokens; absent where nothing did.",
-        Optional(inner=ListOf(item=Text())),
-    ),
-    (
-        "not_covered",
-        "What the runs do not prove, and how to have it proven; absent where that is nothing.",
-        Optional(inner=Text()),
-    ),
-    (
-        "peak_bytes",
-        "Everything on each card at the fullest moment of the run, the reserve aside.",
-        TableOf(key=DEVICE, value=BYTES),
-    ),
-    (
-        "phase_bytes",
-        "Of a pipeline: the same at the fullest moment of each phase, by component.",
-        Optional(
-            inner=TableOf(
-                key=Text(expected="the name of a component"),
-                value=TableOf(key=DEVICE, value=BYTES),
-            )
-        ),
-    ),
-)
 
 MAP_FILE = record(
-    (
+    _map_file,
+    Key(
         "schema",
-        "Version of this format.",
         Whole(minimum=SCHEMA_VERSION, maximum=SCHEMA_VERSION),
+        "Version of this format.",
+        derived=True,
     ),
-    (
+    Key(
         "device_map",
+        TableOf(MODULE, HF_DEVICE, min_entries=1),
         "Module -> device, as from_pretrained(device_map=...) takes it; the longest entry wins.",
-        TableOf(key=MODULE, value=HF_DEVICE, min_entries=1),
     ),
-    ("model", "The model that the map was made for.", MODEL),
-    ("machine", "The machine that it was made for.", MACHINE),
-    ("workload", "What the model will be asked to do.", WORKLOAD),
-    ("main_device", "Where inputs enter; the device of the first entry.", DEVICE),
-    ("links", "What joins the devices, in either direction.", LINKS),
-    (
+    Key("model", MODEL, "The model that the map was made for."),
+    Key("machine", MACHINE, "The machine that it was made for."),
+    Key("workload", WORKLOAD, "What the model will be asked to do."),
+    Key("main_device", DEVICE, "Where inputs enter; the device of the first entry."),
+    Key("links", LINKS, "What joins the devices, in either direction."),
+    Key(
         "prediction",
+        TableOf(DEVICE, CARD_LOAD, key_field="device"),
         "What will lie on each card at this workload.",
-        TableOf(key=DEVICE, value=CARD_LOAD),
+        field="loads",
     ),
-    (
+    Key(
         "offload_bytes",
+        TableOf(choice("cpu", "disk"), BYTES),
         "Weights and buffers outside the GPUs.",
-        TableOf(
-            key=Text(expected="cpu or disk", choices=("cpu", "disk")),
-            value=BYTES,
-        ),
     ),
-    ("pins", "Blocks that were to be on a given device.", PINS),
-    ("relaxed", "Default pins that could not be kept.", RELAXED),
-    (
+    Key("pins", PINS, "Blocks that were to be on a given device."),
+    Key("relaxed", ListOf(RELAXATION), "Default pins that could not be kept."),
+    Key(
         "transfers",
+        Nullable(ListOf(TRANSFER)),
         "Activations that cross from one device to the next.",
-        TRANSFERS,
     ),
-    (
+    Key(
         "shared_copies",
+        Nullable(ListOf(SHARED_COPY)),
         "Activations that many blocks need (position embeddings, masks), which hooks copy to each.",
-        SHARED_COPIES,
     ),
-    (
+    Key(
         "traffic",
+        Nullable(TRAFFIC),
         "What is copied between devices in a prefill and in a decode step.",
-        TRAFFIC,
     ),
-    ("timing", "What a request is predicted to take; null unless speed was asked for.", TIMING),
-    ("constraints", "What virtual runs of earlier plans taught the planner.", CONSTRAINTS),
-    ("certificate", "How good the plan is, and who says so.", CERTIFICATE),
-    ("verification", "What was run to prove the map.", VERIFICATION),
-    (
+    Key(
+        "timing",
+        Nullable(TIMING),
+        "What a request is predicted to take; null unless speed was asked for.",
+    ),
+    Key(
+        "constraints", ListOf(CONSTRAINT), "What virtual runs of earlier plans taught the planner."
+    ),
+    Key("certificate", CERTIFICATE, "How good the plan is, and who says so."),
+    Key("verification", VERIFICATION, "What was run to prove the map."),
+    Key(
         "versions",
+        TableOf(LIBRARY, TEXT),
         "Versions that the map was made with; diffusers only where the class is one of its own.",
-        TableOf(key=Text(expected="the name of a library"), value=Text()),
     ),
-    (
+    Key(
         "environment",
+        Optional(ENVIRONMENT),
         "What the map was locked to with `devplan lock`; absent where it was not.",
-        ENVIRONMENT,
     ),
-    ("notes", "What else must be known.", ListOf(item=Text())),
+    Key("notes", ListOf(TEXT), "What else must be known."),
+    values=_map_values,
 )

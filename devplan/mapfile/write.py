@@ -6,12 +6,13 @@ order in which something was hashed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
 import yaml
 
-from devplan.core import DeviceMapFile, InputError, accepts, flag, wrong
+from devplan.core import DeviceMapFile, InputError, accepts, ensure, flag, wrong
 from devplan.core import path as path_to_file
 from devplan.io import WriteOutcome, in_quotes, needs_quotes, write_text
 from devplan.machine import machine_label
@@ -19,6 +20,7 @@ from devplan.mapfile.default_name import default_path
 from devplan.mapfile.document import to_document
 from devplan.mapfile.header import header_lines
 from devplan.mapfile.keys import MAP_FILE
+from devplan.mapfile.read import compose_document
 
 _LINE_LENGTH = 100
 LOCK = "environment"
@@ -90,6 +92,52 @@ def lock_text(map_file: DeviceMapFile) -> str:
     """The section ``environment`` with its comment, as `dump_map` writes it."""
     meaning = next(key.meaning for key in MAP_FILE.keys if key.name == LOCK)
     return _section_text(LOCK, meaning, to_document(map_file))
+
+
+def spliced(text: str, name: str, section: str) -> str:
+    """The text with one section replaced, or inserted where it belongs, and all else unchanged.
+
+    A map that is written anew loses the comments that people wrote into it; this keeps them.
+
+    Parameters
+    ----------
+    text
+        A map file.
+    name
+        Key of the section.
+    section
+        Its text with the comment above it, as the writer writes it.
+    """
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    begins = _beginnings(text, lines)
+    order = [key.name for key in MAP_FILE.keys]
+    if name in begins:
+        first = begins[name]
+        later = sorted(line for line in begins.values() if line > first)
+        last = later[0] if later else len(lines)
+        kept = lines[:first], lines[last:]
+    else:
+        # In the order of the writer: before the first section that comes after it.
+        after = [begins[key] for key in order[order.index(name) + 1 :] if key in begins]
+        place = min(after, default=len(lines))
+        kept = lines[:place], lines[place:]
+    gap = "" if not kept[0] or not kept[0][-1].strip() else "\n"
+    return "".join([*kept[0], gap, section, "\n" if kept[1] else "", *kept[1]])
+
+
+def _beginnings(text: str, lines: Sequence[str]) -> dict[str, int]:
+    """Section -> its first line, the comments right above it included."""
+    node = compose_document(text, "map")
+    ensure(isinstance(node, yaml.MappingNode), "a map that was read is no mapping")
+    begins = {}
+    for key, _ in node.value:
+        line = key.start_mark.line
+        while line > 0 and lines[line - 1].startswith("#"):
+            line -= 1
+        begins[key.value] = line
+    return begins
 
 
 def _map_of(name: str, value: Any) -> DeviceMapFile:

@@ -14,8 +14,7 @@ from devplan.core.errors import InputError
 from devplan.core.findings import Severity
 from devplan.environment.remapping import remapped
 from devplan.mapfile.read import loads_map, read_map
-from devplan.mapfile.splice import spliced
-from devplan.mapfile.write import LOCK, dump_map, lock_text
+from devplan.mapfile.write import LOCK, dump_map, lock_text, spliced
 from devplan.rules.environment import differences
 from tests.environment.machines import MAP_PATH, ROOT, VERSIONS, card, example_map, machine
 

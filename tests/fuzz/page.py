@@ -79,7 +79,7 @@ def setting() -> str:
     """Versions and machine."""
     import os
 
-    from devplan.mapfile.versions import installed_versions
+    from devplan.mapfile.of_plan import installed_versions
 
     versions = installed_versions("transformers")
     versions.pop("devplan")

@@ -26,10 +26,10 @@ from devplan.core.types import (
     Workload,
 )
 from devplan.mapfile.header import card_table
-from devplan.mapfile.json_schema import schema
 from devplan.mapfile.read import loads_map
 from devplan.mapfile.write import dump_map
 from tests.report.example_plans import MAP_FILE, TIMED_FILE, offload_plan
+from tools.map_file_pages import schema
 
 # Names that YAML 1.1 takes for something else when they are not quoted.
 PITFALLS = ("on", "off", "yes", "null", "~", "1.0", "0", "1e3", "0x10", "1_000", "12:30", "true")

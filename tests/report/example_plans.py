@@ -30,7 +30,7 @@ from devplan.core.types import (
 )
 from devplan.core.units import GIB, MIB
 from devplan.machine.links import with_links
-from devplan.mapfile.entries import contract_entries
+from devplan.mapfile.of_plan import contract_entries
 from devplan.planning.speed import route
 
 NUM_LAYERS = 28

@@ -279,7 +279,7 @@ def test_infeasible_json():
 
 
 def test_every_json_key_is_documented():
-    from tools.map_file_reference import reference_text
+    from tools.map_file_pages import reference_text
 
     reference = reference_text()
     plan = json.loads(plan_json(PLAN, MAP_FILE, MAP_PATH))

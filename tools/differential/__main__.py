@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from devplan.core.units import format_bytes
-from devplan.mapfile.versions import installed_versions
+from devplan.mapfile.of_plan import installed_versions
 from tools.commit import commit, commits
 from tools.differential.explained import load_explanations
 from tools.differential.gather import LIMIT_S, MEMORY_LIMIT_BYTES, gather

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from devplan.core.units import format_bytes
-from devplan.mapfile.versions import installed_versions
+from devplan.mapfile.of_plan import installed_versions
 from tools.commit import commit
 from tools.sweep.gather import FEW_LAYERS, LIMIT_S, ROOT, Store, fingerprint, gather
 from tools.sweep.packages import package_versions

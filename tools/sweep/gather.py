@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from devplan.mapfile.versions import installed_versions
+from devplan.mapfile.of_plan import installed_versions
 from tools.sweep.attempt import Task, changes_of
 from tools.sweep.packages import package_versions
 from tools.sweep.row import Row, Stage, row_of

@@ -18,7 +18,7 @@ from devplan.checker.preparation import Built
 from devplan.core.device_map import DeviceMap, device_map_of
 from devplan.core.types import Card, Infeasible, Machine
 from devplan.core.units import GIB
-from devplan.mapfile.entries import contract_entries
+from devplan.mapfile.of_plan import contract_entries
 from devplan.models.blocks import partition
 from devplan.planning.planner import plan
 
