@@ -1,4 +1,4 @@
-"""What diagnosis costs while nothing fails, and how long a story takes once something does."""
+"""What diagnosis costs while nothing fails, and how long a report takes once something does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
 from devplan.checker.from_model import weightless_copy
 from devplan.diagnosis.attached import attach
-from devplan.diagnosis.exception import story_of
+from devplan.diagnosis.from_exception import report_of
 from devplan.diagnosis.watching import diagnose
 from devplan.models.build import build_skeleton
 from devplan.models.resolution import resolve
@@ -43,7 +43,7 @@ size on the meta device, one norm of which was put on the CPU.
 def measure() -> Report:
     """Both parts."""
     calls, forward_us = _call_us(), _forward_us()
-    stories = {"Llama of two layers": _story_s(_tiny()), "Llama-3.1-70B": _story_s(_large())}
+    reports = {"Llama of two layers": _report_s(_tiny()), "Llama-3.1-70B": _report_s(_large())}
     return Report(
         title="Cost of diagnosis",
         prose=PROSE,
@@ -51,18 +51,18 @@ def measure() -> Report:
             Table(title="While nothing fails", rows=_rows(calls, forward_us)),
             Table(
                 title="Once something fails",
-                rows=[{"model": name, "s": f"{s:.3f}"} for name, s in stories.items()],
+                rows=[{"model": name, "s": f"{s:.3f}"} for name, s in reports.items()],
             ),
         ),
         requirements=[
             *_requirements(calls, forward_us),
             *(
                 Requirement(
-                    text=f"{name}: a story in under {MOST_STORY_S:.0f} s",
+                    text=f"{name}: a report in under {MOST_STORY_S:.0f} s",
                     measured=f"{s:.3f} s",
                     met=s < MOST_STORY_S,
                 )
-                for name, s in stories.items()
+                for name, s in reports.items()
             ),
         ],
     )
@@ -147,8 +147,8 @@ def _requirements(calls: Mapping[str, float], forward_us: float) -> list[Require
     ]
 
 
-def _story_s(model: nn.Module) -> float:
-    """From the exception to its story, the best of three."""
+def _report_s(model: nn.Module) -> float:
+    """From the exception to its report, the best of three."""
     norm = model.model.layers[1].input_layernorm
     others = "cpu" if norm.weight.is_meta else "meta"
     norm.weight = nn.Parameter(
@@ -156,17 +156,17 @@ def _story_s(model: nn.Module) -> float:
     )
     model.hf_device_map = {"": "cpu"}
     ids = torch.ones(1, 7, dtype=torch.int64, device=model.lm_head.weight.device)
-    return min(_one_story_s(model, ids) for _ in range(3))
+    return min(_one_report_s(model, ids) for _ in range(3))
 
 
-def _one_story_s(model: nn.Module, ids: torch.Tensor) -> float:
+def _one_report_s(model: nn.Module, ids: torch.Tensor) -> float:
     try:
         with torch.no_grad():
             model(input_ids=ids)
     except RuntimeError as error:
         start = time.perf_counter()
-        diagnose(model).tell(error)
+        diagnose(model).explain(error)
         seconds = time.perf_counter() - start
-        assert story_of(error).module == "model.layers.1.input_layernorm"
+        assert report_of(error).module == "model.layers.1.input_layernorm"
         return seconds
     raise AssertionError("it did not fail")

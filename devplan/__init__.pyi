@@ -5,7 +5,9 @@ from .core import CheckResult as CheckResult
 from .core import DeviceMapError as DeviceMapError
 from .core import InputError as InputError
 from .core import WorkloadRequest as WorkloadRequest
+from .diagnosis import JsonFormatter as JsonFormatter
 from .diagnosis import diagnose as diagnose
+from .diagnosis import report_of as report_of
 from .loader import apply as apply
 from .loader import audit as audit
 from .loader import device_map as device_map

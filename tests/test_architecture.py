@@ -37,7 +37,6 @@ FAMILIES = {
 STILL_TWICE = {
     "Found",
     "Kind",
-    "Known",
     "Layout",
     "Rule",
     "Runs",
@@ -54,7 +53,6 @@ STILL_TWICE = {
     "kind_of",
     "machine_of",
     "model_of",
-    "models_of",
     "most_tokens",
     "nearest",
     "one_line",

@@ -85,7 +85,7 @@ def _explain_text(
     found = explain_text(text, device_map, model, trust_remote_code=trust_remote_code)
     shown = explained_json(found) if as_json else explained_text(found, terminal_of(out()))
     say(shown, end="")
-    return 0 if found.stories else NOT_RECOGNISED
+    return 0 if found.reports else NOT_RECOGNISED
 
 
 def _text_of(subject: str) -> str | bytes:

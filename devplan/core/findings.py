@@ -123,6 +123,25 @@ class DevicePeak:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceUsage:
+    """Memory of a device as it was observed, beside what the map predicts; None: not known."""
+
+    device: str
+    predicted_bytes: int | None = None
+    """By the map: weights and buffers for an audit, all that the workload needs for a failure, the
+    reserve aside."""
+    placed_bytes: int | None = None
+    """Weights and buffers of the model: each storage once, offloaded ones where they wait."""
+    allocated_bytes: int | None = None
+    """Tensors of this process, as PyTorch's allocator counts them."""
+    reserved_bytes: int | None = None
+    """Everything that PyTorch's allocator holds, tensors included."""
+    free_bytes: int | None = None
+    """As the driver reports it, so that other processes count."""
+    total_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlockActivation:
     """Bytes that a block's code needed on a device beside weights and cache."""
 

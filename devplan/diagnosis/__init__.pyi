@@ -6,19 +6,22 @@ from .document import (
     SCHEMA_VERSION as SCHEMA_VERSION,
 )
 from .document import (
-    story_document as story_document,
+    JsonFormatter as JsonFormatter,
 )
-from .explained import (
-    story_lines as story_lines,
-)
-from .explaining import (
-    Explanation as Explanation,
-)
-from .explaining import (
-    explain_text as explain_text,
+from .document import (
+    report_document as report_document,
 )
 from .failure_report import (
     FailureReport as FailureReport,
+)
+from .from_exception import (
+    report_of as report_of,
+)
+from .from_text import (
+    Explanation as Explanation,
+)
+from .from_text import (
+    explain_text as explain_text,
 )
 from .placed import (
     part_for as part_for,
@@ -28,4 +31,7 @@ from .watching import (
 )
 from .watching import (
     diagnose as diagnose,
+)
+from .wording import (
+    report_lines as report_lines,
 )

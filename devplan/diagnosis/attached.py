@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from devplan.core import InputError
-from devplan.diagnosis.placed import models_of, part_for
+from devplan.diagnosis.placed import held_models, part_for
 from devplan.diagnosis.watching import Diagnosis
 from devplan.virtual import ENTRIES as COMPONENT_ENTRIES
 
@@ -59,7 +59,7 @@ class AttachedModel:
         try:
             return self.wrapped(*args, **kwargs)
         except Exception as error:
-            Diagnosis(self.model, self.map).tell(error)
+            Diagnosis(self.model, self.map).explain(error)
             raise
 
     @property
@@ -80,7 +80,7 @@ def attach(model: Any, map: Any = None) -> None:
         A loaded model, with its hooks if it has any, or an object that holds models as attributes
         (a pipeline): each of them is wrapped.
     map
-        As in `diagnose`; lines of a file are named in the story.
+        As in `diagnose`; lines of a file are named in the report.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def detach(model: Any) -> None:
 
 
 def _models(model: Any) -> dict[str, nn.Module]:
-    return {"": model} if isinstance(model, nn.Module) else models_of(model)
+    return {"": model} if isinstance(model, nn.Module) else held_models(model)
 
 
 def _detach(model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""A story as plain dicts and lists, for logs and ``--json``; ``docs/diagnose.md`` lists the keys.
+"""A report as plain dicts and lists, for logs and ``--json``; ``docs/diagnose.md`` lists the keys.
 
 Keys are added, never renamed or taken away, within one schema version.
 """
@@ -10,47 +10,52 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from devplan.core import Entry, Fix, OperandFact, SourceLine
+from devplan.core import DeviceUsage, Entry, Fix, OperandFact, SourceLine
 from devplan.diagnosis.failure_report import Confirmation, FailureReport
 from devplan.io import json_text
 
 SCHEMA_VERSION = 1
 
 
-def story_document(story: FailureReport) -> dict[str, Any]:
+def report_document(report: FailureReport) -> dict[str, Any]:
     """All of it; what is not known is null or empty."""
     return {
-        "id": story.id,
-        "kind": story.kind.value,
-        "headline": story.headline,
-        "exception": story.exception,
-        "message": story.message,
-        "meaning": story.meaning,
-        "origin": story.origin,
-        "rule": story.rule,
-        "op": story.op,
-        "module": story.module,
-        "class": story.module_class,
-        "modules": list(story.modules),
-        "source": _source(story.source),
-        "stack": [_source(line) for line in story.stack],
-        "devices": list(story.devices),
-        "tensors": [_tensor(tensor) for tensor in story.tensors],
-        "entry": _entry(story.entry),
-        "requested_bytes": story.requested_bytes,
-        "workload": asdict(story.workload) if story.workload else None,
-        "cards": [asdict(card) for card in story.cards],
-        "causes": list(story.causes),
-        "remedies": [_remedy(remedy) for remedy in story.remedies],
-        "check": _confirmation(story.confirmation),
-        "ranks": list(story.ranks),
-        "count": story.count,
-        "notes": list(story.notes),
+        "id": report.id,
+        "kind": report.kind.value,
+        "headline": report.headline,
+        "exception": report.exception,
+        "message": report.message,
+        "meaning": report.meaning,
+        "origin": report.origin,
+        "rule": report.rule,
+        "op": report.op,
+        "module": report.module,
+        "class": report.module_class,
+        "modules": list(report.modules),
+        "source": _source(report.source),
+        "stack": [_source(line) for line in report.stack],
+        "devices": list(report.devices),
+        "tensors": [_tensor(tensor) for tensor in report.tensors],
+        "entry": _entry(report.entry),
+        "requested_bytes": report.requested_bytes,
+        "workload": asdict(report.workload) if report.workload else None,
+        "cards": [_card(card) for card in report.cards],
+        "causes": list(report.causes),
+        "remedies": [_fix(fix) for fix in report.fixes],
+        "check": _confirmation(report.confirmation),
+        "ranks": list(report.ranks),
+        "count": report.count,
+        "notes": list(report.notes),
     }
 
 
 def _source(source: SourceLine | None) -> dict[str, Any] | None:
     return None if source is None else asdict(source)
+
+
+def _card(card: DeviceUsage) -> dict[str, Any]:
+    keys = ("total_bytes", "free_bytes", "allocated_bytes", "reserved_bytes", "predicted_bytes")
+    return {"device": card.device, **{key: getattr(card, key) for key in keys}}
 
 
 def _tensor(tensor: OperandFact) -> dict[str, Any]:
@@ -68,11 +73,11 @@ def _entry(entry: Entry | None) -> dict[str, Any] | None:
     return None if entry is None else entry.to_json()
 
 
-def _remedy(remedy: Fix) -> dict[str, Any]:
+def _fix(fix: Fix) -> dict[str, Any]:
     return {
-        "text": remedy.text,
-        "command": remedy.command,
-        "changed_entries": dict(remedy.changed_entries),
+        "text": fix.text,
+        "command": fix.command,
+        "changed_entries": dict(fix.changed_entries),
     }
 
 
@@ -92,22 +97,22 @@ def _confirmation(confirmation: Confirmation | None) -> dict[str, Any] | None:
 LOGGER = logging.getLogger("devplan")
 
 
-def log_story(story: FailureReport) -> None:
+def log_report(report: FailureReport) -> None:
     """One record at level ERROR, with the headline for people."""
-    LOGGER.error("%s", story.headline, extra={"devplan": story_document(story)})
+    LOGGER.error("%s", report.headline, extra={"devplan": report_document(report)})
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: ``time``, ``level``, ``logger``, ``message``, and ``devplan``.
 
-    ``devplan`` holds the fields of a story, or of whatever part of devplan wrote the record.
+    ``devplan`` holds the fields of a report, or of whatever part of devplan wrote the record.
 
     Examples
     --------
     ::
 
         handler = logging.StreamHandler()
-        handler.setFormatter(devplan.diagnosis.JsonFormatter())
+        handler.setFormatter(devplan.JsonFormatter())
         logging.getLogger("devplan").addHandler(handler)
     """
 

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from devplan.core import OperandFact, joined
-from devplan.diagnosis.failure_report import Kind
+from devplan.diagnosis.failure_report import FailureKind
 from devplan.diagnosis.messages import Recognised
 from devplan.diagnosis.sites import Site
 from devplan.virtual import native_facts, plain_tensors
@@ -79,7 +79,7 @@ def _span(traceback: TracebackType) -> tuple[int | None, ...] | None:
     return None if span is None or None in span else span
 
 
-def tensors_in(site: Site) -> dict[str, torch.Tensor]:
+def expression_tensors(site: Site) -> dict[str, torch.Tensor]:
     """The tensors of the failing expression by their text: ``{"self.weight": ...}``."""
     node = failing_node(site.traceback)
     if node is None:
@@ -184,11 +184,11 @@ def failing_operands(
     """
     first: tuple[Site, dict[str, torch.Tensor]] | None = None
     for site in reversed(sites):
-        tensors = {} if site.is_inside_op else tensors_in(site)
+        tensors = {} if site.is_inside_op else expression_tensors(site)
         if not tensors:
             continue
         first = first or (site, tensors)
-        if recognised.message.kind is not Kind.MISMATCH or _explains(tensors, recognised):
+        if recognised.message.kind is not FailureKind.MISMATCH or _explains(tensors, recognised):
             return Operands(site=site, facts=_facts(tensors, site, names, root))
         if site.is_model_code and id(site.owner) in names:
             break  # further out the line is a call of the module that failed, not the op

@@ -1,8 +1,8 @@
-"""A story: everything that is told of one failure.
+"""The report of one failure.
 
-What is not known is None or empty.  A story of an exception that is on its way knows modules,
-tensors and memory; one of a pasted traceback knows what stands in the text, and what the map and
-the model's class say about it.
+Unknown fields are None or empty.  The report of an exception that is being raised knows modules,
+tensors and memory; the report of a pasted traceback knows only its text, and what follows from the
+map and from the model's class.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from devplan.core import Entry, Finding, Fix, OperandFact, SourceLine
+from devplan.core import DeviceUsage, Entry, Finding, Fix, OperandFact, SourceLine
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """What a message is about."""
 
     MISMATCH = "mismatch"
@@ -26,35 +26,19 @@ class Kind(StrEnum):
 
     @property
     def title(self) -> str:
-        """In words, for the head of a story."""
+        """In words, for the head of a report."""
         return _TITLES[self]
 
 
 _TITLES = {
-    Kind.MISMATCH: "device mismatch",
-    Kind.MEMORY: "out of memory",
-    Kind.META: "tensor without values",
-    Kind.MAP: "device map that cannot be used",
-    Kind.OFFLOAD: "offload that cannot work",
-    Kind.DEVICE: "device that cannot be used",
-    Kind.QUANTIZED: "quantization that does not go with the map",
+    FailureKind.MISMATCH: "device mismatch",
+    FailureKind.MEMORY: "out of memory",
+    FailureKind.META: "tensor without values",
+    FailureKind.MAP: "device map that cannot be used",
+    FailureKind.OFFLOAD: "offload that cannot work",
+    FailureKind.DEVICE: "device that cannot be used",
+    FailureKind.QUANTIZED: "quantization that does not go with the map",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class CardMemory:
-    """Memory of one card at the moment of the failure; None: not known."""
-
-    device: str
-    total_bytes: int | None = None
-    free_bytes: int | None = None
-    """As the driver says, other processes counted."""
-    allocated_bytes: int | None = None
-    """Tensors of this process."""
-    reserved_bytes: int | None = None
-    """What PyTorch's allocator holds, tensors among it."""
-    predicted_bytes: int | None = None
-    """What the map says that the workload needs, the reserve aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +73,11 @@ class Confirmation:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureReport:
-    """One failure, told."""
+    """What failed, where, why, and how to fix it."""
 
     id: str
     """Of the message in the table: ``two-devices``."""
-    kind: Kind
+    kind: FailureKind
     exception: str
     """``RuntimeError``."""
     message: str
@@ -101,7 +85,7 @@ class FailureReport:
     meaning: str
     causes: tuple[str, ...] = ()
     """The likeliest first."""
-    remedies: tuple[Fix, ...] = ()
+    fixes: tuple[Fix, ...] = ()
     """The best first."""
     rule: str | None = None
     """The rule of `devplan check` that finds it: ``DP301``."""
@@ -123,8 +107,8 @@ class FailureReport:
     entry: Entry | None = None
     """The entry of the map behind it."""
     map_entries: tuple[Entry, ...] = ()
-    """The map, for repairs shown as changes of it."""
-    cards: tuple[CardMemory, ...] = ()
+    """The map, for fixes shown as changes of it."""
+    cards: tuple[DeviceUsage, ...] = ()
     requested_bytes: int | None = None
     """What could not be allocated."""
     workload: SeenWorkload | None = None

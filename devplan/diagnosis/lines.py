@@ -28,7 +28,7 @@ _REMOTE = re.compile(r".*[\\/](?=transformers_modules[\\/])")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class CodePlace:
     """A frame, and where that is in the installed source."""
 
     source: SourceLine
@@ -59,19 +59,19 @@ def is_model_line(frame: PastedFrame) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def place_of(frame: PastedFrame) -> Place:
+def code_place(frame: PastedFrame) -> CodePlace:
     """Where a frame is in the installed source."""
     source = source_line(frame)
     path = _SITE / source.file
     if not _is_installed(source.file, path):
-        return Place(source=source, classes=(frame.class_name,) if frame.class_name else ())
+        return CodePlace(source=source, classes=(frame.class_name,) if frame.class_name else ())
     lines, methods = _parsed(str(path))
     is_there = source.line <= len(lines) and lines[source.line - 1].strip() == source.text
     same = bool(source.text) and is_there
     if frame.class_name:
-        return Place(source=source, classes=(frame.class_name,), same_release=same)
+        return CodePlace(source=source, classes=(frame.class_name,), same_release=same)
     found = tuple(_classes(source, lines, methods, same))
-    return Place(source=source, classes=tuple(dict.fromkeys(found)), same_release=same)
+    return CodePlace(source=source, classes=tuple(dict.fromkeys(found)), same_release=same)
 
 
 def _is_installed(file: str, path: Path) -> bool:
@@ -133,7 +133,7 @@ def _methods(tree: ast.Module) -> Iterator[_Method]:
 # them down: code called by ``LlamaDecoderLayer.forward`` runs inside a module of that class.
 
 
-def modules_of(places: Sequence[Place], model: nn.Module) -> tuple[str, ...]:
+def modules_of(places: Sequence[CodePlace], model: nn.Module) -> tuple[str, ...]:
     """Names of the modules that the innermost frame may have been in; empty: none is known."""
     by_class = _by_class(model)
     within: list[str] = [""]

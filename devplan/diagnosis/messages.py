@@ -18,8 +18,8 @@ from importlib import resources
 
 import yaml
 
-from devplan.core import parse_bytes, parse_whole
-from devplan.diagnosis.failure_report import Kind
+from devplan.core import Fix, parse_bytes, parse_whole
+from devplan.diagnosis.failure_report import FailureKind
 
 _LONGEST_SIZE = 30
 """Characters; no card has a size of more digits."""
@@ -44,23 +44,16 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MessageRemedy:
-    """What helps; ``{model}``, ``{map}``, ``{gpus}`` and the like are filled in."""
-
-    do: str
-    run: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Message:
     """One message of a library."""
 
     id: str
-    kind: Kind
+    kind: FailureKind
     pattern: re.Pattern[str]
     meaning: str
     causes: tuple[str, ...]
-    remedies: tuple[MessageRemedy, ...]
+    fixes: tuple[Fix, ...]
+    """With places to fill."""
     sources: tuple[Source, ...]
     rule: str | None = None
     words: tuple[str, ...] = ()
@@ -86,7 +79,7 @@ class Recognised:
     def devices(self) -> tuple[str, ...]:
         """Devices that the message names, each once, as devplan writes them."""
         named = (self.facts[key] for key in ("device", "other", "third") if key in self.facts)
-        return tuple(dict.fromkeys(map(device_name, named)))
+        return tuple(dict.fromkeys(map(stated_device, named)))
 
     def size(self, name: str) -> int | None:
         """A size that the message says: ``requested``, ``total``, ``free``, ``allocated``."""
@@ -96,7 +89,7 @@ class Recognised:
         return parse_whole(text) if text.isdecimal() else parse_bytes(text)
 
 
-def device_name(text: str) -> str:
+def stated_device(text: str) -> str:
     """``cuda:1`` of ``cuda:1``, ``1`` or ``GPU 1``."""
     digits = text.removeprefix("GPU").strip()
     return f"cuda:{digits}" if digits.isdecimal() else text
@@ -112,12 +105,12 @@ def messages() -> tuple[Message, ...]:
 def _message(entry: dict) -> Message:
     return Message(
         id=entry["id"],
-        kind=Kind(entry["kind"]),
+        kind=FailureKind(entry["kind"]),
         pattern=re.compile(entry["pattern"]),
         words=wordings(entry["pattern"]),
         meaning=entry["meaning"],
         causes=tuple(entry["causes"]),
-        remedies=tuple(MessageRemedy(**remedy) for remedy in entry["remedies"]),
+        fixes=tuple(Fix(text=fix["do"], command=fix.get("run", "")) for fix in entry["fixes"]),
         sources=tuple(Source(**source) for source in entry["sources"]),
         rule=entry.get("rule"),
     )

@@ -162,7 +162,7 @@ def loads_of(file: DeviceMapFile | None) -> Mapping[str, int]:
 # modules and entries are looked up; the user reads and edits the file of the whole pipeline.
 
 
-def models_of(holder: Any) -> dict[str, nn.Module]:
+def held_models(holder: Any) -> dict[str, nn.Module]:
     """Attribute -> model, of an object that holds models."""
     return {name: held for name, held in vars(holder).items() if isinstance(held, nn.Module)}
 
@@ -177,18 +177,18 @@ def part_for(map: Any, component: str) -> Any:
     return map
 
 
-def in_pipeline(story: FailureReport, component: str) -> FailureReport:
-    """The story with the component before every name; as it is where there is none."""
+def in_pipeline(report: FailureReport, component: str) -> FailureReport:
+    """The report with the component before every name; as it is where there is none."""
     if not component:
-        return story
+        return report
     return replace(
-        story,
-        module=None if story.module is None else joined(component, story.module),
-        modules=tuple(joined(component, name) for name in story.modules),
-        tensors=tuple(_tensor(component, fact) for fact in story.tensors),
-        entry=None if story.entry is None else _entry(component, story.entry),
-        map_entries=tuple(_entry(component, entry) for entry in story.map_entries),
-        remedies=tuple(_remedy(component, remedy) for remedy in story.remedies),
+        report,
+        module=None if report.module is None else joined(component, report.module),
+        modules=tuple(joined(component, name) for name in report.modules),
+        tensors=tuple(_tensor(component, fact) for fact in report.tensors),
+        entry=None if report.entry is None else _entry(component, report.entry),
+        map_entries=tuple(_entry(component, entry) for entry in report.map_entries),
+        fixes=tuple(_fix(component, fix) for fix in report.fixes),
     )
 
 
@@ -200,6 +200,6 @@ def _entry(component: str, entry: Entry) -> Entry:
     return replace(entry, key=joined(component, entry.key))
 
 
-def _remedy(component: str, remedy: Fix) -> Fix:
-    changed = {joined(component, name): device for name, device in remedy.changed_entries.items()}
-    return replace(remedy, changed_entries=changed)
+def _fix(component: str, fix: Fix) -> Fix:
+    changed = {joined(component, name): device for name, device in fix.changed_entries.items()}
+    return replace(fix, changed_entries=changed)

@@ -16,15 +16,15 @@ from types import TracebackType
 from typing import Any
 
 from devplan.core import InputError, accepts, optional, wrong
-from devplan.diagnosis.failure_report import Kind
+from devplan.diagnosis.failure_report import FailureKind
 
-TOLD = frozenset({Kind.MISMATCH, Kind.MEMORY, Kind.META})
+EXPLAINED_KINDS = frozenset({FailureKind.MISMATCH, FailureKind.MEMORY, FailureKind.META})
 """What `diagnose` speaks of: tensors on devices that do not go together (a tensor without values is
 on the device ``meta``), and memory.  Other exceptions are left as they are."""
 
 
 class Diagnosis:
-    """Tells the story of exceptions that pass through it; made by `diagnose`.
+    """Tells the report of exceptions that pass through it; made by `diagnose`.
 
     One may be used again and again, nested, and in several threads at once: it keeps no state but
     the model and the map.
@@ -46,13 +46,13 @@ class Diagnosis:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(error, Exception):
-            self.tell(error)
+            self.explain(error)
 
-    def tell(self, error: BaseException) -> None:
-        """Add the story to an exception that is on its way, unless it has one or needs none."""
-        from devplan.diagnosis.exception import tell
+    def explain(self, error: BaseException) -> None:
+        """Add the report to an exception that is on its way, unless it has one or needs none."""
+        from devplan.diagnosis.from_exception import add_report
 
-        tell(error, self.model, self.map, kinds=TOLD)
+        add_report(error, self.model, self.map, kinds=EXPLAINED_KINDS)
 
     def __call__(self, function: Callable) -> Callable:
         """The function, diagnosed: plain, a generator, a coroutine or an async generator."""
@@ -92,7 +92,7 @@ def diagnose(model: Any, map: Any = None) -> Diagnosis:
         none yet, it is being loaded.
     map
         The map that it was loaded with: a file, a mapping or a `DeviceMapFile`; a file's lines are
-        named in the story, and its predictions compared.  None: the model's ``hf_device_map``.
+        named in the report, and its predictions compared.  None: the model's ``hf_device_map``.
 
     Returns
     -------

@@ -24,7 +24,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.core import DeviceMapError, DeviceMapFile, Entry, format_bytes, is_inside, joined
+from devplan.core import (
+    DeviceMapError,
+    DeviceMapFile,
+    DeviceUsage,
+    Entry,
+    format_bytes,
+    is_inside,
+    joined,
+)
 from devplan.loader.hooks import (
     Waiting,
     device_text,
@@ -62,33 +70,12 @@ class AuditDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceUse:
-    """What lies on a device after loading, beside what the map foretells."""
-
-    device: str
-    predicted_bytes: int | None
-    """Weights and buffers by the map; None where it does not say."""
-    placed_bytes: int
-    """Weights and buffers that are there: each storage once, offloaded ones where they wait."""
-    allocated_bytes: int | None = None
-    """All that PyTorch's allocator holds there; None where there is no such card."""
-
-    def __str__(self) -> str:
-        parts = [f"{self.device}: {format_bytes(self.placed_bytes)} of weights and buffers"]
-        if self.predicted_bytes is not None:
-            parts.append(f"{format_bytes(self.predicted_bytes)} predicted")
-        if self.allocated_bytes is not None:
-            parts.append(f"{format_bytes(self.allocated_bytes)} allocated by PyTorch")
-        return ", ".join(parts)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Audit:
     """All of an audit."""
 
     map_name: str
     differences: tuple[AuditDifference, ...]
-    uses: tuple[DeviceUse, ...]
+    uses: tuple[DeviceUsage, ...]
     num_tensors: int
     """Parameters and buffers that were looked at, under each of their names."""
 
@@ -100,7 +87,7 @@ class Audit:
     def __str__(self) -> str:
         count = len(self.differences)
         head = f"{self.map_name}: {self.num_tensors} tensors, {count or 'no'} differences"
-        return "\n".join([head, *map(str, self.differences), *map(str, self.uses)])
+        return "\n".join([head, *map(str, self.differences), *map(usage_line, self.uses)])
 
 
 def audit(
@@ -344,11 +331,11 @@ class _BytesByDevice:
             self.num_bytes[device] = self.num_bytes.get(device, 0) + _num_bytes(tensor)
 
 
-def uses_of(placed: Mapping[str, int], target: Target) -> tuple[DeviceUse, ...]:
+def uses_of(placed: Mapping[str, int], target: Target) -> tuple[DeviceUsage, ...]:
     """What was placed on each device, beside what the map foretells."""
     predicted = target.static_bytes()
     return tuple(
-        DeviceUse(
+        DeviceUsage(
             device=device,
             predicted_bytes=predicted.get(device),
             placed_bytes=placed.get(device, 0),
@@ -358,8 +345,18 @@ def uses_of(placed: Mapping[str, int], target: Target) -> tuple[DeviceUse, ...]:
     )
 
 
+def usage_line(usage: DeviceUsage) -> str:
+    """``cuda:0: 3 GiB of weights and buffers, 3 GiB predicted, 3.1 GiB allocated by PyTorch``."""
+    parts = [f"{usage.device}: {format_bytes(usage.placed_bytes or 0)} of weights and buffers"]
+    if usage.predicted_bytes is not None:
+        parts.append(f"{format_bytes(usage.predicted_bytes)} predicted")
+    if usage.allocated_bytes is not None:
+        parts.append(f"{format_bytes(usage.allocated_bytes)} allocated by PyTorch")
+    return ", ".join(parts)
+
+
 def memory_differences(
-    uses: Iterable[DeviceUse], left_behind: Mapping[str, int]
+    uses: Iterable[DeviceUsage], left_behind: Mapping[str, int]
 ) -> Iterator[AuditDifference]:
     """Devices that hold more than the map predicts and the buffers left behind there."""
     for use in uses:

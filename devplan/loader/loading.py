@@ -20,7 +20,7 @@ from devplan.core import (
     relative,
 )
 from devplan.diagnosis import Diagnosis
-from devplan.loader.auditing import Audit, audit_parts, refuse_differences
+from devplan.loader.auditing import Audit, audit_parts, refuse_differences, usage_line
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.integrity import check_integrity, refuse_fetched_code
 from devplan.loader.offloading import offload_folder as writing_to
@@ -171,7 +171,7 @@ def kind_of(
 def answer(found: Audit, on_difference: str) -> None:
     """Say what an audit found, or raise it."""
     for use in found.uses:
-        log.info("%s", use)
+        log.info("%s", usage_line(use))
     if on_difference == "warn":
         for difference in found.differences:
             log.warning("%s", difference)
@@ -248,7 +248,7 @@ def patch_if_needed(
             patch_embeddings(part.model, names, device)
     log.warning(
         "%s stops at %d errors without a patch, %d with it: %s patched; moving the entry is the "
-        "better repair: devplan check %s",
+        "better fix: devplan check %s",
         target.name,
         len(advice.before.errors),
         len(advice.after.errors) if advice.after else 0,

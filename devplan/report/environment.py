@@ -153,7 +153,7 @@ def difference_lines(difference: Finding, terminal: Terminal) -> list[str]:
     lines = [f"{painted} {RULES[difference.code].name}"]
     lines += terminal.paragraph(difference.message)
     if difference.fix.text:
-        lines += terminal.paragraph(f"remedy: {difference.fix.text}", rest="    ")
+        lines += terminal.paragraph(f"fix: {difference.fix.text}", rest="    ")
     return lines
 
 

@@ -7,8 +7,8 @@ from devplan.diagnosis import (
     SCHEMA_VERSION,
     Explanation,
     FailureReport,
-    story_document,
-    story_lines,
+    report_document,
+    report_lines,
 )
 from devplan.io import visible
 from devplan.report.tables import report_json
@@ -20,16 +20,16 @@ _LONGEST_WORDS = 400
 
 
 def explained_text(explanation: Explanation, terminal: Terminal) -> str:
-    """All stories; what was not recognised is said too."""
-    parts = ["\n".join(_story_lines(story, terminal)) for story in explanation.stories]
+    """All reports; what was not recognised is said too."""
+    parts = ["\n".join(_report_lines(report, terminal)) for report in explanation.reports]
     unknown = "\n".join(_unknown_lines(explanation))
     return "\n\n".join([*parts, *([unknown] if unknown else [])]) + "\n"
 
 
-def _story_lines(story: FailureReport, terminal: Terminal) -> list[str]:
-    """The story, with the words that it is about below its head."""
-    head, *rest = story_lines(story, terminal.paint, terminal.width)
-    said = f"{story.exception}: {story.message}" if story.exception else story.message
+def _report_lines(report: FailureReport, terminal: Terminal) -> list[str]:
+    """The report, with the words that it is about below its head."""
+    head, *rest = report_lines(report, terminal.paint, terminal.width)
+    said = f"{report.exception}: {report.message}" if report.exception else report.message
     said = visible(" ".join(said.split()), _LONGEST_WORDS)
     return [head, *terminal.paragraph(said, rest="    "), *rest]
 
@@ -45,7 +45,7 @@ def _unknown_lines(explanation: Explanation) -> list[str]:
         lines.append(
             f"{explanation.left_out:,} more errors between the first and the last are left out"
         )
-    if not explanation.stories:
+    if not explanation.reports:
         where = "none of these is a message" if lines else "the text holds no message"
         lines.append(
             f"{where} about devices, maps or memory that devplan knows; `devplan check MAP` may "
@@ -60,8 +60,8 @@ def explained_json(explanation: Explanation) -> str:
         {
             "schema": SCHEMA_VERSION,
             "devplan": __version__,
-            "status": "explained" if explanation.stories else "unknown",
-            "stories": [story_document(story) for story in explanation.stories],
+            "status": "explained" if explanation.reports else "unknown",
+            "stories": [report_document(report) for report in explanation.reports],
             "unknown": [
                 {"type": error.type, "message": error.message, "count": error.count}
                 for error in explanation.unknown

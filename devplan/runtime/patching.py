@@ -39,7 +39,7 @@ def patch_embeddings(
     """Deliver what embeddings give on the device where it is needed, and take ids from anywhere.
 
     For maps that put an embedding away from the code that calls it, where moving the entry would
-    be the better repair.  Names in the state dict, weights, ties, ``resize_token_embeddings``,
+    be the better fix.  Names in the state dict, weights, ties, ``resize_token_embeddings``,
     ``save_pretrained``, pickling and gradients stay as they are.  To call it again changes nothing.
 
     Parameters

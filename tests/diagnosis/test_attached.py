@@ -14,7 +14,7 @@ import torch
 
 from devplan.core.errors import InputError
 from devplan.diagnosis.attached import attach, detach
-from devplan.diagnosis.exception import story_of
+from devplan.diagnosis.from_exception import report_of
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
 
 
@@ -29,21 +29,21 @@ def fails(call) -> RuntimeError:
     return caught.value
 
 
-def test_generate_and_forward_tell_one_story(broken):
+def test_generate_and_forward_tell_one_report(broken):
     attach(broken)
     for call in (
         lambda: broken.generate(prompt(), max_new_tokens=4),
         lambda: broken(input_ids=prompt()),
     ):
         error = fails(call)
-        assert story_of(error).module == "model.layers.2.input_layernorm"
+        assert report_of(error).module == "model.layers.2.input_layernorm"
         assert len(error.__notes__) == 1
 
 
-def test_the_story_of_a_forward_knows_what_generate_was_to_do(broken):
+def test_the_report_of_a_forward_knows_what_generate_was_to_do(broken):
     attach(broken)
-    story = story_of(fails(lambda: broken.generate(prompt(2, 9), max_new_tokens=4)))
-    assert (story.workload.batch, story.workload.tokens, story.workload.end_tokens) == (2, 9, 13)
+    report = report_of(fails(lambda: broken.generate(prompt(2, 9), max_new_tokens=4)))
+    assert (report.workload.batch, report.workload.tokens, report.workload.end_tokens) == (2, 9, 13)
 
 
 def test_outputs_signature_and_state_are_as_before():
@@ -88,7 +88,7 @@ def test_a_copy_explains_itself_and_not_the_original(broken):
         copied(input_ids=prompt())
         copied.model.norm.to("meta")
         error = fails(lambda copied=copied: copied(input_ids=prompt()))
-        assert story_of(error).module == "model.norm"
+        assert report_of(error).module == "model.norm"
 
 
 def test_a_model_that_is_dropped_is_gone_at_once():
@@ -116,7 +116,7 @@ def test_a_thread_of_its_own_is_covered(broken):
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert story_of(caught[0]).module == "model.layers.2.input_layernorm"
+    assert report_of(caught[0]).module == "model.layers.2.input_layernorm"
 
 
 def test_a_map_that_is_not_there_is_said_at_once():

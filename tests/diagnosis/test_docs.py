@@ -8,8 +8,8 @@ import shlex
 from pathlib import Path
 
 from devplan.cli.app import main
-from devplan.diagnosis.document import story_document
-from devplan.diagnosis.explaining import explain_text
+from devplan.diagnosis.document import report_document
+from devplan.diagnosis.from_text import explain_text
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "diagnose.md"
@@ -32,7 +32,7 @@ def test_examples_are_what_the_commands_print(monkeypatch, capsys):
 
 
 def test_every_key_of_the_json_is_described():
-    (story,) = explain_text("RuntimeError: Cannot copy out of meta tensor; no data!").stories
+    (report,) = explain_text("RuntimeError: Cannot copy out of meta tensor; no data!").reports
     text = PAGE.read_text(encoding="utf-8")
-    for key in story_document(story):
+    for key in report_document(report):
         assert f"`{key}`" in text, key

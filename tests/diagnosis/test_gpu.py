@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from devplan.diagnosis.exception import story_of
-from devplan.diagnosis.failure_report import Kind
+from devplan.diagnosis.failure_report import FailureKind
+from devplan.diagnosis.from_exception import report_of
 from devplan.diagnosis.messages import recognise
 from devplan.diagnosis.watching import diagnose
 from tests.diagnosis.models import Masks, prompt, tiny_llama
@@ -48,8 +48,8 @@ def test_an_embedding_on_the_cpu_is_told():
     ids = prompt().clamp(max=7).cuda()
     with pytest.raises(RuntimeError) as caught, diagnose(model):
         model(ids)
-    story = story_of(caught.value)
-    assert story.kind is Kind.MISMATCH
+    report = report_of(caught.value)
+    assert report.kind is FailureKind.MISMATCH
 
 
 def test_a_full_card_is_told_with_its_memory():
@@ -62,8 +62,8 @@ def test_a_full_card_is_told_with_its_memory():
 
     with pytest.raises(torch.OutOfMemoryError) as caught, diagnose(model):
         call(prompt().cuda())
-    story = story_of(caught.value)
-    card = next(card for card in story.cards if card.device == "cuda:0")
+    report = report_of(caught.value)
+    card = next(card for card in report.cards if card.device == "cuda:0")
     assert card.allocated_bytes > 0 and card.total_bytes >= card.free_bytes
-    assert story.requested_bytes == 2**47
+    assert report.requested_bytes == 2**47
     assert "GiB; 128.00 TiB asked for" in caught.value.__notes__[0]

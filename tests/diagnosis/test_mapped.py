@@ -12,9 +12,9 @@ import yaml
 from devplan.core.device_map import device_map_of
 from devplan.core.errors import InputError
 from devplan.core.types import Workload
-from devplan.diagnosis.exception import story_of
-from devplan.diagnosis.explaining import explain_text
-from devplan.diagnosis.lines import modules_of, place_of
+from devplan.diagnosis.from_exception import report_of
+from devplan.diagnosis.from_text import explain_text
+from devplan.diagnosis.lines import code_place, modules_of
 from devplan.diagnosis.pasted.errors import PastedFrame
 from devplan.diagnosis.watching import diagnose
 from devplan.machine.parse import parse_gpus
@@ -39,38 +39,38 @@ def pasted() -> str:
 
 
 def test_the_check_finds_the_same_line(pasted):
-    (story,) = explain_text(pasted, SPLIT_LAYER, BIOGPT).stories
-    confirmed = story.confirmation
+    (report,) = explain_text(pasted, SPLIT_LAYER, BIOGPT).reports
+    confirmed = report.confirmation
     assert confirmed.ran and confirmed.finding.code == "DP301"
-    assert confirmed.finding.source == story.source
+    assert confirmed.finding.source == report.source
     assert confirmed.detail.startswith("finds the same line, transformers/models/biogpt/")
-    assert (story.module, story.module_class) == ("biogpt.layers.1", "BioGptDecoderLayer")
-    entry = story.entry
+    assert (report.module, report.module_class) == ("biogpt.layers.1", "BioGptDecoderLayer")
+    entry = report.entry
     assert (entry.key, entry.file, entry.line) == ("biogpt.layers.1.fc1", SPLIT_LAYER.as_posix(), 6)
-    assert story.remedies[0].changed_entries == confirmed.finding.fix.changed_entries
-    assert story.rule == "DP301"
+    assert report.fixes[0].changed_entries == confirmed.finding.fix.changed_entries
+    assert report.rule == "DP301"
 
 
 def test_the_same_line_of_another_release_is_found_by_its_text(pasted):
     moved = re.sub(
         r'(modeling_biogpt\.py", line )(\d+)', lambda m: m[1] + str(int(m[2]) + 40), pasted
     )
-    (story,) = explain_text(moved, SPLIT_LAYER, BIOGPT).stories
-    assert story.confirmation.detail.startswith("finds the same code")
-    assert any("another release" in note for note in story.notes)
+    (report,) = explain_text(moved, SPLIT_LAYER, BIOGPT).reports
+    assert report.confirmation.detail.startswith("finds the same code")
+    assert any("another release" in note for note in report.notes)
 
 
 def test_a_clean_map_does_not_have_the_line(pasted):
     entries = yaml.safe_load(SPLIT_LAYER.read_text())
     whole = {key: card for key, card in entries.items() if ".layers.1." not in key}
     clean = device_map_of({**whole, "biogpt.layers.1": 0})
-    (story,) = explain_text(pasted, clean, BIOGPT).stories
-    assert story.confirmation.ran and story.confirmation.finding is None
-    assert "does not find this line" in story.confirmation.detail
+    (report,) = explain_text(pasted, clean, BIOGPT).reports
+    assert report.confirmation.ran and report.confirmation.finding is None
+    assert "does not find this line" in report.confirmation.detail
     # Which layer it was the text does not say, and the layers have an entry each.
-    assert story.module is None
-    assert set(story.modules) == {f"biogpt.layers.{index}" for index in range(4)}
-    assert any("which of" in note for note in story.notes)
+    assert report.module is None
+    assert set(report.modules) == {f"biogpt.layers.{index}" for index in range(4)}
+    assert any("which of" in note for note in report.notes)
 
 
 def test_devices_of_the_message_narrow_the_modules_down(pasted):
@@ -81,8 +81,8 @@ def test_devices_of_the_message_narrow_the_modules_down(pasted):
         TWO.format("cuda:0", "cuda:1"),
         "CUDA out of memory. Tried to allocate 2.00 GiB (GPU 1; 23.00 GiB total capacity)",
     )
-    (story,) = explain_text(text, clean, BIOGPT).stories
-    assert story.modules == ("biogpt.layers.2", "biogpt.layers.3")
+    (report,) = explain_text(text, clean, BIOGPT).reports
+    assert report.modules == ("biogpt.layers.2", "biogpt.layers.3")
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_devices_of_the_message_narrow_the_modules_down(pasted):
 def test_a_rule_confirms_what_has_no_line(tmp_path, entries, text, code, key):
     path = tmp_path / "map.yaml"
     path.write_text("".join(f"{name}: {card}\n" for name, card in entries.items()))
-    (story,) = explain_text(text, path, LLAMA).stories
-    assert story.rule == code
-    assert story.confirmation.finding.code == code
-    assert (story.entry.key if story.entry else None) == key
+    (report,) = explain_text(text, path, LLAMA).reports
+    assert report.rule == code
+    assert report.confirmation.finding.code == code
+    assert (report.entry.key if report.entry else None) == key
 
 
 def test_a_map_without_a_model_is_refused(pasted):
@@ -124,7 +124,7 @@ def test_a_map_without_a_model_is_refused(pasted):
 
 
 def test_nothing_is_built_where_nothing_is_recognised():
-    assert explain_text("all is well", "absent.yaml").stories == ()
+    assert explain_text("all is well", "absent.yaml").reports == ()
 
 
 def test_frames_around_narrow_the_modules_down():
@@ -137,17 +137,17 @@ def test_frames_around_narrow_the_modules_down():
         for i in range(4)
         for n in ("input_layernorm", "post_attention_layernorm")
     ]
-    assert sorted(modules_of([place_of(layer), place_of(norm)], model)) == sorted(within)
-    assert "model.norm" in modules_of([place_of(norm)], model)
+    assert sorted(modules_of([code_place(layer), code_place(norm)], model)) == sorted(within)
+    assert "model.norm" in modules_of([code_place(norm)], model)
     assert modules_of([], model) == ()
 
 
-def test_pasted_and_live_stories_say_the_same(pasted):
+def test_pasted_and_live_reports_say_the_same(pasted):
     model = split_biogpt()
     with pytest.raises(RuntimeError) as caught, diagnose(model):
         model.generate(prompt(), max_new_tokens=2)
-    live = story_of(caught.value)
-    (told,) = explain_text(pasted, SPLIT_LAYER, BIOGPT).stories
+    live = report_of(caught.value)
+    (told,) = explain_text(pasted, SPLIT_LAYER, BIOGPT).reports
     for name in ("kind", "op", "module", "module_class", "source", "rule"):
         assert getattr(told, name) == getattr(live, name), name
     assert told.entry.key == live.entry.key
@@ -155,16 +155,16 @@ def test_pasted_and_live_stories_say_the_same(pasted):
 
 def test_the_patch_is_not_proposed_where_the_embedding_is_at_home(pasted):
     text = "indices should be either on cpu or on the same device as the indexed tensor (cuda:0)"
-    bare = [remedy.command for remedy in explain_text(text).stories[0].remedies]
+    bare = [fix.command for fix in explain_text(text).reports[0].fixes]
     assert "devplan.patch_embeddings(model)" in bare
-    (story,) = explain_text(text, SPLIT_LAYER, BIOGPT).stories
-    assert "devplan.patch_embeddings(model)" not in [r.command for r in story.remedies]
+    (report,) = explain_text(text, SPLIT_LAYER, BIOGPT).reports
+    assert "devplan.patch_embeddings(model)" not in [r.command for r in report.fixes]
 
 
 def test_the_map_of_another_model_is_said(pasted):
-    (story,) = explain_text(pasted, device_map_of({"": 0}), LLAMA).stories
+    (report,) = explain_text(pasted, device_map_of({"": 0}), LLAMA).reports
     assert "LlamaForCausalLM has no module of class BioGptDecoderLayer: is it the map of this " in (
-        " ".join(story.notes)
+        " ".join(report.notes)
     )
 
 
@@ -174,12 +174,12 @@ def test_commands_keep_what_the_map_was_planned_with():
     machine = parse_gpus("2xa100-80gb,rtx-4090,10GiB", offload=("cpu=64GiB", "disk"))
     planned = replace(given, machine=machine, workload=Workload(context_tokens=64, images=3))
     text = f"RuntimeError: {TWO.format('cuda:0', 'cuda:1')}"
-    (story,) = explain_text(text, planned, LLAMA).stories
-    commands = [remedy.command for remedy in story.remedies]
+    (report,) = explain_text(text, planned, LLAMA).reports
+    commands = [fix.command for fix in report.fixes]
     suggest = next(each for each in commands if each.startswith("devplan suggest "))
     assert "--gpus 2xa100-80gb,rtx-4090,10GiB " in suggest
     assert suggest.endswith("--images 3 --offload cpu=64GiB --offload disk")
     check = next(each for each in commands if each.startswith("devplan check "))
     assert "--images 3" in check
-    bare = explain_text(text, given, LLAMA).stories[0].remedies
+    bare = explain_text(text, given, LLAMA).reports[0].fixes
     assert not [each for each in bare if "--offload" in each.command or "--images" in each.command]

@@ -87,13 +87,13 @@ def holds(path: Path, text: str) -> bool:
 def test_an_entry_is_whole(id):
     message = BY_ID[id]
     texts = [message.meaning, *message.causes]
-    texts += [text for remedy in message.remedies for text in (remedy.do, remedy.run)]
+    texts += [text for fix in message.fixes for text in (fix.text, fix.command)]
     known = {"model", "map", "gpus", "batch", "context", "main", *message.pattern.groupindex}
     for text in texts:
         assert (isinstance(text, str) and not text.endswith(".")) or text == message.meaning
         places = {name for _, name, _, _ in string.Formatter().parse(text) if name}
         assert places <= known, f"{id}: {places - known}"
-    assert message.causes and message.remedies and message.sources
+    assert message.causes and message.fixes and message.sources
     assert message.rule is None or message.rule in RULES
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.diagnosis import messages
-from devplan.diagnosis.explaining import explain_text
+from devplan.diagnosis.from_text import explain_text
 from devplan.diagnosis.lines import source_line
 from devplan.diagnosis.pasted import cleaning
 from devplan.diagnosis.pasted.cleaning import cleaned_pieces
@@ -67,37 +67,37 @@ def test_no_width_of_a_terminal_hides_a_frame(tmp_path):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_explained_alike(form, error):
-    (story,) = explain_text(FORMS[form](error)).stories
-    assert story.id == "two-devices"
-    assert story.devices == ("cuda:1", "cuda:0")
-    assert story.op == "aten.mul"
-    assert story.source.file == "transformers/models/llama/modeling_llama.py"
-    assert story.source.function == "forward"
-    assert story.module_class == "LlamaRMSNorm"
-    assert not [note for note in story.notes if "another release" in note]
+    (report,) = explain_text(FORMS[form](error)).reports
+    assert report.id == "two-devices"
+    assert report.devices == ("cuda:1", "cuda:0")
+    assert report.op == "aten.mul"
+    assert report.source.file == "transformers/models/llama/modeling_llama.py"
+    assert report.source.function == "forward"
+    assert report.module_class == "LlamaRMSNorm"
+    assert not [note for note in report.notes if "another release" in note]
 
 
 def test_a_fragment_is_explained(error):
-    (story,) = explain_text(without_head(error)).stories
-    assert (story.id, story.module_class) == ("two-devices", "LlamaRMSNorm")
+    (report,) = explain_text(without_head(error)).reports
+    assert (report.id, report.module_class) == ("two-devices", "LlamaRMSNorm")
 
 
 def test_a_message_alone_is_explained():
-    (story,) = explain_text(OF_A_WRAPPER).stories
-    assert (story.id, story.op, story.source) == ("two-devices", "aten.index_select", None)
+    (report,) = explain_text(OF_A_WRAPPER).reports
+    assert (report.id, report.op, report.source) == ("two-devices", "aten.index_select", None)
 
 
 def test_a_wrapped_message_is_explained():
     wrapped = MESSAGE.replace("but found", "\n   but found")
-    (story,) = explain_text(f"RuntimeError: {wrapped}\n\nbye").stories
-    assert story.id == "two-devices"
+    (report,) = explain_text(f"RuntimeError: {wrapped}\n\nbye").reports
+    assert report.id == "two-devices"
 
 
-def test_ranks_that_say_the_same_are_one_story(error):
+def test_ranks_that_say_the_same_are_one_report(error):
     lines = python(error).splitlines()
     mixed = [f"[rank{rank}]: {line}" for line in lines for rank in (0, 1, 2)]
-    (story,) = explain_text("\n".join(mixed)).stories
-    assert story.ranks == ("rank0", "rank1", "rank2")
+    (report,) = explain_text("\n".join(mixed)).reports
+    assert report.ranks == ("rank0", "rank1", "rank2")
 
 
 def test_a_chain_is_explained_by_what_went_wrong_first(error):
@@ -109,50 +109,50 @@ def test_a_chain_is_explained_by_what_went_wrong_first(error):
     except ValueError as outer:
         text = python(outer)
     found = explain_text(text)
-    assert [story.id for story in found.stories] == ["two-devices"]
+    assert [report.id for report in found.reports] == ["two-devices"]
     assert [each.type for each in found.unknown] == ["ValueError"]
 
 
 def test_an_exception_group_is_read(error):
     text = python(error).replace("\n", "\n    | ")
     group = f"  + Exception Group Traceback (most recent call last):\n    | {text}\n    +----"
-    (story,) = explain_text(group).stories
-    assert (story.id, story.module_class) == ("two-devices", "LlamaRMSNorm")
+    (report,) = explain_text(group).reports
+    assert (report.id, report.module_class) == ("two-devices", "LlamaRMSNorm")
 
 
 def test_warnings_before_the_error_are_named(error):
     warned = "Some parameters are on the meta device because they were offloaded to the cpu."
-    (story,) = explain_text(f"{warned}\n{python(error)}").stories
-    assert "the text also holds: parameters-were-offloaded" in story.notes
+    (report,) = explain_text(f"{warned}\n{python(error)}").reports
+    assert "the text also holds: parameters-were-offloaded" in report.notes
 
 
 def test_another_release_is_said(error):
     text = python(error).replace("self.weight * hidden", "self.scale * hidden")
-    (story,) = explain_text(text).stories
-    assert any("another release" in note for note in story.notes)
+    (report,) = explain_text(text).reports
+    assert any("another release" in note for note in report.notes)
 
 
-def test_two_failures_are_two_stories(error):
+def test_two_failures_are_two_reports(error):
     other = "RuntimeError: Cannot copy out of meta tensor; no data!"
     found = explain_text(f"{python(error)}\n{other}\n")
-    assert [story.id for story in found.stories] == ["two-devices", "meta-copied"]
+    assert [report.id for report in found.reports] == ["two-devices", "meta-copied"]
 
 
 @pytest.mark.parametrize("text", ["", "\n", "hello", "Traceback (most recent call last):", "\x1b["])
 def test_what_is_no_error_gives_nothing(text):
-    assert explain_text(text).stories == ()
+    assert explain_text(text).reports == ()
 
 
-def test_a_story_that_is_in_the_text_already_is_no_part_of_the_message():
-    (story,) = explain_text(f"RuntimeError: {MESSAGE}\ndevplan: DP301 device mismatch\n").stories
-    assert story.message == MESSAGE
+def test_a_report_that_is_in_the_text_already_is_no_part_of_the_message():
+    (report,) = explain_text(f"RuntimeError: {MESSAGE}\ndevplan: DP301 device mismatch\n").reports
+    assert report.message == MESSAGE
 
 
 def test_long_lines_are_cut():
     text = f"{'x' * 200_000}\n{' ' * 200_000}|\nRuntimeError: {MESSAGE}\n"
     (piece,) = cleaned_pieces(text)
     assert max(map(len, piece[""])) <= 4_000
-    assert [story.id for story in explain_text(text).stories] == ["two-devices"]
+    assert [report.id for report in explain_text(text).reports] == ["two-devices"]
 
 
 HEAD_AND_FRAME = """\
@@ -179,8 +179,8 @@ HOSTILE = (
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_no_pattern_goes_astray_on_long_lines(piece):
     """Each of these took minutes with a pattern that tries every way to divide a line."""
-    (story,) = explain_text(f"{piece * 20_000}\nRuntimeError: {MESSAGE}\n").stories
-    assert story.id == "two-devices"
+    (report,) = explain_text(f"{piece * 20_000}\nRuntimeError: {MESSAGE}\n").reports
+    assert report.id == "two-devices"
 
 
 LONG = {
@@ -209,13 +209,13 @@ def test_time_grows_with_the_text_and_no_faster(piece):
     """2 MB take a second or two; what is quadratic takes hours."""
     text = piece * (2_000_000 // len(piece))
     found = explain_text(f"{text}\n\nRuntimeError: Cannot copy out of meta tensor; no data!\n")
-    assert "meta-copied" in [story.id for story in found.stories]
+    assert "meta-copied" in [report.id for report in found.reports]
 
 
 def test_what_is_said_again_is_told_once_with_its_number():
     found = explain_text(f"{HEAD_AND_FRAME}RuntimeError: {MESSAGE}\n" * 800)
-    (story,) = found.stories
-    assert story.count == 800
+    (report,) = found.reports
+    assert report.count == 800
     assert "said 800 times" in explained_text(found, Terminal())
 
 
@@ -223,7 +223,7 @@ def test_of_many_different_errors_both_ends_are_told():
     said = [f"{HEAD_AND_FRAME}RuntimeError: {MESSAGE}\n".replace("66", str(n)) for n in range(500)]
     noise = [f"ValueError: {n}\n\n" for n in range(5_000)]
     found = explain_text("".join([*said[:250], "\n", *noise, *said[250:]]))
-    lines = [story.source.line for story in found.stories]
+    lines = [report.source.line for report in found.reports]
     assert lines == [*range(10), *range(490, 500)]
     assert sum(error.count for error in found.unknown) == 20
     assert found.left_out == 480 + 4_980
@@ -236,14 +236,14 @@ def test_a_message_across_the_border_of_two_pieces_is_found(monkeypatch):
     monkeypatch.setattr(messages, "_OVERLAP", 500)
     for before in range(900, 1_100, 7):
         text = "word " * (before // 5) + "\n" + MESSAGE.replace(" ", "\n") + "\nword" * 500
-        (story,) = explain_text(text).stories
-        assert story.devices == ("cuda:1", "cuda:0"), before
+        (report,) = explain_text(text).reports
+        assert report.devices == ("cuda:1", "cuda:0"), before
 
 
 def test_bytes_are_read_as_text_is(error):
     text = "\ufeff" + python(error) + "\n\né\udcff"
     data = text.encode("utf-8", errors="surrogateescape")
-    assert explain_text(data).stories == explain_text(python(error)).stories
+    assert explain_text(data).reports == explain_text(python(error)).reports
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_traceback_that_was_cut_anywhere_can_be_read(data):
     first = data.draw(st.integers(0, len(lines) - 1))
     kept = [line for line in lines[first:] if data.draw(st.integers(0, 9)) > 0]
     found = explain_text("\n".join([*kept, f"RuntimeError: {MESSAGE}"]))
-    assert [story.id for story in found.stories] == ["two-devices"]
+    assert [report.id for report in found.reports] == ["two-devices"]
 
 
 _LINES = [
@@ -306,15 +306,15 @@ OF_INDEX = "(when checking argument for argument index in method wrapper_{}_inde
     ],
 )
 def test_inputs_that_were_left_on_the_cpu_are_the_first_cause(said):
-    (story,) = explain_text(SAME + said).stories
-    assert story.causes[0].startswith("the inputs were not moved")
-    assert story.remedies[0].command == "inputs = devplan.to_main(model, inputs)"
+    (report,) = explain_text(SAME + said).reports
+    assert report.causes[0].startswith("the inputs were not moved")
+    assert report.fixes[0].command == "inputs = devplan.to_main(model, inputs)"
 
 
 @pytest.mark.parametrize("devices", ["cpu and cuda:0", "cuda:1 and cuda:0"])
 def test_a_table_that_lies_elsewhere_is_no_forgotten_input(devices):
     said = f"{SAME}found at least two devices, {devices}! {OF_INDEX.format('CUDA_')}"
-    assert explain_text(said).stories[0].id == "two-devices"
+    assert explain_text(said).reports[0].id == "two-devices"
 
 
 @pytest.mark.parametrize(
@@ -327,6 +327,6 @@ def test_a_table_that_lies_elsewhere_is_no_forgotten_input(devices):
     ],
 )
 def test_labels_on_another_device_than_the_logits_are_named(said):
-    (story,) = explain_text(SAME + said).stories
-    assert "labels" in story.meaning and set(story.devices) == {"cuda:0", "cuda:1"}
-    assert story.remedies[0].command == "labels = labels.to(logits.device)"
+    (report,) = explain_text(SAME + said).reports
+    assert "labels" in report.meaning and set(report.devices) == {"cuda:0", "cuda:1"}
+    assert report.fixes[0].command == "labels = labels.to(logits.device)"

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.diagnosis import exception as live
-from devplan.diagnosis import exception as notes
-from devplan.diagnosis.exception import story_of
+from devplan.diagnosis import from_exception as live
+from devplan.diagnosis import from_exception as notes
+from devplan.diagnosis.from_exception import report_of
 from devplan.diagnosis.watching import diagnose
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
 
@@ -53,7 +53,7 @@ def test_nothing_is_added_while_all_is_well():
 
 
 def test_nothing_is_imported_or_read_while_all_is_well(monkeypatch):
-    monkeypatch.setattr(live, "tell", None)  # it would raise
+    monkeypatch.setattr(live, "explain", None)  # it would raise
     model = tiny_llama()
     with diagnose(model):
         model(input_ids=prompt())
@@ -118,7 +118,7 @@ def broken():
 
 
 def told(error: BaseException) -> str:
-    return story_of(error).module
+    return report_of(error).module
 
 
 PLACE = "model.layers.2.input_layernorm"
@@ -147,7 +147,7 @@ def test_what_was_hidden_on_purpose_stays_hidden(broken):
             broken(input_ids=prompt())
         except RuntimeError:
             raise ValueError("no details") from None
-    assert story_of(caught.value) is None
+    assert report_of(caught.value) is None
 
 
 def test_a_member_of_a_group_is_told(broken):
@@ -247,11 +247,11 @@ def test_a_bug_of_ours_does_not_hide_theirs(broken, monkeypatch):
     def fails(*_):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(live, "story_of_exception", fails)
+    monkeypatch.setattr(live, "report_of_exception", fails)
     with pytest.raises(RuntimeError, match="expected device") as caught, diagnose(broken):
         broken(input_ids=prompt())
     assert caught.value.__notes__ == ["devplan could not explain this: ZeroDivisionError: ours"]
-    assert caught.value.__context__ is None and story_of(caught.value) is None
+    assert caught.value.__context__ is None and report_of(caught.value) is None
 
 
 def test_related_ends_where_exceptions_go_in_circles():

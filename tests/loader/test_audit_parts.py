@@ -10,16 +10,17 @@ import torch
 from torch import nn
 
 from devplan.core.device_map import Entry
+from devplan.core.findings import DeviceUsage
 from devplan.core.types import OFFLOAD_DEVICES
 from devplan.loader.auditing import (
     Audit,
     AuditDifference,
-    DeviceUse,
     _problem,
     buffer_bytes_left_behind,
     memory_differences,
     placed_bytes,
     tied_pairs,
+    usage_line,
     uses_of,
 )
 from devplan.loader.dispatching import link_ties
@@ -171,7 +172,7 @@ def test_every_device_is_told_beside_what_was_foretold():
     ],
 )
 def test_more_than_was_foretold(device, predicted, placed, left_behind, is_more):
-    use = DeviceUse(device=device, predicted_bytes=predicted, placed_bytes=placed)
+    use = DeviceUsage(device=device, predicted_bytes=predicted, placed_bytes=placed)
     found = list(memory_differences([use], {device: left_behind}))
     assert [(each.kind, each.name) for each in found] == ([("memory", device)] if is_more else [])
     for each in found:
@@ -195,12 +196,12 @@ def test_how_an_audit_is_told():
     assert str(plain) == "the whole model has no hook"
     assert str(placed) == "m.yaml:4: model: 0: a lies on cpu"
     assert str(bare) == "model: 0: a lies on cpu"
-    use = DeviceUse(device="cuda:0", predicted_bytes=None, placed_bytes=12)
-    full = DeviceUse(device="cuda:0", predicted_bytes=0, placed_bytes=12, allocated_bytes=0)
-    assert str(use) == "cuda:0: 12 B of weights and buffers"
-    assert str(full) == f"{use}, 0 B predicted, 0 B allocated by PyTorch"
+    use = DeviceUsage(device="cuda:0", predicted_bytes=None, placed_bytes=12)
+    full = DeviceUsage(device="cuda:0", predicted_bytes=0, placed_bytes=12, allocated_bytes=0)
+    assert usage_line(use) == "cuda:0: 12 B of weights and buffers"
+    assert usage_line(full) == f"{usage_line(use)}, 0 B predicted, 0 B allocated by PyTorch"
     clean = Audit(map_name="m.yaml", differences=(), uses=(use,), num_tensors=3)
-    assert clean.is_clean and str(clean) == f"m.yaml: 3 tensors, no differences\n{use}"
+    assert clean.is_clean and str(clean) == f"m.yaml: 3 tensors, no differences\n{usage_line(use)}"
     wrong = Audit(map_name="m.yaml", differences=(plain, placed), uses=(), num_tensors=3)
     assert not wrong.is_clean
     assert str(wrong) == f"m.yaml: 3 tensors, 2 differences\n{plain}\n{placed}"

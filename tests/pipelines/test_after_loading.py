@@ -17,7 +17,7 @@ from devplan.core.errors import DeviceMapError, InputError
 from devplan.core.findings import CheckResult
 from devplan.core.types import Verification
 from devplan.diagnosis.attached import AttachedModel, attach, detach
-from devplan.diagnosis.exception import story_of
+from devplan.diagnosis.from_exception import report_of
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.offloading import DRAFT_PREFIX
 from devplan.mapfile.read import read_map
@@ -94,14 +94,14 @@ def test_every_model_explains_its_own_failures(split_flux, component, module):
     without_values(getattr(pipeline, component).get_submodule(module))
     with pytest.raises((RuntimeError, NotImplementedError)) as failed:
         made(pipeline, "flux")
-    story = story_of(failed.value)
-    assert story.module == f"{component}.{module}"
-    assert story.entry.file == split_flux.as_posix()
-    line = split_flux.read_text().splitlines()[story.entry.line - 1]
-    assert line.strip().startswith(f"{story.entry.key}:")
-    assert story.entry.key in read_map(split_flux).device_map
+    report = report_of(failed.value)
+    assert report.module == f"{component}.{module}"
+    assert report.entry.file == split_flux.as_posix()
+    line = split_flux.read_text().splitlines()[report.entry.line - 1]
+    assert line.strip().startswith(f"{report.entry.key}:")
+    assert report.entry.key in read_map(split_flux).device_map
     told = "\n".join(failed.value.__notes__)
-    assert f"{split_flux.as_posix()}:{story.entry.line}: {story.entry.key}" in told
+    assert f"{split_flux.as_posix()}:{report.entry.line}: {report.entry.key}" in told
 
 
 def test_a_pipeline_may_be_watched_and_attached_to_as_it_is(split_flux):
@@ -109,14 +109,14 @@ def test_a_pipeline_may_be_watched_and_attached_to_as_it_is(split_flux):
     without_values(pipeline.transformer.transformer_blocks[2].attn.norm_q)
     with pytest.raises(RuntimeError) as failed, devplan.diagnose(pipeline, split_flux):
         made(pipeline, "flux")
-    watched = story_of(failed.value)
+    watched = report_of(failed.value)
     assert "the model is transformer of FluxPipeline" in watched.notes
     attach(pipeline, split_flux)
     with pytest.raises(RuntimeError) as failed:
         made(pipeline, "flux")
-    for story in (watched, story_of(failed.value)):
-        assert story.module == "transformer.transformer_blocks.2.attn.norm_q"
-        assert story.entry.key in read_map(split_flux).device_map
+    for report in (watched, report_of(failed.value)):
+        assert report.module == "transformer.transformer_blocks.2.attn.norm_q"
+        assert report.entry.key in read_map(split_flux).device_map
     detach(pipeline)
     assert "decode" not in vars(pipeline.vae)
     with pytest.raises(InputError, match="is no model and holds none"):

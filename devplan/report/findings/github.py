@@ -39,7 +39,7 @@ def _message(finding: Finding, result: CheckResult) -> str:
     parts += [f"PyTorch: {finding.pytorch_message}"] if finding.pytorch_message else []
     if finding.source:
         parts.append(f"{finding.source} in {finding.source.function}: {finding.source.text}")
-    parts += [f"repair: {finding.fix.text}"] if finding.fix.text else []
+    parts += [f"fix: {finding.fix.text}"] if finding.fix.text else []
     return "\n".join([*parts, *change_lines(finding, shown(result.entries))])
 
 

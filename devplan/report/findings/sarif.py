@@ -92,7 +92,7 @@ def _message(finding: Finding, result: CheckResult) -> str:
     finding = shown_finding(finding, result)
     parts = [finding.message]
     parts += [f"PyTorch: {finding.pytorch_message}"] if finding.pytorch_message else []
-    parts += [f"Repair: {finding.fix.text}"] if finding.fix.text else []
+    parts += [f"Fix: {finding.fix.text}"] if finding.fix.text else []
     text = "\n".join([*parts, *change_lines(finding, shown(result.entries))])
     return text.replace("](", "] (")  # [links] SARIF's messages may hold them
 

@@ -76,7 +76,7 @@ def finding_lines(finding: Finding, result: CheckResult, terminal: Terminal) -> 
     if finding.tensors:
         lines += tensor_lines(finding.tensors)
     if finding.fix.text:
-        lines += terminal.paragraph(f"repair: {finding.fix.text}", rest="    ")
+        lines += terminal.paragraph(f"fix: {finding.fix.text}", rest="    ")
     return lines + _change_lines(finding, result, terminal)
 
 

@@ -1,4 +1,4 @@
-"""The story of an exception that is on its way.
+"""The report of an exception that is on its way.
 
 Whatever goes wrong here must not hide what went wrong there: devplan's own errors become a sentence
 in the note.
@@ -13,22 +13,30 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.core import DeviceMap, DeviceMapFile, Entry, InputError, MismatchEvent, parse_whole
-from devplan.diagnosis.document import log_story
-from devplan.diagnosis.explained import story_text
+from devplan.core import (
+    DeviceMap,
+    DeviceMapFile,
+    DeviceUsage,
+    Entry,
+    InputError,
+    MismatchEvent,
+    parse_whole,
+    wrong,
+)
+from devplan.diagnosis.document import log_report
 from devplan.diagnosis.expressions import failing_node, failing_operands, op_of_node, op_of_wrapper
-from devplan.diagnosis.failure_report import CardMemory, FailureReport, Kind
+from devplan.diagnosis.failure_report import FailureKind, FailureReport
+from devplan.diagnosis.fixes import CommandFacts, by_entries, in_words
 from devplan.diagnosis.messages import Recognised, recognise
 from devplan.diagnosis.placed import (
+    held_models,
     in_pipeline,
     loads_of,
     map_file,
     model_id,
-    models_of,
     part_for,
     placed_subject,
 )
-from devplan.diagnosis.remedies import Known, by_entries, in_words
 from devplan.diagnosis.sites import (
     Site,
     innermost_named,
@@ -37,6 +45,7 @@ from devplan.diagnosis.sites import (
     seen_workload,
     sites_of,
 )
+from devplan.diagnosis.wording import report_text
 from devplan.rules import (
     CheckContext,
     entries_that_meet,
@@ -46,29 +55,31 @@ from devplan.rules import (
 )
 
 
-def tell(error: BaseException, model: Any, map: Any, *, kinds: Collection[Kind]) -> None:
-    """Add the story to the exception, or to the one in its chain that it is about."""
+def add_report(
+    error: BaseException, model: Any, map: Any, *, kinds: Collection[FailureKind]
+) -> None:
+    """Add the report to the exception, or to the one in its chain that it is about."""
     for each in related(error):
-        if is_told(each):
+        if was_explained(each):
             return
         recognised = recognise(str(each))
         if recognised is not None and recognised.message.kind in kinds:
-            _tell(each, recognised, model, map)
+            _add_report(each, recognised, model, map)
             return
 
 
-def _tell(error: BaseException, recognised: Recognised, model: Any, map: Any) -> None:
+def _add_report(error: BaseException, recognised: Recognised, model: Any, map: Any) -> None:
     try:
-        story = story_of_exception(error, recognised, model, map)
-        text = story_text(story)
+        report = report_of_exception(error, recognised, model, map)
+        text = report_text(report)
     except Exception as own:  # [any] the user's exception must go on, whatever happens to ours
         put(error, None, f"devplan could not explain this: {type(own).__name__}: {own}")
         return
-    put(error, story, text)
-    log_story(story)
+    put(error, report, text)
+    log_report(report)
 
 
-def story_of_exception(
+def report_of_exception(
     error: BaseException, recognised: Recognised, model: Any, map: Any
 ) -> FailureReport:
     """Everything that frames, model and map say about an exception."""
@@ -80,7 +91,7 @@ def story_of_exception(
     lines = model_lines(sites)
     subject, note = _subject(root, map, held_as)
     file = map_file(map)
-    story = FailureReport(
+    report = FailureReport(
         id=recognised.message.id,
         kind=recognised.message.kind,
         exception=type(error).__name__,
@@ -98,17 +109,17 @@ def story_of_exception(
         workload=seen_workload(sites, names),
         notes=tuple(text for text in (_of_object(model, root, held_as), note) if text),
     )
-    story = _with_map(story, subject) if subject else story
-    story = _with_cards(story, subject, file)
-    story = _with_remedies(story, recognised, root, map, subject, file)
-    return in_pipeline(story, subject.map.component) if subject else story
+    report = _with_map(report, subject) if subject else report
+    report = _with_cards(report, subject, file)
+    report = _with_fixes(report, recognised, root, map, subject, file)
+    return in_pipeline(report, subject.map.component) if subject else report
 
 
 def _root(model: Any, sites: tuple[Site, ...]) -> tuple[nn.Module | None, str]:
     """The model itself; of an object's models the one that failed, and what it is called there."""
     if model is None or isinstance(model, nn.Module):
         return model, ""
-    for attribute, held in models_of(model).items():
+    for attribute, held in held_models(model).items():
         if innermost_named(sites, module_names(held)):
             return held, attribute
     return None, ""
@@ -136,45 +147,45 @@ def _op(recognised: Recognised, site: Site | None) -> str | None:
     return op_of_node(failing_node(site.traceback)) if site else None
 
 
-def _with_map(story: FailureReport, subject: CheckContext) -> FailureReport:
-    """The entry behind it, and for a mismatch what would repair it."""
+def _with_map(report: FailureReport, subject: CheckContext) -> FailureReport:
+    """The entry behind it, and for a mismatch its fix."""
     entries = subject.map.entries
-    story = replace(story, map_entries=entries)
-    if story.kind is not Kind.MISMATCH:
-        return replace(story, entry=_entry_of_place(story, subject))
+    report = replace(report, map_entries=entries)
+    if report.kind is not FailureKind.MISMATCH:
+        return replace(report, entry=_entry_of_place(report, subject))
     event = MismatchEvent(
-        op=story.op or "",
-        message=story.message,
+        op=report.op or "",
+        message=report.message,
         rule="",
-        module=story.module or "",
-        source=story.source,
-        stack=story.stack,
-        operands=story.tensors,
+        module=report.module or "",
+        source=report.source,
+        stack=report.stack,
+        operands=report.tensors,
         phase="",
     )
     changed = entries_that_meet(event, subject) if odd_operands(event, subject) else {}
     return replace(
-        story,
+        report,
         entry=entry_behind(event, changed, subject),
-        remedies=by_entries(changed, subject),
+        fixes=by_entries(changed, subject),
     )
 
 
-def _entry_of_place(story: FailureReport, subject: CheckContext) -> Entry | None:
+def _entry_of_place(report: FailureReport, subject: CheckContext) -> Entry | None:
     """The entry of the module that ran; of a full card, where it speaks for that card."""
-    named = subject.entry_of(story.module) if story.module is not None else None
-    if named is None or not story.devices or named.device in story.devices:
+    named = subject.entry_of(report.module) if report.module is not None else None
+    if named is None or not report.devices or named.device in report.devices:
         return named
-    on_card = (e for e in subject.entries.values() if e.device in story.devices)
+    on_card = (e for e in subject.entries.values() if e.device in report.devices)
     return next(iter(on_card), named)
 
 
 def _with_cards(
-    story: FailureReport, subject: CheckContext | None, file: DeviceMapFile | None
+    report: FailureReport, subject: CheckContext | None, file: DeviceMapFile | None
 ) -> FailureReport:
     """Memory; of a mismatch only where a map predicted it or a card is here."""
     devices: Iterable[str] = subject.devices if subject else ()
-    return replace(story, cards=card_memory(devices, loads_of(file)))
+    return replace(report, cards=card_memory(devices, loads_of(file)))
 
 
 def _file_of(map: Any) -> str | None:
@@ -184,50 +195,50 @@ def _file_of(map: Any) -> str | None:
     return str(map) if isinstance(map, str) or hasattr(map, "__fspath__") else None
 
 
-def _with_remedies(
-    story: FailureReport,
+def _with_fixes(
+    report: FailureReport,
     recognised: Recognised,
     root: nn.Module | None,
     map: Any,
     subject: CheckContext | None,
     file: DeviceMapFile | None,
 ) -> FailureReport:
-    known = Known(
+    known = CommandFacts(
         model=file.model.id if file else model_id(root),
         map=_file_of(map),
         machine=subject.machine if subject else None,
         num_cards=torch.cuda.device_count(),
         main_device=subject.main_device if subject else None,
-        workload=story.workload,
+        workload=report.workload,
         context_tokens=file.workload.context_tokens if file else None,
         images=file.workload.images if file else None,
         embedding_away=is_embedding_away(subject) if subject else None,
     )
-    return in_words(story, recognised, known)
+    return in_words(report, recognised, known)
 
 
 # The report travels with its exception, as a note that every traceback shows and as an attribute.
 
 
-_ATTRIBUTE = "_devplan_story"
+_ATTRIBUTE = "_devplan_report"
 
 
-def put(error: BaseException, story: FailureReport | None, text: str) -> None:
-    """Add a story and its text.
+def put(error: BaseException, report: FailureReport | None, text: str) -> None:
+    """Add a report and its text.
 
-    With no story the text alone is added, and the exception counts as looked at.
+    With no report the text alone is added, and the exception counts as looked at.
     """
-    error.__dict__[_ATTRIBUTE] = story
+    error.__dict__[_ATTRIBUTE] = report
     error.add_note(text)
 
 
-def is_told(error: BaseException) -> bool:
+def was_explained(error: BaseException) -> bool:
     """Whether somebody looked at this exception before."""
     return _ATTRIBUTE in getattr(error, "__dict__", {})
 
 
-def story_of(error: BaseException) -> FailureReport | None:
-    """The story of an exception that went through `diagnose`, or of one that led to it.
+def report_of(error: BaseException) -> FailureReport | None:
+    """The report of an exception that went through `diagnose`, or of one that led to it.
 
     Parameters
     ----------
@@ -239,6 +250,11 @@ def story_of(error: BaseException) -> FailureReport | None:
     FailureReport or None
         None: it is about no device and no memory, or nobody looked.
 
+    Raises
+    ------
+    InputError
+        When it is not an exception.
+
     Examples
     --------
     ::
@@ -247,10 +263,12 @@ def story_of(error: BaseException) -> FailureReport | None:
             with devplan.diagnose(model):
                 model.generate(**inputs)
         except RuntimeError as error:
-            story = devplan.diagnosis.story_of(error)
+            report = devplan.report_of(error)
     """
+    if not isinstance(error, BaseException):
+        raise wrong("error", error, "the exception that was raised")
     for each in related(error):
-        if is_told(each):
+        if was_explained(each):
             return each.__dict__[_ATTRIBUTE]
     return None
 
@@ -278,7 +296,7 @@ def related(error: BaseException) -> Iterator[BaseException]:
 # CUDA, or after a failure that CUDA does not recover from, only the prediction is known.
 
 
-def card_memory(devices: Iterable[str], predicted: Mapping[str, int]) -> tuple[CardMemory, ...]:
+def card_memory(devices: Iterable[str], predicted: Mapping[str, int]) -> tuple[DeviceUsage, ...]:
     """One entry for every card that the map names or that this process has memory on."""
     named = {device for device in (*devices, *predicted) if device.startswith("cuda:")}
     present = _present()
@@ -292,11 +310,11 @@ def _present() -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
 
 
-def _card(device: str, predicted_bytes: int | None, is_present: bool) -> CardMemory:
+def _card(device: str, predicted_bytes: int | None, is_present: bool) -> DeviceUsage:
     if not is_present:
-        return CardMemory(device=device, predicted_bytes=predicted_bytes)
+        return DeviceUsage(device=device, predicted_bytes=predicted_bytes)
     free, total = _driver(device)
-    return CardMemory(
+    return DeviceUsage(
         device=device,
         total_bytes=total,
         free_bytes=free,

@@ -1,4 +1,4 @@
-"""The stories of a pasted text, with a map where there is one."""
+"""The reports of a pasted text, with a map where there is one."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from devplan.core import SourceLine
+from devplan.core import DeviceUsage, SourceLine
 from devplan.diagnosis.expressions import op_of_text, op_of_wrapper
-from devplan.diagnosis.failure_report import CardMemory, FailureReport, Kind
-from devplan.diagnosis.lines import Place, is_model_line, place_of
+from devplan.diagnosis.failure_report import FailureKind, FailureReport
+from devplan.diagnosis.fixes import CommandFacts, in_words
+from devplan.diagnosis.lines import CodePlace, code_place, is_model_line
 from devplan.diagnosis.messages import Recognised
 from devplan.diagnosis.pasted.errors import PastedError, PastedFrame, Stream
 from devplan.diagnosis.pasted.reading import TRACEBACK_HEAD, read_pasted
-from devplan.diagnosis.remedies import Known, in_words
 
 Item = TypeVar("Item")
 MOST_AT_AN_END = 10
-"""Different failures that are told: the first ones and the last ones."""
+"""Different failures that are reported: the first ones and the last ones."""
 MOST_LINES = 12
 """Of a deep stack the inner part."""
 _LONGEST_MESSAGE = 2000
@@ -25,12 +25,12 @@ _LONGEST_MESSAGE = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """A story as far as the text goes."""
+class TextFailure:
+    """A report as far as the text goes."""
 
-    story: FailureReport
+    report: FailureReport
     recognised: Recognised
-    places: tuple[Place, ...]
+    places: tuple[CodePlace, ...]
     """The frames of the model's code, outermost first."""
 
 
@@ -38,12 +38,12 @@ class Told:
 class Explanation:
     """What a text is about."""
 
-    stories: tuple[FailureReport, ...]
+    reports: tuple[FailureReport, ...]
     """Each failure once, however many processes said it; in the order of the text."""
     unknown: tuple[PastedError, ...] = ()
     """Errors of the text that the table does not know."""
     left_out: int = 0
-    """Errors that are not told, since the text holds too many different ones."""
+    """Errors that are not reported, since the text holds too many different ones."""
 
 
 def explain_text(
@@ -76,22 +76,24 @@ def explain_text(
     Examples
     --------
     >>> found = explain_text("RuntimeError: Cannot copy out of meta tensor; no data!")
-    >>> found.stories[0].id
+    >>> found.reports[0].id
     'meta-copied'
     """
     streams = read_pasted(text)
-    told, more = _ends(_merged([each for stream in streams for each in _told(stream)]))
-    if map is not None and told:
-        from devplan.diagnosis.mapped import MappedModel
+    failures, more = _ends(_merged([each for stream in streams for each in _failures_of(stream)]))
+    if map is not None and failures:
+        from devplan.diagnosis.with_map import MappedModel
 
         mapped = MappedModel.of(map, model, trust_remote_code=trust_remote_code)
-        stories = tuple(mapped.story(each) for each in told)
+        reports = tuple(mapped.report_of(each) for each in failures)
     else:
-        stories = tuple(in_words(each.story, each.recognised, Known(model=model)) for each in told)
+        reports = tuple(
+            in_words(each.report, each.recognised, CommandFacts(model=model)) for each in failures
+        )
     unknown, others = _ends(_unknown(streams))
-    left_out = sum(each.story.count for each in more) + sum(each.count for each in others)
+    left_out = sum(each.report.count for each in more) + sum(each.count for each in others)
     return Explanation(
-        stories=stories,
+        reports=reports,
         unknown=tuple(unknown),
         left_out=left_out + sum(stream.left_out for stream in streams),
     )
@@ -104,7 +106,7 @@ def _ends(row: list[Item]) -> tuple[list[Item], list[Item]]:
     return row[:MOST_AT_AN_END] + row[-MOST_AT_AN_END:], row[MOST_AT_AN_END:-MOST_AT_AN_END]
 
 
-def _told(stream: Stream) -> list[Told]:
+def _failures_of(stream: Stream) -> list[TextFailure]:
     found = [_from_text(each.recognised, each, stream) for each in stream.errors if each.recognised]
     if not found and (recognised := stream.scan.first) is not None:
         frames = stream.errors[-1].frames if stream.errors else ()
@@ -113,11 +115,11 @@ def _told(stream: Stream) -> list[Told]:
     return found
 
 
-def _from_text(recognised: Recognised, error: PastedError, stream: Stream) -> Told:
-    places = tuple(place_of(frame) for frame in error.frames if is_model_line(frame))
+def _from_text(recognised: Recognised, error: PastedError, stream: Stream) -> TextFailure:
+    places = tuple(code_place(frame) for frame in error.frames if is_model_line(frame))
     lines = tuple(place.source for place in places)
     innermost = places[-1] if places else None
-    story = FailureReport(
+    report = FailureReport(
         id=recognised.message.id,
         kind=recognised.message.kind,
         exception=error.type.rpartition(".")[2],
@@ -135,14 +137,14 @@ def _from_text(recognised: Recognised, error: PastedError, stream: Stream) -> To
         count=error.count,
         notes=_notes(innermost, stream, recognised),
     )
-    return Told(story=story, recognised=recognised, places=places)
+    return TextFailure(report=report, recognised=recognised, places=places)
 
 
-def _cards(recognised: Recognised) -> tuple[CardMemory, ...]:
+def _cards(recognised: Recognised) -> tuple[DeviceUsage, ...]:
     """The card that a message about memory describes."""
-    if recognised.message.kind is not Kind.MEMORY or not recognised.devices:
+    if recognised.message.kind is not FailureKind.MEMORY or not recognised.devices:
         return ()
-    card = CardMemory(
+    card = DeviceUsage(
         device=recognised.devices[0],
         total_bytes=recognised.size("total"),
         free_bytes=recognised.size("free"),
@@ -167,7 +169,7 @@ def _op(recognised: Recognised, frames: Sequence[PastedFrame]) -> str | None:
     return op_of_text(innermost.failing or innermost.text) if innermost else None
 
 
-def _notes(place: Place | None, stream: Stream, recognised: Recognised) -> tuple[str, ...]:
+def _notes(place: CodePlace | None, stream: Stream, recognised: Recognised) -> tuple[str, ...]:
     notes = []
     if place is not None and place.same_release is False:
         notes.append(
@@ -181,18 +183,18 @@ def _notes(place: Place | None, stream: Stream, recognised: Recognised) -> tuple
     return tuple(notes)
 
 
-def _merged(told: Sequence[Told]) -> list[Told]:
+def _merged(failures: Sequence[TextFailure]) -> list[TextFailure]:
     """The same failure of several processes, or of several tries, once."""
-    groups: dict[tuple[str, SourceLine | None], list[Told]] = {}
-    for each in told:
-        groups.setdefault((each.story.id, each.story.source), []).append(each)
+    groups: dict[tuple[str, SourceLine | None], list[TextFailure]] = {}
+    for each in failures:
+        groups.setdefault((each.report.id, each.report.source), []).append(each)
     return [_one(group) for group in groups.values()]
 
 
-def _one(group: Sequence[Told]) -> Told:
-    ranks = tuple(dict.fromkeys(rank for each in group for rank in each.story.ranks))
-    count = sum(each.story.count for each in group)
-    return replace(group[0], story=replace(group[0].story, ranks=ranks, count=count))
+def _one(group: Sequence[TextFailure]) -> TextFailure:
+    ranks = tuple(dict.fromkeys(rank for each in group for rank in each.report.ranks))
+    count = sum(each.report.count for each in group)
+    return replace(group[0], report=replace(group[0].report, ranks=ranks, count=count))
 
 
 def _unknown(streams: Sequence[Stream]) -> list[PastedError]:

@@ -11,6 +11,7 @@ from torch import nn
 from devplan.checker import RunOptions, prepare, result_of, run_all
 from devplan.core import (
     CheckResult,
+    DeviceUsage,
     DevplanError,
     Entry,
     Finding,
@@ -19,10 +20,10 @@ from devplan.core import (
     SourceLine,
     format_bytes,
 )
-from devplan.diagnosis.explaining import Told
-from devplan.diagnosis.failure_report import CardMemory, Confirmation, FailureReport, Kind
+from devplan.diagnosis.failure_report import Confirmation, FailureKind, FailureReport
+from devplan.diagnosis.fixes import CommandFacts, by_entries, in_words
+from devplan.diagnosis.from_text import TextFailure
 from devplan.diagnosis.lines import modules_of
-from devplan.diagnosis.remedies import Known, by_entries, in_words
 from devplan.mapfile import as_device_map
 from devplan.rules import CheckContext, counted, device_loads, is_embedding_away
 from devplan.sandbox import exclusively
@@ -37,8 +38,8 @@ class MappedModel:
 
     model: nn.Module
     """Without weights."""
-    checked: Checked
-    known: Known
+    checked: CheckedMap
+    known: CommandFacts
 
     @classmethod
     def of(cls, map: Any, model: str | None, *, trust_remote_code: bool) -> MappedModel:
@@ -54,7 +55,7 @@ class MappedModel:
         if name is None:
             raise InputError(f"{given.name} does not say which model it is for; give --model")
         subject = prepare(name, given, trust_remote_code=trust_remote_code)
-        known = Known(
+        known = CommandFacts(
             model=str(name),
             map=given.file,
             machine=subject.machine,
@@ -69,44 +70,44 @@ class MappedModel:
     def subject(self) -> CheckContext:
         return self.checked.subject
 
-    def story(self, told: Told) -> FailureReport:
-        """The story with entry, modules, the check's answer, and remedies."""
-        story = told.story
-        modules = self._modules(told)
-        lines = [place.source for place in told.places]
-        confirmed = confirmation(self.checked, lines, story)
-        entries = tuple(self._entries(modules, story, told.recognised.facts.get("name", "")))
-        story = replace(
-            story,
+    def report_of(self, failure: TextFailure) -> FailureReport:
+        """The report with entry, modules, the check's answer, and fixes."""
+        report = failure.report
+        modules = self._modules(failure)
+        lines = [place.source for place in failure.places]
+        confirmed = confirmation(self.checked, lines, report)
+        entries = tuple(self._entries(modules, report, failure.recognised.facts.get("name", "")))
+        report = replace(
+            report,
             modules=modules,
             entry=entries[0] if len(entries) == 1 else None,
             confirmation=confirmed,
             map_entries=confirmed.entries,
-            cards=_with_predictions(story, self.checked.loads),
-            notes=(*story.notes, *self._other_model(told, modules)),
+            cards=_with_predictions(report, self.checked.loads),
+            notes=(*report.notes, *self._other_model(failure, modules)),
         )
         if confirmed.finding is not None:
-            story = self._with_finding(story, confirmed, confirmed.finding)
+            report = self._with_finding(report, confirmed, confirmed.finding)
         else:
-            story = replace(story, notes=(*story.notes, *_several(entries)))
-        return in_words(story, told.recognised, self.known)
+            report = replace(report, notes=(*report.notes, *_several(entries)))
+        return in_words(report, failure.recognised, self.known)
 
-    def _modules(self, told: Told) -> tuple[str, ...]:
+    def _modules(self, failure: TextFailure) -> tuple[str, ...]:
         """Modules that the innermost frame may have been in, on devices of the message if any."""
-        modules = modules_of(told.places, self.model)
-        devices = told.story.devices
+        modules = modules_of(failure.places, self.model)
+        devices = failure.report.devices
         on_them = tuple(name for name in modules if self.subject.device_of(name) in devices)
         return on_them or modules
 
-    def _other_model(self, told: Told, modules: Sequence[str]) -> tuple[str, ...]:
+    def _other_model(self, failure: TextFailure, modules: Sequence[str]) -> tuple[str, ...]:
         """Where no frame is of a class that this model has, say so."""
-        classes = [kind for place in told.places for kind in place.classes]
+        classes = [kind for place in failure.places for kind in place.classes]
         if modules or not classes:
             return ()
         name = self.subject.structure.class_name
         return (f"{name} has no module of class {classes[-1]}: is it the map of this model?",)
 
-    def _entries(self, modules: Sequence[str], story: FailureReport, name: str) -> Iterator[Entry]:
+    def _entries(self, modules: Sequence[str], report: FailureReport, name: str) -> Iterator[Entry]:
         """The entries that govern these modules, or that the message names, each once."""
         named = [
             entry for entry in self.subject.map.entries if entry.key and f"'{entry.key}'" in name
@@ -119,34 +120,34 @@ class MappedModel:
         yield from dict.fromkeys(entry for entry in governing if entry is not None)
 
     def _with_finding(
-        self, story: FailureReport, confirmed: Confirmation, finding: Finding
+        self, report: FailureReport, confirmed: Confirmation, finding: Finding
     ) -> FailureReport:
         """What the check knows better than the text."""
         structure = self.subject.structure
         patch = by_entries(finding.fix.changed_entries, self.subject)[1:]
-        repair = Fix(text=finding.fix.text, changed_entries=finding.fix.changed_entries)
-        module = finding.module if finding.source is not None else story.module
-        borrowed = finding.tensors and not story.tensors
+        fix = Fix(text=finding.fix.text, changed_entries=finding.fix.changed_entries)
+        module = finding.module if finding.source is not None else report.module
+        borrowed = finding.tensors and not report.tensors
         return replace(
-            story,
-            op=story.op or finding.op,
+            report,
+            op=report.op or finding.op,
             module=module,
             module_class=structure.modules.get(module) if module is not None else None,
-            modules=() if module is not None else story.modules,
-            tensors=story.tensors or finding.tensors,
-            entry=finding.entry or story.entry,
-            remedies=(repair, *patch) if finding.fix.text else patch,
-            notes=(*story.notes, *((_BORROWED,) if borrowed else ())),
+            modules=() if module is not None else report.modules,
+            tensors=report.tensors or finding.tensors,
+            entry=finding.entry or report.entry,
+            fixes=(fix, *patch) if finding.fix.text else patch,
+            notes=(*report.notes, *((_BORROWED,) if borrowed else ())),
         )
 
 
-def _with_predictions(story: FailureReport, loads: Mapping[str, int]) -> tuple[CardMemory, ...]:
+def _with_predictions(report: FailureReport, loads: Mapping[str, int]) -> tuple[DeviceUsage, ...]:
     """Memory as the text says it, beside what the map needs."""
-    said = {card.device: card for card in story.cards}
-    if story.kind is not Kind.MEMORY:
-        return story.cards
+    said = {card.device: card for card in report.cards}
+    if report.kind is not FailureKind.MEMORY:
+        return report.cards
     return tuple(
-        replace(said.get(device, CardMemory(device=device)), predicted_bytes=loads.get(device))
+        replace(said.get(device, DeviceUsage(device=device)), predicted_bytes=loads.get(device))
         for device in sorted({*said, *loads})
     )
 
@@ -166,7 +167,7 @@ def _several(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Checked:
+class CheckedMap:
     """A map that was checked."""
 
     subject: CheckContext
@@ -186,16 +187,18 @@ class Checked:
 
 
 @exclusively
-def checked(prepared: CheckContext) -> Checked:
+def checked(prepared: CheckContext) -> CheckedMap:
     """Run the check of a map."""
     try:
         subject = run_all(prepared, RunOptions())
     except DevplanError as error:
-        return Checked(subject=prepared, result=None, reason=str(error))
-    return Checked(subject=subject, result=result_of(subject))
+        return CheckedMap(subject=prepared, result=None, reason=str(error))
+    return CheckedMap(subject=subject, result=result_of(subject))
 
 
-def confirmation(done: Checked, lines: Sequence[SourceLine], story: FailureReport) -> Confirmation:
+def confirmation(
+    done: CheckedMap, lines: Sequence[SourceLine], report: FailureReport
+) -> Confirmation:
     """What the check says of a failure at these lines, the innermost last, or of its rule."""
     if done.result is None:
         return Confirmation(ran=False, detail=f"could not be run: {done.reason}")
@@ -204,15 +207,15 @@ def confirmation(done: Checked, lines: Sequence[SourceLine], story: FailureRepor
         how = "finds the same line" if at_line.source in lines else "finds the same code"
         said = f"{how}, {at_line.source}: {at_line.code} {at_line.message}"
         return _found(done.result, at_line, said)
-    by_rule = _by_rule(done.result, story.rule, set(story.devices))
+    by_rule = _by_rule(done.result, report.rule, set(report.devices))
     if by_rule is not None:
         return _found(done.result, by_rule, f"finds it: {by_rule.code} {by_rule.message}")
-    if story.kind is Kind.MEMORY:
-        return _found(done.result, None, _enough_memory(done, story.devices))
+    if report.kind is FailureKind.MEMORY:
+        return _found(done.result, None, _enough_memory(done, report.devices))
     return _found(done.result, None, _nothing(done.result))
 
 
-def _enough_memory(done: Checked, devices: Sequence[str]) -> str:
+def _enough_memory(done: CheckedMap, devices: Sequence[str]) -> str:
     """What the map needs on the cards of the message, and what follows from that."""
     machine, workload = done.subject.machine, done.subject.workload
     named = [device for device in done.loads if device in devices] or list(done.loads)

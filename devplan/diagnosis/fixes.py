@@ -32,7 +32,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class CommandFacts:
     """What commands are filled with; None: not known."""
 
     model: str | None = None
@@ -50,29 +50,29 @@ class Known:
     """Whether the map puts the input embedding away from the main device."""
 
 
-def in_words(story: FailureReport, recognised: Recognised, known: Known) -> FailureReport:
-    """The story with what the table says of its message; remedies that it has come first."""
+def in_words(report: FailureReport, recognised: Recognised, known: CommandFacts) -> FailureReport:
+    """The report with what the table says of its message; fixes that it has come first."""
     words = _words(recognised, known)
     message = recognised.message
     from_table = tuple(
-        Fix(text=_filled(remedy.do, words), command=_kept(_filled(remedy.run, words), known))
-        for remedy in message.remedies
-        if not (known.embedding_away is False and _PATCH in remedy.run)
+        Fix(text=_filled(fix.text, words), command=_kept(_filled(fix.command, words), known))
+        for fix in message.fixes
+        if not (known.embedding_away is False and _PATCH in fix.command)
     )
     return replace(
-        story,
+        report,
         meaning=_filled(message.meaning, words),
         causes=tuple(_filled(cause, words) for cause in message.causes),
-        remedies=_each_once((*story.remedies, *from_table)),
+        fixes=_each_once((*report.fixes, *from_table)),
         origin=message.origin,
     )
 
 
-def _each_once(remedies: tuple[Fix, ...]) -> tuple[Fix, ...]:
+def _each_once(fixes: tuple[Fix, ...]) -> tuple[Fix, ...]:
     """A command that is proposed already is not proposed again."""
     found: dict[str, Fix] = {}
-    for remedy in remedies:
-        found.setdefault(remedy.command or remedy.text, remedy)
+    for fix in fixes:
+        found.setdefault(fix.command or fix.text, fix)
     return tuple(found.values())
 
 
@@ -80,19 +80,19 @@ def by_entries(changed: Mapping[str, str], subject: CheckContext) -> tuple[Fix, 
     """The changed entries, and the embedding patch where they move the embedding alone."""
     if not changed:
         return ()
-    remedies = [Fix(text="change the map", changed_entries=changed)]
+    fixes = [Fix(text="change the map", changed_entries=changed)]
     if set(changed) == {subject.structure.graph.embedding}:
-        remedies.append(
+        fixes.append(
             Fix(
                 text="or keep the map, and let the embedding's output come to "
                 f"{subject.main_device}",
                 command=f"devplan.{_PATCH}(model)",
             )
         )
-    return tuple(remedies)
+    return tuple(fixes)
 
 
-def _words(recognised: Recognised, known: Known) -> dict[str, str]:
+def _words(recognised: Recognised, known: CommandFacts) -> dict[str, str]:
     workload = known.workload
     context = workload.context_tokens if workload else known.context_tokens
     named = recognised.devices
@@ -126,7 +126,7 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes // GIB}GiB" if num_bytes % GIB == 0 else f"{num_bytes // MIB}MiB"
 
 
-def _kept(command: str, known: Known) -> str:
+def _kept(command: str, known: CommandFacts) -> str:
     """A command with what the map was planned with and the command does not say yet."""
     if not command.startswith(("devplan suggest ", "devplan check ")):
         return command
