@@ -128,7 +128,7 @@ def _diffusers_class(source: ModelSource) -> type | None:
     except ImportError as error:
         raise InputError(
             f"{source.id} is a diffusers model ({source.class_name}) and diffusers is not "
-            "installed; pip install 'devplan[diffusers]'"
+            "installed; run pip install '.[diffusers]' in devplan's checkout"
         ) from error
     found = getattr(diffusers, source.class_name or "", None)
     is_model = isinstance(found, type) and issubclass(found, diffusers.ModelMixin)

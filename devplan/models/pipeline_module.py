@@ -184,7 +184,7 @@ def _pipeline_class(source: ModelSource) -> type:
     except ImportError as error:
         raise InputError(
             f"{source.id} is a diffusers pipeline ({source.class_name}) and diffusers is not "
-            "installed; pip install 'devplan[diffusers]'"
+            "installed; run pip install '.[diffusers]' in devplan's checkout"
         ) from error
     base = diffusers.DiffusionPipeline
     if isinstance(found, type) and issubclass(found, base) and found is not base:
