@@ -1,8 +1,7 @@
-"""The name of a map file that was given none: ``maps/<model>__<machine>__<workload>.yaml``.
+"""The default name of a map file: ``maps/<model>__<machine>__<workload>.yaml``.
 
-Lower case, safe on every file system, and the same for the same input.  Reserve, pins and
-objective are not part of the name; a different map under the same name is never overwritten
-without being asked for (`devplan.mapfile.write`).
+It is lower case, safe on every file system, and equal for equal input.  Reserve, pins and objective
+are not part of it; `devplan.mapfile.write` replaces a different map only with ``--force``.
 """
 
 from __future__ import annotations
@@ -23,10 +22,8 @@ _LONGEST_PART = 80
 def default_path(
     model_id: str, machine_label: str, workload: Workload, *, packed: bool = False
 ) -> Path:
-    """Where a map goes that was given no path; `packed`: of a model that is kept as stored.
+    """The path of a map where none is given; `packed`: quantized weights stay as stored.
 
-    Examples
-    --------
     >>> default_path("Qwen/Qwen2.5-VL-7B-Instruct", "24+12gib", Workload()).as_posix()
     'maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c4096.yaml'
     """
@@ -45,7 +42,7 @@ def model_label(model_id: str) -> str:
 
 
 def workload_label(workload: Workload) -> str:
-    """``b1-c32768``, and the dtypes and images where they were asked for."""
+    """``b1-c32768``, and the dtypes and images where they are given."""
     text = f"b{workload.batch}-c{workload.context_tokens}"
     if workload.dtype:
         text += f"-{workload.dtype}"

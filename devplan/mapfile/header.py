@@ -1,4 +1,4 @@
-"""The comment at the top of a map file: what it is, how to load it, a table of the cards."""
+"""The comment at the top of a map file: the model, how to load it, and a table of the GPUs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def card_table(map_file: DeviceMapFile) -> str:
     heads = ["card", *parts, "reserve", "headroom", "capacity", "name"]
     rows = [[*_row(load, tuple(parts)), names[load.device]] for load in map_file.loads]
     aligned = ["left", *["right"] * (len(heads) - 2), "left"]
-    # [heads] go in as a row: tabulate pads headers.
+    # The heads are passed as a row, because tabulate pads headers.
     return tabulate([heads, *rows], tablefmt="plain", disable_numparse=True, colalign=aligned)
 
 
@@ -51,12 +51,12 @@ PARTS = {
     "onload": "onload_bytes",
     "activations": "activation_bytes",
 }
-"""Column -> attribute of `CardLoad`, for all that a plan puts on a card."""
+"""Column -> attribute of `CardLoad`, for everything that a plan puts on a GPU."""
 _OCCASIONAL = ("onload", "activations")
 
 
 def shown_parts(loads: Iterable[CardLoad]) -> dict[str, str]:
-    """`PARTS` without columns that most plans do not need and that hold nothing here."""
+    """`PARTS` without the columns that most plans do not need and that are empty here."""
     loads = tuple(loads)
     return {
         head: part
@@ -73,12 +73,12 @@ def _row(load: CardLoad, heads: tuple[str, ...]) -> list[str]:
 
 
 def part_cell(load: CardLoad, attribute: str) -> str:
-    """GiB of a part of a load; what was not counted is no zero."""
+    """GiB of a part of a load; ``?`` where it was not counted."""
     return "?" if attribute in load.uncounted else gib_cell(getattr(load, attribute))
 
 
 def gib_cell(num_bytes: int) -> str:
-    """GiB for a table; what is there but too small to show is not shown as nothing."""
+    """GiB for a table; ``<0.01`` where the number is too small to show, but not zero."""
     text = format_gib(num_bytes)
     return "<0.01" if num_bytes > 0 and text == "0.00" else text
 
@@ -90,5 +90,5 @@ def _cards_in_words(map_file: DeviceMapFile) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A name with a line break would end the comment and begin YAML."""
+    """Without line breaks: one in a name would end the comment and begin YAML."""
     return visible(text, LONGEST_PROSE)

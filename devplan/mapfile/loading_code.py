@@ -20,28 +20,28 @@ from devplan.io import python_text, visible
 
 _DTYPE_KEYWORD_SINCE = (4, 56)
 
-# What from_pretrained may be asked to compute in; a stored fp8 or int4 stays as it is ("auto").
+# The dtypes that from_pretrained can convert to; a stored fp8 or int4 stays as it is ("auto").
 _COMPUTE_DTYPES = ("bfloat16", "float16", "float32")
 
 _FACTORY = re.compile(r"([\w.]+):(\w+)((?:\.\w+)*)")
 
 
 def _factory(model_id: str) -> re.Match[str] | None:
-    """Module, name and further names of a ``package.module:callable`` that Python can write."""
+    """The parts of a ``package.module:callable`` whose names are valid in Python."""
     parts = re.split(r"[.:]", model_id)
     is_python = all(map(_is_name, parts))
     return _FACTORY.fullmatch(model_id) if is_python else None
 
 
 def load_heading(map_file: DeviceMapFile) -> str:
-    """What stands above the lines: when they do what the map says."""
+    """The heading of the lines, with the condition under which they load as planned."""
     if map_file.model.packed:
         return "Load the model with it, where its weights stay packed (DP514)"
     return "Load the model with it"
 
 
 def load_line(map_file: DeviceMapFile, map_path: str | PurePath) -> str:
-    """The statement that loads the model, in one line; its imports are `import_lines`."""
+    """The statement that loads the model, in one line; `import_lines` gives its imports."""
     if map_file.model.components:
         return "; ".join(_pipeline_lines(map_file, map_path))
     return f"{_call_head(map_file)}({', '.join(_arguments(map_file, map_path))})"
@@ -86,12 +86,12 @@ def _call_head(map_file: DeviceMapFile) -> str:
 
 
 def _class(map_file: DeviceMapFile) -> str:
-    """The class to import: code that comes with a model is reached through an auto class."""
+    """The class to import; an auto class where the code comes with the model."""
     return map_file.model.auto_class or map_file.model.class_name
 
 
 def _class_code(map_file: DeviceMapFile) -> str:
-    """The class as the statement names it: by its name where Python can write that."""
+    """The class in the statement, through ``getattr`` where its name is not valid in Python."""
     name, library = _class(map_file), "diffusers" if is_diffusers(map_file) else "transformers"
     return name if _is_name(name) else f"getattr({library}, {_quoted(name)})"
 
@@ -102,7 +102,7 @@ def _import_of(map_file: DeviceMapFile) -> str:
 
 
 def _is_name(text: str) -> bool:
-    """Whether Python takes it for one name, and a reader sees all of it."""
+    """Whether it is a valid Python name without invisible characters."""
     return text.isidentifier() and not keyword.iskeyword(text) and visible(text) == text
 
 
@@ -132,9 +132,9 @@ def _model_arguments(map_file: DeviceMapFile) -> list[str]:
 
 
 def hub_parts(map_file: DeviceMapFile) -> tuple[str, str | None]:
-    """The id that ``from_pretrained`` is given, and the folder in that repository.
+    """The id for ``from_pretrained``, and the subfolder of that repository.
 
-    ``org/name/part`` means a part of a repository; a path on disk can look like it.
+    ``org/name/part`` is a part of a repository, unless it is a path on disk.
     """
     if map_file.model.components:
         return map_file.model.repository or map_file.model.id, None
@@ -157,13 +157,13 @@ def _dtype_argument(map_file: DeviceMapFile) -> list[str]:
 
 
 def load_dtype(map_file: DeviceMapFile) -> str:
-    """The dtype that ``from_pretrained`` is asked for: ``bfloat16``, or ``auto`` as stored."""
+    """The dtype for ``from_pretrained``: ``bfloat16``, or ``auto`` for the stored one."""
     wanted = map_file.workload.dtype or map_file.model.dtype
     return wanted if wanted in _COMPUTE_DTYPES else "auto"
 
 
 def dtype_keyword(transformers_version: str) -> str:
-    """What the installed transformers calls the dtype."""
+    """The keyword of the dtype in a release of transformers."""
     numbers = re.match(r"(\d+)\.(\d+)", transformers_version)
     if numbers and (parse_whole(numbers[1]), parse_whole(numbers[2])) < _DTYPE_KEYWORD_SINCE:
         return "torch_dtype"

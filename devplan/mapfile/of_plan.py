@@ -42,7 +42,7 @@ def map_file_of(
     library: str = "transformers",
     notes: tuple[str, ...] = (),
 ) -> DeviceMapFile:
-    """A plan with everything that it was made for."""
+    """The content of the map file of a plan."""
     return DeviceMapFile(
         device_map=contract_entries(plan.placement),
         model=identity,
@@ -71,25 +71,15 @@ def installed_versions(library: str) -> dict[str, str]:
 
 
 def _release(name: str) -> str:
-    """Without the local part: builds of torch for other CUDA versions make the same map."""
+    """Without the local part: builds of torch for different CUDA versions give equal maps."""
     return importlib.metadata.version(name).partition("+")[0]
 
 
 def contract_entries(placement: Placement) -> dict[str, str]:
     """The shortest map without overlaps that places every block as `placement` does.
 
-    Parameters
-    ----------
-    placement
-        Device of every block of the model; the order of the blocks becomes that of the entries.
+    The entries are in the order of the blocks; there is only ``""`` where all are on one device.
 
-    Returns
-    -------
-    dict
-        Entry -> device; ``{"": device}`` when the whole model lies on one.
-
-    Examples
-    --------
     >>> contract_entries({"a.0": "cuda:0", "a.1": "cuda:0", "b": "cuda:1"})
     {'a': 'cuda:0', 'b': 'cuda:1'}
     """
@@ -97,14 +87,14 @@ def contract_entries(placement: Placement) -> dict[str, str]:
     entries: dict[str, str] = {}
     for block, device in placement.items():
         outermost_first = reversed(list(prefixes(block)))
-        # A block around other blocks (rare) may disagree with them: it still gets its own line.
+        # A block around other blocks (rare) may be on another device: it gets its own entry.
         entry = next((name for name in outermost_first if inside[name] == {device}), block)
         entries[entry] = device
     return entries
 
 
 def _devices_inside(placement: Placement) -> dict[str, set[str]]:
-    """The devices of all blocks inside each module, the whole model ("") among them."""
+    """Module -> the devices of all blocks inside it; ``""`` is the whole model."""
     inside: dict[str, set[str]] = {}
     for block, device in placement.items():
         for module in prefixes(block):

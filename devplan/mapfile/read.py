@@ -96,24 +96,12 @@ def read_map(path: str | Path) -> DeviceMapFile:
 
 
 def loads_map(text: str, name: str) -> DeviceMapFile:
-    """The map in a text; `name` is the name of the file in messages.
-
-    Raises
-    ------
-    InputError
-        When the text is no map; one line with `name`, line and remedy.
-    """
+    """The map in a text; messages begin with `name` and the line."""
     return map_of_node(compose_document(text, name), name)
 
 
 def compose_document(text: str, file: str) -> yaml.Node:
-    """The one document of a text.
-
-    Raises
-    ------
-    InputError
-        When the text is no YAML, holds no document or several, or exceeds a bound.
-    """
+    """The one document of a text; an `InputError` where there is none, or it exceeds a bound."""
     node = compose(text, file)
     if node is None:
         raise InputError(f"{file}:1: empty; `devplan suggest` writes map files")
@@ -121,7 +109,7 @@ def compose_document(text: str, file: str) -> yaml.Node:
 
 
 def map_of_node(node: yaml.Node, name: str) -> DeviceMapFile:
-    """The map in a text that was composed already; as `loads_map`."""
+    """The map in a text that is already composed."""
     location = Location(file=name)
     _refuse_other_versions(node, location)
     document = read_node(MAP_FILE, node, location)
@@ -135,7 +123,7 @@ def _refuse_other_versions(node: yaml.Node, location: Location) -> None:
     stated = next((value for key, value in pairs if key.value == "schema"), None)
     if stated is None or not str(stated.value).isdecimal():
         return
-    # [nine digits] are enough to be too many, and int() refuses thousands of them.
+    # Nine digits are enough to compare; int() refuses thousands of them.
     if int(stated.value[:9]) > SCHEMA_VERSION:
         location.refuse(
             stated.start_mark.line + 1,
@@ -146,13 +134,7 @@ def _refuse_other_versions(node: yaml.Node, location: Location) -> None:
 
 @singledispatch
 def read_node(shape: Shape, node: yaml.Node, location: Location) -> Any:
-    """The plain value of a node that has the given shape.
-
-    Raises
-    ------
-    InputError
-        With file, line, what stands there and what is expected, when it has not.
-    """
+    """The plain value of a node, or an `InputError` that names what its shape expects."""
     raise AssertionError(f"no reader for {shape!r}")
 
 
@@ -284,14 +266,14 @@ def _pairs(
 
 
 def _scalar(node: yaml.Node, location: Location) -> Any:
-    """What `yaml.safe_load` makes of a scalar; the node itself when it is none."""
+    """The value of a scalar as `yaml.safe_load` reads it; the node itself where it is none."""
     if not isinstance(node, yaml.ScalarNode):
         return node
     if _kind(node) not in ("null", "bool", "int", "float", "str"):
         return node
     try:
         return _SCALARS.construct_object(node)
-    # [PyYAML] a tag that the text does not fit raises a KeyError or an IndexError too.
+    # PyYAML raises a KeyError or an IndexError too where the text does not fit its tag.
     except Exception:
         location.refuse(_line(node), f"{node.value!r} cannot be read as {_kind(node)}")
 

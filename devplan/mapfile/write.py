@@ -27,12 +27,12 @@ LOCK = "environment"
 
 
 class _NameList(list[str]):
-    """A list of module names: in one run of text, not one a line."""
+    """A list of module names, written as running text and not one per line."""
 
 
 class _Dumper(yaml.SafeDumper):
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        # [lists] indented below their key, as people write them.
+        # Lists are indented below their key, as people write them.
         return super().increase_indent(flow, False)
 
 
@@ -45,7 +45,7 @@ _Dumper.add_representer(
 
 
 def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    """Text that cannot be seen is escaped, Unicode's own line breaks too, which YAML folds."""
+    """Invisible characters are escaped, and so are Unicode's line breaks, which YAML folds."""
     style = '"' if needs_quotes(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -54,15 +54,7 @@ _Dumper.add_representer(str, _text_node)
 
 
 def dump_map(map_file: DeviceMapFile, shown_path: str | PurePath | None = None) -> str:
-    """Text of a map file.
-
-    Parameters
-    ----------
-    map_file
-        The map.
-    shown_path
-        The path in the Python line of the header; None: where the map goes by default.
-    """
+    """Text of a map file; `shown_path` in the Python code of its header, by default its own."""
     if shown_path is None:
         label = machine_label(map_file.machine)
         is_packed = map_file.model.packed
@@ -98,15 +90,7 @@ def spliced(text: str, name: str, section: str) -> str:
     """The text with one section replaced, or inserted where it belongs, and all else unchanged.
 
     A map that is written anew loses the comments that people wrote into it; this keeps them.
-
-    Parameters
-    ----------
-    text
-        A map file.
-    name
-        Key of the section.
-    section
-        Its text with the comment above it, as the writer writes it.
+    `name` is the key of the section, `section` its text with the comment above it.
     """
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
@@ -119,7 +103,7 @@ def spliced(text: str, name: str, section: str) -> str:
         last = later[0] if later else len(lines)
         kept = lines[:first], lines[last:]
     else:
-        # In the order of the writer: before the first section that comes after it.
+        # Sections keep the order of the writer: it goes before the first of those behind it.
         after = [begins[key] for key in order[order.index(name) + 1 :] if key in begins]
         place = min(after, default=len(lines))
         kept = lines[:place], lines[place:]
@@ -128,7 +112,7 @@ def spliced(text: str, name: str, section: str) -> str:
 
 
 def _beginnings(text: str, lines: Sequence[str]) -> dict[str, int]:
-    """Section -> its first line, the comments right above it included."""
+    """Section -> its first line, which may be a comment right above it."""
     node = compose_document(text, "map")
     ensure(isinstance(node, yaml.MappingNode), "a map that was read is no mapping")
     begins = {}
@@ -141,7 +125,7 @@ def _beginnings(text: str, lines: Sequence[str]) -> dict[str, int]:
 
 
 def _map_of(name: str, value: Any) -> DeviceMapFile:
-    """A map file, or that of a `devplan.suggest`, whose ``checked_map`` says why there is none."""
+    """A map file, or the one in a result of `devplan.suggest`; its ``checked_map`` raises the reason."""
     value = getattr(value, "checked_map", value)
     if isinstance(value, DeviceMapFile):
         return value
@@ -168,7 +152,7 @@ def write_map(
     map_file
         The map, or what `devplan.suggest` gave.
     path
-        The file; a relative path stands in the header as it is, an absolute one by its name.
+        The file; the header contains a relative path as it is, and the name of an absolute one.
     force
         Whether a file with different content may be replaced.
     option
@@ -177,8 +161,8 @@ def write_map(
     Raises
     ------
     InputError
-        When there is no map, the path cannot be written, or it holds something else and `force`
-        is not given.
+        When there is no map, the path cannot be written, or the file has different content and
+        `force` is not given.
     """
     given = PurePath(path)
     text = dump_map(map_file, given.name if given.is_absolute() else given)
