@@ -1,6 +1,6 @@
 """Writes the pages of the rules: ``make pages``.
 
-Run it in the root of the repository after every change of a rule's docstring or of the table; a
+Run it in the root of the repository after you change a rule's docstring or the table; a
 test fails until it was run.
 """
 
@@ -15,7 +15,7 @@ _CHECKLIST = """\
 ## Add a rule
 
 1. `devplan/rules/NAME.py`: the docstring with its five sections, `SEVERITY`, and
-   `check(subject)`, which yields diagnostics and does nothing else.
+   `check(context)`, which yields findings and does nothing else.
 2. `devplan/rules/table.py`: a code of its family that was never used before, and the module.
 3. `tests/checks/cases/CODE_NAME/`: `case.yaml` (model, machine, runs), `map.yaml` that triggers the
    rule, `clean.yaml` that does not; for a rule about the machine at hand one `map` and two
