@@ -125,7 +125,7 @@ def _beginnings(text: str, lines: Sequence[str]) -> dict[str, int]:
 
 
 def _map_of(name: str, value: Any) -> DeviceMapFile:
-    """A map file, or the one in a result of `devplan.suggest`; its ``checked_map`` raises the reason."""
+    """A map file, or that of a `devplan.suggest`, whose ``checked_map`` raises the reason."""
     value = getattr(value, "checked_map", value)
     if isinstance(value, DeviceMapFile):
         return value
