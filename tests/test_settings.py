@@ -56,20 +56,22 @@ def test_every_setting_is_read(project):
     path = write(project, WHOLE)
     settings = load_settings(project)
     assert settings == Settings(
-        model=NamedInFile(text="Qwen/Qwen2.5-VL-7B-Instruct", file=settings.where("model")),
-        gpus="0,24GiB,2xa100-80gb",
-        memory="24GiB,12GiB",
-        main="1",
-        reserve="2GiB",
-        batch=4,
-        context=32768,
-        dtype="bfloat16",
-        kv_dtype="float8_e4m3fn",
-        objective="context",
-        pin={"model.visual": "cuda:0", "lm_head": "1"},
-        no_pin=False,
-        offload=("cpu=64GiB", "disk"),
-        output="maps/mine.yaml",
+        values={
+            "model": NamedInFile(text="Qwen/Qwen2.5-VL-7B-Instruct", file=settings.where("model")),
+            "gpus": "0,24GiB,2xa100-80gb",
+            "memory": "24GiB,12GiB",
+            "main": "1",
+            "reserve": "2GiB",
+            "batch": 4,
+            "context": 32768,
+            "dtype": "bfloat16",
+            "kv_dtype": "float8_e4m3fn",
+            "objective": "context",
+            "pin": {"model.visual": "cuda:0", "lm_head": "1"},
+            "no_pin": False,
+            "offload": ("cpu=64GiB", "disk"),
+            "output": "maps/mine.yaml",
+        },
         path=path,
         lines=settings.lines,
     )
@@ -79,7 +81,7 @@ def test_every_setting_is_read(project):
 @pytest.mark.parametrize("written", ["32k", "32K", "'32,768'", "32_768", "32768"])
 def test_tokens_as_people_write_them(tmp_path, written):
     write(tmp_path, f"context: {written}\n")
-    assert load_settings(tmp_path).context == 32768
+    assert load_settings(tmp_path).values["context"] == 32768
 
 
 def test_toml_says_the_same_as_yaml(tmp_path):
@@ -95,8 +97,10 @@ def test_toml_says_the_same_as_yaml(tmp_path):
     toml += ["[tool.devplan.pin]"] + [f'"{key}" = {_toml(value)}' for key, value in pins.items()]
     write(tmp_path / "b", "\n".join(toml), "pyproject.toml")
     ours, theirs = load_settings(tmp_path / "a"), load_settings(tmp_path / "b")
-    for name in Settings.__dataclass_fields__.keys() - {"path", "lines"}:
-        one, other = getattr(ours, name), getattr(theirs, name)
+    assert ours.notes == theirs.notes
+    assert ours.values.keys() == theirs.values.keys()
+    for name, one in ours.values.items():
+        other = theirs.values[name]
         if name == "model":  # which says where it stands, too
             one, other = str(one), str(other)
         assert one == other, name
@@ -125,8 +129,8 @@ def test_a_parent_inside_the_project_counts_and_paths_follow_the_file(project):
     below.mkdir(parents=True)
     write(project, "model: ./checkpoint\noutput: ./map.yaml\n")
     settings = load_settings(below)
-    assert str(settings.model) == str(project / "checkpoint")
-    assert settings.output == str(project / "./map.yaml")
+    assert str(settings.values["model"]) == str(project / "checkpoint")
+    assert settings.values["output"] == str(project / "./map.yaml")
 
 
 def test_a_parent_outside_the_project_does_not_count(tmp_path):
@@ -142,7 +146,7 @@ def test_without_a_project_only_the_current_folder_counts(tmp_path):
         pytest.skip("the folder for temporary files lies inside a project")
     write(tmp_path, "batch: 2\n")
     (tmp_path / "inner").mkdir()
-    assert load_settings(tmp_path).batch == 2
+    assert load_settings(tmp_path).values["batch"] == 2
     assert load_settings(tmp_path / "inner") == Settings()
 
 
@@ -150,14 +154,14 @@ def test_the_nearer_file_wins(project):
     (project / "inner").mkdir()
     write(project, "batch: 2\n")
     write(project / "inner", "batch: 3\n")
-    assert load_settings(project / "inner").batch == 3
+    assert load_settings(project / "inner").values["batch"] == 3
 
 
 def test_with_both_files_the_yaml_wins_and_says_so(project):
     path = write(project, "batch: 2\n")
     toml = write(project, "[tool.devplan]\nbatch = 3\ncontext = 5\n", "pyproject.toml")
     settings = load_settings(project)
-    assert (settings.batch, settings.context) == (2, None)
+    assert settings.values == {"batch": 2}
     (note,) = settings.notes
     assert str(path) in note and str(toml) in note and "not used" in note
 
@@ -251,4 +255,4 @@ def test_any_yaml_is_settings_or_one_line(tmp_path_factory, content):
     except InputError as error:
         assert "\n" not in str(error)
     else:
-        assert settings.batch == content.get("batch")
+        assert settings.values.get("batch") == content.get("batch")

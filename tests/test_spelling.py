@@ -6,7 +6,7 @@ import pytest
 
 from devplan.catalog import gpus
 from devplan.checker.inferred import STRATEGIES
-from devplan.cli.settings_values import READERS
+from devplan.cli.options import SETTINGS
 from devplan.core.devices import from_hf_device
 from devplan.core.errors import InputError, nearest
 from devplan.core.spelling import near_names
@@ -58,13 +58,13 @@ DTYPES = ("bfloat16", "float16", "float32", "bf16", "fp16", "fp32")
         ("balanced_lo_0", STRATEGIES, "balanced_low_0"),
         ("sequental", STRATEGIES, "sequential"),
         # keys of settings
-        ("contxt", READERS, "context"),
-        ("context_length", READERS, "context"),
-        ("max-context", READERS, "context"),
-        ("gpu", READERS, "gpus"),
-        ("kv_dtype", READERS, "kv-dtype"),
-        ("imagesize", READERS, "image-size"),
-        ("pins", READERS, "pin"),
+        ("contxt", SETTINGS, "context"),
+        ("context_length", SETTINGS, "context"),
+        ("max-context", SETTINGS, "context"),
+        ("gpu", SETTINGS, "gpus"),
+        ("kv_dtype", SETTINGS, "kv-dtype"),
+        ("imagesize", SETTINGS, "image-size"),
+        ("pins", SETTINGS, "pin"),
         # rules
         ("DP3O1", RULES, "DP301"),
         ("dp301", RULES, "DP301"),
@@ -147,7 +147,7 @@ def test_a_stranger_finds_nothing(name):
         FORMATS,
         DTYPES,
         STRATEGIES,
-        READERS,
+        SETTINGS,
         RULES,
         gpus.gpu_ids(),
         TYPES,
@@ -169,7 +169,7 @@ def test_a_stranger_finds_nothing(name):
         ("throughput", OBJECTIVES),
         ("tpu", gpus.gpu_ids()),
         ("voodoo2", gpus.gpu_ids()),
-        ("name", READERS),
+        ("name", SETTINGS),
         ("transformer.wte", MODULES),
         ("gemini", TYPES),
     ],

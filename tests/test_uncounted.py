@@ -10,9 +10,8 @@ from devplan.core.workload import WorkloadRequest
 from devplan.machine.parse import parse_gpus
 from devplan.mapfile.read import loads_map
 from devplan.mapfile.write import dump_map
-from devplan.report.json import plan_json
+from devplan.report.suggestion import plan_json, plan_text
 from devplan.report.terminal import Terminal
-from devplan.report.text import plan_text
 from devplan.workflows.suggesting import suggest
 
 PIPE = Terminal()

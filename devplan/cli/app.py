@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from typing import Annotated
+import traceback as tracebacks
+from collections.abc import Sequence
 
-import typer
+import click
 
 from devplan import __version__
 from devplan.cli.check import check_command
+from devplan.cli.command import CONTEXT_SETTINGS, Group, help_option
 from devplan.cli.compare import compare_command
 from devplan.cli.diff import diff_command
 from devplan.cli.doctor import doctor_command
@@ -25,15 +24,15 @@ from devplan.cli.lock import lock_command
 from devplan.cli.models import models_command
 from devplan.cli.printing import say
 from devplan.cli.suggest import suggest_command
-from devplan.cli.unforeseen import INTERNAL_ERROR, report_line, traceback_text
 from devplan.core import DevplanError, InputError, UserCodeError
-from devplan.io import CannotWrite, flush, own_streams, prose
+from devplan.io import CannotWrite, flush, prose, visible
 
 COULD_NOT_RUN = 2
+INTERNAL_ERROR = 70
+"""EX_SOFTWARE of sysexits.h; never 1, which means findings."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
-_PARSERS = ("click", "typer")
 INTERRUPTED_LINE = "devplan: interrupted"
 
 TRACEBACK = "--traceback"
@@ -41,66 +40,57 @@ VERBOSE = "--verbose"
 SWITCHES = frozenset({TRACEBACK, VERBOSE})
 """Options that may stand anywhere: before the command, after it, or between its arguments."""
 
-app = typer.Typer(
-    name="devplan",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+_LONGEST = 200
 
 
-def _alone(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """The command with stdout and stderr to itself."""
-
-    @functools.wraps(command)
-    def run(*arguments: object, **options: object) -> int | None:
-        with own_streams(_verbose.get()):
-            return command(*arguments, **options)
-
-    return run
-
-
-_verbose: ContextVar[bool] = ContextVar("devplan_verbose", default=False)
-
-for _name, _command in (
-    ("suggest", suggest_command),
-    ("check", check_command),
-    ("fit", fit_command),
-    ("compare", compare_command),
-    ("diff", diff_command),
-    ("graph", graph_command),
-    ("models", models_command),
-    ("gpus", gpus_command),
-    ("explain", explain_command),
-    ("doctor", doctor_command),
-    ("lock", lock_command),
-):
-    app.command(_name)(_alone(_command))
-
-
-def _show_version(value: bool) -> None:
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         say(f"devplan {__version__}")
-        raise typer.Exit
+        context.exit()
 
 
-@app.callback()
-def devplan(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
-    traceback: Annotated[
-        bool,
-        typer.Option(TRACEBACK, help="Show the traceback of an error. May stand anywhere."),
-    ] = False,
-    verbose: Annotated[
-        bool,
-        typer.Option(VERBOSE, help="Show what libraries say, on stderr. May stand anywhere."),
-    ] = False,
-) -> None:
-    """Device maps for Hugging Face models that are split over several GPUs."""
+devplan = Group(
+    name="devplan",
+    help="Plan device maps for Hugging Face models that are split over several GPUs.",
+    commands={
+        each.name: each
+        for each in (
+            suggest_command,
+            check_command,
+            fit_command,
+            compare_command,
+            diff_command,
+            graph_command,
+            models_command,
+            gpus_command,
+            explain_command,
+            doctor_command,
+            lock_command,
+        )
+    },
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Show the version.",
+        ),
+        click.Option(
+            [TRACEBACK], is_flag=True, help="Show the traceback of an error (allowed anywhere)."
+        ),
+        click.Option(
+            [VERBOSE],
+            is_flag=True,
+            help="Show messages of libraries on stderr (allowed anywhere).",
+        ),
+        help_option(),
+    ],
+    callback=lambda **_: None,
+    context_settings=CONTEXT_SETTINGS,
+    add_help_option=False,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,20 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments, switches = taken_switches(sys.argv[1:] if arguments is None else arguments)
     show_traceback = TRACEBACK in switches
-    _verbose.set(VERBOSE in switches)
     _open_what_is_closed()
     try:
         if sys.stdout is None:
             raise CannotWrite("it is closed")
         _refuse_half_characters(arguments)
-        status = _parser()(args=arguments or ["--help"], prog_name="devplan", standalone_mode=False)
+        status = _run(arguments or ["--help"], VERBOSE in switches)
         flush(sys.stdout)
-        # [interrupts] newer releases of typer turn them into this status themselves, silently.
-        return _fail(INTERRUPTED_LINE, INTERRUPTED) if status == INTERRUPTED else status or 0
+        return status
     except UserCodeError as error:
         return _fail(f"{error.traceback_text.rstrip()}\ndevplan: {prose(str(error))}")
     except DevplanError as error:
-        details = traceback_text(error) if show_traceback else ""
+        details = _traceback_text(error) if show_traceback else ""
         return _fail(f"{details}devplan: {prose(str(error))}")
     except CannotWrite as error:
         return _cannot_write(str(error))
@@ -132,35 +120,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COULD_NOT_RUN
     except OSError as error:
         return _of_the_system(error, show_traceback)
-    except (KeyboardInterrupt, typer.Abort):
+    except click.ClickException as error:
+        return _misused(error)
+    except KeyboardInterrupt:
         return _fail(INTERRUPTED_LINE, INTERRUPTED)
     # [BaseException] what a library written in Rust raises when it panics is no Exception, and a
     # library that exits may not choose devplan's status.
     except BaseException as error:
-        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
-            _drop_stdout()  # typer's own end of a command whose reader went away
-            return COULD_NOT_RUN
-        if not _is_usage_error(error):
-            return _internal(error, show_traceback)
-        command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
-        said = prose(_sentence(error.format_message()))
-        return _fail(f"devplan: {said}{' ' if said.endswith('?') else '; '}see {command} --help")
-
-
-def _internal(error: BaseException, show_traceback: bool) -> int:
-    details = traceback_text(error) if show_traceback else ""
-    return _fail(f"{details}{report_line(error, show_traceback)}", INTERNAL_ERROR)
-
-
-def _of_the_system(error: OSError, show_traceback: bool) -> int:
-    """[files] An error of the system that names a file is that file's, and no bug of devplan's."""
-    if error.filename is None and _is_of_the_parser(error):  # it prints the help
-        return _cannot_write(str(error.strerror))
-    if error.filename is None or error.strerror is None:
         return _internal(error, show_traceback)
-    details = traceback_text(error) if show_traceback else ""
-    name = prose(str(error.filename))
-    return _fail(f"{details}devplan: cannot use {name}: {error.strerror}; check the path")
+
+
+def _run(arguments: list[str], verbose: bool) -> int:
+    """The exit status of a command.
+
+    ``devplan.main`` of click would end the process, and decide about pipes and interrupts itself.
+    """
+    try:
+        with devplan.make_context("devplan", list(arguments), obj=verbose) as context:
+            return devplan.invoke(context) or 0
+    except click.exceptions.Exit as left:
+        return left.exit_code
+
+
+def taken_switches(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+    """The arguments without the switches that may stand anywhere, and which of these were there."""
+    arguments = list(arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    found = frozenset(arguments[:end]) & SWITCHES
+    rest = [argument for argument in arguments[:end] if argument not in SWITCHES]
+    return [*rest, *arguments[end:]], found
 
 
 def _refuse_half_characters(arguments: Sequence[str]) -> None:
@@ -186,18 +174,29 @@ def _open_what_is_closed() -> None:
                 setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
+# ------------------------------------------------------------------------------------- errors
+
+
+def _misused(error: click.ClickException) -> int:
+    """A command line that click could not parse."""
+    command = getattr(getattr(error, "ctx", None), "command_path", "devplan")
+    text = " ".join(error.format_message().split()).rstrip(".")
+    said = prose(text[:1].lower() + text[1:])
+    return _fail(f"devplan: {said}{' ' if said.endswith('?') else '; '}see {command} --help")
+
+
+def _of_the_system(error: OSError, show_traceback: bool) -> int:
+    """[files] An error of the system that names a file is that file's, and no bug of devplan's."""
+    if error.filename is None or error.strerror is None:
+        return _internal(error, show_traceback)
+    details = _traceback_text(error) if show_traceback else ""
+    name = prose(str(error.filename))
+    return _fail(f"{details}devplan: cannot use {name}: {error.strerror}; check the path")
+
+
 def _cannot_write(reason: str) -> int:
     _drop_stdout()
     return _fail(f"devplan: cannot write to stdout: {reason}; free the disk, or give -o FILE")
-
-
-def _is_of_the_parser(error: BaseException) -> bool:
-    """Whether the parser of the command line was where it was raised."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    name = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
-    return name.partition(".")[0] in _PARSERS
 
 
 def _drop_stdout() -> None:
@@ -209,36 +208,31 @@ def _drop_stdout() -> None:
         os.close(opened)
 
 
-@functools.cache
-def _parser() -> Callable[..., int | None]:
-    """The parser of all commands, made once: that takes longer than most refusals.
-
-    ``app()`` would make it anew, and replace ``sys.excepthook``.
-    """
-    return typer.main.get_command(app)
-
-
-def taken_switches(arguments: Sequence[str]) -> tuple[list[str], frozenset[str]]:
-    """The arguments without the switches that may stand anywhere, and which of these were there."""
-    arguments = list(arguments)
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    found = frozenset(arguments[:end]) & SWITCHES
-    rest = [argument for argument in arguments[:end] if argument not in SWITCHES]
-    return [*rest, *arguments[end:]], found
+def _internal(error: BaseException, show_traceback: bool) -> int:
+    """One line that asks for a report, and how to get the details where they are not shown."""
+    line = f"devplan: internal error, {type(error).__name__}{_message(error)}; please report it "
+    if show_traceback:
+        line = f"{_traceback_text(error)}{line}with the traceback above"
+    else:
+        line += "with what the same command prints with --traceback"
+    return _fail(line, INTERNAL_ERROR)
 
 
-def _is_usage_error(error: BaseException) -> bool:
-    """Whether the parser of the command line raised it, and so knows how to say what is wrong.
+def _traceback_text(error: BaseException) -> str:
+    """The traceback as Python prints it, ending with a line break."""
+    try:
+        return "".join(tracebacks.format_exception(error))
+    except Exception:  # [messages] an error whose own text cannot be made still has its frames
+        return "".join(tracebacks.format_tb(error.__traceback__))
 
-    [usage errors] typer brings its own copy of click, or uses the one that is installed.
-    """
-    package = type(error).__module__.partition(".")[0]
-    return hasattr(error, "format_message") and package in _PARSERS
 
-
-def _sentence(text: str) -> str:
-    text = " ".join(text.split()).rstrip(".")
-    return text[:1].lower() + text[1:]
+def _message(error: BaseException) -> str:
+    """``: text`` in one printable line of bounded length; empty where there is none."""
+    try:
+        text = " ".join(str(error)[: 4 * _LONGEST].split())
+    except Exception:
+        return ""
+    return f": {visible(text, _LONGEST)}" if text else ""
 
 
 def _fail(text: str, status: int = COULD_NOT_RUN) -> int:

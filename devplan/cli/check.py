@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from devplan.cli.printing import say
-from devplan.cli.progress import progress_on_stderr
-from devplan.cli.shared_options import (
-    DeviceMapStrategy,
-    Frames,
-    Images,
-    ImageSize,
-    Inputs,
-    MainDevice,
-    MapBatch,
-    MapContext,
-    MapGpus,
-    MapMemory,
-    MapModel,
-    MapPacked,
-    Tiling,
-    Timeout,
-    TrustRemoteCode,
+from devplan.cli.command import Argument, Options, command
+from devplan.cli.options import (
+    BASELINE,
+    CALLS,
+    FINDINGS_FORMAT,
+    FOR_MAP,
+    FRAMES,
+    FULL,
+    GENERATION,
+    HERE,
+    IGNORE,
+    INPUTS,
+    OFFLOAD,
+    REPORT,
+    REQUIRE_RUN,
+    RESERVE,
+    STRATEGY,
+    STRICT,
+    TILING,
+    TIMEOUT,
+    TRUST_REMOTE_CODE,
+    WRITE_BASELINE,
+    from_map,
 )
-from devplan.io import out, prose, visible
+from devplan.cli.precedence import (
+    machine_for_map,
+    main_device_for_map,
+    model_for_map,
+    refuse_without_map,
+    run_options,
+    workload_for_map,
+)
+from devplan.cli.printing import deliver, look_at_output, progress_on_stderr, say
+from devplan.core import InputError
+from devplan.io import out, prose, refuse_unwritable, visible
 
 if TYPE_CHECKING:
-    from devplan.cli.check_options import AskedCheck, CheckTyped
-    from devplan.cli.settings import Settings
+    from devplan.checker import Baseline
     from devplan.core import CheckResult, DeviceMap, Environment
 
 FINDINGS = 1
@@ -41,181 +54,114 @@ OLD_BASELINE = (
 )
 
 
-def check_command(
-    maps: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[MAP]...",
-            help="Map files: devplan's own, or a device_map in YAML or JSON (hf_device_map).",
-            show_default=False,
-        ),
-    ] = None,
-    model: MapModel = None,
-    gpus: MapGpus = None,
-    memory: MapMemory = None,
-    main: MainDevice = None,
-    reserve: Annotated[
-        str | None, typer.Option("--reserve", metavar="SIZE", help="Kept free on each card.")
-    ] = None,
-    offload: Annotated[
-        list[str] | None,
-        typer.Option("--offload", metavar="TIER[=SIZE]", help="Offload that is meant. Repeat."),
-    ] = None,
-    run: Annotated[
-        str,
-        typer.Option(
-            "--run",
-            metavar="auto|all|generate|forward|WAYS|FILE.py:FUNCTION",
-            help="Calls to make. auto (the default): the usual call, and short ones with a padded "
-            "batch, text alone, a video, beam search and labels where the class takes them; some "
-            "of these: batch,text,video,beams,loss. Your own function gets the model and inputs.",
-        ),
-    ] = "auto",
-    generation: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--generate", metavar="NAME=VALUE", help="An argument of generate, num_beams=2. Repeat."
-        ),
-    ] = None,
-    batch: MapBatch = None,
-    context: MapContext = None,
-    images: Images = None,
-    image_size: ImageSize = None,
-    frames: Frames = None,
-    tiling: Tiling = None,
-    packed: MapPacked = False,
-    inputs: Inputs = None,
-    device_map: DeviceMapStrategy = None,
-    form: Annotated[
-        str, typer.Option("--format", metavar="text|json|sarif|github|junit", help="Of the report.")
-    ] = "text",
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE", help="Write the report to a file; - is stdout."
-        ),
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Take warnings as errors.")] = False,
-    require_run: Annotated[
-        bool,
-        typer.Option(
-            "--require-run", help="Fail when a call or a step that was asked for did not run."
-        ),
-    ] = False,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option("--ignore", metavar="CODE=REASON", help="Accept a rule's findings. Repeat."),
-    ] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", metavar="FILE", help="Accept the findings that stand there."),
-    ] = None,
-    write_baseline: Annotated[
-        bool, typer.Option("--write-baseline", help="Write what is found to --baseline.")
-    ] = False,
-    timeout_s: Timeout = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Run every layer, also where layers are alike.")
-    ] = False,
-    here: Annotated[
-        bool,
-        typer.Option("--here", help="Compare with this machine too, as `devplan doctor` does."),
-    ] = False,
-    trust_remote_code: TrustRemoteCode = False,
-) -> int:
-    """Check device maps: names, memory, structure, and what the model's code does when split.
+MAPS = Argument(
+    "maps",
+    metavar="[MAP]...",
+    nargs=-1,
+    required=False,
+    help="Map files: devplan's own, or a device_map in YAML or JSON (hf_device_map).",
+)
+
+
+@command(
+    *("check", MAPS, *FOR_MAP, from_map(RESERVE), from_map(OFFLOAD), FRAMES, TILING, STRATEGY),
+    *(CALLS, GENERATION, INPUTS, FULL, TIMEOUT, HERE, FINDINGS_FORMAT, REPORT, STRICT, REQUIRE_RUN),
+    *(IGNORE, BASELINE, WRITE_BASELINE, TRUST_REMOTE_CODE),
+)
+def check_command(options: Options) -> int:
+    """Check device maps: names, memory, structure, and virtual runs of the split model.
+
+    Command-line options override the map.
 
     \b
     devplan check maps/qwen2.5-vl-7b__24+12gib.yaml
     devplan check hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
-    from devplan.checker import (
-        Baseline,
-        apply_baseline,
-        ignore_codes,
-        read_baseline,
-        requiring_runs,
-        strictly,
-    )
-    from devplan.cli.check_options import CheckTyped, read_check_options
-    from devplan.cli.delivery import look_at_output
-    from devplan.cli.settings import load_settings
-    from devplan.core import InputError
-    from devplan.io import refuse_unwritable
-    from devplan.report import known_format
+    from devplan.checker import ignore_codes
 
-    typed = CheckTyped(
-        maps=maps or (),
-        model=model,
-        gpus=gpus,
-        memory=memory,
-        main=main,
-        reserve=reserve,
-        offload=offload or (),
-        run=run,
-        generation=generation or (),
-        batch=batch,
-        context=context,
-        images=images,
-        image_size=image_size,
-        frames=frames,
-        tiling=bool(tiling),
-        packed=packed,
-        inputs=inputs,
-        device_map=device_map,
-        ignore=ignore or (),
-        timeout_s=timeout_s,
-        full=full,
-        here=here,
-        trust_remote_code=trust_remote_code,
-    )
-    known_format(form)
-    if write_baseline and baseline is None:
-        raise InputError("--write-baseline needs the file: --baseline FILE")
-    if write_baseline:
-        refuse_unwritable(baseline, option="--baseline")
-    else:
-        look_at_output(output)
-    known = read_baseline(baseline) if baseline and not write_baseline else Baseline()
-    settings = load_settings(Path.cwd())
-    asked = read_check_options(typed, settings)
-    results, refused = _check_all(typed, asked, settings)
-    results = [ignore_codes(result, asked.ignores) for result in results]
-    if write_baseline:
-        _write_baseline(results, Path(baseline))
+    _look_at_files(options)
+    known = _baseline(options)
+    ignores = _ignores(options)
+    _refuse_generation_of_no_generate(options)
+    refuse_without_map(options, options.maps)
+    results, refused = _check_all(options)
+    results = [ignore_codes(result, ignores) for result in results]
+    if options.write_baseline:
+        _write_baseline(results, Path(options.baseline))
         return COULD_NOT_RUN if refused else 0
-    if baseline:
-        results = apply_baseline(results, known, Path(baseline).parent)
-        if known.is_old:
-            say(f"note: {visible(baseline)} {OLD_BASELINE}", to_stderr=True)
-    if require_run:
-        results = [requiring_runs(result) for result in results]
-    if strict:
-        results = [strictly(result) for result in results]
-    _show(results, form, output)
+    results = _judged(results, known, options)
+    _show(results, options.form, options.report)
     if refused:
         return COULD_NOT_RUN
     return 0 if all(result.is_clean for result in results) else FINDINGS
 
 
-def _check_all(
-    typed: CheckTyped, asked: AskedCheck, settings: Settings
-) -> tuple[list[CheckResult], int]:
+def _look_at_files(options: Options) -> None:
+    """Refuse a file that cannot be written before the work whose result goes there."""
+    if options.write_baseline and options.baseline is None:
+        raise InputError("--write-baseline needs the file: --baseline FILE")
+    if options.write_baseline:
+        refuse_unwritable(options.baseline, option="--baseline")
+    else:
+        look_at_output(options.report)
+
+
+def _baseline(options: Options) -> Baseline | None:
+    """The findings that are accepted; None where no file lists them."""
+    from devplan.checker import read_baseline
+
+    if options.baseline is None or options.write_baseline:
+        return None
+    return read_baseline(options.baseline)
+
+
+def _ignores(options: Options) -> Mapping[str, str]:
+    """Code of a rule -> why its findings are accepted: the settings', and those that were typed."""
+    from devplan.checker import checked_ignores, parse_ignores
+
+    in_settings = options.set("ignore") or {}
+    ignores = checked_ignores(in_settings, options.settings.where("ignore"))
+    return {**ignores, **parse_ignores(options.ignores)}
+
+
+def _refuse_generation_of_no_generate(options: Options) -> None:
+    from devplan.checker import checked_run
+
+    run = checked_run(options.run)
+    if options.generation and (run == "forward" or ":" in run):
+        raise InputError(f"--generate gives arguments of generate, but --run is {run}")
+
+
+def _judged(
+    results: list[CheckResult], known: Baseline | None, options: Options
+) -> list[CheckResult]:
+    """The results less the findings that are accepted, as strictly as the options say."""
+    from devplan.checker import apply_baseline, requiring_runs, strictly
+
+    if known is not None:
+        results = apply_baseline(results, known, Path(options.baseline).parent)
+        if known.is_old:
+            say(f"note: {visible(options.baseline)} {OLD_BASELINE}", to_stderr=True)
+    if options.require_run:
+        results = [requiring_runs(result) for result in results]
+    return [strictly(result) for result in results] if options.strict else results
+
+
+def _check_all(options: Options) -> tuple[list[CheckResult], int]:
     """The results of all maps that could be checked, and how many could not."""
-    from devplan.core import InputError
     from devplan.environment import read_environment
     from devplan.mapfile import read_device_map
 
     results, refused = [], 0
     with progress_on_stderr() as progress:
-        environment = read_environment() if typed.here else None
-        for name in typed.maps or (None,):
+        environment = read_environment() if options.here else None
+        for name in options.maps or (None,):
             try:
-                progress(f"checking {name or typed.device_map}")
+                progress(f"checking {name or options.device_map}")
                 given = read_device_map(name) if name else None
-                results.append(_check_one(given, typed, asked, settings, environment))
+                results.append(_check_one(given, options, environment))
             except InputError as error:
-                if len(typed.maps) < 2:
+                if len(options.maps) < 2:
                     raise
                 # One file that is no map must not hide the findings of the others.
                 say(f"devplan: {prose(_naming(str(name), error))}", to_stderr=True)
@@ -230,34 +176,19 @@ def _naming(name: str, error: Exception) -> str:
 
 
 def _check_one(
-    given: DeviceMap | None,
-    typed: CheckTyped,
-    asked: AskedCheck,
-    settings: Settings,
-    environment: Environment | None,
+    given: DeviceMap | None, options: Options, environment: Environment | None
 ) -> CheckResult:
-    from devplan.checker import RunOptions, check
-    from devplan.cli.check_options import machine_of, main_device_of, model_of, workload_of
+    from devplan.checker import check
 
     return check(
-        model_of(typed, given, settings),
-        given or typed.device_map,
-        machine=machine_of(typed, given, settings),
-        main_device=main_device_of(typed),
-        workload=workload_of(typed, given, settings),
-        packed=asked.packed,
-        options=RunOptions(
-            run=asked.run,
-            generation=asked.generation,
-            images=asked.images,
-            image_size=asked.image_size,
-            frames=asked.frames,
-            tiling=asked.tiling,
-            inputs=asked.inputs,
-            full=asked.full,
-            timeout_s=asked.timeout_s,
-        ),
-        trust_remote_code=asked.trust_remote_code,
+        model_for_map(options, given),
+        given or options.device_map,
+        machine=machine_for_map(options, given),
+        main_device=main_device_for_map(options),
+        workload=workload_for_map(options, given),
+        packed=options.packed,
+        options=run_options(options),
+        trust_remote_code=options.trust_remote_code,
         environment=environment,
     )
 
@@ -272,7 +203,6 @@ def _write_baseline(results: list[CheckResult], path: Path) -> None:
 
 
 def _show(results: list[CheckResult], form: str, output: str | None) -> None:
-    from devplan.cli.delivery import deliver
     from devplan.report import check_report, terminal_of
 
     commands = form == "github"

@@ -2,137 +2,86 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from devplan.cli.progress import progress_on_stderr
-from devplan.cli.shared_options import (
-    Images,
-    ImageSize,
-    Inputs,
-    MainDevice,
-    MapBatch,
-    MapContext,
-    MapGpus,
-    MapMemory,
-    MapModel,
-    MapPacked,
-    Reserve,
-    TableFormat,
-    TableOutput,
-    Timeout,
-    TrustRemoteCode,
+from devplan.cli.command import Argument, Options, command
+from devplan.cli.options import (
+    FOR_MAP,
+    FORMAT,
+    INPUTS,
+    REPORT,
+    RESERVE,
+    TIMEOUT,
+    TRUST_REMOTE_CODE,
+    from_map,
 )
+from devplan.cli.precedence import (
+    machine_for_map,
+    main_device_for_map,
+    run_options,
+    workload_for_map,
+)
+from devplan.cli.printing import deliver_table, look_at_output, progress_on_stderr
 
 if TYPE_CHECKING:
-    from devplan.cli.check_options import CheckTyped
     from devplan.workflows import MapDiff, MapLike
 
 DIFFERENT = 1
 
+BEFORE = Argument(
+    "before",
+    metavar="A",
+    help="A map file, as for check, or auto, balanced, balanced_low_0 or sequential.",
+)
+AFTER = Argument("after", metavar="B", help="Another of these.")
 
-def diff_command(
-    before: Annotated[
-        str,
-        typer.Argument(
-            metavar="A",
-            help="A map file as for check, or auto, balanced, balanced_low_0, sequential.",
-            show_default=False,
-        ),
-    ],
-    after: Annotated[
-        str, typer.Argument(metavar="B", help="Another one of these.", show_default=False)
-    ],
-    model: MapModel = None,
-    gpus: MapGpus = None,
-    memory: MapMemory = None,
-    main: MainDevice = None,
-    reserve: Reserve = None,
-    batch: MapBatch = None,
-    context: MapContext = None,
-    images: Images = None,
-    image_size: ImageSize = None,
-    packed: MapPacked = False,
-    inputs: Inputs = None,
-    timeout_s: Timeout = None,
-    form: TableFormat = "text",
-    output: TableOutput = None,
-    trust_remote_code: TrustRemoteCode = False,
-) -> int:
-    """Say what changes from map A to map B: entries, load of each card, copies, most tokens.
 
-    Exit status, as of diff: 0 every tensor lies on the same device, 1 some do not, 2 bad input.
+@command(
+    *("diff", BEFORE, AFTER, *FOR_MAP, from_map(RESERVE), INPUTS, TIMEOUT, FORMAT, REPORT),
+    TRUST_REMOTE_CODE,
+)
+def diff_command(options: Options) -> int:
+    """Show what changes from map A to map B: entries, memory, copies and most tokens.
+
+    The exit status is that of diff: 0 if every tensor is on the same device, 1 if some are not, 2
+    for bad input.
 
     \b
     devplan diff maps/qwen2.5-vl-7b__24+12gib.yaml auto
     devplan diff old.json new.json --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
-    from devplan.cli.check_options import CheckTyped
-    from devplan.cli.delivery import look_at_output
-    from devplan.cli.side_by_side import show
-    from devplan.report import known_table_format
-
-    known_table_format(form)
-    look_at_output(output)
-    typed = CheckTyped(
-        maps=(before, after),
-        model=model,
-        gpus=gpus,
-        memory=memory,
-        main=main,
-        reserve=reserve,
-        batch=batch,
-        context=context,
-        images=images,
-        image_size=image_size,
-        packed=packed,
-        inputs=inputs,
-        timeout_s=timeout_s,
-        trust_remote_code=trust_remote_code,
-    )
-    found = _diff(typed)
+    look_at_output(options.report)
+    found = _diff(options)
     from devplan.report import diff_json, diff_text
 
-    show(lambda: diff_json(found), lambda terminal: diff_text(found, terminal), form, output)
+    deliver_table(
+        lambda: diff_json(found),
+        lambda terminal: diff_text(found, terminal),
+        options.form,
+        options.report,
+    )
     return 0 if found.is_same else DIFFERENT
 
 
-def _diff(typed: CheckTyped) -> MapDiff:
-    from devplan.checker import RunOptions
-    from devplan.cli.check_options import (
-        machine_of,
-        main_device_of,
-        read_check_options,
-        workload_of,
-    )
-    from devplan.cli.settings import load_settings
+def _diff(options: Options) -> MapDiff:
     from devplan.core import DeviceMap
     from devplan.workflows import diff
 
-    settings = load_settings(Path.cwd())
-    asked = read_check_options(typed, settings)
-    maps: list[MapLike] = [_read(name) for name in typed.maps]
+    maps: list[MapLike] = [_read(name) for name in (options.before, options.after)]
     given = [each for each in maps if isinstance(each, DeviceMap)]
-    says_cards = any(each.machine for each in given)
+    says_machine = any(each.machine for each in given) and not options.typed("gpus")
     says_model = any(each.model for each in given)
     sized = next((each for each in given if each.workload), None)
     with progress_on_stderr() as progress:
         return diff(
             *maps,
-            model=typed.model or (None if says_model else settings.model),
-            machine=machine_of(typed, None, settings) if typed.gpus or not says_cards else None,
-            main_device=main_device_of(typed),
-            workload=workload_of(typed, sized, settings),
-            packed=asked.packed,
-            options=RunOptions(
-                images=asked.images,
-                image_size=asked.image_size,
-                inputs=asked.inputs,
-                timeout_s=asked.timeout_s,
-            ),
-            trust_remote_code=asked.trust_remote_code,
+            model=options.typed("model") or (None if says_model else options.set("model")),
+            machine=None if says_machine else machine_for_map(options, None),
+            main_device=main_device_for_map(options),
+            workload=workload_for_map(options, sized),
+            packed=options.packed,
+            options=run_options(options),
+            trust_remote_code=options.trust_remote_code,
             progress=progress,
         )
 

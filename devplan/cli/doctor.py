@@ -3,108 +3,83 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from devplan.cli.printing import say
-from devplan.cli.progress import progress_on_stderr
-from devplan.cli.shared_options import TrustRemoteCode
-from devplan.io import out
+from devplan.cli.command import Argument, Option, Options, command
+from devplan.cli.options import FORCE, JSON, LOCAL_MODEL, TRUST_REMOTE_CODE
+from devplan.cli.printing import progress_on_stderr, say_report
 
 if TYPE_CHECKING:
     from devplan.core import DeviceMapFile, Environment, ModelFacts
 
 DIFFERS = 1
 
-MapToDoctor = Annotated[
-    str | None,
-    typer.Argument(metavar="[MAP]", help="A map file of devplan's.", show_default=False),
-]
-ModelAtHand = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="The model that is to be loaded: folder, hub id, ... Default: the map's, if it can be "
-        "read without the network.",
-    ),
-]
+MAP = Argument("map_path", metavar="[MAP]", required=False, help="A map file that devplan wrote.")
+MEASURE = Option(
+    "--measure", is_flag=True, help="Measure copies between the GPUs, and to and from the host."
+)
+REMAP = Option(
+    "--remap",
+    metavar="FILE",
+    help="Write the map to a file, with the GPU numbers of this machine.",
+)
+OFFLOAD_FOLDER = Option(
+    "--offload-folder",
+    metavar="DIR",
+    default="offload",
+    help="The folder for offloaded weights, to see how much disk it has.",
+)
 
 
-def doctor_command(
-    map_path: MapToDoctor = None,
-    model: ModelAtHand = None,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Time copies between the cards, and with the host.")
-    ] = False,
-    remap: Annotated[
-        str | None,
-        typer.Option(
-            "--remap",
-            metavar="FILE",
-            help="Write the map with its cards renumbered for this machine.",
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a map file that holds something else.")
-    ] = False,
-    offload_folder: Annotated[
-        str,
-        typer.Option("--offload-folder", metavar="DIR", help="Where offloaded weights would go."),
-    ] = "offload",
-    json: Annotated[bool, typer.Option("--json", help="Report as JSON, for programs.")] = False,
-    trust_remote_code: TrustRemoteCode = False,
-) -> int:
-    """Show this machine, and what of it differs from MAP; works without GPUs.
+@command(
+    *("doctor", MAP, LOCAL_MODEL, MEASURE, REMAP, FORCE, OFFLOAD_FOLDER, JSON, TRUST_REMOTE_CODE)
+)
+def doctor_command(options: Options) -> int:
+    """Show this machine, and how it differs from the machine of MAP; works without GPUs.
 
     \b
     devplan doctor
     devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --model ./checkpoint
     devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --remap maps/here.yaml
     """
-    from devplan.cli.suggested import look_at_target, written
+    from devplan.cli.suggest import look_at_target, written
     from devplan.environment import remapped
     from devplan.mapfile import read_map
-    from devplan.report import doctor_json, doctor_text, terminal_of
+    from devplan.report import doctor_json, doctor_text
     from devplan.rules import differences, errors, obstacles
 
-    _refuse_without_map(map_path, model=model, remap=remap)
+    map_path, remap = options.map_path, options.remap
+    _refuse_without_map(map_path, model=options.model, remap=remap)
     map_file = read_map(map_path) if map_path else None
     refused = None
     if remap is not None:
-        look_at_target(remap, force=force, option="--remap")
-    environment = look_around(offload_folder, measure=measure)
+        look_at_target(remap, force=options.force, option="--remap")
+    environment = look_around(options.offload_folder, measure=options.measure)
     notes: list[str] = []
     if map_file is None:
         found = obstacles(environment)
     else:
-        facts = facts_at_hand(map_file, map_path, model, notes, trust_remote_code=trust_remote_code)
+        facts = facts_at_hand(
+            map_file, map_path, options.model, notes, trust_remote_code=options.trust_remote_code
+        )
         if remap is not None:
             here = remapped(map_file, environment)
-            outcome, refused = written(here, remap, force, option="--remap")
+            outcome, refused = written(here, remap, options.force, option="--remap")
             told = "the cards have their numbers already" if here is map_file else here.notes[-1]
             notes.append(f"{remap} ({outcome}): {told}")
             map_file, map_path = here, remap
         found = differences(map_file, environment, facts)
-    if json:
-        say(
-            doctor_json(
-                environment,
-                found,
-                map_file=map_file,
-                map_name=map_path,
-                remapped_to=None if refused else remap,
-                notes=notes,
-            ),
-            end="",
-        )
-    else:
-        terminal = terminal_of(out())
-        text = doctor_text(
-            environment, found, terminal, map_file=map_file, map_name=map_path or "", notes=notes
-        )
-        say(text, end="")
+    about = {"map_file": map_file, "notes": notes}
+    remapped_to = None if refused else remap
+    say_report(
+        lambda terminal: doctor_text(
+            environment, found, terminal, map_name=map_path or "", **about
+        ),
+        lambda: doctor_json(
+            environment, found, map_name=map_path, remapped_to=remapped_to, **about
+        ),
+        options.json,
+    )
     if refused is not None:
         raise refused
     return DIFFERS if errors(found) else 0

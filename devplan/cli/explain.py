@@ -5,55 +5,47 @@ from __future__ import annotations
 import codecs
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from devplan.cli.printing import say
-from devplan.cli.shared_options import TrustRemoteCode
+from devplan.cli.command import Argument, Option, Options, command
+from devplan.cli.options import JSON, LOCAL_MODEL, TRUST_REMOTE_CODE
+from devplan.cli.printing import say, say_report
 from devplan.io import out
 
 NOT_RECOGNISED = 1
 STDIN = "-"
 
+SUBJECT = Argument(
+    "subject",
+    metavar="[CODE|FILE|-]",
+    required=False,
+    help="The code (DP301) or the name (device-mismatch) of a rule; a file with a traceback or a "
+    "log; - for stdin. Default: list all rules.",
+)
+LOADED_MAP = Option(
+    "--map",
+    metavar="MAP",
+    help="The map that the model was loaded with, to name the entry behind a failure and to run "
+    "the check.",
+)
 
-def explain_command(
-    subject: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[CODE|FILE|-]",
-            help="Code of a rule (DP301) or its name (device-mismatch); a file with a traceback or "
-            "a log; - for stdin. Default: list all rules.",
-            show_default=False,
-        ),
-    ] = None,
-    device_map: Annotated[
-        str | None,
-        typer.Option(
-            "--map",
-            metavar="MAP",
-            help="The map that the model was loaded with: names the entry behind a failure, and "
-            "runs the check.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="Where the map does not say it."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Of a traceback: as JSON.")] = False,
-    trust_remote_code: TrustRemoteCode = False,
-) -> int:
-    """Print the page of a rule, or explain a pasted traceback.
+
+MODEL = LOCAL_MODEL.but(help="The model, where the map does not name it.")
+
+
+@command("explain", SUBJECT, LOADED_MAP, MODEL, JSON, TRUST_REMOTE_CODE)
+def explain_command(options: Options) -> int:
+    """Explain a rule, or a pasted traceback or log.
 
     \b
     devplan explain DP301
     devplan explain error.log --map maps/qwen.yaml
     python run.py 2>&1 | devplan explain -
     """
-    given = device_map or model or as_json or trust_remote_code
+    subject = options.subject
+    given = options.map or options.model or options.json or options.trust_remote_code
     if subject is None or (not given and _is_rule(subject)):
         return _explain_rule(subject)
-    return _explain_text(_text_of(subject), device_map, model, as_json, trust_remote_code)
+    return _explain_text(_text_of(subject), options)
 
 
 def _is_rule(subject: str) -> bool:
@@ -72,19 +64,18 @@ def _explain_rule(code: str | None) -> int:
     return 0
 
 
-def _explain_text(
-    text: str | bytes,
-    device_map: str | None,
-    model: str | None,
-    as_json: bool,
-    trust_remote_code: bool,
-) -> int:
+def _explain_text(text: str | bytes, options: Options) -> int:
     from devplan.diagnosis import explain_text
-    from devplan.report import explained_json, explained_text, terminal_of
+    from devplan.report import explained_json, explained_text
 
-    found = explain_text(text, device_map, model, trust_remote_code=trust_remote_code)
-    shown = explained_json(found) if as_json else explained_text(found, terminal_of(out()))
-    say(shown, end="")
+    found = explain_text(
+        text, options.map, options.model, trust_remote_code=options.trust_remote_code
+    )
+    say_report(
+        lambda terminal: explained_text(found, terminal),
+        lambda: explained_json(found),
+        options.json,
+    )
     return 0 if found.reports else NOT_RECOGNISED
 
 

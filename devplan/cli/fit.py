@@ -3,145 +3,84 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from devplan.cli.gpus import or_list
-from devplan.cli.progress import progress_on_stderr
-from devplan.cli.shared_options import (
-    Batch,
-    Context,
-    Dtype,
-    Images,
-    ImageSize,
-    KvDtype,
-    ModelArgument,
-    Reserve,
-    Revision,
-    TableFormat,
-    TableOutput,
-    Timeout,
-    TrustRemoteCode,
+from devplan.cli.command import Options, command
+from devplan.cli.options import (
+    CARD,
+    FORMAT,
+    MACHINES,
+    MODEL,
+    NO_VERIFY,
+    PACKED,
+    REPORT,
+    RESERVE,
+    REVISION,
+    TIMEOUT,
+    TRUST_REMOTE_CODE,
+    WORKLOAD,
 )
+from devplan.cli.precedence import planned_model, planned_workload, read_machine
+from devplan.cli.printing import deliver_table, look_at_output, progress_on_stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from devplan.cli.options import Typed
-    from devplan.cli.settings import Settings
     from devplan.core import Machine
 
 NOTHING_FITS = 1
 
 
-def fit_command(
-    model: ModelArgument = None,
-    gpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--gpus",
-            metavar="CARDS",
-            callback=or_list,
-            is_eager=True,
-            help="A machine, as for suggest. Repeat: one row each.",
-        ),
-    ] = None,
-    card: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--card",
-            metavar="KIND",
-            callback=or_list,
-            is_eager=True,
-            help="A kind of card (a100-80gb, 24GiB): how many are needed? Repeat.",
-        ),
-    ] = None,
-    batch: Batch = None,
-    context: Context = None,
-    dtype: Dtype = None,
-    kv_dtype: KvDtype = None,
-    images: Images = None,
-    image_size: ImageSize = None,
-    reserve: Reserve = None,
-    packed: Annotated[
-        bool,
-        typer.Option(
-            "--packed",
-            help="Count quantized weights as stored, also where transformers unpacks them.",
-        ),
-    ] = False,
-    no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not run the best rows virtually.")
-    ] = False,
-    timeout_s: Timeout = None,
-    form: TableFormat = "text",
-    output: TableOutput = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
-) -> int:
-    """Say which machines and precisions hold MODEL: longest context, largest batch, fewest cards.
+@command(
+    *("fit", MODEL, MACHINES, CARD, *WORKLOAD, RESERVE, PACKED),
+    *(NO_VERIFY.but(help="Skip the virtual runs of the best rows."), TIMEOUT, FORMAT, REPORT),
+    *(REVISION, TRUST_REMOTE_CODE),
+)
+def fit_command(options: Options) -> int:
+    """Find the machines and precisions that hold MODEL.
+
+    Each row shows the longest context and the largest batch of a machine and a precision; of a kind
+    of GPU, the fewest that suffice.
 
     \b
     devplan fit Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --gpus 2x24GiB --context 32768
     devplan fit Qwen/Qwen2.5-72B-Instruct --card a100-80gb --card rtx-4090 --context 32768
     """
-    from devplan.cli.delivery import look_at_output
-    from devplan.cli.options import Typed, read_model, read_workload
-    from devplan.cli.settings import load_settings
-    from devplan.cli.side_by_side import show
-    from devplan.report import known_table_format
-
-    known_table_format(form)
-    look_at_output(output)
-    typed = Typed(
-        model=model,
-        reserve=reserve,
-        batch=batch,
-        context=context,
-        dtype=dtype,
-        kv_dtype=kv_dtype,
-        images=images,
-        image_size=image_size,
-    )
-    settings = load_settings(Path.cwd())
-    name = read_model(typed, settings, "fit")
-    request = read_workload(typed, settings)
-    machines = _machines(gpus or (), card or (), typed, settings)
+    look_at_output(options.report)
+    model, workload = planned_model(options), planned_workload(options)
+    machines = _machines(options)
     with progress_on_stderr() as progress:
         from devplan.workflows import fit
 
         progress("starting")
         result = fit(
-            name,
+            model,
             machines,
-            cards=card or (),
-            request=request,
-            reserve=reserve or settings.reserve,
-            packed=packed,
-            trust_remote_code=trust_remote_code,
-            revision=revision,
-            verify=not no_verify,
-            timeout_s=timeout_s,
+            cards=options.card,
+            request=workload,
+            reserve=options.reserve,
+            packed=options.packed,
+            trust_remote_code=options.trust_remote_code,
+            revision=options.revision,
+            verify=not options.no_verify,
+            timeout_s=options.timeout_s,
             progress=progress,
         )
     from devplan.report import fit_json, fit_text
 
-    show(lambda: fit_json(result), lambda terminal: fit_text(result, terminal), form, output)
+    deliver_table(
+        lambda: fit_json(result),
+        lambda terminal: fit_text(result, terminal),
+        options.form,
+        options.report,
+    )
     return 0 if result.fits else NOTHING_FITS
 
 
-def _machines(
-    gpus: Sequence[str], kinds: Sequence[str], typed: Typed, settings: Settings
-) -> list[Machine]:
+def _machines(options: Options) -> list[Machine]:
     """The machines as typed; that of the project where neither machines nor kinds were."""
-    from devplan.cli.options import read_machine
-
-    named = list(gpus)
-    if not named and not kinds and settings.gpus:
-        machine = read_machine(settings.gpus, typed, settings)
-        return [replace(machine, tiers=())]
-    machines = [read_machine(text, replace(typed, gpus=text), settings) for text in named]
+    if options.machines or options.card:
+        machines = [read_machine(options, gpus, is_typed=True) for gpus in options.machines]
+    else:
+        gpus = options.set("gpus")
+        machines = [read_machine(options, gpus, is_typed=False)] if gpus else []
     # [tiers] what has to be offloaded does not fit.
     return [replace(machine, tiers=()) for machine in machines]

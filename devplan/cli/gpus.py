@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, TypeVar
-
-import typer
-
-from devplan.cli.printing import say
-from devplan.io import out
-
-LIST = "list"
-V = TypeVar("V", str | None, list[str] | None)
+from devplan.cli.command import Options, command
+from devplan.cli.options import JSON
+from devplan.cli.printing import say_report
 
 
-def gpus_command(
-    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
-) -> int:
-    """List the GPUs that --gpus knows by name, with their memory.
+@command("gpus", JSON)
+def gpus_command(options: Options) -> int:
+    """List the GPUs that --gpus accepts by name, with their memory.
 
     \b
     devplan gpus
     devplan suggest Qwen/Qwen3-8B --gpus 2xrtx-4090
     """
+    return print_gpus(json=options.json)
+
+
+def print_gpus(*, json: bool = False) -> int:
+    """Print every GPU of the catalogue."""
     from devplan.catalog import gpus
-    from devplan.report import gpus_json, gpus_text, terminal_of
+    from devplan.report import gpus_json, gpus_text
 
     known = gpus.load_gpus()
-    say(gpus_json(known) if json else gpus_text(known, terminal_of(out())), end="")
+    say_report(lambda terminal: gpus_text(known, terminal), lambda: gpus_json(known), json)
     return 0
-
-
-def or_list(cards: V) -> V:
-    """What an option for cards was given; for the word ``list`` print the names and be done."""
-    given: Sequence[str] = [cards] if isinstance(cards, str) else cards or ()
-    if any(each.strip().lower() == LIST for each in given):
-        gpus_command()
-        raise typer.Exit
-    return cards

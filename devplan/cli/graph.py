@@ -2,143 +2,81 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from devplan.cli.printing import say
-from devplan.cli.progress import progress_on_stderr
-from devplan.cli.shared_options import (
-    DeviceMapStrategy,
-    Images,
-    ImageSize,
-    Inputs,
-    MainDevice,
-    MapBatch,
-    MapContext,
-    MapGpus,
-    MapMemory,
-    MapModel,
-    MapPacked,
-    Timeout,
-    TrustRemoteCode,
+from devplan.cli.command import Argument, Option, Options, command
+from devplan.cli.options import FOR_MAP, INPUTS, REPORT, STRATEGY, TIMEOUT, TRUST_REMOTE_CODE
+from devplan.cli.precedence import (
+    machine_for_map,
+    main_device_for_map,
+    model_for_map,
+    refuse_without_map,
+    run_options,
+    workload_for_map,
 )
+from devplan.cli.printing import deliver, look_at_output, progress_on_stderr, say
 from devplan.io import visible
 
 if TYPE_CHECKING:
     import networkx
 
-    from devplan.cli.check_options import CheckTyped
-
 ON_STDOUT = "mmd"
 """Plain text that Markdown files of most forges show as a drawing."""
 
+MAP = Argument("map", metavar="[MAP]", required=False, help="A map file, as for check.")
+DRAWING = REPORT.but(
+    help="Write a .dot, .json, .mmd or .svg file; .svg needs Graphviz.",
+    default_words="Mermaid on stdout",
+)
+BLOCKS = Option(
+    "--blocks", is_flag=True, help="Draw every block, not one node for the layers of a stage."
+)
 
-def graph_command(
-    map_file: Annotated[
-        str | None,
-        typer.Argument(metavar="[MAP]", help="A map file, as for check.", show_default=False),
-    ] = None,
-    model: MapModel = None,
-    gpus: MapGpus = None,
-    memory: MapMemory = None,
-    main: MainDevice = None,
-    batch: MapBatch = None,
-    context: MapContext = None,
-    images: Images = None,
-    image_size: ImageSize = None,
-    packed: MapPacked = False,
-    inputs: Inputs = None,
-    device_map: DeviceMapStrategy = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="Write .dot, .json, .mmd or .svg (needs Graphviz). Default: Mermaid on stdout.",
-        ),
-    ] = None,
-    blocks: Annotated[
-        bool, typer.Option("--blocks", help="Draw every block; else layers of a stage are one.")
-    ] = False,
-    timeout_s: Timeout = None,
-    trust_remote_code: TrustRemoteCode = False,
-) -> None:
-    """Draw a split model: its blocks by device, the tensors between them, what crosses in red.
+
+@command(*("graph", MAP, *FOR_MAP, INPUTS, STRATEGY, DRAWING, BLOCKS, TIMEOUT, TRUST_REMOTE_CODE))
+def graph_command(options: Options) -> None:
+    """Draw a split model: its blocks by device and the tensors between them.
+
+    Tensors that cross from one device to another are red.
 
     \b
     devplan graph maps/qwen2.5-vl-7b__24+12gib.yaml -o graph.svg
     devplan graph hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --blocks -o graph.json
     devplan graph --device-map auto --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
-    from devplan.cli.check_options import CheckTyped
-    from devplan.cli.delivery import deliver, look_at_output
     from devplan.io import is_stdout
+    from devplan.sandbox import within
     from devplan.workflows import contract_layers, graph_text, known_graph_format
 
+    output = options.report
     on_screen = output is None or is_stdout(output)
     form = ON_STDOUT if on_screen else known_graph_format(output)
     look_at_output(output)
-    typed = CheckTyped(
-        maps=(map_file,) if map_file else (),
-        model=model,
-        gpus=gpus,
-        memory=memory,
-        main=main,
-        batch=batch,
-        context=context,
-        images=images,
-        image_size=image_size,
-        packed=packed,
-        inputs=inputs,
-        device_map=device_map,
-        timeout_s=timeout_s,
-        trust_remote_code=trust_remote_code,
-    )
-    from devplan.sandbox import within
-
-    graph = within(timeout_s, lambda: _graph(map_file, typed))
-    text = graph_text(graph if blocks else contract_layers(graph), form)
+    refuse_without_map(options, [options.map] if options.map else [])
+    graph = within(options.timeout_s, lambda: _graph(options))
+    text = graph_text(graph if options.blocks else contract_layers(graph), form)
     if deliver(lambda _: text, output):
         say(f"wrote {visible(output)}: {_counted(graph)}")
 
 
-def _graph(path: str | None, typed: CheckTyped) -> networkx.DiGraph:
-    from devplan.checker import RunOptions, prepare
-    from devplan.cli.check_options import (
-        machine_of,
-        main_device_of,
-        model_of,
-        read_check_options,
-        workload_of,
-    )
-    from devplan.cli.settings import load_settings
+def _graph(options: Options) -> networkx.DiGraph:
+    from devplan.checker import prepare
     from devplan.mapfile import read_device_map
     from devplan.workflows import module_graph
 
-    settings = load_settings(Path.cwd())
-    asked = read_check_options(typed, settings)
     with progress_on_stderr() as progress:
-        progress(f"running {path or typed.device_map}")
-        given = read_device_map(path) if path else None
+        progress(f"running {options.map or options.device_map}")
+        given = read_device_map(options.map) if options.map else None
         prepared = prepare(
-            model_of(typed, given, settings),
-            given or typed.device_map,
-            machine=machine_of(typed, given, settings),
-            main_device=main_device_of(typed),
-            workload=workload_of(typed, given, settings),
-            packed=asked.packed,
-            trust_remote_code=asked.trust_remote_code,
+            model_for_map(options, given),
+            given or options.device_map,
+            machine=machine_for_map(options, given),
+            main_device=main_device_for_map(options),
+            workload=workload_for_map(options, given),
+            packed=options.packed,
+            trust_remote_code=options.trust_remote_code,
         )
-        options = RunOptions(
-            images=asked.images,
-            image_size=asked.image_size,
-            inputs=asked.inputs,
-            timeout_s=asked.timeout_s,
-        )
-        return module_graph(prepared, options)
+        return module_graph(prepared, run_options(options))
 
 
 def _counted(graph: networkx.DiGraph) -> str:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from devplan.cli.doctor import ModelAtHand, facts_at_hand, look_around
+from devplan.cli.command import Argument, Options, command
+from devplan.cli.doctor import facts_at_hand, look_around
+from devplan.cli.options import LOCAL_MODEL, TRUST_REMOTE_CODE
 from devplan.cli.printing import say, say_notes
-from devplan.cli.shared_options import TrustRemoteCode
 from devplan.io import out, prose, visible
 
 DOES_NOT_FIT = 1
 
+MAP = Argument("map_path", metavar="MAP", help="A map file that devplan wrote.")
 
-def lock_command(
-    map_path: Annotated[str, typer.Argument(metavar="MAP", help="A map file of devplan's.")],
-    model: ModelAtHand = None,
-    trust_remote_code: TrustRemoteCode = False,
-) -> int:
-    """Write this machine's cards, driver and versions into MAP, if the map fits it.
 
-    From then on they are compared when the map is loaded and by `devplan doctor MAP`.  Without GPUs
-    only versions are written.
+@command("lock", MAP, LOCAL_MODEL, TRUST_REMOTE_CODE)
+def lock_command(options: Options) -> int:
+    """Record this machine's GPUs, driver and versions in MAP, if the map fits it.
+
+    From then on, they are compared when the map is loaded and by `devplan doctor MAP`.  Without
+    GPUs, only versions are recorded.
 
     \b
     devplan lock maps/qwen2.5-vl-7b__24+12gib.yaml
@@ -32,10 +28,13 @@ def lock_command(
     from devplan.mapfile import read_map
     from devplan.report import difference_lines, terminal_of
 
+    map_path = options.map_path
     map_file = read_map(map_path)
     environment = look_around(OFFLOAD_FOLDER)
     notes: list[str] = []
-    facts = facts_at_hand(map_file, map_path, model, notes, trust_remote_code=trust_remote_code)
+    facts = facts_at_hand(
+        map_file, map_path, options.model, notes, trust_remote_code=options.trust_remote_code
+    )
     refused = reasons_against(map_file, environment, facts)
     if refused:
         terminal = terminal_of(out())

@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from devplan.cli.printing import say
-from devplan.io import out
+from devplan.cli.command import Argument, Options, command
+from devplan.cli.options import JSON
+from devplan.cli.printing import say_report
 
 if TYPE_CHECKING:
     from devplan.catalog import CatalogModel
 
+NAME = Argument(
+    "name",
+    metavar="[NAME]",
+    required=False,
+    help="A model of the catalogue, with or without its organization. Default: list all models.",
+)
 
-def models_command(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="A model of the catalogue, with or without its organisation. Default: list all.",
-            show_default=False,
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
-) -> int:
-    """List the models that devplan knows by name, or show one with sources and sizes.
+
+@command("models", NAME, JSON)
+def models_command(options: Options) -> int:
+    """List the models that devplan knows by name, or show one of them.
+
+    The page of a model shows its sources and its size in each dtype.
 
     \b
     devplan models
     devplan models Qwen2.5-VL-7B-Instruct
     """
     from devplan.catalog import models
-    from devplan.report import model_json, model_text, models_json, models_text, terminal_of
+    from devplan.report import model_json, model_text, models_json, models_text
 
-    terminal = terminal_of(out())
-    if name is None:
+    if options.name is None:
         entries = models.load_models()
-        say(models_json(entries) if json else models_text(entries, terminal), end="")
+        say_report(
+            lambda terminal: models_text(entries, terminal),
+            lambda: models_json(entries),
+            options.json,
+        )
         return 0
-    entry = find_model(name)
+    entry = find_model(options.name)
     from devplan.workflows import known_of
 
     known = known_of(entry)
-    say(model_json(known) if json else model_text(known, terminal), end="")
+    say_report(
+        lambda terminal: model_text(known, terminal), lambda: model_json(known), options.json
+    )
     return 0
 
 

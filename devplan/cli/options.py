@@ -1,271 +1,368 @@
-"""What was asked for: the command line, and behind it the settings of the project.
+"""Every option of the command line, declared once; a command names those that it takes.
 
-An option that was typed wins over ``devplan.yaml`` or ``[tool.devplan]``; what neither says has
-its default here.  An error in a value that came from the settings names the file and the key.
+A declaration holds the names, the help, how a typed value is read and how a settings file sets it
+(`devplan.cli.values`).  The key of a setting is the long name of its option.  Where a command
+means an option differently, `Option.but` replaces the help or the default.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
 
-from devplan.cli.amounts import (
-    LARGEST_BATCH,
-    number_of_frames,
-    number_of_images,
-    read_context,
-    read_image_size,
-)
-from devplan.cli.settings import Settings
+import click
+
+from devplan.cli import values
+from devplan.cli.command import Argument, Option
 from devplan.core import (
-    DEFAULT_BATCH,
-    OBJECTIVE_NAMES,
-    InputError,
-    Machine,
-    NamedInFile,
-    WorkloadRequest,
+    LARGEST_BATCH,
+    LARGEST_FRAMES,
+    LARGEST_IMAGES,
     compute_dtype_name,
     full_dtype_name,
-    is_inside,
-    nearest,
-    parse_whole,
 )
-from devplan.machine import parse_gpus
 
-# What from_pretrained calls the dtype of the checkpoint.
-AUTO = "auto"
+# ------------------------------------------------------------------------------------- the model
 
+_MODEL = "The model: a catalogue name, a folder with config.json, a hub id, or "
+_MODEL += "package.module:factory."
 
-@dataclass(frozen=True, kw_only=True)
-class Typed:
-    """The options of ``devplan suggest`` as typed; None where they were not."""
+MODEL = Argument(
+    "model",
+    metavar="[MODEL]",
+    required=False,
+    setting=values.set_text,
+    help=f"{_MODEL} Default: model in devplan.yaml.",
+)
+MAP_MODEL = Option(
+    "--model",
+    metavar="MODEL",
+    setting=values.set_text,
+    help=_MODEL,
+    default_words="the map's model",
+)
+LOCAL_MODEL = Option(
+    "--model",
+    metavar="MODEL",
+    help="The model to load: a folder, a hub id, ...",
+    default_words="the map's model, if it can be read without the network",
+)
+REVISION = Option("--revision", metavar="NAME", help="A branch, tag or commit on the hub.")
+TRUST_REMOTE_CODE = Option(
+    "--trust-remote-code", is_flag=True, help="Allow code that comes with the model to run."
+)
 
-    model: str | None = None
-    gpus: str | None = None
-    memory: str | None = None
-    main: str | None = None
-    reserve: str | None = None
-    links: str | None = None
-    batch: str | None = None
-    context: str | None = None
-    dtype: str | None = None
-    kv_dtype: str | None = None
-    images: int | None = None
-    image_size: str | None = None
-    frames: int | None = None
-    tiling: bool | None = None
-    objective: str | None = None
-    pin: Sequence[str] = ()
-    no_pin: bool | None = None
-    offload: Sequence[str] = ()
-    output: str | None = None
+# ----------------------------------------------------------------------------------- the machine
 
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is to be planned, checked as far as that is possible without the model."""
-
-    model: str | NamedInFile
-    machine: Machine
-    workload: WorkloadRequest
-    objective: str
-    pins: Mapping[str, str]
-    default_pins: bool
-    output: str | None
-    notes: tuple[str, ...]
+LIST = "list"
 
 
-def read_options(typed: Typed, settings: Settings, command: str = "suggest") -> Asked:
-    """Join what was typed with the settings of the project.
+def _or_list(context: click.Context, _: click.Parameter, given: str | tuple[str, ...]) -> object:
+    """For the word ``list``, print the names of the GPUs and leave."""
+    named = [given] if isinstance(given, str) else given or ()
+    if any(each.strip().lower() == LIST for each in named):
+        from devplan.cli.gpus import print_gpus
 
-    Raises
-    ------
-    InputError
-        For a missing model or machine, and for values that cannot be.
-    """
-    model = read_model(typed, settings, command)
-    gpus = typed.gpus or settings.gpus
-    if gpus is None:
-        raise InputError(
-            "no machine: give --gpus, such as --gpus 0,1 for local GPUs or --gpus 24GiB,12GiB "
-            "for others, or set gpus in devplan.yaml"
-        )
-    return Asked(
-        model=model,
-        machine=read_machine(gpus, typed, settings),
-        workload=read_workload(typed, settings),
-        objective=_objective(typed.objective or settings.objective or "balance"),
-        pins=_pins(typed, settings),
-        default_pins=not _first(typed.no_pin, settings.no_pin, False),
-        output=typed.output or settings.output,
-        notes=settings.notes,
+        print_gpus()
+        context.exit()
+    return given
+
+
+_GPUS = "local indices (0,1), sizes (24GiB,12GiB), counts (2x24GiB), names "
+_GPUS += "(2xa100-80gb,rtx-4090), a mix of these, or all"
+
+GPUS = Option(
+    "--gpus",
+    metavar="GPUS",
+    callback=_or_list,
+    is_eager=True,
+    setting=values.set_list,
+    help=f"The GPUs: {_GPUS}. The first is the main device. Use list to print the names.",
+)
+MACHINES = Option(
+    "machines",
+    "--gpus",
+    metavar="GPUS",
+    multiple=True,
+    callback=_or_list,
+    is_eager=True,
+    help=f"The GPUs of one machine: {_GPUS} (repeatable, one row for each machine).",
+)
+CARD = Option(
+    "--card",
+    metavar="GPU",
+    multiple=True,
+    callback=_or_list,
+    is_eager=True,
+    help="A kind of GPU (a100-80gb, 24GiB), to find how many are needed (repeatable).",
+)
+MEMORY = Option(
+    "--memory",
+    metavar="SIZES",
+    setting=values.set_list,
+    help="The memory of GPUs given by index, to plan for GPUs of another machine.",
+)
+MAIN = Option(
+    "--main",
+    metavar="DEVICE",
+    setting=values.set_index_or_text,
+    help="The main device, which receives the inputs, such as cuda:1.",
+)
+RESERVE = Option(
+    "--reserve",
+    metavar="SIZE",
+    setting=values.set_list,
+    help="Memory to keep free on each GPU: 1GiB, one size for each GPU, or 0=2GiB,1=1GiB.",
+    default_words="1 GiB, at most an eighth of the GPU",
+)
+LINKS = Option(
+    "--links",
+    metavar="LINKS",
+    setting=values.set_list,
+    help="The links between GPUs: pcie4x16, pcie4x16-host, nvlink, 50GB/s or measured; for some "
+    "pairs only: 0-1:nvlink,pcie3x8-host.",
+    default_words="the links that GPUs of these names have",
+)
+OFFLOAD = Option(
+    "--offload",
+    metavar="TIER[=SIZE]",
+    multiple=True,
+    setting=values.set_texts,
+    help="Offload tiers the map may use: cpu, cpu=64GiB or disk (repeatable).",
+    default_words="none",
+)
+
+# ---------------------------------------------------------------------------------- the workload
+
+BATCH = Option(
+    "--batch",
+    metavar="NUMBER",
+    read=values.read_count("--batch", "sequences", 1, LARGEST_BATCH),
+    setting=values.set_count,
+    help="The number of sequences in a batch.",
+    default_words="1",
+)
+CONTEXT = Option(
+    "--context",
+    metavar="TOKENS",
+    read=values.read_context,
+    setting=values.set_tokens,
+    help="Tokens per sequence, prompt and new tokens together: 32768 or 32k (k is 1,024).",
+    default_words="4096, or the model's own limit if that is less",
+)
+DTYPE = Option(
+    "--dtype",
+    metavar="DTYPE",
+    read=values.read_dtype("--dtype", compute_dtype_name),
+    setting=values.set_text,
+    help="The compute dtype.",
+    default_words="the dtype of the checkpoint",
+)
+KV_DTYPE = Option(
+    "--kv-dtype",
+    metavar="DTYPE",
+    read=values.read_dtype("--kv-dtype", full_dtype_name),
+    setting=values.set_text,
+    help="The dtype of the KV cache.",
+    default_words="the dtype that the model gives it",
+)
+IMAGES = Option(
+    "--images",
+    metavar="NUMBER",
+    read=values.read_count("--images", "images", 0, LARGEST_IMAGES),
+    setting=values.set_count_or_none,
+    help="The number of images in a sequence; 0 for none.",
+)
+IMAGE_SIZE = Option(
+    "--image-size",
+    metavar="HxW",
+    read=values.read_pixels,
+    setting=values.set_text,
+    help="The height and width of an image in pixels, such as 448x672. Pipelines generate images "
+    "of this size.",
+)
+FRAMES = Option(
+    "--frames",
+    metavar="NUMBER",
+    read=values.read_count("--frames", "frames", 1, LARGEST_FRAMES),
+    setting=values.set_count,
+    help="The number of frames in the video that a pipeline generates.",
+)
+TILING = Option(
+    "--tiling",
+    is_flag=True,
+    setting=values.set_switch,
+    help="Let a pipeline's autoencoder work in tiles (enable_tiling).",
+)
+WORKLOAD = (BATCH, CONTEXT, DTYPE, KV_DTYPE, IMAGES, IMAGE_SIZE)
+"""What every plan is made for."""
+
+# -------------------------------------------------------------------------------------- the plan
+
+OBJECTIVE = Option(
+    "--objective",
+    metavar="balance|context|fewest|latency",
+    read=values.read_objective,
+    setting=values.set_objective,
+    help="The objective: the smallest share of the fullest GPU (balance), the most tokens "
+    "(context), the fewest GPUs (fewest) or the shortest request (latency).",
+    default="balance",
+)
+PIN = Option(
+    "pins",
+    "--pin",
+    metavar="MODULE=DEVICE",
+    multiple=True,
+    read=values.read_pin,
+    setting=values.set_pins,
+    help="Place a module on a device (repeatable).",
+)
+NO_PIN = Option(
+    "--no-pin",
+    is_flag=True,
+    setting=values.set_switch,
+    help="Do not keep the embedding, the towers and the head on the main device.",
+)
+PACKED = Option(
+    "--packed",
+    is_flag=True,
+    help="Count quantized weights at their stored size, even where transformers unpacks them.",
+)
+NO_VERIFY = Option(
+    "--no-verify",
+    is_flag=True,
+    help="Skip the virtual run; the map says that it is unverified.",
+)
+
+# -------------------------------------------------------------------------------------- the runs
+
+PLANNED_CALLS = Option(
+    "run",
+    "--run",
+    metavar="auto|forward|all",
+    default="auto",
+    help="The calls to plan for: auto (the model's usual call, mostly generate), forward (one call "
+    "with all positions) or all (both).",
+)
+CALLS = Option(
+    "run",
+    "--run",
+    metavar="auto|all|generate|forward|WAYS|FILE.py:FUNCTION",
+    default="auto",
+    read=values.read_run,
+    help="The calls to run: auto (the usual call, and where the model takes them, short calls with "
+    "a padded batch, text alone, a video, beam search and labels), some of these "
+    "(batch,text,video,beams,loss), generate, forward, all (auto and forward), or your own "
+    "function of the model and its inputs.",
+)
+GENERATION = Option(
+    "generation",
+    "--generate",
+    metavar="NAME=VALUE",
+    multiple=True,
+    read=values.read_generation,
+    help="An argument of generate, such as num_beams=2 (repeatable).",
+)
+INPUTS = Option(
+    "--inputs", metavar="FILE.py:FUNCTION", help="Your own function that makes the model's inputs."
+)
+FULL = Option("--full", is_flag=True, help="Run every layer, even where layers are alike.")
+TIMEOUT = Option(
+    "timeout_s",
+    "--timeout",
+    metavar="SECONDS",
+    read=values.read_seconds,
+    help="The time limit of the command; with several maps, of each map.",
+)
+
+# -------------------------------------------------------------------------------------- the maps
+
+STRATEGY = Option(
+    "--device-map",
+    metavar="auto|balanced|balanced_low_0|sequential",
+    read=values.read_strategy,
+    help="A strategy of accelerate, which makes the map in place of a file.",
+)
+HERE = Option(
+    "--here", is_flag=True, help="Compare with this machine too, as `devplan doctor` does."
+)
+FORCE = Option("--force", is_flag=True, help="Overwrite a map file with different contents.")
+
+
+def from_map(option: Option) -> Option:
+    """An option whose value comes from the map where it is not typed."""
+    return option.but(default_words="the map's value")
+
+
+FOR_MAP = (
+    MAP_MODEL,
+    *map(from_map, (GPUS, MEMORY, MAIN, BATCH, CONTEXT, IMAGES, IMAGE_SIZE, PACKED)),
+)
+"""What a map is for: model, machine and workload."""
+
+# ---------------------------------------------------------------------------------- the findings
+
+STRICT = Option("--strict", is_flag=True, help="Treat warnings as errors.")
+REQUIRE_RUN = Option(
+    "--require-run", is_flag=True, help="Fail if a requested call or step did not run."
+)
+IGNORE = Option(
+    "ignores",
+    "--ignore",
+    metavar="CODE=REASON",
+    multiple=True,
+    setting=values.set_reasons,
+    help="Accept the findings of a rule (repeatable).",
+)
+BASELINE = Option(
+    "--baseline", metavar="FILE", help="Accept the findings that a baseline file lists."
+)
+WRITE_BASELINE = Option(
+    "--write-baseline", is_flag=True, help="Write the findings to the --baseline file."
+)
+
+# ------------------------------------------------------------------------------------ the report
+
+JSON = Option("--json", is_flag=True, help="Print the report as JSON.")
+FORMAT = Option(
+    "form",
+    "--format",
+    metavar="text|json",
+    default="text",
+    read=values.read_table_format,
+    help="Report format.",
+)
+FINDINGS_FORMAT = Option(
+    "form",
+    "--format",
+    metavar="text|json|sarif|github|junit",
+    default="text",
+    read=values.read_findings_format,
+    help="Report format.",
+)
+REPORT = Option(
+    "report",
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write the report to a file; - for stdout.",
+)
+OUTPUT = Option(
+    "output",
+    "-o",
+    "--output",
+    metavar="FILE",
+    setting=values.set_text,
+    help="Write the map to a file; - for stdout.",
+    default_words="maps/<model>__<machine>__<workload>.yaml",
+)
+EXPLAIN = Option("--explain", is_flag=True, help="Show the parts of each GPU's total.")
+
+
+SETTINGS: Mapping[str, Option | Argument] = {
+    max(option.opts, key=len).lstrip("-"): option
+    for option in (
+        *(MODEL, GPUS, MEMORY, MAIN, RESERVE, LINKS, *WORKLOAD, FRAMES, TILING),
+        *(OBJECTIVE, PIN, NO_PIN, OFFLOAD, OUTPUT, IGNORE),
     )
-
-
-def read_model(typed: Typed, settings: Settings, command: str = "suggest") -> str | NamedInFile:
-    """MODEL as typed or set.
-
-    Raises
-    ------
-    InputError
-        When neither names one.
-    """
-    if typed.model:
-        return typed.model
-    if settings.model is None:
-        raise InputError(
-            f"no model: name one (devplan {command} MODEL --gpus ...), or set model in devplan.yaml"
-        )
-    return replace(settings.model, typed_after=f"devplan {command}")
-
-
-def _first(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
-
-
-def read_machine(gpus: str, typed: Typed, settings: Settings) -> Machine:
-    """The machine of one ``--gpus``, with what else was said about cards."""
-    # A machine that was typed is a machine of its own: the project's memory, reserve and main
-    # device belong to the project's cards.
-    own = Settings() if typed.gpus else settings
-    try:
-        return parse_gpus(
-            gpus,
-            memory=typed.memory or own.memory,
-            reserve=typed.reserve or own.reserve,
-            main=typed.main or own.main,
-            offload=tuple(typed.offload) or settings.offload or (),
-            links=_first_or_none(typed.links, own.links),
-        )
-    except InputError as error:
-        # Messages begin with the option that they are about; names of GPUs come with none.
-        options = ("memory", "reserve", "main", "offload", "links")
-        key = next((key for key in options if str(error).startswith(f"--{key}")), "gpus")
-        with _named(settings, key, typed):
-            raise
-
-
-def read_workload(typed: Typed, settings: Settings) -> WorkloadRequest:
-    """Batch, context and dtypes."""
-    batch = _batch(typed, settings)
-    return WorkloadRequest(
-        batch=DEFAULT_BATCH if batch is None else batch,
-        context_tokens=_context(typed, settings),
-        dtype=_dtype(typed, settings, "dtype", compute_dtype_name),
-        kv_dtype=_dtype(typed, settings, "kv_dtype", full_dtype_name),
-        images=number_of_images(_first_or_none(typed.images, settings.images)),
-        image_size=_image_size(typed, settings),
-        frames=number_of_frames(_first_or_none(typed.frames, settings.frames)),
-        tiling=_first(typed.tiling, settings.tiling, False),
-    )
-
-
-def _image_size(typed: Typed, settings: Settings) -> tuple[int, int] | None:
-    text = _first_or_none(typed.image_size, settings.image_size)
-    if text is None:
-        return None
-    with _named(settings, "image_size", typed):
-        return read_image_size(text)
-
-
-def _batch(typed: Typed, settings: Settings) -> int | None:
-    value = _first_or_none(typed.batch, settings.batch)
-    if value is None:
-        return None
-    text = str(value).strip()
-    count = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
-    if not 1 <= count <= LARGEST_BATCH:
-        with _named(settings, "batch", typed):
-            raise InputError(
-                f"--batch {text or repr(text)}: give a whole number of sequences, "
-                f"1 to {LARGEST_BATCH:,}"
-            )
-    return count
-
-
-def _context(typed: Typed, settings: Settings) -> int | None:
-    value = _first_or_none(typed.context, settings.context)
-    if value is None:
-        return None
-    with _named(settings, "context", typed):
-        return read_context(value)
-
-
-def _dtype(typed: Typed, settings: Settings, key: str, full_name: Any) -> str | None:
-    value = _first_or_none(getattr(typed, key), getattr(settings, key))
-    if value is None or value.strip().lower() == AUTO:
-        return None
-    with _named(settings, key, typed):
-        try:
-            return full_name(value)
-        except InputError as error:
-            raise InputError(f"--{key.replace('_', '-')}: {error}") from error
-
-
-def _first_or_none(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def _objective(objective: str) -> str:
-    if objective not in OBJECTIVE_NAMES:
-        raise InputError(
-            f"--objective {objective!r} is none of {', '.join(OBJECTIVE_NAMES)}"
-            f"{nearest(objective, OBJECTIVE_NAMES)}"
-        )
-    return objective
-
-
-def _pins(typed: Typed, settings: Settings) -> dict[str, str]:
-    own: dict[str, str] = {}
-    for text in typed.pin:
-        module, device = _read_pin(text)
-        if own.get(module, device) != device:
-            raise InputError(
-                f"--pin {module}={own[module]} and --pin {module}={device} contradict each other; "
-                "keep one"
-            )
-        own[module] = device
-    set_before = {name: _device(device) for name, device in (settings.pin or {}).items()}
-    _refuse_contradictions(own, set_before, settings)
-    return {**set_before, **own}
-
-
-def _read_pin(text: str) -> tuple[str, str]:
-    module, _, device = (part.strip() for part in text.rpartition("="))
-    if not module or not device:
-        raise InputError(f"--pin {text!r}: write MODULE=DEVICE, such as --pin lm_head=cuda:1")
-    return module, _device(device)
-
-
-def _device(text: str) -> str:
-    """``1`` and ``CUDA:1`` as ``cuda:1``; whether there is such a card, the planner says."""
-    text = text.strip().lower()
-    return f"cuda:{parse_whole(text)}" if text.isascii() and text.isdecimal() else text
-
-
-def _refuse_contradictions(
-    own: Mapping[str, str], set_before: Mapping[str, str], settings: Settings
-) -> None:
-    """A pin that was typed replaces the project's of the same module, not one around or inside."""
-    for module, device in own.items():
-        for other, other_device in set_before.items():
-            nested = is_inside(module, other) or is_inside(other, module)
-            if nested and module != other and device != other_device and other not in own:
-                raise InputError(
-                    f"--pin {module}={device} contradicts {other}={other_device} of "
-                    f"{settings.where('pin')}; pin {other} as well, or change the settings"
-                )
-
-
-@contextlib.contextmanager
-def _named(settings: Settings, key: str, typed: Typed) -> Iterator[None]:
-    """Put the place of a setting before an error in its value, where it was not typed."""
-    try:
-        yield
-    except InputError as error:
-        written = key.replace("_", "-")
-        if not getattr(typed, key) and settings.path is not None and getattr(settings, key):
-            raise InputError(f"{settings.where(written)}: {error}") from error
-        raise
+}
+"""What a settings file may set, by key."""

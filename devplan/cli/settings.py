@@ -23,15 +23,17 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from devplan.cli.settings_values import READERS, Refused
+from devplan.cli.options import SETTINGS
+from devplan.cli.values import Refused
 from devplan.core import InputError, NamedInFile, nearest
-from devplan.io import SETTINGS, compose, construct, read_text, shortened
+from devplan.io import SETTINGS as MOST
+from devplan.io import compose, construct, read_text, shortened
 
 SETTINGS_FILE = "devplan.yaml"
 PROJECT_FILE = "pyproject.toml"
@@ -40,56 +42,24 @@ TABLE = "[tool.devplan]"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a project has set; None is what it has not."""
+    """What a project has set."""
 
-    model: NamedInFile | None = None
-    gpus: str | None = None
-    """As ``--gpus`` takes it: a list is joined by commas."""
-    memory: str | None = None
-    """As ``--memory`` takes it."""
-    main: str | None = None
-    reserve: str | None = None
-    """As ``--reserve`` takes it."""
-    links: str | None = None
-    """As ``--links`` takes it."""
-    batch: int | None = None
-    context: int | None = None
-    dtype: str | None = None
-    kv_dtype: str | None = None
-    images: int | None = None
-    image_size: str | None = None
-    """As ``--image-size`` takes it."""
-    frames: int | None = None
-    tiling: bool | None = None
-    objective: str | None = None
-    pin: Mapping[str, str] | None = None
-    """Module -> device."""
-    no_pin: bool | None = None
-    offload: tuple[str, ...] | None = None
-    """As ``--offload`` takes each: ``cpu=64GiB``, ``disk``."""
-    output: str | None = None
-    ignore: Mapping[str, str] | None = None
-    """Code of a rule -> why its findings are accepted (``devplan check``)."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """By key, with ``_`` for ``-``: read as if they had been typed; `model` is a `NamedInFile`."""
     path: Path | None = None
     """The file that they were read from."""
     lines: Mapping[str, int] = field(default_factory=dict)
     """Key as written in the file -> line, from 1; empty for TOML, whose reader gives none."""
     notes: tuple[str, ...] = ()
 
+    table: str = ""
+    """The table of a TOML file, with a blank before it."""
+
     def where(self, key: str) -> str:
         """The place of a setting, for messages: ``devplan.yaml, line 3: context``."""
-        return _where(str(self.path), self.lines, key)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a file holds, before it is checked."""
-
-    path: Path
-    values: Mapping[Any, Any]
-    lines: Mapping[str, int] = field(default_factory=dict)
-    table: str = ""
-    notes: tuple[str, ...] = ()
+        shown = key if key.isprintable() else repr(key)
+        line = f", line {self.lines[key]}" if key in self.lines else ""
+        return f"{self.path}{self.table}{line}: {shown}"
 
 
 def load_settings(folder: Path) -> Settings:
@@ -111,11 +81,11 @@ def load_settings(folder: Path) -> Settings:
     project = folders[-1] / PROJECT_FILE
     if own is None:
         table = _project_table(project)
-        found = None if table is None else Found(path=project, values=table, table=f" {TABLE}")
-    else:
-        values, lines = _read_yaml(own)
-        found = Found(path=own, values=values, lines=lines, notes=_overruled(own, project))
-    return Settings() if found is None else _settings(found, folder.resolve())
+        found = Settings(values=table or {}, path=project, table=f" {TABLE}")
+        return Settings() if table is None else _checked(found, folder.resolve())
+    values, lines = _read_yaml(own)
+    found = Settings(values=values, path=own, lines=lines, notes=_overruled(own, project))
+    return _checked(found, folder.resolve())
 
 
 def _project_folders(folder: Path) -> list[Path]:
@@ -143,7 +113,7 @@ def _overruled(own: Path, project: Path) -> tuple[str, ...]:
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Content of a YAML mapping, and the line of each of its keys."""
-    root = compose(read_text(path, SETTINGS), str(path))
+    root = compose(read_text(path, MOST), str(path))
     content = None if root is None else construct(root, str(path))
     if content is None:
         return {}, {}
@@ -170,7 +140,7 @@ def _project_table(path: Path) -> dict[str, Any] | None:
     """``[tool.devplan]`` of a pyproject.toml, or None where it has none."""
     if not path.is_file():
         return None
-    text = read_text(path, SETTINGS)
+    text = read_text(path, MOST)
     try:
         tool = tomllib.loads(text).get("tool")
     # [ValueError, RecursionError] of numbers with thousands of digits, and of deep nesting
@@ -190,47 +160,45 @@ def _project_table(path: Path) -> dict[str, Any] | None:
 _PATH_KEYS = ("model", "output")
 
 
-def _settings(found: Found, folder: Path) -> Settings:
+def _checked(found: Settings, folder: Path) -> Settings:
+    """The settings with each value read; `found` has them as they stand in the file."""
     read = {key: _read_value(found, key, value) for key, value in found.values.items()}
     _refuse_outside(found, read.get("output", ""))
     for key in _PATH_KEYS:
         if found.path.parent != folder and str(read.get(key, "")).startswith("."):
             read[key] = str(found.path.parent / read[key])
     if "model" in read:
-        where = _where(f"{found.path}{found.table}", found.lines, "model")
-        read["model"] = NamedInFile(text=read["model"], file=where)
-    fields = {key.replace("-", "_"): value for key, value in read.items()}
-    return Settings(**fields, path=found.path, lines=found.lines, notes=found.notes)
+        read["model"] = NamedInFile(text=read["model"], file=found.where("model"))
+    named = {key.replace("-", "_"): value for key, value in read.items() if value is not None}
+    return replace(found, values=named)
 
 
-def _refuse_outside(found: Found, output: str) -> None:
+def _refuse_outside(found: Settings, output: str) -> None:
     """A project that was cloned must not choose where in the whole file system is written."""
     path = os.path.normpath(output)
     if os.path.isabs(path) or path.split(os.sep)[0] in (os.pardir, "~"):
-        where = _where(f"{found.path}{found.table}", found.lines, "output")
         raise InputError(
-            f"{where} leaves the folder of the file: {output}; name a path inside it, or give "
-            f"--output {output} on the command line"
+            f"{found.where('output')} leaves the folder of the file: {output}; name a path inside "
+            f"it, or give --output {output} on the command line"
         )
 
 
-def _read_value(found: Found, key: Any, value: Any) -> Any:
-    where = _where(f"{found.path}{found.table}", found.lines, str(key))
+def _read_value(found: Settings, key: Any, value: Any) -> Any:
+    where = found.where(str(key))
     if str(key).replace("_", "-") == "trust-remote-code":
         raise InputError(
             f"{where} cannot be set in a file, or any cloned project could run its code here; pass "
             "--trust-remote-code on the command line"
         )
-    reader = READERS.get(key)
-    if reader is None:
-        known = nearest(str(key), READERS) or f"; the settings are {', '.join(READERS)}"
+    option = SETTINGS.get(key)
+    if option is None:
+        known = nearest(str(key), SETTINGS) or f"; the settings are {', '.join(SETTINGS)}"
         raise InputError(f"{where} is no setting{known}")
     try:
-        return reader(value)
+        value = option.setting(value)
     except Refused as refused:
         raise InputError(f"{where} holds {shortened(repr(value))}; {refused}") from refused
-
-
-def _where(name: str, lines: Mapping[str, int], key: str) -> str:
-    shown = key if key.isprintable() else repr(key)
-    return f"{name}{f', line {lines[key]}' if key in lines else ''}: {shown}"
+    try:
+        return option.read(value) if option.read and not isinstance(value, Mapping) else value
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error

@@ -1,228 +1,227 @@
-"""``devplan suggest``: the best device map of a model for a machine."""
+"""``devplan suggest``: the best device map of a model for a machine, shown and written."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from devplan.cli.gpus import or_list
-from devplan.cli.progress import progress_on_stderr
-from devplan.cli.shared_options import (
-    Context,
-    Frames,
-    Images,
-    ImageSize,
-    Inputs,
-    MainDevice,
-    Tiling,
-    Timeout,
-    TrustRemoteCode,
+from devplan.cli.command import Options, command
+from devplan.cli.options import (
+    EXPLAIN,
+    FORCE,
+    FRAMES,
+    GPUS,
+    INPUTS,
+    JSON,
+    LINKS,
+    MAIN,
+    MEMORY,
+    MODEL,
+    NO_PIN,
+    NO_VERIFY,
+    OBJECTIVE,
+    OFFLOAD,
+    OUTPUT,
+    PACKED,
+    PIN,
+    PLANNED_CALLS,
+    RESERVE,
+    REVISION,
+    TILING,
+    TIMEOUT,
+    TRUST_REMOTE_CODE,
+    WORKLOAD,
 )
+from devplan.cli.precedence import planned_machine, planned_model, planned_pins, planned_workload
+from devplan.cli.printing import progress_on_stderr, say, say_notes
+from devplan.core import InputError
+from devplan.io import err, is_stdout, out, refuse_unwritable
 
-_MACHINE = "Machine"
-_WORKLOAD = "Workload"
-_PLAN = "Plan"
-_OUTPUT = "Output"
+if TYPE_CHECKING:
+    from devplan.core import DeviceMapFile, Machine, Workload, WorkloadRequest
+    from devplan.workflows import ProfiledModel, Suggestion
+
+DOES_NOT_FIT = 1
+DOES_NOT_RUN = 1
+NOT_WRITTEN = "not written"
 
 
-def suggest_command(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Catalogue name, folder with config.json, hub id, or package.module:factory. "
-            "Default: model of devplan.yaml.",
-            show_default=False,
-        ),
-    ] = None,
-    gpus: Annotated[
-        str | None,
-        typer.Option(
-            "--gpus",
-            metavar="CARDS",
-            callback=or_list,
-            is_eager=True,
-            help="Local indices (0,1), sizes (24GiB,12GiB), counts (2x24GiB), names "
-            "(2xa100-80gb,rtx-4090), mixed, or all. The first is the main device. list: print the "
-            "names.",
-        ),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            "--memory",
-            metavar="SIZES",
-            help="Sizes of the cards given by index: plan for cards that are not here.",
-        ),
-    ] = None,
-    main: MainDevice = None,
-    reserve: Annotated[
-        str | None,
-        typer.Option(
-            "--reserve",
-            metavar="SIZE",
-            help="Kept free on each card: 1GiB, one size a card, or 0=2GiB,1=1GiB. "
-            "Default: 1 GiB, at most an eighth of the card.",
-        ),
-    ] = None,
-    links: Annotated[
-        str | None,
-        typer.Option(
-            "--links",
-            metavar="LINKS",
-            help="What joins the cards: pcie4x16, pcie4x16-host, nvlink, 50GB/s, measured; some "
-            "of them: 0-1:nvlink,pcie3x8-host. Default: by their names.",
-        ),
-    ] = None,
-    batch: Annotated[
-        str | None,
-        typer.Option("--batch", metavar="NUMBER", help="Sequences at a time. Default: 1."),
-    ] = None,
-    context: Context = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype", metavar="DTYPE", help="Compute dtype. Default: as the checkpoint says."
-        ),
-    ] = None,
-    kv_dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--kv-dtype",
-            metavar="DTYPE",
-            help="Dtype of the KV cache. Default: as the model makes it.",
-        ),
-    ] = None,
-    images: Images = None,
-    image_size: ImageSize = None,
-    frames: Frames = None,
-    tiling: Tiling = None,
-    inputs: Inputs = None,
-    run: Annotated[
-        str,
-        typer.Option(
-            "--run",
-            metavar="auto|forward|all",
-            help="Calls to plan for: auto (the default) as the class is used, mostly generate; "
-            "forward over all positions; all: both.",
-        ),
-    ] = "auto",
-    objective: Annotated[
-        str | None,
-        typer.Option(
-            "--objective",
-            metavar="balance|context|fewest|latency",
-            help="Smallest largest share of a card (default), most tokens, fewest cards, or least "
-            "time of a request.",
-        ),
-    ] = None,
-    pin: Annotated[
-        list[str] | None,
-        typer.Option("--pin", metavar="MODULE=DEVICE", help="Put a module on a device. Repeat."),
-    ] = None,
-    no_pin: Annotated[
-        bool | None,
-        typer.Option("--no-pin", help="Do not keep embedding, towers and head on the main device."),
-    ] = None,
-    packed: Annotated[
-        bool,
-        typer.Option(
-            "--packed",
-            help="Count quantized weights as stored, also where transformers unpacks them.",
-        ),
-    ] = False,
-    offload: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--offload",
-            metavar="TIER[=SIZE]",
-            help="Allow offload: cpu=64GiB, cpu, disk. Repeat. Never without being asked for.",
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="The map file; - is stdout. Default: maps/<model>__<machine>__<workload>.yaml.",
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a map file that holds something else.")
-    ] = False,
-    no_verify: Annotated[
-        bool,
-        typer.Option(
-            "--no-verify", help="Do not run the plan virtually; the map says that it is unverified."
-        ),
-    ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show what the sum of each card is made of.")
-    ] = False,
-    timeout_s: Timeout = None,
-    json: Annotated[bool, typer.Option("--json", help="Report as JSON, for programs.")] = False,
-    revision: Annotated[
-        str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")
-    ] = None,
-    trust_remote_code: TrustRemoteCode = False,
-) -> int:
-    """Compute the best device map of MODEL for a machine and write it.
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """Where the map goes, and what its default name is made of."""
+
+    output: str | None
+    """As typed or set; None: a file that is named after the plan."""
+    machine: Machine
+    workload: WorkloadRequest
+    """As requested: dtypes are part of the name where they were."""
+    objective: str
+    force: bool
+
+    def default_path(self, model: str, workload: Workload, *, packed: bool) -> Path:
+        """The file of a map that was given no name."""
+        from devplan.machine import machine_label
+        from devplan.mapfile import default_path
+
+        asked = self.workload
+        named = replace(workload, dtype=asked.dtype, kv_dtype=asked.kv_dtype)
+        return default_path(model, machine_label(self.machine), named, packed=packed)
+
+    def path(self, suggestion: Suggestion) -> str | Path:
+        """The file, or that of the default name where the map goes to stdout."""
+        if self.output is not None and not is_stdout(self.output):
+            return self.output
+        model = suggestion.map_file.model
+        return self.default_path(model.id, suggestion.workload, packed=model.packed)
+
+
+@command(
+    *("suggest", MODEL, GPUS, MEMORY, MAIN, RESERVE, LINKS, *WORKLOAD, FRAMES, TILING, INPUTS),
+    *(PLANNED_CALLS, OBJECTIVE, PIN, NO_PIN, PACKED, OFFLOAD, OUTPUT, FORCE, NO_VERIFY, EXPLAIN),
+    *(TIMEOUT, JSON, REVISION, TRUST_REMOTE_CODE),
+)
+def suggest_command(options: Options) -> int:
+    """Compute the best device map of MODEL for a machine, and write it to a file.
 
     \b
     devplan suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
     devplan suggest ./my-checkpoint --gpus 0,1
     """
-    from devplan.cli.options import Typed, read_options
-    from devplan.cli.settings import load_settings
-    from devplan.cli.suggested import look_at_default, look_at_target, show
-
-    typed = Typed(
-        model=model,
-        gpus=gpus,
-        memory=memory,
-        main=main,
-        reserve=reserve,
-        links=links,
-        batch=batch,
-        context=context,
-        dtype=dtype,
-        kv_dtype=kv_dtype,
-        images=images,
-        image_size=image_size,
-        frames=frames,
-        tiling=tiling,
-        objective=objective,
-        pin=pin or (),
-        no_pin=no_pin,
-        offload=offload or (),
-        output=output,
+    model, machine = planned_model(options), planned_machine(options)
+    workload, pins = planned_workload(options), planned_pins(options)
+    target = _Target(
+        output=options.output,
+        machine=machine,
+        workload=workload,
+        objective=options.objective,
+        force=options.force,
     )
-    asked = read_options(typed, load_settings(Path.cwd()))
-    if asked.output is not None:
-        look_at_target(asked.output, force=force)
+    if target.output is not None:
+        look_at_target(target.output, force=target.force)
     with progress_on_stderr() as progress:
         from devplan.workflows import suggest
 
         progress("starting")
         suggestion = suggest(
-            asked.model,
-            asked.machine,
-            asked.workload,
-            objective=asked.objective,
-            pins=asked.pins,
-            default_pins=asked.default_pins,
-            packed=packed,
-            trust_remote_code=trust_remote_code,
-            revision=revision,
-            inputs=inputs,
-            run=run,
-            verify=not no_verify,
-            on_studied=partial(look_at_default, asked=asked, force=force),
-            timeout_s=timeout_s,
+            model,
+            machine,
+            workload,
+            objective=options.objective,
+            pins=pins,
+            default_pins=not options.no_pin,
+            packed=options.packed,
+            trust_remote_code=options.trust_remote_code,
+            revision=options.revision,
+            inputs=options.inputs,
+            run=options.run,
+            verify=not options.no_verify,
+            on_studied=partial(_look_at_default, target=target),
+            timeout_s=options.timeout_s,
             progress=progress,
         )
-    return show(suggestion, asked, json=json, force=force, explain=explain)
+    if suggestion.map_file is None:
+        return _show_infeasible(suggestion, options, target)
+    if suggestion.errors:
+        return _show_broken(suggestion, options)
+    return _write_and_show(suggestion, options, target)
+
+
+def look_at_target(path: str | Path, *, force: bool, option: str = "-o") -> None:
+    """Refuse a file that no map can be written to before anything is planned.
+
+    Raises
+    ------
+    InputError
+        When it cannot be written, or is a file that is no map and `force` is not given.
+    """
+    from devplan.mapfile import read_map
+
+    if option == "-o" and is_stdout(path):
+        return
+    target = refuse_unwritable(path, option=option)
+    if force or target is None or not target.exists():
+        return
+    try:
+        read_map(target)
+    except InputError:
+        raise InputError(
+            f"{path} exists and is not a map that this devplan reads; name another file with "
+            f"{option} FILE, or replace it with --force"
+        ) from None
+
+
+def _look_at_default(studied: ProfiledModel, *, target: _Target) -> None:
+    """The same for the file of a map that was given no name: it is known once the model is."""
+    if target.output is not None:
+        return
+    path = target.default_path(studied.identity.id, studied.workload, packed=studied.packed)
+    # [context] the most tokens are part of the name, and known at the end.
+    look_at_target(path, force=target.force or target.objective == "context")
+
+
+def _show_infeasible(suggestion: Suggestion, options: Options, target: _Target) -> int:
+    from devplan.report import infeasible_json, infeasible_text, terminal_of
+
+    about = (suggestion.result, suggestion.identity, target.machine, suggestion.workload)
+    if options.json:
+        say(infeasible_json(*about, suggestion.notes), end="")
+    else:
+        terminal = terminal_of(out())
+        say(infeasible_text(*about, terminal, suggestion.notes), end="")
+        say_notes(options.settings.notes)
+    return DOES_NOT_FIT
+
+
+def _show_broken(suggestion: Suggestion, options: Options) -> int:
+    """No plan was found that runs: what stops the best one; nothing is written."""
+    from devplan.report import check_report, does_not_run, terminal_of
+
+    terminal = terminal_of(out())
+    form = "json" if options.json else "text"
+    say(check_report([suggestion.check], form, terminal))
+    constraints = suggestion.map_file.constraints
+    for advice in does_not_run(suggestion.errors, constraints, suggestion.cures):
+        lines = terminal.paragraph(advice, first="")
+        say("\n".join(lines), to_stderr=options.json)
+    say_notes(options.settings.notes)
+    return DOES_NOT_RUN
+
+
+def _write_and_show(suggestion: Suggestion, options: Options, target: _Target) -> int:
+    from devplan.mapfile import dump_map
+    from devplan.report import plan_json, plan_text, sums_text, terminal_of
+
+    map_file, plan = suggestion.map_file, suggestion.result
+    path = target.path(suggestion)
+    to_stdout = is_stdout(target.output)
+    outcome, refused = ("", None) if to_stdout else written(map_file, path, target.force)
+    if options.json:
+        is_there = not to_stdout and refused is None
+        say(plan_json(plan, map_file, path, written=is_there), end="")
+    else:
+        if to_stdout:
+            say(dump_map(map_file, path), end="")
+        stream = err() if to_stdout else out()
+        terminal = terminal_of(stream)
+        text = plan_text(plan, map_file, terminal, path, outcome)
+        if options.explain:
+            text += "\n" + sums_text(plan, suggestion.graph, map_file, suggestion.check, terminal)
+        say(text, end="", to_stderr=to_stdout)
+        say_notes(options.settings.notes)
+    if refused is not None:
+        raise refused
+    return 0
+
+
+def written(
+    map_file: DeviceMapFile, path: str | Path, force: bool, option: str = "-o"
+) -> tuple[str, InputError | None]:
+    """Write a map; gives what happened to the file, in a word, and why it was not written."""
+    from devplan.mapfile import write_map
+
+    try:
+        return write_map(map_file, path, force=force, option=option).value, None
+    except InputError as error:  # the work before took long: what it found is shown all the same
+        return NOT_WRITTEN, error

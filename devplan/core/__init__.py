@@ -158,7 +158,6 @@ from devplan.core.units import (
     parse_whole,
 )
 from devplan.core.workload import (
-    DEFAULT_BATCH,
     LARGEST_BATCH,
     LARGEST_CONTEXT,
     LARGEST_FRAMES,
@@ -174,7 +173,6 @@ from devplan.core.workload import (
 __all__ = [
     "CPU",
     "DECODE",
-    "DEFAULT_BATCH",
     "DEVICE_PATTERN",
     "DISK",
     "DISPATCH",

@@ -1,6 +1,7 @@
-"""What a person or a program is told: plans and infeasible plans as text and as JSON.
+"""The reports of all commands, as text for people and as JSON for programs.
 
-Nothing here decides, measures or prints: data in, text out.  The command line prints.
+Nothing here decides, measures or prints: data in, text out.  The command line prints.  Keys of JSON
+are added, never renamed or taken away, within one schema version.
 """
 
 import lazy_loader

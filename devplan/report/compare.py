@@ -6,18 +6,24 @@ from collections.abc import Sequence
 
 from devplan.mapfile import SCHEMA_VERSION, machine_document, model_document, workload_document
 from devplan.report.evaluation import (
-    finding_lines,
     fullest_cell,
     judged_document,
+    judged_finding_lines,
     reach_cell,
     run_cell,
     share_rows,
     spilled_cell,
     traffic_cell,
 )
-from devplan.report.heading import heading_lines
-from devplan.report.tables import OWN_LIMIT, UNKNOWN, joined, report_json, table_lines
-from devplan.report.terminal import Terminal
+from devplan.report.terminal import (
+    OWN_LIMIT,
+    UNKNOWN,
+    Terminal,
+    joined_sections,
+    report_json,
+    table_lines,
+)
+from devplan.report.words import heading_lines
 from devplan.workflows import Comparison, Contender, Evaluation
 
 HEADS = ("planner", "run", "fullest card", "spilled", "copies", "most tokens")
@@ -39,7 +45,7 @@ def compare_text(comparison: Comparison, terminal: Terminal) -> str:
         ("What is in the way", _in_the_way(comparison, terminal)),
         ("Notes", [line for note in comparison.notes for line in terminal.paragraph(note)]),
     ]
-    return joined(sections, terminal)
+    return joined_sections(sections, terminal)
 
 
 def _cells(contender: Contender, limit: int | None) -> tuple[str, ...]:
@@ -102,7 +108,7 @@ def _in_the_way(comparison: Comparison, terminal: Terminal) -> list[str]:
         said = (
             terminal.paragraph(each.refusal, first="    ", rest="      ")
             if each.judged is None
-            else finding_lines(each.judged, terminal)
+            else judged_finding_lines(each.judged, terminal)
         )
         lines += [f"  {each.name}", *said] if said else []
     return lines

@@ -11,18 +11,16 @@ from devplan.mapfile import (
     workload_document,
 )
 from devplan.report.evaluation import (
-    finding_lines,
     fullest_cell,
     judged_document,
+    judged_finding_lines,
     reach_cell,
     run_cell,
     spilled_cell,
     traffic_cell,
 )
-from devplan.report.heading import workload_in_words
-from devplan.report.names import folded_names
-from devplan.report.tables import OWN_LIMIT, joined, report_json, table_lines
-from devplan.report.terminal import Terminal
+from devplan.report.terminal import OWN_LIMIT, Terminal, joined_sections, report_json, table_lines
+from devplan.report.words import folded_names, workload_in_words
 from devplan.workflows import Change, Evaluation, MapDiff
 
 
@@ -34,21 +32,21 @@ def diff_text(diff: MapDiff, terminal: Terminal) -> str:
     found = [
         line
         for letter, judged in (("A", diff.before), ("B", diff.after))
-        if (lines := finding_lines(judged, terminal))
+        if (lines := judged_finding_lines(judged, terminal))
         for line in (f"  {letter}", *lines)
     ]
     sections = [
         ("", heading),
-        ("Entries", change_lines(diff, terminal)),
+        ("Entries", moved_lines(diff, terminal)),
         ("Cards (GiB; peak: everything at the fullest moment)", _card_lines(diff, terminal)),
         ("Side by side", _side_lines(diff, terminal)),
         ("Findings", found),
         ("Notes", [line for note in diff.notes for line in terminal.paragraph(note)]),
     ]
-    return joined(sections, terminal)
+    return joined_sections(sections, terminal)
 
 
-def change_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
+def moved_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
     """``cuda:0 -> cuda:1  model.layers.17-27 (11 blocks)``."""
     lines = []
     if diff.before.subject.main_device != diff.after.subject.main_device:

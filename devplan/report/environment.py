@@ -1,15 +1,16 @@
-"""What `devplan doctor` tells people: what is here, what differs from the map, and what to do."""
+"""The report of `devplan doctor`: this machine and its differences from the map."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from devplan.core import DeviceMapFile, Environment, Finding, FoundCard, Severity, format_bytes
-from devplan.mapfile import gib_cell
-from devplan.report.costs import format_seconds
-from devplan.report.heading import machine_in_words, workload_in_words
-from devplan.report.tables import joined, table_lines
-from devplan.report.terminal import Terminal
+from devplan.mapfile import SCHEMA_VERSION, gib_cell, lock_document
+from devplan.report.sections import format_seconds
+from devplan.report.terminal import Terminal, joined_sections, report_json, table_lines
+from devplan.report.words import machine_in_words, workload_in_words
 from devplan.rules import RULES
 
 _HEADS = ("card", "name", "GiB", "free", "others", "capability", "nvidia-smi")
@@ -44,7 +45,7 @@ def doctor_text(
     sections.append(
         ("", _verdict_lines(found, environment, terminal, has_map=map_file is not None))
     )
-    return joined(sections, terminal)
+    return joined_sections(sections, terminal)
 
 
 def machine_lines(environment: Environment, terminal: Terminal) -> list[str]:
@@ -185,3 +186,57 @@ def _verdict_lines(
     style = "red" if counts[Severity.ERROR] else "green"
     first, *rest = terminal.paragraph(text, first="")
     return [terminal.paint(first, style), *rest]
+
+
+# --------------------------------------------------------------------------------------- JSON
+
+
+def doctor_json(
+    environment: Environment,
+    found: Sequence[Finding],
+    *,
+    map_file: DeviceMapFile | None = None,
+    map_name: str | None = None,
+    remapped_to: str | None = None,
+    notes: Sequence[str] = (),
+) -> str:
+    """The machine, the map's name and lock, the differences, and whether one matters."""
+    lock = map_file.environment if map_file else None
+    return report_json(
+        {
+            "schema": SCHEMA_VERSION,
+            "fits": None
+            if map_file is None
+            else not any(each.severity is Severity.ERROR for each in found),
+            "map": map_name,
+            "lock": lock_document(lock) if lock else None,
+            "remapped_to": remapped_to,
+            "differences": [difference_document(each) for each in found],
+            "environment": environment_document(environment),
+            "notes": [*environment.notes, *notes],
+        }
+    )
+
+
+def difference_document(difference: Finding) -> dict[str, Any]:
+    """One difference."""
+    return {
+        "code": difference.code,
+        "severity": difference.severity.value,
+        "subject": difference.module,
+        "message": difference.message,
+        "planned": difference.planned,
+        "present": difference.found,
+        "remedy": difference.fix.text,
+    }
+
+
+def environment_document(environment: Environment) -> dict[str, Any]:
+    """The machine; pairs of devices are written with a blank between them, as in a map."""
+    document = asdict(environment)
+    document["peers"] = [
+        {"source": a, "target": b, "access": access} for (a, b), access in environment.peers.items()
+    ]
+    document["links"] = [asdict(link) for link in environment.links]
+    del document["notes"]
+    return document

@@ -8,8 +8,7 @@ from typing import Any
 from devplan.core import Severity, format_bytes
 from devplan.mapfile import gib_cell
 from devplan.report.findings.json import finding_document
-from devplan.report.tables import UNKNOWN, tokens_cell
-from devplan.report.terminal import Terminal
+from devplan.report.terminal import UNKNOWN, Terminal, tokens_cell
 from devplan.workflows import Evaluation, Traffic, peak_share
 
 
@@ -46,7 +45,7 @@ def traffic_cell(traffic: Traffic | None) -> str:
     )
 
 
-def finding_lines(judged: Evaluation, terminal: Terminal) -> list[str]:
+def judged_finding_lines(judged: Evaluation, terminal: Terminal) -> list[str]:
     """Errors and warnings, one paragraph each; why it did not run."""
     found = [d for d in judged.check.findings if d.severity is not Severity.NOTE]
     lines = []

@@ -1,18 +1,16 @@
-"""What ``devplan explain`` says of a pasted text, for people and for programs."""
+"""The report of ``devplan explain``: a pasted text, or the pages of rules."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from devplan import __version__
-from devplan.diagnosis import (
-    SCHEMA_VERSION,
-    Explanation,
-    FailureReport,
-    report_document,
-    report_lines,
-)
 from devplan.io import visible
-from devplan.report.tables import report_json
-from devplan.report.terminal import Terminal
+from devplan.report.terminal import Terminal, report_json
+from devplan.rules import FAMILIES, RULES, Rule
+
+if TYPE_CHECKING:
+    from devplan.diagnosis import Explanation, FailureReport
 
 _LONGEST = 120
 _LONGEST_WORDS = 400
@@ -28,6 +26,8 @@ def explained_text(explanation: Explanation, terminal: Terminal) -> str:
 
 def _report_lines(report: FailureReport, terminal: Terminal) -> list[str]:
     """The report, with the words that it is about below its head."""
+    from devplan.diagnosis import report_lines
+
     head, *rest = report_lines(report, terminal.paint, terminal.width)
     said = f"{report.exception}: {report.message}" if report.exception else report.message
     said = visible(" ".join(said.split()), _LONGEST_WORDS)
@@ -56,6 +56,8 @@ def _unknown_lines(explanation: Explanation) -> list[str]:
 
 def explained_json(explanation: Explanation) -> str:
     """One object; ``docs/diagnose.md`` lists the keys."""
+    from devplan.diagnosis import SCHEMA_VERSION, report_document
+
     return report_json(
         {
             "schema": SCHEMA_VERSION,
@@ -69,3 +71,30 @@ def explained_json(explanation: Explanation) -> str:
             "left_out": explanation.left_out,
         }
     )
+
+
+# -------------------------------------------------------------------------------------- rules
+
+
+def rule_text(rule: Rule, terminal: Terminal) -> str:
+    """One page."""
+    lines = [terminal.paint(f"{rule.code} {rule.name}", "bold"), f"{rule.title}."]
+    lines.append(terminal.paint(f"{rule.severity.value}; {FAMILIES[rule.code[:3]]}", "dim"))
+    for heading, text in rule.sections.items():
+        lines += ["", terminal.paint(heading, "bold")]
+        lines += [f"  {line}".rstrip() for line in text.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def rules_text(terminal: Terminal) -> str:
+    """All rules, one a line, by family."""
+    wide = max(len(rule.name) for rule in RULES.values())
+    lines = []
+    for family, about in FAMILIES.items():
+        lines.append(terminal.paint(f"{family}: {about}", "bold"))
+        lines += [
+            f"  {code}  {rule.name:<{wide}}  {rule.title}"
+            for code, rule in RULES.items()
+            if code.startswith(family)
+        ]
+    return "\n".join(lines) + "\n"

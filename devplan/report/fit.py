@@ -14,9 +14,16 @@ from devplan.mapfile import (
     model_document,
     workload_document,
 )
-from devplan.report.heading import format_count, workload_in_words
-from devplan.report.tables import OWN_LIMIT, UNKNOWN, joined, report_json, table_lines, tokens_cell
-from devplan.report.terminal import Terminal
+from devplan.report.terminal import (
+    OWN_LIMIT,
+    UNKNOWN,
+    Terminal,
+    joined_sections,
+    report_json,
+    table_lines,
+    tokens_cell,
+)
+from devplan.report.words import format_count, workload_in_words
 from devplan.workflows import Answer, FitResult, Row
 
 HEADS = ("machine", "weights", "GiB", "share", "most tokens", "batch", "full first", "run")
@@ -38,7 +45,7 @@ def fit_text(result: FitResult, terminal: Terminal) -> str:
         ("Next", _next_lines(result, terminal)),
         ("Notes", [line for note in result.notes for line in terminal.paragraph(note)]),
     ]
-    return joined(sections, terminal)
+    return joined_sections(sections, terminal)
 
 
 def _cells(row: Row) -> tuple[str, ...]:

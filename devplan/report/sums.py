@@ -17,8 +17,8 @@ from devplan.core import (
 )
 from devplan.machine import reserve_parts
 from devplan.mapfile import gib_cell
-from devplan.report.names import layers_in_words
 from devplan.report.terminal import Terminal
+from devplan.report.words import layers_in_words
 
 _LARGEST = 4
 """Parts that are named one by one."""

@@ -6,10 +6,9 @@ import shlex
 from dataclasses import replace
 
 import pytest
-import typer
 
-from devplan.cli.options import Typed, read_options
-from devplan.cli.settings import Settings
+from devplan.cli import precedence
+from devplan.cli.command import Options
 from devplan.cli.suggest import suggest_command as the_command
 from devplan.core.types import OffloadTier, Pin
 from devplan.core.units import GIB, MIB
@@ -21,23 +20,15 @@ from tests.environment.machines import card, example_map, machine
 LAPTOP = machine()
 
 
-def options_of(command: str) -> dict:
+def options_of(command: str) -> Options:
     """What the command line makes of a command."""
     program, name, *arguments = shlex.split(command)
     assert (program, name) == ("devplan", "suggest")
-    app = typer.Typer()
-    app.command()(the_command)
-    context = typer.main.get_command(app).make_context("suggest", arguments)
-    return context.params
+    return Options(the_command.make_context("suggest", arguments))
 
 
-def asked(command: str):
-    typed = options_of(command)
-    fields = Typed.__dataclass_fields__
-    known = {key: value for key, value in typed.items() if key in fields}
-    return read_options(
-        Typed(**{**known, "pin": known["pin"] or (), "offload": known["offload"] or ()}), Settings()
-    )
+def machine_asked(command: str):
+    return precedence.planned_machine(options_of(command))
 
 
 def test_the_example_on_a_laptop():
@@ -90,24 +81,24 @@ def rich_map():
 def test_everything_that_was_asked_for_is_asked_for_again():
     given = rich_map()
     command = suggest_command(given, LAPTOP)
-    again = asked(command)
-    assert str(again.model) == given.model.id
-    assert again.machine.cards == given.machine.cards
-    assert again.machine.main_device == "cuda:1"
-    assert again.machine.tiers == given.machine.tiers
-    assert again.machine.links == given.machine.links
-    request = again.workload
+    options = options_of(command)
+    assert precedence.planned_model(options) == given.model.id
+    again = precedence.planned_machine(options)
+    assert again.cards == given.machine.cards
+    assert again.main_device == "cuda:1"
+    assert again.tiers == given.machine.tiers
+    assert again.links == given.machine.links
+    request = precedence.planned_workload(options)
     assert (request.batch, request.context_tokens) == (3, 2048)
     assert (request.dtype, request.kv_dtype) == ("bfloat16", "float16")
     assert (request.images, request.image_size) == (2, (448, 672))
     assert (request.frames, request.tiling) == (81, True)
-    assert again.objective == "fewest"
-    assert again.pins == {"model.language_model.layers.27": "cuda:1"}
-    assert again.default_pins
-    options = options_of(command)
-    assert options["revision"] == "abc"
-    assert options["trust_remote_code"] is True
-    assert options["packed"] is True
+    assert options.objective == "fewest"
+    assert precedence.planned_pins(options) == {"model.language_model.layers.27": "cuda:1"}
+    assert not options.no_pin
+    assert options.revision == "abc"
+    assert options.trust_remote_code is True
+    assert options.packed is True
 
 
 def test_numbers_of_cards_are_kept():
@@ -117,7 +108,7 @@ def test_numbers_of_cards_are_kept():
     moved = replace(
         given, machine=replace(given.machine, cards=cards, main_device="cuda:2", links=())
     )
-    assert asked(suggest_command(moved, LAPTOP)).machine.cards == cards
+    assert machine_asked(suggest_command(moved, LAPTOP)).cards == cards
 
 
 def test_cards_that_the_driver_named():
@@ -133,18 +124,18 @@ def test_cards_that_the_driver_named():
 def test_on_a_machine_with_cards_they_are_named_by_number():
     command = suggest_command(rich_map(), machine(card(0, 48), card(1, 48), card(2, 48)))
     options = options_of(command)
-    assert options["gpus"] == "0,1,2"
-    assert options["reserve"] == f"0={2}GiB,1=700MiB"
-    assert options["main"] == "cuda:1"
-    assert options["links"] is None  # they are those of other cards
-    assert options["memory"] is None
+    assert options.gpus == "0,1,2"
+    assert options.reserve == f"0={2}GiB,1=700MiB"
+    assert options.main == "cuda:1"
+    assert options.links is None  # they are those of other cards
+    assert options.memory is None
 
 
 def test_a_pin_to_a_card_that_is_not_here_is_left_out():
     command = suggest_command(rich_map(), machine(card(0, 48)))
     options = options_of(command)
-    assert not options["pin"]
-    assert options["main"] is None
+    assert not options.pins
+    assert options.main is None
 
 
 def test_measured_links_are_measured_again_where_there_are_cards():
@@ -152,14 +143,14 @@ def test_measured_links_are_measured_again_where_there_are_cards():
     links = tuple(replace(link, basis="measured") for link in given.machine.links)
     timed = replace(given, machine=replace(given.machine, links=links))
     here = machine(card(0, 24), card(1, 12))
-    assert options_of(suggest_command(timed, here))["links"] == "measured"
-    assert options_of(suggest_command(timed, LAPTOP))["links"] == "pcie4x16-host"
+    assert options_of(suggest_command(timed, here)).links == "measured"
+    assert options_of(suggest_command(timed, LAPTOP)).links == "pcie4x16-host"
 
 
 def test_no_pin_is_read_off_the_pins():
     given = replace(example_map(), pins=(), relaxed=())
-    assert options_of(suggest_command(given, LAPTOP))["no_pin"] is True
-    assert options_of(suggest_command(example_map(), LAPTOP))["no_pin"] is None
+    assert options_of(suggest_command(given, LAPTOP)).no_pin is True
+    assert options_of(suggest_command(example_map(), LAPTOP)).no_pin is False
 
 
 def test_a_pinned_module_is_one_argument():
@@ -167,14 +158,14 @@ def test_a_pinned_module_is_one_argument():
     tower = [pin for pin in given.pins if pin.block.startswith("model.visual")]
     others = [pin for pin in given.pins if pin not in tower]
     pinned = replace(given, pins=(*others, *(replace(pin, reason="user") for pin in tower)))
-    assert options_of(suggest_command(pinned, LAPTOP))["pin"] == ["model.visual=cuda:0"]
+    assert options_of(suggest_command(pinned, LAPTOP)).pins == (("model.visual", "cuda:0"),)
 
 
 @pytest.mark.parametrize("objective, has_context", [("balance", True), ("context", False)])
 def test_the_context_that_was_found_is_no_wish(objective, has_context):
     given = example_map()
     given = replace(given, certificate=replace(given.certificate, objective=objective))
-    assert (options_of(suggest_command(given, LAPTOP))["context"] is not None) == has_context
+    assert (options_of(suggest_command(given, LAPTOP)).context is not None) == has_context
 
 
 @pytest.mark.parametrize(

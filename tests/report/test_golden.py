@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from devplan.mapfile.write import dump_map
-from devplan.report.json import infeasible_json, plan_json
+from devplan.report.suggestion import infeasible_json, infeasible_text, plan_json, plan_text
 from devplan.report.terminal import Terminal
-from devplan.report.text import infeasible_text, plan_text
 from tests.report.example_plans import (
     INFEASIBLE,
     MAP_FILE,

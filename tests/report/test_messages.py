@@ -12,12 +12,10 @@ import pytest
 from devplan.core.types import Relaxation, Transfer
 from devplan.core.units import GIB
 from devplan.mapfile.document import to_document
-from devplan.report.heading import format_count, machine_in_words
-from devplan.report.json import infeasible_json, plan_json
-from devplan.report.names import blocks_in_words, layers_in_words
 from devplan.report.sections import tokens_sentence, transfer_lines
+from devplan.report.suggestion import infeasible_json, infeasible_text, plan_json, plan_text
 from devplan.report.terminal import Terminal, terminal_of
-from devplan.report.text import infeasible_text, plan_text
+from devplan.report.words import blocks_in_words, format_count, layers_in_words, machine_in_words
 from tests.report.example_plans import (
     INFEASIBLE,
     LOADS,

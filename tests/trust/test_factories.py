@@ -146,7 +146,17 @@ def test_a_factory_of_an_installed_module_sees_the_folder_no_longer_than_it_runs
     assert sys.path == path
 
 
-SHADOWS = ("torch", "yaml", "transformers", "json", "typer", "numpy", "typing", "usercustomize")
+SHADOWS = (
+    "torch",
+    "yaml",
+    "transformers",
+    "json",
+    "click",
+    "typer",
+    "numpy",
+    "typing",
+    "usercustomize",
+)
 
 
 def shell(here: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -169,7 +179,7 @@ def test_no_module_of_the_current_folder_stands_in_for_a_library(canary, here, c
 
 
 def test_nor_for_the_script(canary, here):
-    for name in ("typer", "yaml", "rich"):
+    for name in ("click", "yaml", "rich"):
         (here / f"{name}.py").write_text(canary.code())
     start = "import sys, devplan.__main__ as main; sys.argv[1:] = ['check', 'nothing.yaml']; "
     done = shell(here, sys.executable, "-c", start + "main.script()")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from devplan.core import CheckResult, Finding, Severity
 from devplan.io import shown
-from devplan.report.findings.changes import change_lines, shown_finding
+from devplan.report.findings.text import change_lines, shown_finding
 from devplan.report.terminal import Terminal
 from devplan.rules import RULES
 

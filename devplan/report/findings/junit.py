@@ -13,8 +13,7 @@ from xml.etree import ElementTree
 
 from devplan.core import CheckResult, Finding, Severity
 from devplan.io import printed
-from devplan.report.findings.changes import shown_result
-from devplan.report.findings.text import finding_lines
+from devplan.report.findings.text import finding_lines, shown_result
 from devplan.report.terminal import Terminal
 from devplan.rules import RULES, Rule
 

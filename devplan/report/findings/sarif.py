@@ -17,7 +17,7 @@ from devplan import __version__
 from devplan.checker import BASELINE_VERSION, fingerprint
 from devplan.core import CheckResult, Finding, Severity, SourceLine
 from devplan.io import json_text, shown
-from devplan.report.findings.changes import change_lines, shown_finding
+from devplan.report.findings.text import change_lines, shown_finding
 from devplan.report.terminal import Terminal
 from devplan.rules import RULES, Rule
 

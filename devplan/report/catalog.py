@@ -1,17 +1,17 @@
-"""The catalogue of models, as a list and one by one, as text and as JSON."""
+"""The catalogues of models and GPUs, as text and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from devplan.catalog import CatalogModel
+from devplan.catalog import CatalogModel, Gpu
 from devplan.core import format_bytes, format_gib
-from devplan.report.tables import joined, report_json, table_lines
-from devplan.report.terminal import Terminal
+from devplan.report.terminal import Terminal, joined_sections, report_json, table_lines
 
 if TYPE_CHECKING:
     from devplan.workflows import Known
+
 
 HEADS = ("model", "class", "verified", "parameters", "stored GiB")
 _KINDS = {
@@ -42,7 +42,7 @@ def models_text(entries: Sequence[CatalogModel], terminal: Terminal) -> str:
         "unverified: its layers are not public. `devplan models NAME` shows one."
     )
     sections = [("", table_lines(HEADS, rows, terminal, words=3)), ("", terminal.paragraph(how))]
-    return joined(sections, terminal)
+    return joined_sections(sections, terminal)
 
 
 def models_json(entries: Sequence[CatalogModel]) -> str:
@@ -61,7 +61,7 @@ def model_text(known: Known, terminal: Terminal) -> str:
         ("Sources", _source_lines(entry, terminal)),
         ("Try", [f"  {command}" for command in commands(entry)]),
     ]
-    return joined(sections, terminal)
+    return joined_sections(sections, terminal)
 
 
 def model_json(known: Known) -> str:
@@ -161,3 +161,56 @@ def _facts(entry: CatalogModel) -> dict[str, Any]:
         "sources": dict(entry.sources),
         "note": entry.note or None,
     }
+
+
+# --------------------------------------------------------------------------------------- GPUs
+
+
+_GPU_HEADS = ("name", "reported as", "GiB")
+_HOW = (
+    "GiB: what torch reports, which a plan counts on; * what the driver reports, ** the marketed "
+    "size, where no better figure was found. Write them as --gpus rtx-4090, 2xa100-80gb or h100x4; "
+    "any other card by its size, as --gpus 2x24GiB."
+)
+_MARKS = {"torch": "", "driver": "*", "marketed": "**"}
+
+
+def gpus_text(gpus: Sequence[Gpu], terminal: Terminal) -> str:
+    """One line a card."""
+    widest = max(map(len, _MARKS.values()))
+    rows = [
+        (
+            gpu.id,
+            gpu.name,
+            f"{format_gib(gpu.capacity_bytes)}{_MARKS[gpu.capacity_source]:{widest}}",
+        )
+        for gpu in gpus
+    ]
+    # [marks] stand behind the column: the decimal points stay below each other.
+    heads = (*_GPU_HEADS[:-1], f"{_GPU_HEADS[-1]}{' ' * widest}")
+    lines = table_lines(heads, rows, terminal, words=2)
+    return joined_sections([("", lines), ("", terminal.paragraph(_HOW))], terminal)
+
+
+def gpus_json(gpus: Sequence[Gpu]) -> str:
+    """The same for programs."""
+    return report_json(
+        {
+            "gpus": [
+                {
+                    "name": gpu.id,
+                    "reported_as": gpu.name,
+                    "aliases": list(gpu.aliases),
+                    "capacity_bytes": gpu.capacity_bytes,
+                    "capacity_source": gpu.capacity_source,
+                    "compute_capability": _capability(gpu),
+                    "source": gpu.source,
+                }
+                for gpu in gpus
+            ]
+        }
+    )
+
+
+def _capability(gpu: Gpu) -> str | None:
+    return ".".join(map(str, gpu.compute_capability)) if gpu.compute_capability else None

@@ -1,7 +1,8 @@
-"""The report of `devplan suggest` as text: what a person at a terminal reads.
+"""The report of `devplan suggest`, as text and as JSON.
 
-The order is that of the questions: does it fit, where does what lie, what does it cost, how good
-is it, and last what to do next.
+The text answers in this order: does the model fit, on which GPU is each part, what does that cost,
+how good is the plan, and what to do next.  The keys of the JSON are those of the map file and a few
+more; ``docs/map-file.md`` lists them.
 """
 
 from __future__ import annotations
@@ -21,20 +22,30 @@ from devplan.core import (
     format_bytes,
 )
 from devplan.io import visible
-from devplan.mapfile import load_code, load_heading
-from devplan.report.cards import card_lines
-from devplan.report.costs import timing_lines, traffic_lines
-from devplan.report.heading import heading_lines
+from devplan.mapfile import (
+    SCHEMA_VERSION,
+    import_lines,
+    load_code,
+    load_heading,
+    load_line,
+    machine_document,
+    model_document,
+    to_document,
+    workload_document,
+)
 from devplan.report.sections import (
+    card_lines,
     certificate_lines,
     offload_lines,
     pin_lines,
     relaxed_lines,
     stage_lines,
+    timing_lines,
+    traffic_lines,
     transfer_lines,
 )
-from devplan.report.tables import joined
-from devplan.report.terminal import Terminal
+from devplan.report.terminal import Terminal, joined_sections, report_json
+from devplan.report.words import heading_lines
 
 
 def plan_text(
@@ -86,7 +97,7 @@ def plan_text(
             [f"  {line}" for line in load_code(map_file, map_path)],
         ),
     ]
-    return joined(sections, terminal)
+    return joined_sections(sections, terminal)
 
 
 def infeasible_text(
@@ -111,7 +122,7 @@ def infeasible_text(
         ),
         ("Notes", _note_lines(notes, terminal)),
     ]
-    return joined(sections, terminal)
+    return joined_sections(sections, terminal)
 
 
 def _note_lines(notes: Sequence[str], terminal: Terminal) -> list[str]:
@@ -160,3 +171,58 @@ def _verification_lines(verification: Verification, terminal: Terminal) -> list[
     if verification.not_covered:
         lines += terminal.paragraph(f"not covered: {verification.not_covered}")
     return lines
+
+
+# --------------------------------------------------------------------------------------- JSON
+
+
+def plan_json(
+    plan: Plan, map_file: DeviceMapFile, map_path: str | PurePath, *, written: bool = True
+) -> str:
+    """Report of a plan as JSON text.
+
+    Parameters
+    ----------
+    map_path
+        Where the map is, as Python will open it.
+    written
+        Whether the file is there; otherwise ``map_path`` is null in the report.
+    """
+    shown = map_path.as_posix() if isinstance(map_path, PurePath) else map_path
+    report = {"status": "plan", **to_document(map_file)}
+    report["stages"] = [
+        {"device": stage.device, "blocks": list(stage.blocks)} for stage in plan.stages
+    ]
+    report["contiguous"] = plan.contiguous
+    report["map_path"] = shown if written else None
+    report["load"] = {"imports": import_lines(map_file), "line": load_line(map_file, shown)}
+    return report_json(report)
+
+
+def infeasible_json(
+    infeasible: Infeasible,
+    model: ModelIdentity,
+    machine: Machine,
+    workload: Workload,
+    notes: Sequence[str] = (),
+) -> str:
+    """Report of a plan that does not exist as JSON text."""
+    bound = infeasible.lower_bound
+    report = {
+        "status": "infeasible",
+        "schema": SCHEMA_VERSION,
+        "model": model_document(model),
+        "machine": machine_document(machine),
+        "workload": workload_document(workload),
+        "main_device": machine.main_device,
+        "reason": infeasible.reason,
+        "shortfalls": [
+            {"device": each.device, "missing_bytes": each.missing_bytes}
+            for each in infeasible.shortfalls
+        ],
+        "lower_bound": bound if math.isfinite(bound) else None,
+        "proven": infeasible.proven,
+        "remedies": [remedy.change for remedy in infeasible.remedies],
+        "notes": list(notes),
+    }
+    return report_json(report)
