@@ -24,7 +24,7 @@ from benchmarks.models import machine
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
 from devplan.checker.preparation import prepare
-from devplan.checker.run import result_of
+from devplan.checker.results import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import run_prepared
 from devplan.core.findings import CheckResult

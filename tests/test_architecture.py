@@ -42,17 +42,11 @@ STILL_TWICE = {
     "StoredTensor",
     "Traffic",
     "card_loads",
-    "described",
     "execution_device",
-    "find",
-    "groups_of",
-    "joined",
-    "kind_of",
     "most_tokens",
     "nearest",
     "one_line",
     "route",
-    "shown",
     "suggest_command",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from devplan.catalog import gpus
-from devplan.checker.inferred import STRATEGIES
+from devplan.checker.baselines import STRATEGIES
 from devplan.cli.options import SETTINGS
 from devplan.core.devices import from_hf_device
 from devplan.core.errors import InputError, nearest

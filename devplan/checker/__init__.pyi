@@ -1,6 +1,21 @@
 # What other subpackages may import from here; each name is loaded when it is first asked for.
 from .accepted import (
+    BASELINE_VERSION as BASELINE_VERSION,
+)
+from .accepted import (
+    Baseline as Baseline,
+)
+from .accepted import (
+    apply_baseline as apply_baseline,
+)
+from .accepted import (
+    baseline_text as baseline_text,
+)
+from .accepted import (
     checked_ignores as checked_ignores,
+)
+from .accepted import (
+    fingerprint as fingerprint,
 )
 from .accepted import (
     ignore_codes as ignore_codes,
@@ -8,22 +23,7 @@ from .accepted import (
 from .accepted import (
     parse_ignores as parse_ignores,
 )
-from .baseline import (
-    BASELINE_VERSION as BASELINE_VERSION,
-)
-from .baseline import (
-    Baseline as Baseline,
-)
-from .baseline import (
-    apply_baseline as apply_baseline,
-)
-from .baseline import (
-    baseline_text as baseline_text,
-)
-from .baseline import (
-    fingerprint as fingerprint,
-)
-from .baseline import (
+from .accepted import (
     read_baseline as read_baseline,
 )
 from .baselines import (
@@ -38,11 +38,14 @@ from .baselines import (
 from .baselines import (
     from_pretrained_strategy as from_pretrained_strategy,
 )
+from .baselines import (
+    inferred_map as inferred_map,
+)
 from .checking import (
     check as check,
 )
-from .inferred import (
-    inferred_map as inferred_map,
+from .from_model import (
+    unwrapped as unwrapped,
 )
 from .locking import (
     lock_file as lock_file,
@@ -68,17 +71,26 @@ from .preparation import (
 from .preparation import (
     refuse_other_model as refuse_other_model,
 )
-from .run import (
+from .results import (
     requiring_runs as requiring_runs,
 )
-from .run import (
+from .results import (
     result_of as result_of,
 )
-from .run import (
+from .results import (
     strictly as strictly,
 )
 from .run_options import (
+    PLANNED as PLANNED,
+)
+from .run_options import (
+    USUAL as USUAL,
+)
+from .run_options import (
     RunOptions as RunOptions,
+)
+from .run_options import (
+    checked_run as checked_run,
 )
 from .running import (
     run_all as run_all,
@@ -103,16 +115,4 @@ from .structure import (
 )
 from .structure import (
     structure_of as structure_of,
-)
-from .ways import (
-    PLANNED as PLANNED,
-)
-from .ways import (
-    USUAL as USUAL,
-)
-from .ways import (
-    checked_run as checked_run,
-)
-from .wrappers import (
-    unwrapped as unwrapped,
 )

@@ -20,10 +20,22 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from devplan.core import CPU, TIB, Machine, from_hf_device_map
+from devplan.core import (
+    CPU,
+    TIB,
+    DeviceMap,
+    InputError,
+    Machine,
+    device_map_of,
+    from_hf_device_map,
+    nearest,
+)
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from devplan.models import Skeleton
+
 
 STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 """What ``from_pretrained(device_map=...)`` takes by name; the first two are one."""
@@ -120,3 +132,28 @@ def _on_cards(inferred: Mapping[str, Any], machine: Machine) -> dict[str, str]:
     numbered = {place: card.device for place, card in enumerate(machine.cards)}
     named = {key: numbered.get(device, device) for key, device in inferred.items()}
     return from_hf_device_map(named)
+
+
+def inferred_map(strategy: str, skeleton: Skeleton, machine: Machine | None) -> DeviceMap:
+    """What ``from_pretrained`` would make of ``device_map=strategy``.
+
+    Raises
+    ------
+    InputError
+        For another strategy, or without a machine.
+    """
+    if strategy not in STRATEGIES:
+        raise InputError(
+            f"--device-map {strategy!r} is none of {', '.join(STRATEGIES)}"
+            f"{nearest(strategy, STRATEGIES)}"
+        )
+    if machine is None:
+        raise InputError(f"--device-map {strategy} needs the cards; give --gpus 24GiB,12GiB")
+    from devplan.models import of_the_library
+
+    said = f"device_map={strategy!r} cannot be had: the libraries' own planner raised"
+    with of_the_library(said, "name a map file, or make one with devplan suggest"):
+        chosen = from_pretrained_strategy(
+            strategy, skeleton.model, machine, CPU_TOO, skeleton.no_split
+        )
+    return device_map_of(chosen, f"device_map={strategy!r}")

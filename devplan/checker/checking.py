@@ -8,15 +8,17 @@ that no entry governs, a device that does not exist.  What needs no run is found
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from devplan.checker.preparation import against, prepare
-from devplan.checker.run import result_of
+from devplan.checker.results import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import run_all
 from devplan.core import (
     CheckResult,
     Environment,
+    Machine,
     Workload,
     WorkloadRequest,
     accepts,
@@ -115,3 +117,38 @@ def check(
     if environment is not None:
         context = against(context, environment)
     return result_of(run_all(context, options))
+
+
+def check_structure(
+    model: Any,
+    device_map: Any,
+    *,
+    machine: Machine | None = None,
+    main_device: str | None = None,
+    workload: Workload | WorkloadRequest | None = None,
+    trust_remote_code: bool = False,
+    why: str = "",
+) -> CheckResult:
+    """What can be said of a map without running the model; DP901 says that nothing ran.
+
+    Parameters
+    ----------
+    model, device_map, machine, main_device, workload, trust_remote_code
+        As `devplan.checker.preparation.prepare` takes them.
+    why
+        Why nothing is run, for people.
+
+    Raises
+    ------
+    InputError
+        As `devplan.checker.preparation.prepare`.
+    """
+    context = prepare(
+        model,
+        device_map,
+        machine=machine,
+        main_device=main_device,
+        workload=workload,
+        trust_remote_code=trust_remote_code,
+    )
+    return result_of(replace(context, not_run=why))

@@ -2,7 +2,7 @@
 
 The first call is how the model is used at its workload; its memory and copies are the numbers of
 the check.  The others are short.  They take the ways through the model's code that users take too
-(`devplan.checker.ways`).
+(`devplan.checker.run_options`).
 
 A class that cannot be called in one of these ways is not asked to.
 """
@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.checker.run_options import RunOptions
-from devplan.checker.ways import ALL, USUAL
+from devplan.checker.run_options import ALL, USUAL, RunOptions
 from devplan.core import InputError
 from devplan.inputs import (
     FRAMES,

@@ -8,7 +8,7 @@ What the caller states wins over what stands in the map.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from os import PathLike, fspath
@@ -17,11 +17,15 @@ from typing import Any
 
 from torch import nn
 
-from devplan.checker.from_model import source_of_config, source_of_model
-from devplan.checker.inferred import STRATEGIES, inferred_map
+from devplan.catalog import load_models
+from devplan.checker.baselines import STRATEGIES, inferred_map
+from devplan.checker.from_model import (
+    in_names_of_the_model,
+    source_of_config,
+    source_of_model,
+    unwrapped,
+)
 from devplan.checker.structure import build_structure
-from devplan.checker.which_model import fitting_model
-from devplan.checker.wrappers import in_names_of_the_model, unwrapped
 from devplan.core import (
     CPU,
     DeviceMap,
@@ -35,6 +39,7 @@ from devplan.core import (
     chosen_by_accelerate,
     dtype_name,
     from_hf_device,
+    parse_whole,
     resolve_workload,
 )
 from devplan.environment import facts_of_skeleton
@@ -253,3 +258,52 @@ def refuse_other_model(map: DeviceMap, built: Built) -> None:
         f"{map.name} is a map for another model: {structure.class_name} of {built.source.id} "
         f"lacks {len(unknown)} of its {len(keys)} modules, such as {unknown[0]!r}{hint}"
     )
+
+
+# A refusal names the model that the map fits.  A map that lists layers says how many there are, and
+# only models of the catalogue with that many are built, so that the answer takes seconds.  For a
+# map without numbers no model is looked up, since many would fit.
+
+
+@exclusively
+def fitting_model(keys: Iterable[str]) -> str | None:
+    """The first model of the catalogue that has all modules of a map; None where none has."""
+    keys = [key for key in keys if key]
+    num_layers = _longest_stack(keys)
+    if num_layers < 2:
+        return None
+    for entry in load_models():
+        may_fit = entry.library == "transformers" and num_layers in _integers_of(entry.config)
+        if may_fit and _has_all(entry.id, keys):
+            return entry.id
+    return None
+
+
+def _longest_stack(keys: Iterable[str]) -> int:
+    """Layers of the longest stack that the map lists, by its highest number."""
+    numbers = (parse_whole(part) for key in keys for part in key.split(".") if part.isdecimal())
+    return max(numbers, default=-1) + 1
+
+
+def _integers_of(config: Any) -> Iterator[int]:
+    """Every integer of a configuration, at any depth."""
+    if isinstance(config, Mapping):
+        for value in config.values():
+            yield from _integers_of(value)
+    elif isinstance(config, int) and not isinstance(config, bool):
+        yield config
+
+
+def _has_all(model_id: str, keys: Iterable[str]) -> bool:
+    try:
+        model = build_skeleton(resolve(model_id)).model
+    except InputError:  # the installed release does not have the class
+        return False
+    return all(_has(model, key) for key in keys)
+
+
+def _has(model: nn.Module, name: str) -> bool:
+    found: Any = model
+    for part in name.split("."):
+        found = getattr(found, "_modules", {}).get(part) if found is not None else None
+    return found is not None

@@ -1,33 +1,39 @@
-"""The virtual runs of a check: the call at the workload, then the short ones (`checks.matrix`).
+"""The virtual runs of a check: the call at the workload, then the short ones (`matrix`).
 
 accelerate's hooks are attached once for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from devplan.checker.example import cannot_run, described, inputs_for, request_of, virtual_cards
+from torch import nn
+
 from devplan.checker.matrix import FEW_TOKENS, ShortCall, main_call, short_calls
-from devplan.checker.raised import Done, ask_one_gpu, other_way, raised, refusal
-from devplan.checker.run_options import RunOptions
-from devplan.checker.ways import ALL, IN_WORDS, USUAL
-from devplan.core import DISPATCH, MissedRun, RunRecord
+from devplan.checker.run_options import ALL, IN_WORDS, USUAL, RunOptions
+from devplan.core import DISPATCH, OFFLOAD_DEVICES, MissedRun, RunRecord, Workload
 from devplan.inputs import (
     MOST_OPS,
     ExampleInputs,
+    InputRequest,
     NoExampleInputs,
+    example_inputs,
+    refuse_images_not_taken,
+    request_for,
     run_as_asked,
     run_as_usual,
     run_few_tokens,
+    user_inputs,
 )
 from devplan.models import partition
 from devplan.rules import CheckContext
 from devplan.sandbox import exclusively
 from devplan.virtual import (
+    DECODE_STEPS,
     Dispatched,
     ForwardCall,
     GenerateCall,
@@ -36,6 +42,7 @@ from devplan.virtual import (
     SplitModel,
     TooManyOps,
     UserCall,
+    VirtualCard,
     dispatched,
     other_ways_in,
     steps_asked_for,
@@ -223,7 +230,7 @@ class _Runner:
         tokens: int,
         **more: Any,
     ) -> RunRecord:
-        words = described(example)
+        words = inputs_in_words(example)
         record = run(placed, example, described=words, call=self.call, fold=self.fold, **more)
         prompt_tokens = tokens if self.options.inputs is None else None
         notes = (*example.notes, *filter(None, [record.entered]), *record.notes)
@@ -242,7 +249,7 @@ class _Runner:
                 reason = f"{type(self.split.model).__name__} cannot be called so"
                 self.missed.append(MissedRun(name=IN_WORDS[way], reason=reason))
         if options.run == ALL and isinstance(self.usual, GenerateCall):
-            again = partial(self._call, example.kwargs, described(example), ForwardCall())
+            again = partial(self._call, example.kwargs, inputs_in_words(example), ForwardCall())
             record = replace(again(placed), name="forward")
             self._keep(placed, Done(record=record, call=ForwardCall(), again=again))
 
@@ -263,7 +270,7 @@ class _Runner:
 
     def _short_done(self, placed: Dispatched, short: ShortCall, inputs: ExampleInputs) -> Done:
         kwargs = short.call.takes(self.split.model, inputs.kwargs)
-        again = partial(self._call, kwargs, described(inputs), short.call)
+        again = partial(self._call, kwargs, inputs_in_words(inputs), short.call)
         record = replace(again(placed), name=IN_WORDS[short.way], is_short=True)
         return Done(record=record, call=short.call, again=again, way=short.way)
 
@@ -290,4 +297,181 @@ def _missing_steps(model: Any, done: Done) -> list[MissedRun]:
     name = record.name or done.call.name
     return [MissedRun(name=f"{', '.join(missing)} of {name}", reason="it ended before")] * bool(
         missing
+    )
+
+
+# A call that raised without a mismatch is made again before the map is blamed: with other made-up
+# values at the lines that made some up, since one of them may have decided, and on one GPU, since a
+# class that raises there too raises with every map.
+
+
+MOST_OTHER_WAYS = 6
+"""Lines with made-up values that are tried the other way, the last first."""
+
+
+@dataclass(kw_only=True)
+class Done:
+    """A call that was made."""
+
+    record: RunRecord
+    call: ModelCall
+    again: Callable[..., RunRecord]
+    """Makes it again, on a `Dispatched` model and with a few tokens."""
+    way: str = ""
+    """Which short call it was; empty: the one at the workload."""
+
+
+def raised(record: RunRecord) -> bool:
+    """Whether the model's code raised, and no mismatch may be the reason."""
+    return _stopped(record) and not record.mismatches
+
+
+def _stopped(record: RunRecord) -> bool:
+    return record.error is not None and record.error.phase != DISPATCH
+
+
+def _raises(placed: Dispatched, done: Done) -> bool:
+    try:
+        error = done.again(placed).error
+    except TooManyOps:
+        return False
+    return error is not None and error.type == done.record.error.type
+
+
+def other_way(placed: Dispatched, done: Done) -> RunRecord | None:
+    """The run with another made-up value at one line, where the code does not raise then."""
+    for line in _lines_made_up(done.record):
+        try:
+            record = done.again(placed, raised_at=frozenset((line,)))
+        except TooManyOps:
+            continue
+        if record.error is None or record.mismatches:
+            note = f"with the usual value made up at {line} the code raises; another was taken"
+            return replace(record, name=done.record.name, notes=(*record.notes, note))
+    return None
+
+
+def _lines_made_up(record: RunRecord) -> Iterator[str]:
+    lines = [str(value.source) for value in record.made_up if value.source is not None]
+    yield from list(dict.fromkeys(reversed(lines)))[:MOST_OTHER_WAYS]
+
+
+def ask_one_gpu(split: SplitModel, done: Sequence[Done]) -> tuple[list[Done], list[Done]]:
+    """Find out which calls that raised raise on one GPU too.
+
+    Returns
+    -------
+    tuple
+        The calls, with the answer in the record of each that raised; short calls that raise there
+        too, and showed no mismatch before, are apart: the class does not take them.
+    """
+    asked = [each for each in done if _stopped(each.record)]
+    if not asked:
+        return list(done), []
+    with dispatched(replace(split, device_map={"": split.main_device})) as placed:
+        for each in asked:
+            if _raises(placed, each):
+                error = replace(each.record.error, raised_whole=True)
+                each.record = replace(each.record, error=error)
+    refused = [
+        each
+        for each in asked
+        if each.way and each.record.error.raised_whole and not each.record.mismatches
+    ]
+    return [each for each in done if each not in refused], refused
+
+
+def refusal(model: nn.Module, done: Done) -> MissedRun:
+    """A short call that the class does not take."""
+    error = done.record.error
+    reason = f"{type(model).__name__} raises {error.type}: {error.message}"
+    return MissedRun(name=IN_WORDS[done.way], reason=reason, is_refused=True)
+
+
+def text_tokens(workload: Workload) -> int:
+    """Tokens of the prompt: the context less what is generated."""
+    return max(workload.context_tokens - DECODE_STEPS - 1, FEW_TOKENS)
+
+
+def request_of(context: CheckContext, options: RunOptions) -> InputRequest:
+    """What the inputs of the call at the workload contain."""
+    if options.request is not None:
+        return options.request
+    workload = context.workload
+    images = workload.images if options.images is None else options.images
+    workload = replace(
+        workload,
+        images=images,
+        image_size=options.image_size or workload.image_size,
+        frames=options.frames or workload.frames,
+        tiling=options.tiling or workload.tiling,
+    )
+    is_pipeline = bool(context.skeleton.components)
+    tokens = workload.context_tokens if is_pipeline else text_tokens(workload)
+    return request_for(workload, tokens)
+
+
+def cannot_run(context: CheckContext) -> str:
+    """Why a map cannot be applied at all; empty where it can."""
+    if not context.skeleton.executable:
+        return "the model's own code is not here"
+    tensors = context.structure.tensors.values()
+    # [saved] what is no part of the state dict accelerate does not ask for.
+    refused = [t.name for t in tensors if t.persistent and context.device_of(t.name) is None]
+    if refused and not context.is_unhooked:
+        return (
+            f"accelerate refuses the map, as {len(refused)} tensors are in no entry, {refused[0]} "
+            "among them"
+        )
+    unread = [entry.key for entry in context.map.entries if entry.device is None]
+    if unread:
+        return f"the device of {unread[0]!r} cannot be read"
+    strange = [d for d in context.devices if not d.startswith("cuda:") and d not in OFFLOAD_DEVICES]
+    if strange:
+        return f"only CUDA devices, cpu and disk are run virtually, and the map names {strange[0]}"
+    return ""
+
+
+def inputs_for(
+    context: CheckContext, options: RunOptions, request: InputRequest | None = None
+) -> ExampleInputs:
+    """The inputs of a call: the user's, or made as `request` says (None: for the workload).
+
+    Raises
+    ------
+    NoExampleInputs
+        When an argument that the model requires cannot be made.
+    """
+    skeleton, source = context.skeleton, context.source
+    if options.inputs is not None:
+        return user_inputs(options.inputs, skeleton.model, skeleton.config)
+    request = request or request_of(context, options)
+    is_folder = source.origin == "folder" and source.location
+    folder = Path(source.location) if is_folder else None
+    example = example_inputs(skeleton.model, skeleton.config, request, folder=folder)
+    refuse_images_not_taken(example, request)
+    return example
+
+
+def inputs_in_words(inputs: ExampleInputs) -> str:
+    """The inputs in words, for the record of a run."""
+    shapes = [
+        f"{name} {list(value.shape)}"
+        for name, value in inputs.kwargs.items()
+        if hasattr(value, "shape") and name in ("input_ids", "pixel_values", "input_features")
+    ]
+    content = " and ".join(inputs.modalities) or "values of the user's function"
+    return f"{content} ({', '.join(shapes)})" if shapes else content
+
+
+def virtual_cards(context: CheckContext) -> tuple[VirtualCard, ...]:
+    """The virtual machine by CUDA index: as the machine says, with a default for cards unknown."""
+    named = {card.device: card for card in context.machine.cards} if context.machine else {}
+    used = (*context.devices, context.main_device, *named)
+    indices = [int(device.partition(":")[2]) for device in used if device.startswith("cuda:")]
+    return tuple(
+        VirtualCard(name=named[device].name, total_bytes=named[device].capacity_bytes)
+        if (device := f"cuda:{index}") in named
+        else VirtualCard()
+        for index in range(max(indices, default=0) + 1)
     )

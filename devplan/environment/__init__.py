@@ -36,14 +36,9 @@ from devplan.environment.reading import (
 from devplan.environment.remapping import (
     remapped,
 )
-from devplan.environment.visibility import (
-    VARIABLE,
-    read_visibility,
-)
 
 __all__ = [
     "OFFLOAD_FOLDER",
-    "VARIABLE",
     "Need",
     "assignment",
     "changes_of",
@@ -57,7 +52,6 @@ __all__ = [
     "needs_of",
     "read_environment",
     "read_model_facts",
-    "read_visibility",
     "remapped",
     "suggest_command",
     "with_sizes",

@@ -56,15 +56,15 @@ from .places import (
 from .places import (
     listed as listed,
 )
-from .renames import (
-    Renames as Renames,
-)
-from .rule import (
-    Rule as Rule,
-)
 from .table import (
     FAMILIES as FAMILIES,
 )
 from .table import (
     RULES as RULES,
+)
+from .table import (
+    Rule as Rule,
+)
+from .unknown_module import (
+    Renames as Renames,
 )

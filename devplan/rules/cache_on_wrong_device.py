@@ -27,8 +27,8 @@ from collections.abc import Iterator
 
 from devplan.core import Finding, Fix, Severity, TransferEvent, format_bytes
 from devplan.rules.context import CheckContext
-from devplan.rules.mismatches import Kind, groups_of, mixture
-from devplan.rules.places import counted, listed, shown
+from devplan.rules.mismatches import MismatchKind, mismatch_groups, mixture
+from devplan.rules.places import counted, listed, words_for
 
 SEVERITY = Severity.ERROR
 
@@ -48,12 +48,12 @@ CACHE_ARGUMENTS = frozenset(
 
 
 def check(context: CheckContext) -> Iterator[Finding]:
-    for group in groups_of(context, Kind.CACHE):
+    for group in mismatch_groups(context, MismatchKind.CACHE):
         event = group.first
         yield Finding(
             code="DP304",
             severity=SEVERITY,
-            message=f"the cache of {shown(event.module)} is on another device than its keys: "
+            message=f"the cache of {words_for(event.module)} is on another device than its keys: "
             f"{event.op} mixes {mixture(event.operands)} ({listed(group.phases)})",
             module=event.module,
             op=event.op,

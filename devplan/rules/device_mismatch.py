@@ -38,23 +38,23 @@ from functools import partial
 
 from devplan.core import Finding, Fix, MismatchEvent, Severity
 from devplan.rules.context import CheckContext
-from devplan.rules.fixes import entries_that_meet, entry_behind, joined
+from devplan.rules.fixes import entries_that_meet, entry_behind, joined_on_one_device
 from devplan.rules.mismatches import (
-    Kind,
     MismatchGroup,
-    groups_of,
+    MismatchKind,
+    mismatch_groups,
     mixture,
     odd_operands,
     one_mistake,
     split_around,
 )
-from devplan.rules.places import counted, listed, shown
+from devplan.rules.places import counted, listed, words_for
 
 SEVERITY = Severity.ERROR
 
 
 def check(context: CheckContext) -> Iterator[Finding]:
-    groups = groups_of(context, Kind.MISMATCH)
+    groups = mismatch_groups(context, MismatchKind.MISMATCH)
     for group in one_mistake(groups, partial(_cause, context)):
         yield _finding(context, group)
 
@@ -74,7 +74,7 @@ def _finding(context: CheckContext, group: MismatchGroup) -> Finding:
     return Finding(
         code="DP301",
         severity=SEVERITY,
-        message=f"{event.op} in {shown(event.module)}{more} mixes {mixture(event.operands)} "
+        message=f"{event.op} in {words_for(event.module)}{more} mixes {mixture(event.operands)} "
         f"({listed(group.phases)}){_split(event, context)}",
         module=event.module,
         op=event.op,
@@ -92,9 +92,9 @@ def _changed(event: MismatchEvent, context: CheckContext) -> dict[str, str]:
     """The entries that bring the operands together; all of a class that must stay whole."""
     changed = dict(entries_that_meet(event, context))
     split = split_around(event, context)
-    if any(changed == joined(context, module) for module in split):
+    if any(changed == joined_on_one_device(context, module) for module in split):
         for module in split:
-            changed |= joined(context, module)
+            changed |= joined_on_one_device(context, module)
     return changed
 
 

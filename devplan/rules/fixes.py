@@ -30,10 +30,10 @@ from devplan.core import (
     MismatchEvent,
     find_entry,
     is_inside,
+    joined,
     parent,
     prefixes,
 )
-from devplan.core import joined as joined_name
 from devplan.mapfile import covering_modules
 from devplan.rules.context import CheckContext
 from devplan.rules.mismatches import is_offloaded, odd_operands
@@ -45,7 +45,7 @@ def entries_that_meet(event: MismatchEvent, context: CheckContext) -> Mapping[st
         return _kept_loaded(event, context)
     block = context.structure.block_of(event.module)
     if block is not None and len(context.devices_inside(block)) > 1:
-        return joined(context, block)
+        return joined_on_one_device(context, block)
     exception = exception_around(event.module, context)
     if exception is not None:
         return {exception: context.device_map[exception]}
@@ -109,7 +109,7 @@ def offload_exceptions(context: CheckContext) -> dict[str, str]:
 
 
 def _has_parts(module: str, context: CheckContext) -> bool:
-    own = (joined_name(module, name) for name in context.structure.children.get(module, ()))
+    own = (joined(module, name) for name in context.structure.children.get(module, ()))
     return any(context.devices_inside(name) for name in own if name in context.structure.modules)
 
 
@@ -154,7 +154,7 @@ def _without_own_tensors(outer: str, key: str, context: CheckContext) -> str:
     """
     way = list(prefixes(key))
     for module in reversed(way[: way.index(outer) + 1]):
-        names = (joined_name(module, name) for name in context.structure.children.get(module, ()))
+        names = (joined(module, name) for name in context.structure.children.get(module, ()))
         if any(name in context.structure.tensors for name in names):
             return module
     return key
@@ -171,7 +171,7 @@ def _without(
             continue
         way = outer
         while way != key:
-            inside = [joined_name(way, child) for child in context.structure.children[way]]
+            inside = [joined(way, child) for child in context.structure.children[way]]
             way = next(name for name in inside if is_inside(key, name))
             beside = (name for name in inside if name != way and context.devices_inside(name))
             found |= {name: device for name in beside if name not in entries}
@@ -185,7 +185,7 @@ def is_embedding_away(context: CheckContext) -> bool:
     return context.execution_device(placed) not in (None, context.main_device)
 
 
-def joined(context: CheckContext, module: str) -> dict[str, str]:
+def joined_on_one_device(context: CheckContext, module: str) -> dict[str, str]:
     """Entries that put all of a module on the device that holds the most of it."""
     held: dict[str, int] = {}
     for tensor in context.structure.tensors.values():

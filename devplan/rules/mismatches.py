@@ -24,7 +24,7 @@ from devplan.rules.context import CheckContext
 _CACHE_FILE = "transformers/cache_utils.py"
 
 
-class Kind(Enum):
+class MismatchKind(Enum):
     """Why tensors met on different devices."""
 
     MISMATCH = "mismatch"
@@ -45,12 +45,12 @@ class MismatchGroup:
     """Other lines of code with the same cause."""
 
 
-def groups_of(context: CheckContext, kind: Kind) -> tuple[MismatchGroup, ...]:
+def mismatch_groups(context: CheckContext, kind: MismatchKind) -> tuple[MismatchGroup, ...]:
     """The mismatches of one kind in all runs, in the order in which they first happened."""
     events: dict[tuple[str, str, str], list[MismatchEvent]] = {}
     for run in context.runs:
         for event in run.mismatches:
-            if kind_of(event, context) is kind:
+            if mismatch_kind(event, context) is kind:
                 place = str(event.source) if event.source else event.module
                 events.setdefault((event.op, event.message, place), []).append(event)
     return tuple(_group(same) for same in events.values())
@@ -94,14 +94,16 @@ def _group(events: list[MismatchEvent]) -> MismatchGroup:
     )
 
 
-def kind_of(event: MismatchEvent, context: CheckContext) -> Kind:
+def mismatch_kind(event: MismatchEvent, context: CheckContext) -> MismatchKind:
     """What went wrong in one event."""
     if is_offloaded(event):
-        return Kind.OFFLOADED
+        return MismatchKind.OFFLOADED
     lines = (*event.stack, *([event.source] if event.source else []))
     if any(line.file.endswith(_CACHE_FILE) for line in lines):
-        return Kind.CACHE
-    return Kind.STRAY if stray_operand(event, context) is not None else Kind.MISMATCH
+        return MismatchKind.CACHE
+    return (
+        MismatchKind.STRAY if stray_operand(event, context) is not None else MismatchKind.MISMATCH
+    )
 
 
 def is_offloaded(event: MismatchEvent) -> bool:
@@ -134,7 +136,7 @@ def split_around(event: MismatchEvent, context: CheckContext) -> tuple[str, ...]
     """
     split = context.split_whole_modules
     around = next((m for m in split if is_inside(event.module, m)), None)
-    if around is None or kind_of(event, context) is not Kind.MISMATCH:
+    if around is None or mismatch_kind(event, context) is not MismatchKind.MISMATCH:
         return ()
     classes = context.structure.modules
     return tuple(module for module in split if classes[module] == classes[around])

@@ -38,14 +38,14 @@ from collections.abc import Iterator
 from devplan.core import Finding, Fix, Severity
 from devplan.rules.context import CheckContext
 from devplan.rules.fixes import entries_that_meet
-from devplan.rules.mismatches import Kind, MismatchGroup, groups_of, one_mistake
-from devplan.rules.places import listed, shown
+from devplan.rules.mismatches import MismatchGroup, MismatchKind, mismatch_groups, one_mistake
+from devplan.rules.places import listed, words_for
 
 SEVERITY = Severity.ERROR
 
 
 def check(context: CheckContext) -> Iterator[Finding]:
-    for group in one_mistake(groups_of(context, Kind.OFFLOADED), _weight):
+    for group in one_mistake(mismatch_groups(context, MismatchKind.OFFLOADED), _weight):
         yield _finding(context, group)
 
 
@@ -65,8 +65,8 @@ def _finding(context: CheckContext, group: MismatchGroup) -> Finding:
     return Finding(
         code="DP403",
         severity=SEVERITY,
-        message=f"{shown(event.module)} needs {what} outside the forward of its module, where it "
-        f"is on meta and has no values ({listed(group.phases)})",
+        message=f"{words_for(event.module)} needs {what} outside the forward of its module, where "
+        f"it is on meta and has no values ({listed(group.phases)})",
         module=event.module,
         op=event.op,
         source=event.source,

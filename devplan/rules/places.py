@@ -24,6 +24,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {plural}"
 
 
-def shown(module: str) -> str:
+def words_for(module: str) -> str:
     """A module's name in a sentence; the empty name is the model."""
     return module or "the model's own code"

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 
 from devplan.core import Finding, Fix, Severity, is_inside, prefixes
 from devplan.rules.context import CheckContext
-from devplan.rules.fixes import joined
+from devplan.rules.fixes import joined_on_one_device
 from devplan.rules.mismatches import broke_inside
 
 SEVERITY = Severity.WARNING
@@ -43,7 +43,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
         devices = context.devices_inside(block.name)
         if block.stack is None or len(devices) < 2 or declared.intersection(prefixes(block.name)):
             continue
-        changed = joined(context, block.name)
+        changed = joined_on_one_device(context, block.name)
         broke = broke_inside(block.name, context)
         inside = [key for key in context.entries if is_inside(key, block.name)]
         yield Finding(

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 
 from devplan.core import Finding, Fix, Severity, is_inside
 from devplan.rules.context import CheckContext
-from devplan.rules.fixes import joined
+from devplan.rules.fixes import joined_on_one_device
 from devplan.rules.mismatches import broke_inside, split_around
 
 SEVERITY = Severity.ERROR
@@ -47,7 +47,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
             continue
         devices = ", ".join(sorted(context.devices_inside(module)))
         kind = context.structure.modules[module]
-        changed = joined(context, module)
+        changed = joined_on_one_device(context, module)
         broke = broke_inside(module, context) if context.runs else True
         inside = [key for key in context.entries if is_inside(key, module) and key != module]
         yield Finding(

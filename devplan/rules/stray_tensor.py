@@ -35,20 +35,20 @@ from collections.abc import Iterator
 from devplan.core import Finding, Fix, Severity, ensure, is_inside
 from devplan.rules.context import CheckContext
 from devplan.rules.mismatches import (
-    Kind,
     MismatchGroup,
-    groups_of,
+    MismatchKind,
+    mismatch_groups,
     mixture,
     one_mistake,
     stray_operand,
 )
-from devplan.rules.places import shown
+from devplan.rules.places import words_for
 
 SEVERITY = Severity.ERROR
 
 
 def check(context: CheckContext) -> Iterator[Finding]:
-    groups = groups_of(context, Kind.STRAY)
+    groups = mismatch_groups(context, MismatchKind.STRAY)
     for group in one_mistake(groups, lambda group: stray_operand(group.first, context).name):
         yield _finding(context, group)
 
@@ -65,7 +65,7 @@ def _finding(context: CheckContext, group: MismatchGroup) -> Finding:
     return Finding(
         code="DP303",
         severity=SEVERITY,
-        message=f"{event.op} in {shown(event.module)} mixes {mixture(event.operands)}: "
+        message=f"{event.op} in {words_for(event.module)} mixes {mixture(event.operands)}: "
         f"{stray.name} stays on {stray.device}, {kind}",
         module=event.module,
         op=event.op,

@@ -1,13 +1,24 @@
 """Every code and its rule: the one place that names them.
 
-A code is never used again for another rule.  ``docs/rules/README.md`` says how to add one.
+A code is never used again for another rule.  ``docs/rules/README.md`` says how to add one.  The
+docstring of a rule's module is its page: it opens with one line, ``Title.``, and has the sections
+of `SECTIONS` in their order, each under a heading with a colon at the end of the line::
+
+    Uncovered tensor.
+
+    What it does:
+        ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 
+from devplan.core import Finding, Severity
 from devplan.rules import (
     absent_device,
     assumed_op,
@@ -50,7 +61,55 @@ from devplan.rules import (
     versions_differ,
     weights_unpacked,
 )
-from devplan.rules.rule import Rule, rule_of
+from devplan.rules.context import CheckContext
+
+SECTIONS = ("What it does", "Why it breaks", "Example", "Use instead", "Limits")
+
+Check = Callable[[CheckContext], Iterator[Finding]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule of the table."""
+
+    code: str
+    name: str
+    """``device-mismatch``."""
+    severity: Severity
+    """What it usually gives; a finding may be milder, and then says why."""
+    check: Check
+    doc: str
+
+    @property
+    def title(self) -> str:
+        return self.doc.partition("\n")[0].rstrip(".")
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """Heading -> text; paragraphs keep their line breaks."""
+        found: dict[str, list[str]] = {}
+        heading = ""
+        for line in self.doc.splitlines()[1:]:
+            if line and not line.startswith(" ") and line.endswith(":"):
+                heading = line[:-1]
+                found[heading] = []
+            elif heading:
+                found[heading].append(line)
+        return {
+            name: textwrap.dedent("\n".join(lines)).strip("\n") for name, lines in found.items()
+        }
+
+
+def rule_of(code: str, module: ModuleType) -> Rule:
+    """The rule that a module of ``devplan.rules`` holds."""
+    return Rule(
+        code=code,
+        name=module.__name__.rpartition(".")[2].replace("_", "-"),
+        severity=module.SEVERITY,
+        check=module.check,
+        doc=inspect.cleandoc(module.__doc__ or ""),
+    )
+
 
 _MODULES: Mapping[str, ModuleType] = {
     "DP001": uncovered_tensor,

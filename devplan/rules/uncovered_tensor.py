@@ -39,7 +39,7 @@ from devplan.core import Finding, Fix, Severity, format_bytes, is_inside, parse_
 from devplan.mapfile import covering_modules
 from devplan.rules.context import CheckContext, TensorFact
 from devplan.rules.places import counted, listed
-from devplan.rules.renames import Renames
+from devplan.rules.unknown_module import Renames
 
 SEVERITY = Severity.ERROR
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checker.run import result_of
+from devplan.checker.results import result_of
 from devplan.core.device_map import device_map_of
 from devplan.core.findings import CheckResult
 from devplan.report.findings.text import finding_lines

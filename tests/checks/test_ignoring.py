@@ -8,9 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checker.accepted import checked_ignores, ignore_codes, parse_ignores
-from devplan.checker.baseline import apply_baseline, baseline_text, fingerprint, read_baseline
-from devplan.checker.run import strictly
+from devplan.checker.accepted import (
+    apply_baseline,
+    baseline_text,
+    checked_ignores,
+    fingerprint,
+    ignore_codes,
+    parse_ignores,
+    read_baseline,
+)
+from devplan.checker.results import strictly
 from devplan.core.device_map import Entry
 from devplan.core.errors import InputError
 from devplan.core.findings import CheckResult, Finding, OperandFact, Severity, SourceLine

@@ -8,10 +8,10 @@ import pytest
 
 from devplan.core.findings import RunRecord, SourceLine
 from devplan.rules.mismatches import (
-    Kind,
+    MismatchKind,
     broke_inside,
-    groups_of,
-    kind_of,
+    mismatch_groups,
+    mismatch_kind,
     mixture,
     odd_operands,
     one_mistake,
@@ -39,24 +39,24 @@ def run(*events, executed=()) -> RunRecord:
 @pytest.mark.parametrize(
     ("met", "kind"),
     [
-        (event("model", NEAR, FAR), Kind.MISMATCH),
+        (event("model", NEAR, FAR), MismatchKind.MISMATCH),
         # a weight without the hook that loads it, whatever else there is
-        (event("model", NEAR, operand("meta", "model.norm.weight")), Kind.OFFLOADED),
-        (replace(event("model", NEAR, operand("meta")), source=CACHE), Kind.OFFLOADED),
+        (event("model", NEAR, operand("meta", "model.norm.weight")), MismatchKind.OFFLOADED),
+        (replace(event("model", NEAR, operand("meta")), source=CACHE), MismatchKind.OFFLOADED),
         # code of transformers' caches, in the line or on the way to it
-        (replace(event("model", NEAR, FAR), source=CACHE), Kind.CACHE),
-        (replace(event("model", NEAR, FAR), source=line(1), stack=(CACHE,)), Kind.CACHE),
-        (replace(event("model", NEAR, FAR), source=line(1, "my_cache.py")), Kind.MISMATCH),
+        (replace(event("model", NEAR, FAR), source=CACHE), MismatchKind.CACHE),
+        (replace(event("model", NEAR, FAR), source=line(1), stack=(CACHE,)), MismatchKind.CACHE),
+        (replace(event("model", NEAR, FAR), source=line(1, "my_cache.py")), MismatchKind.MISMATCH),
         # a tensor of a module that is hooked goes where its hook says; others nobody moves
-        (event("model", NEAR, operand("cuda:1", "model.norm.weight")), Kind.MISMATCH),
-        (event("model", operand("cuda:0", "free"), FAR), Kind.MISMATCH),
-        (event("model", NEAR, operand("cuda:1", "free")), Kind.STRAY),
-        (event("model.layers.1", NEAR, operand("cuda:1", "free")), Kind.MISMATCH),
-        (event("model.layers.1", operand("cuda:0", "free"), FAR), Kind.STRAY),
+        (event("model", NEAR, operand("cuda:1", "model.norm.weight")), MismatchKind.MISMATCH),
+        (event("model", operand("cuda:0", "free"), FAR), MismatchKind.MISMATCH),
+        (event("model", NEAR, operand("cuda:1", "free")), MismatchKind.STRAY),
+        (event("model.layers.1", NEAR, operand("cuda:1", "free")), MismatchKind.MISMATCH),
+        (event("model.layers.1", operand("cuda:0", "free"), FAR), MismatchKind.STRAY),
     ],
 )
 def test_what_went_wrong(met, kind):
-    assert kind_of(met, subject(EVEN)) is kind
+    assert mismatch_kind(met, subject(EVEN)) is kind
 
 
 def test_a_tensor_of_a_module_without_a_hook_is_stray():
@@ -104,22 +104,22 @@ def test_what_is_alike_in_op_message_and_line_is_one_group():
     ]
     meta = event("model", operand("meta"))
     about = replace(subject(EVEN), runs=(run(first, others[0], meta), run(again, *others[1:])))
-    group, *rest = groups_of(about, Kind.MISMATCH)
+    group, *rest = mismatch_groups(about, MismatchKind.MISMATCH)
     assert group.first is first and group.count == 4
     assert group.modules == ("model.layers.1", "model.layers.2")
     assert group.phases == ("prefill", "decode 1")
     assert [each.first for each in rest] == others
-    assert [each.first for each in groups_of(about, Kind.OFFLOADED)] == [meta]
+    assert [each.first for each in mismatch_groups(about, MismatchKind.OFFLOADED)] == [meta]
     # Without a line the module tells them apart.
     nowhere = replace(first, source=None)
     about = replace(subject(EVEN), runs=(run(nowhere, replace(nowhere, module="model")),))
-    assert len(groups_of(about, Kind.MISMATCH)) == 2
+    assert len(mismatch_groups(about, MismatchKind.MISMATCH)) == 2
 
 
 def test_groups_with_one_cause_are_one_mistake_at_the_place_of_the_first():
     events = [replace(event("model", NEAR, FAR), source=line(n), count=n) for n in (1, 2, 3, 4)]
     events[2] = replace(events[2], source=None, module="head", phase="decode 1")
-    groups = groups_of(replace(subject(EVEN), runs=(run(*events),)), Kind.MISMATCH)
+    groups = mismatch_groups(replace(subject(EVEN), runs=(run(*events),)), MismatchKind.MISMATCH)
     assert [group.count for group in groups] == [1, 2, 3, 4]
     alone = one_mistake(groups, lambda group: None)
     assert alone == groups

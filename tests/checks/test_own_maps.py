@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.checker.checking import check
+from devplan.checker.checking import check, check_structure
 from devplan.checker.run_options import RunOptions
-from devplan.checker.static import check_structure
 from devplan.core.device_map import device_map_of
 from devplan.core.findings import Severity
 from devplan.core.workload import WorkloadRequest

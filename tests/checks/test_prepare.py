@@ -16,9 +16,9 @@ from transformers import (
     T5Config,
 )
 
+from devplan.checker.checking import check_structure
 from devplan.checker.from_model import source_of_config
 from devplan.checker.preparation import prepare
-from devplan.checker.static import check_structure
 from devplan.core.errors import InputError
 from devplan.core.main_device import chosen_by_accelerate
 from devplan.machine.parse import parse_gpus

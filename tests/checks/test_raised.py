@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import pytest
 from torch import nn
 
-from devplan.checker.raised import Done, ask_one_gpu, other_way, raised, refusal
-from devplan.checker.ways import IN_WORDS
+from devplan.checker.run_options import IN_WORDS
+from devplan.checker.running import Done, ask_one_gpu, other_way, raised, refusal
 from devplan.core.findings import (
     DISPATCH,
     MadeUpValue,
@@ -125,7 +125,7 @@ def one_gpu(monkeypatch):
         maps.append(split.device_map)
         yield "whole"
 
-    monkeypatch.setattr("devplan.checker.raised.dispatched", dispatched)
+    monkeypatch.setattr("devplan.checker.running.dispatched", dispatched)
     return maps
 
 

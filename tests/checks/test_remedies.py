@@ -20,7 +20,7 @@ from devplan.rules.fixes import (
     entries_that_meet,
     entry_behind,
     exception_around,
-    joined,
+    joined_on_one_device,
     offload_exceptions,
     spelled_out,
 )
@@ -256,7 +256,7 @@ def test_all_of_a_module_goes_where_most_of_it_is(case, module):
         if is_inside(name, module):
             size = STRUCTURE.tensors[name].num_bytes
             held[device] = held.get(device, 0) + size
-    found = joined(about, module)
+    found = joined_on_one_device(about, module)
     (device,) = set(found.values()) or {next(iter(held))}
     assert held[device] == max(held.values())
     placed = placement(changed(entries, found))

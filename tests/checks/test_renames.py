@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devplan.rules.renames import Renames, moved_prefix
+from devplan.rules.unknown_module import Renames, moved_prefix
 
 NAMES = (
     "model",

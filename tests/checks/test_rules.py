@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from devplan.core.findings import Severity
-from devplan.rules.rule import SECTIONS
-from devplan.rules.table import FAMILIES, RULES
+from devplan.rules.table import FAMILIES, RULES, SECTIONS
 from tools.rule_pages import FOLDER, published_texts
 
 ROOT = Path(__file__).parents[2]

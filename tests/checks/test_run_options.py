@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.checker.run_options import RunOptions
-from devplan.checker.ways import WAYS
+from devplan.checker.run_options import WAYS, RunOptions
 from devplan.core.errors import InputError
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.checker import which_model
+from devplan.checker import preparation as which_model
+from devplan.checker.from_model import in_names_of_the_model, unwrapped
+from devplan.checker.preparation import fitting_model
 from devplan.checker.showing import diff_lines, entry_place, source_lines, tensor_lines
-from devplan.checker.which_model import fitting_model
-from devplan.checker.wrappers import in_names_of_the_model, unwrapped
 from devplan.core.device_map import Entry, device_map_of
 from devplan.core.errors import InputError
 from devplan.core.findings import OperandFact, SourceLine
-from devplan.rules.places import counted, listed, shown
+from devplan.rules.places import counted, listed, words_for
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_numbers_in_a_sentence(number, noun, text):
 
 
 def test_the_empty_name_is_the_model():
-    assert (shown(""), shown("a.b")) == ("the model's own code", "a.b")
+    assert (words_for(""), words_for("a.b")) == ("the model's own code", "a.b")
 
 
 def test_a_line_of_code_and_its_tensors():

@@ -12,8 +12,7 @@ from devplan.cli.command import Options
 from devplan.cli.suggest import suggest_command as the_command
 from devplan.core.types import OffloadTier, Pin
 from devplan.core.units import GIB, MIB
-from devplan.environment.command import suggest_command
-from devplan.environment.link_option import links_option
+from devplan.environment.command import links_option, suggest_command
 from devplan.machine.parse import parse_gpus
 from tests.environment.machines import card, example_map, machine
 

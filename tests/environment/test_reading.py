@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from devplan.core.units import GIB, MIB
-from devplan.environment import driver, host
+from devplan.environment import driver, reading
 from devplan.environment import torch_gpus as torch_cards
 from devplan.environment.driver import cards_in, read_driver, uses_in, version_in
-from devplan.environment.reading import machine_of, read_environment
+from devplan.environment.reading import machine_here, read_environment
 
 CARDS = """\
 0, NVIDIA GeForce RTX 3090, GPU-aaaaaaaa-0000-1111-2222-333333333333, 00000000:01:00.0, 24576, \
@@ -221,7 +221,7 @@ def test_the_whole_machine(no_driver, monkeypatch):
         ("cuda:1", "cpu"),
     ]
     assert all(link.basis == "catalogue" for link in found.links)
-    assert machine_of(found).devices == ("cuda:0", "cuda:1")
+    assert machine_here(found).devices == ("cuda:0", "cuda:1")
     assert found.disk_bytes > 0
 
 
@@ -238,19 +238,19 @@ def test_this_very_machine_can_be_read():
 
 def test_variables_that_are_set_to_nothing_count():
     given = {"CUDA_VISIBLE_DEVICES": "", "HOME": "/root"}
-    assert host.set_variables(given) == {"CUDA_VISIBLE_DEVICES": ""}
+    assert reading.set_variables(given) == {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def test_the_limit_of_a_container(monkeypatch, tmp_path):
-    monkeypatch.setattr(host, "_LIMIT", tmp_path / "max")
-    monkeypatch.setattr(host, "_HELD", tmp_path / "current")
-    free = host.available_memory()
+    monkeypatch.setattr(reading, "_LIMIT", tmp_path / "max")
+    monkeypatch.setattr(reading, "_HELD", tmp_path / "current")
+    free = reading.available_memory()
     assert free > MIB
     (tmp_path / "max").write_text(f"{3 * MIB}\n")
     (tmp_path / "current").write_text(f"{2 * MIB}\n")
-    assert host.available_memory() == MIB
+    assert reading.available_memory() == MIB
     (tmp_path / "max").write_text("max\n")
-    assert host.available_memory() > MIB
+    assert reading.available_memory() > MIB
 
 
 def test_the_configuration_of_accelerate_is_found_where_accelerate_looks(monkeypatch, tmp_path):
@@ -258,8 +258,8 @@ def test_the_configuration_of_accelerate_is_found_where_accelerate_looks(monkeyp
 
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("ACCELERATE_CONFIG_FILE", raising=False)
-    assert host.accelerate_config() is None
+    assert reading.accelerate_config() is None
     (tmp_path / "accelerate").mkdir()
     path = tmp_path / "accelerate" / os.path.basename(config_args.default_yaml_config_file)
     path.write_text("num_processes: 1\n")
-    assert host.accelerate_config() == str(path)
+    assert reading.accelerate_config() == str(path)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.core.findings import Severity
-from devplan.environment.visibility import VARIABLE, read_visibility
+from devplan.rules.cards_hidden import VARIABLE, read_visibility
 from devplan.rules.environment import obstacles
 from tests.environment.machines import card, machine
 

@@ -13,8 +13,8 @@ import devplan
 from devplan.catalog import models as catalogue
 from devplan.core.environment import ModelFacts
 from devplan.core.errors import DeviceMapError, InputError
-from devplan.environment.host import library_versions
 from devplan.environment.model_facts import facts_of
+from devplan.environment.reading import library_versions
 from devplan.loader import loading, pipelines
 from devplan.mapfile.read import read_map
 from devplan.models.from_catalog import resolve_catalogue

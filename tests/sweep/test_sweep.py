@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from devplan.checker.run import result_of
+from devplan.checker.results import result_of
 from devplan.core.findings import RunRecord, SourceLine
 from tests.checks.test_remedies import EVEN, FAR, NEAR, event, operand, subject
 from tools.sweep.__main__ import PAGE, _facts

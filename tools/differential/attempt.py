@@ -17,7 +17,7 @@ from torch import nn
 import devplan
 from devplan.checker.from_model import source_of_config
 from devplan.checker.preparation import Built, build, context_of
-from devplan.checker.run import result_of
+from devplan.checker.results import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import planned_calls, run_all, run_prepared
 from devplan.core.device_map import device_map_of

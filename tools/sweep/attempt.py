@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 
 from devplan.checker.preparation import Built, build, context_of
-from devplan.checker.run import result_of
+from devplan.checker.results import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import run_prepared
 from devplan.core.device_map import DeviceMap
@@ -20,13 +20,17 @@ from devplan.core.workload import WorkloadRequest
 from devplan.inputs.probe import describe
 from devplan.inputs.request import InputRequest
 from devplan.rules.context import CheckContext
-from devplan.rules.mismatches import Kind, kind_of
+from devplan.rules.mismatches import MismatchKind, mismatch_kind
 from devplan.virtual.calls import has_forward
 from tools.sweep.maps import machine_for, maps_of
 from tools.sweep.row import FoundMismatch, MapRow, Row, Stage
 from tools.sweep.usable import usable_config
 
-MISMATCHES = {Kind.MISMATCH: "DP301", Kind.STRAY: "DP303", Kind.CACHE: "DP304"}
+MISMATCHES = {
+    MismatchKind.MISMATCH: "DP301",
+    MismatchKind.STRAY: "DP303",
+    MismatchKind.CACHE: "DP304",
+}
 """What goes wrong where tensors meet on two devices, and the rule that reports it."""
 
 REQUEST = InputRequest()
@@ -150,7 +154,7 @@ def _diagnostic_of(
     event: MismatchEvent, subject: CheckContext, result: CheckResult
 ) -> FoundMismatch | None:
     """The one that begins with this event, or else one that shows at its line."""
-    code = MISMATCHES.get(kind_of(event, subject))
+    code = MISMATCHES.get(mismatch_kind(event, subject))
     here = [
         one
         for one in result.errors

@@ -14,7 +14,7 @@ UNFINISHED = ("DP302", "DP901", "DP905")
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 
 
-def find(context: CheckContext) -> tuple[Finding, ...]:
+def _found(context: CheckContext) -> tuple[Finding, ...]:
     """What all rules find, the worst first, then by code and line of the map."""
     found = [_loadable(d, context) for rule in RULES.values() for d in rule.check(context)]
     return tuple(sorted(found, key=_place))
@@ -35,7 +35,7 @@ def result_of(context: CheckContext) -> CheckResult:
         map_name=context.map.name,
         model=context.model,
         class_name=context.structure.class_name,
-        findings=find(context),
+        findings=_found(context),
         entries=context.map.entries,
         runs=context.runs,
         missed=context.missed,
