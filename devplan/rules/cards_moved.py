@@ -1,9 +1,9 @@
 """Cards that have other numbers here.
 
 What it does:
-    Where a card of the map finds less under its own number than under another, and all cards of the
-    map have a place under other numbers, says which card is which. An error where the map cannot be
-    used as the cards are numbered, else a warning.
+    Looks for another order of the GPUs in which every GPU of the map has a place and the map has
+    fewer errors or warnings, and names each GPU. It is an error if no model can run with the map
+    in the present order, and a warning otherwise.
 
 Why it breaks:
     The large half of the model goes to the small card: CUDA out of memory.

@@ -23,6 +23,7 @@ Use instead:
     device_map:
       model.embed_tokens: 0
       model.layers: 1
+      model.rotary_emb: 1   # a buffer that is not saved
       model.norm: 0
       lm_head: 0
 

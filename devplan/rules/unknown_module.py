@@ -5,9 +5,10 @@ What it does:
     to name: transformers moves modules from release to release.
 
 Why it breaks:
-    The entry places nothing. accelerate only warns; what it was meant for goes where another entry
-    puts it, or has no device at all. It is an error when the module that was meant is not where the
-    entry says, and a warning when nothing was lost.
+    The entry places nothing. accelerate only warns, and the intended module goes where another
+    entry puts it, or has no device at all. It is an error if the intended module is on another
+    device, or if the model has a module of a similar name. It is a warning if the intended module
+    is on the device of the entry anyway, or if no module has a similar name.
 
 Example:
     device_map:
