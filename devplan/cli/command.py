@@ -163,7 +163,14 @@ class Options:
 class Command(click.Command):
     """A command that has stdout and stderr for itself, and settings where an option has one."""
 
-    def make_context(self, info_name, args, parent=None, **extra):
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Parse the arguments; the settings are the defaults, where the command takes any."""
         if any(getattr(option, "setting", None) for option in self.params):
             extra["default_map"] = Defaults()
         return super().make_context(info_name, args, parent, **extra)
@@ -215,6 +222,7 @@ def help_option() -> click.Option:
 
     def show(context: click.Context, _: click.Parameter, value: bool) -> None:
         if value:
+            context.default_map = None  # the help is that of every folder, also of broken settings
             say(context.get_help())
             context.exit()
 
