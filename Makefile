@@ -11,7 +11,7 @@ DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
 SEEDS := 1 2 3 4 5
 
-.PHONY: architecture pages demo maps maps-check test test-all properties attacks fuzz mutation lint format bench corpus sweep differential clean shuffle
+.PHONY: architecture pages demo maps maps-check test test-all properties attacks fuzz mutation lint format bench corpus sweep differential versions clean shuffle
 
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
@@ -92,6 +92,11 @@ $(PACKAGES): $(STAMP)
 # goes on where it was interrupted.  Some only: make differential DIFFERENTIAL="llama bert".
 differential: $(STAMP) $(PACKAGES)
 	PYTHONPATH=$(PACKAGES) $(BIN)/python -m tools.differential $(DIFFERENTIAL)
+
+# The same plans with releases of transformers from the oldest supported to the newest, into
+# docs/versions.md: a quarter of an hour, and the first time some hundred megabytes of packages.
+versions: $(STAMP)
+	$(BIN)/python -m tools.versions
 
 # Real bugs of released versions, each tried where it was and where it no longer is: minutes, and
 # the first time gigabytes of packages.  Some only: make corpus CORPUS="qwen2vl-rope-index".
