@@ -32,7 +32,7 @@ ROWS = (
     ("Qwen/Qwen2.5-VL-7B-Instruct", "12GiB,10GiB"),
     ("google/gemma-3-4b-it", "8GiB,6GiB"),
     ("Qwen/Qwen3-30B-A3B", "40GiB,40GiB"),
-    ("google/flan-t5-xxl", "16GiB,12GiB"),
+    ("google/flan-t5-xxl", "40GiB,24GiB"),
 )
 """Models and machines: text, two generations of vision models, sliding windows, experts, an encoder
 with a decoder."""
@@ -62,7 +62,7 @@ def planned(model: str, gpus: str, env: Mapping[str, str]) -> tuple[dict[str, An
         made = _devplan(env, "suggest", model, "--gpus", gpus, "--json", "-o", path)
         if made.returncode:
             return None, Outcome(said=_reason(made))
-        checked = _devplan(env, "check", path, "--json")
+        checked = _devplan(env, "check", path, "--format", "json")
         if checked.returncode == 0:
             return json.loads(made.stdout), Outcome(said="same", check="clean")
         found = _reason(checked)
@@ -79,19 +79,21 @@ def _devplan(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Why there is no result: the class is newer than the release, or the line of the error."""
     lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-    return lines[-1].removeprefix("devplan: ")
+    said = lines[-1].removeprefix("devplan: ")
+    return "class not there" if "is not among the" in said else said
 
 
 def compared(plan: Mapping[str, Any], pinned: Mapping[str, Any], outcome: Outcome) -> Outcome:
     """The outcome with the parts whose bytes differ from those of the pinned release."""
     here, there = parts_of(plan), parts_of(pinned)
     differ = [
-        f"{part} {here[part]:,} instead of {there[part]:,}"
+        f"{part} {here[part] / there[part] - 1:+.1%}" if there[part] else f"{part} {here[part]:,} B"
         for part in here
         if here[part] != there[part]
     ]
-    return Outcome(said="; ".join(differ), check=outcome.check) if differ else outcome
+    return Outcome(said=", ".join(differ), check=outcome.check) if differ else outcome
 
 
 def parts_of(plan: Mapping[str, Any]) -> dict[str, int]:
