@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.report import Report, Requirement, Table
 from devplan.core.types import Workload
 from devplan.models.blocks import partition
-from devplan.models.skeleton import Skeleton
+from devplan.models.source import Skeleton
 from devplan.profile.runs import measure_run
 from tests.profile.test_cache_twins import real_bytes_of_layers, real_model, run_for_real
 from tests.profile.twins import TWINS, WINDOW

@@ -20,7 +20,7 @@ from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
 from devplan.models.blocks import partition
 from devplan.models.build import declared_no_split
-from devplan.models.skeleton import Skeleton
+from devplan.models.source import Skeleton
 from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 from devplan.profile.graph import build_graph

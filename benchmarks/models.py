@@ -11,8 +11,7 @@ from torch import nn
 from devplan.core.types import BlockGraph, Machine, Workload
 from devplan.models.build import build_skeleton
 from devplan.models.resolution import resolve
-from devplan.models.skeleton import Skeleton
-from devplan.models.source import ModelSource
+from devplan.models.source import ModelSource, Skeleton
 from devplan.profile.graph import build_graph
 from devplan.profile.model import Profile
 from devplan.profile.profiling import profile_skeleton

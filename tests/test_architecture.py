@@ -39,13 +39,11 @@ STILL_TWICE = {
     "Layout",
     "Rule",
     "Runs",
-    "StoredTensor",
     "Traffic",
     "card_loads",
     "execution_device",
     "most_tokens",
     "nearest",
-    "one_line",
     "route",
     "suggest_command",
 }

@@ -13,7 +13,6 @@ import yaml
 
 from devplan.catalog import models
 from devplan.catalog.models import (
-    DTYPE_BYTES,
     LIBRARIES,
     VERIFIED,
     CatalogModel,
@@ -21,6 +20,7 @@ from devplan.catalog.models import (
     load_entry,
     model_ids,
 )
+from devplan.core.dtypes import dtype_bytes
 
 MODEL_IDS = model_ids()
 
@@ -102,7 +102,7 @@ def test_an_unquantized_checkpoint_has_the_bytes_of_its_parameters():
     plain = [entry for entry in sized if entry.config.get("quantization_config") is None]
     assert len(plain) >= 8
     for entry in plain:
-        assert entry.checkpoint_bytes == entry.published_parameters * DTYPE_BYTES[entry.dtype], (
+        assert entry.checkpoint_bytes == entry.published_parameters * dtype_bytes(entry.dtype), (
             entry.id
         )
 

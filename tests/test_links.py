@@ -9,9 +9,9 @@ from devplan.catalog import links as catalogue
 from devplan.core.costs import Link
 from devplan.core.errors import InputError
 from devplan.core.types import Machine
+from devplan.machine.gpu_facts import speed_of
 from devplan.machine.links import link_between, with_links
 from devplan.machine.parse import parse_gpus
-from devplan.machine.speeds import speed_of
 
 GB = 10**9
 

@@ -12,10 +12,8 @@ from devplan.catalog.links import (
 )
 from devplan.catalog.models import (
     CatalogModel,
-    load_models,
-)
-from devplan.catalog.tensors import (
     TensorSummary,
+    load_models,
 )
 
 __all__ = [

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from devplan.core import GIB, MIB, InputError, nearest
+from devplan.core import GIB, MIB, InputError, is_size, nearest
 
 FILE = Path(__file__).parent / "gpus.yaml"
 # A C parser reads the file in a few milliseconds; wheels of PyYAML carry it.
@@ -119,6 +119,18 @@ def find_gpu(name: str) -> Gpu:
         listing = f"{', '.join(part[:-1])} or {part[-1]}"
         raise InputError(f"GPU {name!r} may be {listing}; write one of these")
     return _all()[part[0]]
+
+
+@cache
+def known_gpu(name: str) -> Gpu | None:
+    """The GPU of a name, as `find_gpu` finds it; None for a bare size and for unknown names: a
+    driver may report one that the catalogue does not have."""
+    if is_size(name):
+        return None
+    try:
+        return find_gpu(name)
+    except InputError:
+        return None
 
 
 def _words(name: str) -> frozenset[str]:

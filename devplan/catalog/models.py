@@ -5,7 +5,7 @@ facts in devplan's own form and no copy of a published ``config.json``:
 
 * **library** says how the skeleton is built: ``transformers`` and ``diffusers`` instantiate the
   class from the config; ``tensors`` has no class in any library (remote code), so the entry lists
-  the tensors of the checkpoint instead (`devplan.catalog.tensors`); of ``code`` nothing is public
+  the tensors of the checkpoint instead (`devplan.catalog.models`); of ``code`` nothing is public
   but what kind of remote code it is and how large: the user has to supply the rest.
 * **config** holds the hyperparameters.  Those that bear on size (widths, layers, heads, experts,
   vocabulary, biases, ties, windows, positions) and the ids of placeholder tokens are always
@@ -32,22 +32,22 @@ remote code; ``note`` says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from devplan.catalog.tensors import TensorSummary
+from devplan.core import dtype_bytes
 
 ENTRIES = Path(__file__).parent / "entries"
 ALIASES = Path(__file__).parent / "aliases.yaml"
 LIBRARIES = ("transformers", "diffusers", "tensors", "code")
 VERIFIED = ("exact", "rounded", "unverified")
-DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-"""Of one element, by the dtypes of entries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class CatalogModel:
             return None if None in known else sum(known)
         if self.quantization_config is not None or self.published_parameters is None:
             return None
-        return self.published_parameters * DTYPE_BYTES[self.dtype]
+        return self.published_parameters * dtype_bytes(self.dtype)
 
 
 def model_ids() -> tuple[str, ...]:
@@ -187,3 +187,67 @@ def _config(raw: Mapping[str, Any]) -> dict[str, Any]:
     quantization = raw.get("quantization_config")
     tail = {"quantization_config": quantization} if quantization else {}
     return {**head, **raw["config"], **tail}
+
+
+# Tensors of a checkpoint, written short. A model with remote code has no class to instantiate,
+# but the names and shapes in its checkpoint are enough to size and split it. A pattern describes
+# many tensors: in ``llm.model.layers.{0..35}.mlp.up_proj.weight`` the braces hold a range of
+# numbers, both ends included. Tensor names do not tell which modules are repeated layers, so the
+# entry lists them: ``llm.model.layers.*`` -> the class of each, which must not be split.
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSummary:
+    """The tensors of one checkpoint, all of one dtype."""
+
+    dtype: str
+    shapes: Mapping[str, tuple[int, ...]]
+    """Pattern of names -> shape, in the order of the model."""
+    layers: Mapping[str, str]
+    """Pattern of module names, ``*`` for one number -> class name; never split."""
+    buffers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Float32 buffers that the code makes and no checkpoint stores: name -> shape."""
+
+    @classmethod
+    def from_entry(cls, raw: Mapping[str, Any]) -> TensorSummary:
+        """From the ``tensors``, ``layers`` and ``buffers`` of a catalogue entry."""
+        shapes = {pattern: tuple(shape) for pattern, shape in raw["tensors"].items()}
+        buffers = {name: tuple(shape) for name, shape in raw.get("buffers", {}).items()}
+        return cls(dtype=raw["dtype"], shapes=shapes, layers=raw["layers"], buffers=buffers)
+
+    def expand(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Every tensor by name with its shape; patterns over one range stay together by layer.
+
+        Consecutive patterns that share all text up to their range are one stack of layers:
+        layer 0 with all its tensors comes before layer 1, as in the model.
+        """
+        for stack in _stacks(self.shapes):
+            bounds = _RANGE.search(stack[0])
+            numbers = range(int(bounds[1]), int(bounds[2]) + 1) if bounds else (None,)
+            for number in numbers:
+                for pattern in stack:
+                    yield _RANGE.sub(str(number), pattern), self.shapes[pattern]
+
+    def layer_class(self, module: str) -> str | None:
+        """Class of a module that is a repeated layer, None for all others."""
+        for pattern, class_name in self.layers.items():
+            if fnmatchcase(module, pattern) and module.count(".") == pattern.count("."):
+                return class_name
+        return None
+
+
+def _stacks(patterns: Mapping[str, Any]) -> list[list[str]]:
+    """Patterns in order, those of one stack of layers together."""
+    stacks: list[list[str]] = []
+    previous = None
+    for pattern in patterns:
+        bounds = _RANGE.search(pattern)
+        stem = pattern[: bounds.end()] if bounds else None
+        if stem is not None and stem == previous:
+            stacks[-1].append(pattern)
+        else:
+            stacks.append([pattern])
+        previous = stem
+    return stacks

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.core import DeviceMap, InputError, is_inside, wrong
+from devplan.core import DeviceMap, InputError, is_inside, one_line, wrong
 from devplan.models import ModelSource
 from devplan.virtual import mark, plain_tensors
 
@@ -112,7 +112,7 @@ def weightless_copy(model: nn.Module) -> nn.Module:
         with torch.no_grad():
             copied = copy.deepcopy(model, memo)
     except Exception as error:  # classes of others: anything can happen
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error, 200)
         raise InputError(
             f"{type(model).__name__} cannot be copied without its weights "
             f"({type(error).__name__}: {said}); give its name, folder or configuration instead"

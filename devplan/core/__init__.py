@@ -45,8 +45,11 @@ from devplan.core.devices import (
     DEVICE_PATTERN,
     INDEXED_KINDS,
     MAX_INDEX,
+    chosen_by_accelerate,
     from_hf_device,
     from_hf_device_map,
+    main_device_notes,
+    normalise_device,
     order_entries,
     read_device,
     read_pins,
@@ -54,10 +57,14 @@ from devplan.core.devices import (
     to_hf_device_map,
 )
 from devplan.core.dtypes import (
+    COMPUTE_DTYPES,
+    STORED_DTYPES,
     compute_dtype_name,
+    dtype_bytes,
     dtype_name,
     full_dtype_name,
     parse_dtype,
+    stored_float,
 )
 from devplan.core.environment import (
     CardUse,
@@ -76,7 +83,9 @@ from devplan.core.errors import (
     UserCodeError,
     VerificationError,
     ensure,
+    named_line,
     nearest,
+    one_line,
 )
 from devplan.core.findings import (
     DISPATCH,
@@ -97,10 +106,6 @@ from devplan.core.findings import (
     SourceLine,
     TransferEvent,
 )
-from devplan.core.main_device import (
-    chosen_by_accelerate,
-    main_device_notes,
-)
 from devplan.core.names import (
     component_main,
     find_entry,
@@ -111,9 +116,6 @@ from devplan.core.names import (
     part_of_map,
     prefixes,
     relative,
-)
-from devplan.core.typed_devices import (
-    normalise_device,
 )
 from devplan.core.types import (
     CPU,
@@ -171,6 +173,7 @@ from devplan.core.workload import (
 )
 
 __all__ = [
+    "COMPUTE_DTYPES",
     "CPU",
     "DECODE",
     "DEVICE_PATTERN",
@@ -188,6 +191,7 @@ __all__ = [
     "OFFLOAD_DEVICES",
     "PREFILL",
     "STEPS",
+    "STORED_DTYPES",
     "TIB",
     "WHOLE_RUN",
     "ActivationGrowth",
@@ -263,6 +267,7 @@ __all__ = [
     "compute_dtype_name",
     "described",
     "device_map_of",
+    "dtype_bytes",
     "dtype_name",
     "ensure",
     "find_entry",
@@ -280,10 +285,12 @@ __all__ = [
     "main_device_notes",
     "mapping",
     "model_name",
+    "named_line",
     "nearest",
     "normalise_device",
     "num_decode_steps",
     "of_class",
+    "one_line",
     "one_of",
     "optional",
     "order_entries",
@@ -302,6 +309,7 @@ __all__ = [
     "refuse_no_map",
     "relative",
     "resolve_workload",
+    "stored_float",
     "text",
     "texts",
     "to_hf_device",

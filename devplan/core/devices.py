@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from devplan.core.arguments import described, mapping
 from devplan.core.errors import InputError
 from devplan.core.spelling import near_names
-from devplan.core.types import CPU, DISK
+from devplan.core.types import CPU, DISK, OFFLOAD_DEVICES, Machine
 from devplan.core.units import parse_whole
 
 # The device types that accelerate dispatches to: accelerate.big_modeling.dispatch_model and
@@ -164,3 +164,81 @@ def order_entries(device_map: Mapping[str, str], main_device: str) -> dict[str, 
     if first is None:
         return dict(device_map)
     return {first: main_device} | {name: d for name, d in device_map.items() if name != first}
+
+
+def normalise_device(text: str | int, machine: Machine) -> str:
+    """The machine's own name of a device typed as ``0``, ``cuda:0``, ``cpu`` or ``disk``.
+
+    Raises
+    ------
+    InputError
+        When the machine has no such card, or that kind of offloading was not allowed.
+    """
+    typed = str(text).strip().lower()
+    if typed in OFFLOAD_DEVICES:
+        if typed in (tier.device for tier in machine.tiers):
+            return typed
+        raise InputError(
+            f"{typed} may not be used: nothing is offloaded unless asked for; "
+            f"add --offload {typed}" + ("=64GiB" if typed == "cpu" else "")
+        )
+    for device in machine.devices:
+        if typed in (device, device.rpartition(":")[2]):
+            return device
+    raise InputError(f"no device {text} in this machine; it has {', '.join(machine.devices)}")
+
+
+# accelerate moves the inputs of the whole model to a main device before anything runs. A caller
+# can name it (``dispatch_model(main_device=...)``), but transformers does not
+# (``accelerate_dispatch`` in ``integrations/accelerate.py``, 5.23), and then accelerate takes the
+# first element of a Python set of the devices in the map (``big_modeling.py``, 1.15). Of a set of
+# small integers that is the lowest, whatever the order of the entries. A map with another main
+# device still runs: token ids and masks take a detour over the lowest GPU, and code that expects
+# inputs beside the embedding may not find them there.
+#
+# accelerate 0.34 to 1.14 took the first value of the map that is neither cpu nor disk.
+
+
+def main_device_notes(devices_in_use: Iterable[str], machine: Machine) -> tuple[str, ...]:
+    """What to do where the main device of the plan is not the one that accelerate would take."""
+    cards = sorted({_index(device) for device in devices_in_use if device not in OFFLOAD_DEVICES})
+    main = _index(machine.main_device)
+    if len(cards) < 2 or cards[0] == main:
+        return ()
+    return (
+        f"from_pretrained will send the inputs to cuda:{cards[0]} first and not to the main device "
+        f"cuda:{main}: it tells accelerate of no main device, which then takes the lowest index in "
+        f"the map; make the main card the lowest (CUDA_VISIBLE_DEVICES={_main_first(main, machine)}"
+        " and --gpus in that order), or load on the CPU and call "
+        f'accelerate.dispatch_model(model, device_map, main_device="cuda:{main}")',
+    )
+
+
+_SET_SINCE = (1, 15)
+"""The first release of accelerate that takes any of a set; tests ask the releases themselves."""
+
+
+def chosen_by_accelerate(devices: Sequence[str], version: str) -> str | None:
+    """The main device for the devices of a map in their order; None where there is no card."""
+    cards = [device for device in devices if device not in OFFLOAD_DEVICES]
+    if not cards:
+        return None
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and (int(numbers[1]), int(numbers[2])) < _SET_SINCE:
+        return cards[0]
+    return min(cards, key=_index_of_any)
+
+
+def _index_of_any(device: str) -> int:
+    """The index of a device of any kind; 0 where it has none."""
+    index = device.partition(":")[2]
+    return int(index) if index.isdecimal() else 0
+
+
+def _main_first(main: int, machine: Machine) -> str:
+    others = (_index(device) for device in machine.devices)
+    return ",".join(map(str, [main, *(index for index in others if index != main)]))
+
+
+def _index(device: str) -> int:
+    return int(device.removeprefix("cuda:"))

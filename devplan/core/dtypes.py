@@ -1,10 +1,13 @@
-"""Names of dtypes, as people and checkpoints write them; torch is imported only to give its own.
+"""The one table of dtypes: names of torch, of safetensors and of people, and their bits.
 
-What ``from_pretrained`` makes of the dtype of a model is `devplan.profile.dtypes`' matter.
+torch is imported only to give its own dtypes.  What ``from_pretrained`` makes of the dtype of a
+model is in `devplan.profile.dtypes`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devplan.core.errors import InputError, nearest
@@ -12,29 +15,73 @@ from devplan.core.errors import InputError, nearest
 if TYPE_CHECKING:
     import torch
 
-_SHORT_NAMES = {
-    "bf16": "bfloat16",
-    "fp16": "float16",
-    "half": "float16",
-    "fp32": "float32",
-    "float": "float32",
-    "fp64": "float64",
-    "double": "float64",
-    "fp8": "float8_e4m3fn",
-    "float8": "float8_e4m3fn",
-    "fp8_e4m3": "float8_e4m3fn",
-    "fp8_e5m2": "float8_e5m2",
-}
-_FLOATS = ("float64", "float32", "bfloat16", "float16")
-_EIGHT_BIT_FLOATS = (
-    "float8_e4m3fn",
-    "float8_e4m3fnuz",
-    "float8_e5m2",
-    "float8_e5m2fnuz",
-    "float8_e8m0fnu",
+
+@dataclass(frozen=True, kw_only=True)
+class Dtype:
+    """A dtype of the tensors in a checkpoint or a model."""
+
+    name: str | None
+    """In torch; None: no model is made of it."""
+    stored: str | None
+    """In headers of safetensors files."""
+    bits: int
+    """Of one element."""
+    kind: str
+    """``float``: models compute in it, and ``from_pretrained`` casts it to the dtype of the model;
+    ``float8`` and ``integer``: loaded as stored; ``scale``: exponents of scales; or ``other``."""
+    aliases: tuple[str, ...] = ()
+    """What people call it besides."""
+
+
+def _row(name: str | None, stored: str | None, bits: int, kind: str, *aliases: str) -> Dtype:
+    return Dtype(name=name, stored=stored, bits=bits, kind=kind, aliases=aliases)
+
+
+# Names and bits in safetensors headers:
+# https://github.com/safetensors/safetensors/blob/main/safetensors/src/tensor.rs (Dtype::bitsize)
+DTYPES = (
+    _row("float64", "F64", 64, "float", "fp64", "double"),
+    _row("float32", "F32", 32, "float", "fp32", "float"),
+    _row("bfloat16", "BF16", 16, "float", "bf16"),
+    _row("float16", "F16", 16, "float", "fp16", "half"),
+    _row("float8_e4m3fn", "F8_E4M3", 8, "float8", "fp8", "float8", "fp8_e4m3"),
+    _row("float8_e4m3fnuz", "F8_E4M3FNUZ", 8, "float8"),
+    _row("float8_e5m2", "F8_E5M2", 8, "float8", "fp8_e5m2"),
+    _row("float8_e5m2fnuz", "F8_E5M2FNUZ", 8, "float8"),
+    _row("float8_e8m0fnu", "F8_E8M0", 8, "scale"),
+    _row("int64", "I64", 64, "integer"),
+    _row("int32", "I32", 32, "integer"),
+    _row("int16", "I16", 16, "integer"),
+    _row("int8", "I8", 8, "integer"),
+    _row("uint8", "U8", 8, "integer"),
+    _row("bool", "BOOL", 8, "integer"),
+    _row(None, "F4", 4, "other"),
+    _row(None, "F6_E2M3", 6, "other"),
+    _row(None, "F6_E3M2", 6, "other"),
+    _row(None, "U16", 16, "other"),
+    _row(None, "U32", 32, "other"),
+    _row(None, "U64", 64, "other"),
+    _row(None, "C64", 64, "other"),
 )
-_INTEGERS = ("int64", "int32", "int16", "int8", "uint8", "bool")
-_NAMES = (*_FLOATS, *_EIGHT_BIT_FLOATS, *_INTEGERS)
+
+STORED_DTYPES: Mapping[str, Dtype] = {row.stored: row for row in DTYPES if row.stored}
+"""By the names of safetensors headers."""
+_NAMED: Mapping[str, Dtype] = {row.name: row for row in DTYPES if row.name}
+_ALIASES = {alias: row.name for row in DTYPES if row.name for alias in row.aliases}
+_FLOATS = tuple(row.name for row in DTYPES if row.name and row.kind == "float")
+COMPUTE_DTYPES = _FLOATS[1:]
+"""What models are loaded in: float32, bfloat16, float16."""
+
+
+def stored_float(stored: str) -> str | None:
+    """``bfloat16`` of ``BF16``; None for dtypes that ``from_pretrained`` does not cast."""
+    row = STORED_DTYPES.get(stored)
+    return row.name if row is not None and row.kind == "float" else None
+
+
+def dtype_bytes(name: str) -> int:
+    """Bytes of an element of a dtype by its full name: 2 of ``bfloat16``."""
+    return _NAMED[name].bits // 8
 
 
 def full_dtype_name(name: str) -> str:
@@ -46,9 +93,9 @@ def full_dtype_name(name: str) -> str:
         When the name is no dtype that a tensor of a model can have.
     """
     typed = name.strip().lower().removeprefix("torch.")
-    full = _SHORT_NAMES.get(typed, typed)
-    if full not in _NAMES:
-        close = nearest(typed, [*_NAMES, *_SHORT_NAMES])
+    full = _ALIASES.get(typed, typed)
+    if full not in _NAMED:
+        close = nearest(typed, [*_NAMED, *_ALIASES])
         raise InputError(f"{name!r} is no dtype; write one such as bfloat16 or float16{close}")
     return full
 

@@ -67,6 +67,17 @@ def ensure(holds: object, message: str, error: type[InternalError] = InternalErr
         raise error(message)
 
 
+def one_line(error: BaseException, most: int = 300) -> str:
+    """The text of an error in one line of at most so many characters."""
+    return " ".join(str(error)[: 4 * most].split())[:most]
+
+
+def named_line(error: BaseException, most: int = 200) -> str:
+    """The class of an error, and its text in one line where it has any."""
+    text = one_line(error, most)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def nearest(
     name: str,
     known: Iterable[str],

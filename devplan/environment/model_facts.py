@@ -19,6 +19,7 @@ from devplan.models import (
     ModelSource,
     config_hash,
     described_pipeline,
+    folder_files,
     is_path,
     resolve,
     resolve_catalogue,
@@ -107,7 +108,7 @@ def facts_of_pipeline(folder: Path, id: str) -> ModelFacts:
     InputError
         When its index or a configuration is broken.
     """
-    source = described_pipeline(str(folder), folder)
+    source = described_pipeline(folder_files(str(folder), folder), weights=False)
     return replace(_of_source(source), id=id, class_name=source.class_name)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.core import DevplanError
+from devplan.core import DevplanError, one_line
 from devplan.inputs.choosing import inputs_from_config
 from devplan.inputs.facts import Facts
 from devplan.inputs.processor import NoProcessor, inputs_from_folder
 from devplan.inputs.request import ExampleInputs, InputRequest, NoExampleInputs
-from devplan.models import PipelineModule, one_line
+from devplan.models import PipelineModule
 from devplan.virtual import entered_part
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from devplan.core import named_line
 from devplan.inputs.facts import Facts, has_weights
 from devplan.virtual import Limits, Trace, layer_kinds, run_traced
 
@@ -117,7 +118,7 @@ def describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(_OURS)]
     place = f" at {os.path.basename(own[-1].filename)}:{own[-1].lineno}" if own else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"
+    return f"{named_line(error)}{place}"
 
 
 # --------------------------------------------------------------------------------- watching

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from devplan.core import named_line
 from devplan.inputs.facts import Facts
 from devplan.inputs.request import LEAST_TEXT, ExampleInputs
 from devplan.inputs.text import decoder_arguments, refuse_too_long
@@ -117,7 +118,7 @@ def _read(folder: Path) -> Any:
         except BaseException as error:  # a missing package, a class that is the model's own code
             if not is_of_a_library(error):
                 raise
-            reasons.append(f"{auto_class}: {_one_line(error)}")
+            reasons.append(f"{auto_class}: {named_line(error, 160)}")
     if not reasons:
         raise NoProcessor(f"{folder} has no processor, tokenizer or feature extractor")
     raise NoProcessor("; ".join(reasons))
@@ -139,11 +140,7 @@ def _refuse_unbounded(folder: Path) -> None:
 
 
 def _said(processor: Any, error: Exception) -> str:
-    return f"{type(processor).__name__} refuses the example: {_one_line(error)}"
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    return f"{type(processor).__name__} refuses the example: {named_line(error, 160)}"
 
 
 # --------------------------------------------------------------------------------- calling

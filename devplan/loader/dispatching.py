@@ -1,7 +1,7 @@
 """accelerate's own dispatch, called with what ``from_pretrained`` does not tell it.
 
 ``from_pretrained`` dispatches by itself where a map names more than one device, and leaves the
-main device to accelerate, which takes the lowest index (`devplan.core.main_device`).  Where
+main device to accelerate, which takes the lowest index (`devplan.core.devices`).  Where
 that is not the map's, the hooks are taken off and put on again; the weights stay where they are.
 """
 

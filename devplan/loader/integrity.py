@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from devplan.core import DeviceMapFile, InputError
+from devplan.core import DeviceMapFile, InputError, one_line, stored_float
 from devplan.loader.checkpoint_files import CheckpointFiles
 from devplan.mapfile import load_dtype
 from devplan.models import (
@@ -38,9 +38,6 @@ from devplan.models import (
 )
 
 log = logging.getLogger("devplan")
-
-_DTYPE_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
-"""safetensors' names of floats that are computed in -> torch's."""
 
 
 def check_integrity(
@@ -135,7 +132,7 @@ def _refuse_mixed(
     by_dtype: dict[str, list[Path]] = {}
     for path, header in headers.items():
         dtype = main_dtype(header.values())
-        if dtype in _DTYPE_NAMES:
+        if stored_float(dtype or ""):
             by_dtype.setdefault(dtype, []).append(path)
     num_bytes = sum(tensor.bytes for header in headers.values() for tensor in header.values())
     if len(by_dtype) < 2 or files.stated_bytes == num_bytes:
@@ -148,8 +145,8 @@ def _refuse_mixed(
             f", and the tensors are {num_bytes} bytes, not the {files.stated_bytes} of the index"
         )
     raise InputError(
-        f"{by_dtype[odd][0]} is in {_DTYPE_NAMES[odd]} and {by_dtype[usual][0].name} in "
-        f"{_DTYPE_NAMES[usual]}{counted}: they are of two checkpoints; download them again"
+        f"{by_dtype[odd][0]} is in {stored_float(odd)} and {by_dtype[usual][0].name} in "
+        f"{stored_float(usual)}{counted}: they are of two checkpoints; download them again"
     )
 
 
@@ -182,15 +179,15 @@ def _compare_dtype(
     stored = main_dtype(tensor for header in headers.values() for tensor in header.values())
     if stored is None:
         return
-    is_packed, quantized = stored not in _DTYPE_NAMES, content.model.quantization
+    is_packed, quantized = stored_float(stored) is None, content.model.quantization
     if is_packed and quantized is None:
         raise InputError(
             f"{folder} stores most weights as {stored}, the map is of unquantized "
             f"{content.model.dtype}: it is another checkpoint; plan again: devplan suggest {folder}"
         )
     wanted = load_dtype(content)
-    if quantized is None and wanted != "auto" and _DTYPE_NAMES[stored] != wanted:
-        log.info("%s is stored in %s and converted to %s", folder, _DTYPE_NAMES[stored], wanted)
+    if quantized is None and wanted != "auto" and stored_float(stored) != wanted:
+        log.info("%s is stored in %s and converted to %s", folder, stored_float(stored), wanted)
 
 
 # Pickles (``.bin``) are read with ``weights_only=True`` or not at all: a pickle may name any
@@ -216,7 +213,7 @@ def refuse_code(files: Iterable[Path]) -> None:
                 "only with weights_only: convert it to safetensors where you trust it"
             ) from error
         except (RuntimeError, EOFError, OSError, ValueError) as error:
-            detail = " ".join(str(error).split())[:120]
+            detail = one_line(error, 120)
             raise InputError(
                 f"{path} ({path.stat().st_size} bytes) is truncated or no PyTorch checkpoint "
                 f"({detail}); download it again"

@@ -1,19 +1,22 @@
 """The machine that is planned for: cards with capacity and reserve, the main device, offload.
 
 A machine is written as one line, ``--gpus``, and need not be here: cards are given by the index
-of a local GPU, by size, by a name of the catalogue, or mixed.  ``items`` reads one item of that
-line, ``cards`` gives the cards their numbers and capacities, ``reserve`` what is kept free of the
-plan, ``offload`` the memory outside the GPUs, ``label`` a short name for files.
+of a local GPU, by size, by a name of the catalogue, or mixed.  ``cards`` reads that line, ``parse``
+all options together, ``reserve`` what is kept free of the plan, ``gpu_facts`` looks up what the
+catalogue knows of a card, ``label`` gives a short name for files.
 """
 
-from devplan.machine.capability import (
-    capability_of,
-    least_capability,
-    least_of_all,
-)
-from devplan.machine.items import (
+from devplan.machine.cards import (
     MAX_CARDS,
     read_items,
+)
+from devplan.machine.gpu_facts import (
+    Speed,
+    capability_of,
+    gpu_of,
+    least_capability,
+    least_of_all,
+    speeds_of,
 )
 from devplan.machine.label import (
     machine_label,
@@ -23,23 +26,16 @@ from devplan.machine.links import (
     link_between,
     with_links,
 )
-from devplan.machine.offload import (
-    read_tiers,
-)
 from devplan.machine.parse import (
     MachineLike,
     as_machine,
     parse_gpus,
+    read_tiers,
 )
 from devplan.machine.reserve import (
     CONTEXT_BYTES,
     default_reserve,
     reserve_parts,
-)
-from devplan.machine.speeds import (
-    Speed,
-    gpu_of,
-    speeds_of,
 )
 
 __all__ = [

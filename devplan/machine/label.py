@@ -14,8 +14,8 @@ import hashlib
 import re
 from itertools import groupby
 
-from devplan.catalog import gpus as catalogue
-from devplan.core import InputError, Machine, is_size
+from devplan.catalog import gpus
+from devplan.core import Machine, is_size
 
 MAX_LENGTH = 60
 """Leaves room for the model and the workload in the 255 bytes of a file name."""
@@ -35,11 +35,11 @@ def machine_label(machine: Machine) -> str:
 
 def _short(name: str) -> str:
     """Catalogue id of a card that the driver named, else its own name made safe."""
-    if not is_size(name):
-        try:
-            name = catalogue.find_gpu(name).id
-        except InputError:
-            name = name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+    gpu = gpus.known_gpu(name)
+    if gpu is not None:
+        name = gpu.id
+    elif not is_size(name):
+        name = name.removeprefix("NVIDIA ").removeprefix("GeForce ")
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "gpu"
 
 

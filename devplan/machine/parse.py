@@ -7,11 +7,22 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from devplan.core import GIB, MIB, Machine, accepts, optional, text, texts, wrong
-from devplan.machine.cards import find_device, read_cards
-from devplan.machine.items import MAX_INDEX
+from devplan.core import (
+    GIB,
+    MIB,
+    OFFLOAD_DEVICES,
+    InputError,
+    Machine,
+    OffloadTier,
+    accepts,
+    nearest,
+    optional,
+    text,
+    texts,
+    wrong,
+)
+from devplan.machine.cards import MAX_INDEX, find_device, read_cards, read_size
 from devplan.machine.links import with_links
-from devplan.machine.offload import read_tiers
 from devplan.machine.reserve import with_reserve
 
 MachineLike = Machine | str | int | Sequence[str | int]
@@ -105,7 +116,7 @@ def parse_gpus(
     Parameters
     ----------
     gpus
-        Comma-separated cards (`devplan.machine.items`): ``0,1``, ``24GiB,12GiB``,
+        Comma-separated cards (`devplan.machine.cards`): ``0,1``, ``24GiB,12GiB``,
         ``2xa100-80gb,rtx-4090``; ``all`` or ``auto`` for the GPUs of this machine.  Indices
         without `memory` are looked up through torch, which is imported only then.  Or a list
         of these, with numbers for indices and for bytes.
@@ -143,3 +154,44 @@ def parse_gpus(
     main_device = cards[0].device if main is None else find_device(main, cards, "--main")
     machine = Machine(cards=cards, main_device=main_device, tiers=read_tiers(offload))
     return with_links(machine, links)
+
+
+def read_tiers(offload: Sequence[str]) -> tuple[OffloadTier, ...]:
+    """The tiers of ``--offload``, fastest first.
+
+    Parameters
+    ----------
+    offload
+        Items such as ``cpu=64GiB``, ``cpu`` (no bound is known) or ``disk``; an item may hold
+        several, separated by commas.
+
+    Raises
+    ------
+    InputError
+        When a tier is unknown, named twice, or has no room.
+    """
+    parts = [part.strip() for item in offload for part in item.split(",")]
+    tiers: dict[str, OffloadTier] = {}
+    for part in parts:
+        tier = _read_tier(part)
+        if tier.device in tiers:
+            raise InputError(f"--offload names {tier.device} twice; give it once with its size")
+        tiers[tier.device] = tier
+    return tuple(tiers[device] for device in OFFLOAD_DEVICES if device in tiers)
+
+
+def _read_tier(text: str) -> OffloadTier:
+    left, equals, right = text.partition("=")
+    device = left.strip().lower()
+    if device not in OFFLOAD_DEVICES:
+        hint = nearest(device, OFFLOAD_DEVICES)
+        raise InputError(
+            f"--offload {text or repr(text)} is no tier{hint or ';'} "
+            "give cpu, cpu=64GiB, disk or disk=200GiB"
+        )
+    if not equals:
+        return OffloadTier(device=device, capacity_bytes=None)
+    capacity = read_size(right, f"--offload {device}")
+    if capacity == 0:
+        raise InputError(f"--offload {text} gives no room; give a size, or leave it out")
+    return OffloadTier(device=device, capacity_bytes=capacity)

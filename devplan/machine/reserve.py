@@ -21,8 +21,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from devplan.core import GIB, MIB, Card, InputError, format_bytes
-from devplan.machine.cards import find_device
-from devplan.machine.items import read_size
+from devplan.machine.cards import find_device, read_size
 
 CONTEXT_BYTES = 300 * MIB
 """About that since CUDA 11.7 loads kernels when they are first needed, over 1000 MiB before

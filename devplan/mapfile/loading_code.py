@@ -15,13 +15,10 @@ import keyword
 import re
 from pathlib import PurePath
 
-from devplan.core import DISK, DeviceMapFile, parse_whole
+from devplan.core import COMPUTE_DTYPES, DISK, DeviceMapFile, parse_whole
 from devplan.io import python_text, visible
 
 _DTYPE_KEYWORD_SINCE = (4, 56)
-
-# The dtypes that from_pretrained can convert to; a stored fp8 or int4 stays as it is ("auto").
-_COMPUTE_DTYPES = ("bfloat16", "float16", "float32")
 
 _FACTORY = re.compile(r"([\w.]+):(\w+)((?:\.\w+)*)")
 
@@ -159,7 +156,7 @@ def _dtype_argument(map_file: DeviceMapFile) -> list[str]:
 def load_dtype(map_file: DeviceMapFile) -> str:
     """The dtype for ``from_pretrained``: ``bfloat16``, or ``auto`` for the stored one."""
     wanted = map_file.workload.dtype or map_file.model.dtype
-    return wanted if wanted in _COMPUTE_DTYPES else "auto"
+    return wanted if wanted in COMPUTE_DTYPES else "auto"  # stored fp8 or int4 stays as it is
 
 
 def dtype_keyword(transformers_version: str) -> str:

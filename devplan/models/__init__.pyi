@@ -12,16 +12,13 @@ from .boundary import (
     of_the_library as of_the_library,
 )
 from .boundary import (
-    one_line as one_line,
+    value_of as value_of,
 )
 from .build import (
     build_skeleton as build_skeleton,
 )
 from .build import (
     declared_no_split as declared_no_split,
-)
-from .component_classes import (
-    component_class as component_class,
 )
 from .config import (
     CONFIG_FILE as CONFIG_FILE,
@@ -44,11 +41,29 @@ from .config import (
 from .config import (
     read_config_text as read_config_text,
 )
+from .config import (
+    require_inside as require_inside,
+)
 from .factory import (
     is_factory as is_factory,
 )
-from .folder import (
+from .files import (
+    PIPELINE_FILE as PIPELINE_FILE,
+)
+from .files import (
     described_pipeline as described_pipeline,
+)
+from .files import (
+    named_components as named_components,
+)
+from .files import (
+    parse_pipeline_index as parse_pipeline_index,
+)
+from .files import (
+    whole_config as whole_config,
+)
+from .folder import (
+    folder_files as folder_files,
 )
 from .folder import (
     is_path as is_path,
@@ -58,18 +73,6 @@ from .from_catalog import (
 )
 from .from_catalog import (
     resolve_catalogue as resolve_catalogue,
-)
-from .inside import (
-    require_inside as require_inside,
-)
-from .integers import (
-    value_of as value_of,
-)
-from .named import (
-    model_path as model_path,
-)
-from .named import (
-    refuse_named_code as refuse_named_code,
 )
 from .native import (
     native_class as native_class,
@@ -83,32 +86,32 @@ from .native import (
 from .pipeline_module import (
     PipelineModule as PipelineModule,
 )
-from .pipeline_source import (
-    PIPELINE_FILE as PIPELINE_FILE,
+from .pipeline_module import (
+    component_class as component_class,
 )
-from .pipeline_source import (
-    named_components as named_components,
+from .quiet import (
+    never_asked as never_asked,
 )
-from .pipeline_source import (
-    parse_pipeline_index as parse_pipeline_index,
-)
-from .pipeline_source import (
-    whole_config as whole_config,
-)
-from .quiet_libraries import (
+from .quiet import (
     quiet_diffusers as quiet_diffusers,
+)
+from .resolution import (
+    model_path as model_path,
+)
+from .resolution import (
+    refuse_named_code as refuse_named_code,
 )
 from .resolution import (
     resolve as resolve,
 )
-from .skeleton import (
+from .source import (
     Component as Component,
-)
-from .skeleton import (
-    Skeleton as Skeleton,
 )
 from .source import (
     ModelSource as ModelSource,
+)
+from .source import (
+    Skeleton as Skeleton,
 )
 from .source import (
     StoredTensor as StoredTensor,
@@ -118,7 +121,4 @@ from .stored_tensors import (
 )
 from .stored_tensors import (
     read_header as read_header,
-)
-from .unasked import (
-    never_asked as never_asked,
 )

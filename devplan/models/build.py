@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 import warnings
 from functools import partial
 from typing import Any
@@ -10,18 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.core import parse_dtype
+from devplan.core import COMPUTE_DTYPES, InputError, UserCodeError, parse_dtype, stored_float
 from devplan.models.boundary import CountedBuilding, of_the_library
-from devplan.models.config import without_code
-from devplan.models.config_values import refuse_impossible, refuse_unreal
+from devplan.models.config import refuse_impossible, refuse_unreal, without_code
 from devplan.models.from_tensors import skeleton_from_stored, skeleton_from_summary
-from devplan.models.kept_in_float32 import keep_in_float32
-from devplan.models.native import native_class, require_native, why_not_native
-from devplan.models.own_code import is_trusted_code, own_class
+from devplan.models.native import (
+    native_class,
+    remote_class_reference,
+    require_native,
+    why_not_native,
+)
 from devplan.models.pipeline_module import build_pipeline, pipeline_dtype
-from devplan.models.skeleton import Skeleton
-from devplan.models.source import ModelSource
-from devplan.models.unasked import never_asked
+from devplan.models.quiet import never_asked
+from devplan.models.source import ModelSource, Skeleton
 from devplan.sandbox import exclusively, run_foreign
 
 _META = torch.device("meta")
@@ -179,12 +181,8 @@ def _compute_dtype(source: ModelSource, dtype: str | None) -> torch.dtype:
         return parse_dtype(dtype)
     if source.dtype is not None:
         return parse_dtype(source.dtype)
-    stored = (tensor.dtype for tensor in (source.stored or {}).values())
-    first = next((name for name in stored if name in _STORED_FLOATS), None)
-    return _STORED_FLOATS[first] if first else torch.float32
-
-
-_STORED_FLOATS = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+    stored = (stored_float(tensor.dtype) for tensor in (source.stored or {}).values())
+    return parse_dtype(next((name for name in stored if name in COMPUTE_DTYPES), "float32"))
 
 
 def _first_float_dtype(model: nn.Module) -> torch.dtype:
@@ -254,3 +252,60 @@ def _quiet_diffusers():
         yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+def keep_in_float32(model: nn.Module) -> None:
+    """Cast the parameters that diffusers keeps in float32 whatever dtype a model is loaded in.
+
+    ``ModelMixin.from_pretrained`` casts a parameter to float32 where a part of its name is listed
+    in ``_keep_in_fp32_modules`` (``load_model_dict_into_meta``, diffusers 0.42); ``.to(dtype)``
+    does not.  Code that adds such a bias to bfloat16 activations depends on it.
+    """
+    kept = set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    if not kept:
+        return
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and kept.intersection(name.split(".")):
+            parameter.data = parameter.data.to(torch.float32)
+
+
+def is_trusted_code(source: ModelSource) -> bool:
+    """Whether the class is code that comes with the model, is there, and may run."""
+    if not source.trust_remote_code or source.code_folder is None:
+        return False
+    return native_class(source) is None and remote_class_reference(source) is not None
+
+
+def own_class(source: ModelSource) -> tuple[type, Any]:
+    """The class and its configuration object, by the model's own code.
+
+    Raises
+    ------
+    InputError
+        When the code needs packages that are not here, or the configuration has no class.
+    UserCodeError
+        When the code raises while it is imported.
+    """
+    from transformers import AutoConfig
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    folder, reference = source.code_folder, remote_class_reference(source)
+    try:
+        with never_asked():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+            found = get_class_from_dynamic_module(reference, folder)
+    except (ImportError, OSError, ValueError) as error:
+        # [transformers] says in one of these that a package, a file or a model type is missing.
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{source.id}: its own code cannot be used ({reason}); install what is missing, or "
+            "leave out --trust-remote-code to plan from the names and shapes of its tensors"
+        ) from error
+    except Exception as error:
+        raise UserCodeError(
+            f"{source.id}: its own code raised {type(error).__name__}: {error}",
+            traceback_text=traceback.format_exc(),
+        ) from error
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    return found, config

@@ -8,7 +8,7 @@ from typing import Any
 from devplan.catalog import models as catalogue
 from devplan.core import InputError, nearest
 from devplan.models.config import config_hash
-from devplan.models.pipeline_source import pipeline_source
+from devplan.models.files import pipeline_source
 from devplan.models.source import ModelSource
 
 

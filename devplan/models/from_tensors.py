@@ -24,29 +24,12 @@ import torch
 from torch import nn
 
 from devplan.catalog import TensorSummary
-from devplan.core import InputError, joined, parse_dtype
-from devplan.models.config_values import refuse_unreal
-from devplan.models.skeleton import Skeleton
-from devplan.models.source import DTYPE_BITS, ModelSource, StoredTensor
+from devplan.core import STORED_DTYPES, InputError, joined, parse_dtype
+from devplan.models.config import refuse_unreal
+from devplan.models.source import ModelSource, Skeleton, StoredTensor
 
-_FLOATS: Mapping[str, torch.dtype] = {
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-}
-"""Dtypes of safetensors that ``from_pretrained`` casts to the model's."""
-_PACKED: Mapping[str, torch.dtype] = {
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "I16": torch.int16,
-    "I32": torch.int32,
-    "I64": torch.int64,
-    "BOOL": torch.bool,
-}
-"""Those that it leaves as they are; any other is taken for so many bytes."""
+_PACKED = ("float8", "integer")
+"""Kinds of dtypes that ``from_pretrained`` leaves as they are."""
 
 UNSEEN = (
     "what the checkpoint does not hold (buffers that the code makes, such as rotary embeddings; a "
@@ -115,7 +98,7 @@ def skeleton_from_stored(source: ModelSource, compute: torch.dtype, why: str) ->
         What is missing, for the note.
     """
     stored = (source.stored or {}).values()
-    quantized = any(tensor.dtype in _PACKED for tensor in stored)
+    quantized = any(STORED_DTYPES[tensor.dtype].kind in _PACKED for tensor in stored)
     leaves = [_leaf(tensor, None if quantized else compute) for tensor in stored]
     model = module_from_tensors(leaves, lambda _: None)
     refuse_unreal(model, source.id)
@@ -217,12 +200,13 @@ def _register(module: nn.Module, name: str, leaf: _Leaf) -> None:
 
 
 def _leaf(tensor: StoredTensor, compute: torch.dtype | None) -> _Leaf:
-    dtype = _FLOATS.get(tensor.dtype)
-    if dtype is not None:
-        return _Leaf(name=tensor.name, shape=tensor.shape, dtype=compute or dtype)
-    dtype = _PACKED.get(tensor.dtype)
-    if dtype is not None and dtype.itemsize * 8 == DTYPE_BITS[tensor.dtype]:
+    """A tensor as ``from_pretrained`` loads it, or as bytes where torch has no such dtype."""
+    stored = STORED_DTYPES[tensor.dtype]
+    if stored.kind == "float":
+        dtype = compute or parse_dtype(stored.name)
         return _Leaf(name=tensor.name, shape=tensor.shape, dtype=dtype)
+    if stored.kind in _PACKED:
+        return _Leaf(name=tensor.name, shape=tensor.shape, dtype=parse_dtype(stored.name))
     return _Leaf(name=tensor.name, shape=(tensor.bytes,), dtype=torch.uint8)
 
 

@@ -5,34 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Bits of one element, by the names that safetensors gives to dtypes.
-# https://github.com/safetensors/safetensors/blob/main/safetensors/src/tensor.rs (Dtype::bitsize)
-DTYPE_BITS: Mapping[str, int] = {
-    "BOOL": 8,
-    "F4": 4,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    "U8": 8,
-    "I8": 8,
-    "F8_E5M2": 8,
-    "F8_E4M3": 8,
-    "F8_E8M0": 8,
-    "F8_E4M3FNUZ": 8,
-    "F8_E5M2FNUZ": 8,
-    "I16": 16,
-    "U16": 16,
-    "F16": 16,
-    "BF16": 16,
-    "I32": 32,
-    "U32": 32,
-    "F32": 32,
-    "C64": 64,
-    "F64": 64,
-    "I64": 64,
-    "U64": 64,
-}
+from devplan.core import STORED_DTYPES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +26,7 @@ class StoredTensor:
     @property
     def bytes(self) -> int:
         """Bytes in the file; safetensors packs dtypes below one byte without gaps."""
-        return prod(self.shape) * DTYPE_BITS[self.dtype] // 8
+        return prod(self.shape) * STORED_DTYPES[self.dtype].bits // 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +69,35 @@ class ModelSource:
     """The entry of the catalogue (``devplan.catalog.models.CatalogModel``)."""
     notes: tuple[str, ...] = ()
     """What the user should know: weights that were not read, and why."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Skeleton:
+    """A model on the meta device and what its class says about splitting it."""
+
+    model: nn.Module
+    config: Any
+    """The library's configuration object; None for a user's own module."""
+    class_name: str
+    dtype: torch.dtype
+    """Of the floating-point parameters."""
+    no_split: frozenset[str]
+    """Classes that must stay whole, declared anywhere in the model."""
+    max_tokens: int | None
+    """Longest context that the configuration promises; None when it says nothing."""
+    notes: tuple[str, ...] = ()
+    """What had to be decided while building, for people."""
+    components: Mapping[str, Component] = field(default_factory=dict)
+    """Of a pipeline: its models by name; empty for one model."""
+    own_inputs: str | None = None
+    """``file.py:function`` of the user's that makes its inputs; None: devplan makes them."""
+    executable: bool = True
+    """Whether the model's own code is there to be run."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Component:
+    """A model of a pipeline, built on its own."""
+
+    skeleton: Skeleton
+    source: ModelSource

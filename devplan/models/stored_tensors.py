@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from devplan.core import InputError
-from devplan.models.config import parse_object, read_config_text
-from devplan.models.inside import require_inside
-from devplan.models.source import DTYPE_BITS, StoredTensor
+from devplan.core import STORED_DTYPES, InputError
+from devplan.models.config import parse_object, read_config_text, require_inside
+from devplan.models.source import StoredTensor
 
 # In the order in which the loaders of transformers and diffusers look for them.
 WHOLE_FILES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
@@ -141,10 +140,10 @@ def _refuse_too_many(tensors: int, where: Path | str) -> None:
 
 def stored_tensor(name: str, dtype: str, shape: Iterable[int], where: str) -> StoredTensor:
     """A tensor whose dtype is one that devplan knows the size of."""
-    if dtype not in DTYPE_BITS:
+    if dtype not in STORED_DTYPES:
         raise InputError(
             f"{where}: tensor {name} has dtype {dtype!r}, which this version of devplan does not "
-            f"know (it knows {', '.join(DTYPE_BITS)})"
+            f"know (it knows {', '.join(STORED_DTYPES)})"
         )
     return StoredTensor(name=name, dtype=dtype, shape=tuple(shape))
 

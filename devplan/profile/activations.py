@@ -18,7 +18,15 @@ from typing import Any
 
 import torch
 
-from devplan.core import ActivationGrowth, InputError, RunRecord, UserCodeError, Workload, ensure
+from devplan.core import (
+    ActivationGrowth,
+    InputError,
+    RunRecord,
+    UserCodeError,
+    Workload,
+    ensure,
+    named_line,
+)
 from devplan.inputs import (
     LEAST_TEXT,
     MOST_OPS,
@@ -33,7 +41,6 @@ from devplan.inputs import (
 )
 from devplan.models import BlockSite, Skeleton
 from devplan.profile.model import ActivationProfile
-from devplan.profile.runs import one_line
 from devplan.virtual import (
     BETWEEN,
     DECODE_STEPS,
@@ -76,7 +83,7 @@ def _of_call(
     except (InputError, UserCodeError):
         raise
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
-        reason = one_line(error)
+        reason = named_line(error)
         return ActivationProfile(raised=reason, notes=(_uncounted(reason),))
     samples: dict[str, dict[int, int]] = defaultdict(dict)
     for tokens, record in records.items():

@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from devplan.models import of_the_library
-from devplan.profile.dtypes import StoredTensor
+from devplan.models import StoredTensor, of_the_library
 
 # A component that is a number; splitting keeps the numbers.
 _NUMBER = re.compile(r"(?<![^.])(\d+)(?![^.])")

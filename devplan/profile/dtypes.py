@@ -22,33 +22,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
-from devplan.core import parse_dtype
+from devplan.core import parse_dtype, stored_float
+from devplan.models import StoredTensor
 from devplan.profile.tree import NamedModules, all_modules, named_modules, named_parameters
-
-# Names in safetensors headers: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html
-_STORED_NAMES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E8M0": "float8_e8m0fnu",
-}
-
-
-class StoredTensor(Protocol):
-    """One tensor of a checkpoint as a safetensors header describes it."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    bytes: int
 
 
 def dtype_exceptions(
@@ -125,7 +106,7 @@ def default_dtype(config: Any, stored: Iterable[StoredTensor] = ()) -> torch.dty
         if own is not None:
             return parse_dtype(own)
     for tensor in stored:
-        name = _STORED_NAMES.get(tensor.dtype)
-        if name is not None and not name.startswith("float8"):
+        name = stored_float(tensor.dtype)
+        if name is not None:
             return parse_dtype(name)
     return torch.float32

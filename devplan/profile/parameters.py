@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from devplan.core import InputError, format_bytes
-from devplan.models import Component, Skeleton
+from devplan.models import Component, Skeleton, StoredTensor
 from devplan.profile.checkpoint import StoredSizes, conversions, stored_bytes
-from devplan.profile.dtypes import StoredTensor, dtype_exceptions
+from devplan.profile.dtypes import dtype_exceptions
 from devplan.profile.quantization import config_on_cards, method_of, quantized_bytes, unpacked_note
 from devplan.profile.quantization.sizes import QuantizedSizes
 from devplan.profile.tree import NamedModules, named_modules

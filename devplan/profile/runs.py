@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from devplan.core import CacheGrowth, InputError, SharedInput, UserCodeError, Workload
+from devplan.core import CacheGrowth, InputError, SharedInput, UserCodeError, Workload, named_line
 from devplan.inputs import InputRequest, NoExampleInputs, example_inputs, plain_inputs, user_inputs
 from devplan.models import BlockSite, Skeleton
 from devplan.profile.cache import block_growths
@@ -191,7 +191,7 @@ def large_run(runs: Runs, workload: Workload) -> tuple[tuple[int, Trace] | None,
             reason = reason or str(error)
             continue
         except Exception as error:
-            reason = reason or one_line(error)
+            reason = reason or named_line(error)
             continue
         seen = () if tokens >= needed else (_unseen(tokens, reason),)
         return (tokens, trace), seen
@@ -270,11 +270,6 @@ def growths(
     )
 
 
-def one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-
-
 # -------------------------------------------------------------------------------------- run profile
 
 
@@ -312,7 +307,7 @@ def measure_run(
         raise
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
         return _nothing(
-            f"the virtual run failed ({one_line(error)}); execution order is that of the module "
+            f"the virtual run failed ({named_line(error)}); execution order is that of the module "
             "tree and the KV cache is not counted"
         )
     large, notes = large_run(runs, workload)

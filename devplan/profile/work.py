@@ -29,12 +29,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from devplan.core import DECODE, PREFILL, STEPS, Workload
+from devplan.core import DECODE, PREFILL, STEPS, Workload, named_line
 from devplan.inputs import example_inputs, request_for
 from devplan.models import BlockSite, Skeleton
 from devplan.profile.activations import CARD, FEW_TOKENS, MOST_OPS
 from devplan.profile.model import ReadWork, WorkProfile
-from devplan.profile.runs import one_line
 from devplan.virtual import (
     BETWEEN,
     DECODE_STEPS,
@@ -71,7 +70,7 @@ def measure_work(
             note = f"the work of a prefill is {prompt / few:.1f} times that of {few} tokens"
             return counted.scaled(prompt / few, f"{note} ({reason})")
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
-        return WorkProfile(notes=(_unknown(one_line(error)),))
+        return WorkProfile(notes=(_unknown(named_line(error)),))
 
 
 def _unknown(reason: str) -> str:

@@ -17,7 +17,7 @@ from types import CodeType, FrameType
 
 from torch import nn
 
-from devplan.core import InternalError, ModelError, SourceLine
+from devplan.core import InternalError, ModelError, SourceLine, one_line
 
 _CARRIERS = frozenset({"torch", "accelerate", "devplan", "functorch", *sys.stdlib_module_names})
 _WRAPPERS = ("transformers.utils.", "transformers.integrations.accelerate")
@@ -84,7 +84,7 @@ def model_error(error: BaseException, phase: str) -> ModelError:
     stack = stack_of(error)
     return ModelError(
         type=type(error).__name__,
-        message=" ".join(str(error).split())[:500],
+        message=one_line(error, 500),
         source=stack[-1] if stack else None,
         stack=stack,
         phase=phase,

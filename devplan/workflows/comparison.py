@@ -21,6 +21,7 @@ from devplan.core import (
     flag,
     function,
     model_name,
+    one_line,
     one_of,
     optional,
     read_pins,
@@ -188,6 +189,6 @@ def _contender(
     try:
         device_map = planner(machine)
     except Exception as error:  # another library's planner: anything can happen
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error, 200)
         return Contender(name=name, judged=None, refusal=f"{type(error).__name__}: {text}")
     return Contender(name=name, judged=judge(name, built, device_map_of(device_map, name), machine))

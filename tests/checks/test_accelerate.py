@@ -15,7 +15,7 @@ from accelerate import dispatch_model
 from accelerate.utils import check_device_map
 from torch import nn
 
-from devplan.core.main_device import chosen_by_accelerate
+from devplan.core.devices import chosen_by_accelerate
 from tools.corpus.environments import environment, variables
 
 # accelerate says of every entry of a bare parameter that it names no module.

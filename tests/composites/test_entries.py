@@ -10,7 +10,7 @@ from devplan.core.workload import WorkloadRequest, resolve_workload
 from devplan.inputs.request import ExampleInputs
 from devplan.inputs.running import run_as_usual, run_few_tokens
 from devplan.models.blocks import partition
-from devplan.models.skeleton import Skeleton
+from devplan.models.source import Skeleton
 from devplan.profile.work import measure_work
 from devplan.virtual.calls import GREEDY, GenerateCall, entered_part, parts_stop_after
 from devplan.virtual.patches import VirtualCard

@@ -17,8 +17,8 @@ from devplan.environment.model_facts import facts_of
 from devplan.environment.reading import library_versions
 from devplan.loader import loading, pipelines
 from devplan.mapfile.read import read_map
+from devplan.models.files import whole_config
 from devplan.models.from_catalog import resolve_catalogue
-from devplan.models.pipeline_source import whole_config
 from devplan.models.resolution import resolve
 from devplan.rules.environment import compare_model
 from tests.environment.machines import card, machine

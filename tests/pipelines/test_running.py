@@ -107,7 +107,7 @@ def test_a_prompt_is_as_long_as_the_pipeline_lets_it_be(studied):
 
 
 def test_modules_that_a_pipeline_keeps_in_float32_are_counted_so():
-    from devplan.models.kept_in_float32 import keep_in_float32
+    from devplan.models.build import keep_in_float32
 
     model = tiny_pipeline("wan").transformer.to(torch.bfloat16)
     keep_in_float32(model)

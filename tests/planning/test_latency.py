@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from devplan.core.costs import StepWork, Work
 from devplan.core.errors import InputError
 from devplan.core.types import BlockGraph, Plan, SharedInput, Workload
+from devplan.machine.gpu_facts import speeds_of
 from devplan.machine.links import with_links
-from devplan.machine.speeds import speeds_of
 from devplan.planning.speed import fastest_bound, timing_of, traffic_of
 from tests.planning.strategies import SIZES, layer, machine, plan, text_graph
 

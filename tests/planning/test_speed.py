@@ -8,7 +8,7 @@ import pytest
 
 from devplan.core.costs import DECODE, PREFILL, Link, StepWork, Work
 from devplan.core.types import CacheGrowth, SharedInput, Workload
-from devplan.machine.speeds import Speed
+from devplan.machine.gpu_facts import Speed
 from devplan.planning.routes import (
     execution_device,
     shared_copies_of,

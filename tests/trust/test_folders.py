@@ -13,8 +13,8 @@ import devplan as api
 from devplan.core.errors import InputError
 from devplan.models.build import build_skeleton
 from devplan.models.config import without_code
+from devplan.models.quiet import never_asked
 from devplan.models.resolution import resolve
-from devplan.models.unasked import never_asked
 
 CARDS = ("--gpus", "1GiB,1GiB")
 CPU = {"cuda:0": "cpu", "cuda:1": "cpu"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import devplan as api
 from devplan.core.errors import InputError
-from devplan.models.inside import is_below
+from devplan.models.config import is_below
 from devplan.models.resolution import resolve
 
 CARDS = ("--gpus", "1GiB,1GiB")

@@ -14,7 +14,7 @@ pytest.importorskip("diffusers")
 import devplan as api
 from devplan.core.errors import InputError
 from devplan.models.build import build_skeleton
-from devplan.models.component_classes import component_class
+from devplan.models.pipeline_module import component_class
 from devplan.models.resolution import resolve
 from tests.pipelines.conftest import saved, split_flux, studied
 

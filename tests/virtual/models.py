@@ -10,7 +10,7 @@ from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from devplan.models.build import declared_no_split
-from devplan.models.skeleton import Skeleton
+from devplan.models.source import Skeleton
 
 TASKS = {
     "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM"),

@@ -11,7 +11,7 @@ from torch import nn
 from devplan.checker.checking import check
 from devplan.checker.run_options import RunOptions
 from devplan.core.findings import Severity
-from devplan.models.integers import RememberIntegers
+from devplan.models.boundary import RememberIntegers
 from devplan.virtual.calls import ForwardCall
 from devplan.virtual.labels import attribute_path, plain_tensors
 from devplan.virtual.split import run_split

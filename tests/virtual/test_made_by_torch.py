@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from devplan.models.integers import RememberIntegers, value_of
+from devplan.models.boundary import RememberIntegers, value_of
 from devplan.virtual.dispatch_mode import Execution
 from devplan.virtual.function_mode import Answers
 from devplan.virtual.labels import CPU, label_of, mark

@@ -40,3 +40,18 @@ def never_asked() -> Iterator[None]:
             setattr(asking, _ASKS, _before)
         if _inside:  # another thread came in between
             setattr(asking, _ASKS, 0)
+
+
+@contextlib.contextmanager
+def quiet_diffusers() -> Iterator[None]:
+    """What diffusers and transformers say on stderr while they import and assemble."""
+    import torch
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -1,12 +1,12 @@
-"""How fast a card is, by its name in the catalogue: of a bare size nothing is known."""
+"""What the catalogue knows of a card by its name: speed and compute capability."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from devplan.catalog import Gpu, gpus
-from devplan.core import Card, InputError, Machine, is_size
+from devplan.core import Card, InputError, Machine
 
 MEMORY_SHARE = 0.8
 """Of the bandwidth on the data sheet, what reading weights reaches.  [choice] between the copy of a
@@ -37,17 +37,7 @@ class Speed:
 
 def gpu_of(card: Card) -> Gpu | None:
     """The catalogue's entry of a card; None for a bare size and for unknown names."""
-    return _gpu_named(card.name)
-
-
-@lru_cache(maxsize=256)
-def _gpu_named(name: str) -> Gpu | None:
-    if is_size(name):
-        return None
-    try:
-        return gpus.find_gpu(name)
-    except InputError:  # a driver may report a name that the catalogue does not have
-        return None
+    return gpus.known_gpu(card.name)
 
 
 def speed_of(card: Card) -> Speed | None:
@@ -78,3 +68,21 @@ def speeds_of(machine: Machine) -> tuple[Speed, ...]:
             "name cards of the catalogue, such as --gpus a100-80gb,rtx-4090"
         )
     return tuple(speeds)
+
+
+def capability_of(card: Card) -> tuple[int, int] | None:
+    """Compute capability by the card's name; None where it is not known."""
+    gpu = gpu_of(card)
+    return gpu.compute_capability if gpu is not None else None
+
+
+def least_capability(machine: Machine) -> tuple[int, int] | None:
+    """The smallest that is known among the cards; None where none is."""
+    known = [found for card in machine.cards if (found := capability_of(card)) is not None]
+    return min(known, default=None)
+
+
+def least_of_all(machines: Iterable[Machine]) -> tuple[int, int] | None:
+    """The smallest that is known among the cards of several machines; None where none is."""
+    known = [found for each in machines if (found := least_capability(each)) is not None]
+    return min(known, default=None)
