@@ -34,9 +34,9 @@ def test_nothing_is_known_of_a_model_that_could_not_be_run():
     certificate = document["certificate"]
     assert certificate["most_tokens"] is certificate["most_tokens_bound"] is None
     text = told(found)
-    assert "Room for" not in text and "copies" not in text
-    assert "How many tokens fit is not known" in text
-    assert "Transfers not counted: the model was not run" in text
+    assert "room for" not in text and "copies" not in text
+    assert "The number of tokens that fit is unknown" in text
+    assert "Transfers Not counted: the model was not run" in text
     assert "?: not counted" in text
 
 
@@ -71,7 +71,7 @@ def test_copies_of_the_users_inputs_are_those_of_their_run(own_inputs):
     assert traffic.num_copies("prefill") == sum(t.count for t in between) > 0
     assert traffic.num_bytes("prefill") == sum(t.count * t.num_bytes for t in between) > 0
     assert loads_map(dump_map(found.map_file, "map.yaml"), "map.yaml") == found.map_file
-    assert "a prefill of your inputs" in told(found)
+    assert "Prefill of your inputs" in told(found)
 
 
 GPUS = ("cuda:0", "cuda:1")

@@ -50,7 +50,7 @@ def stage_lines(plan: Plan, terminal: Terminal) -> list[str]:
 def transfer_lines(plan: Plan, terminal: Terminal) -> list[str]:
     """What crosses between the cards for one token."""
     if plan.traffic is None and any(load.uncounted for load in plan.loads):
-        return terminal.paragraph("not counted: the model was not run")
+        return terminal.paragraph("Not counted: the model was not run.")
     lines = []
     for group in _equal_crossings(plan.transfers):
         lines += _crossing_lines(group, terminal)
@@ -58,8 +58,9 @@ def transfer_lines(plan: Plan, terminal: Terminal) -> list[str]:
     if copies:
         size = format_bytes(sum(each.bytes_per_token for each in plan.shared_copies))
         lines += terminal.paragraph(
-            "besides, accelerate's hooks copy what all blocks need (position embeddings, masks) "
-            f"to each block on another card: {copies} copies a forward, {size} per token"
+            "In addition, accelerate's hooks copy the tensors that all blocks need (position "
+            "embeddings, masks) to each block on another GPU: "
+            f"{copies} copies per forward pass, {size} per token."
         )
     return lines
 
@@ -83,7 +84,7 @@ def _crossing_lines(group: list[Transfer], terminal: Terminal) -> list[str]:
     first = group[0]
     size = f"{format_bytes(first.bytes_per_token)} per token"
     if not first.bytes_per_token:  # the encoder of a speech model: as much for any text
-        size = "nothing that grows with the tokens"
+        size = "no bytes that grow with the number of tokens"
     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
     times = f"{len(group)} x " if len(group) > 1 else ""
     return terminal.paragraph(
@@ -128,8 +129,8 @@ def offload_lines(plan: Plan, terminal: Terminal) -> list[str]:
         for device, size in plan.offload_bytes.items()
         if size
         for line in terminal.paragraph(
-            f"{device}: {format_bytes(size)} of weights and buffers, copied to a card every time "
-            "they run"
+            f"{device}: {format_bytes(size)} of weights and buffers, copied to a GPU each time "
+            "their module runs"
         )
     ]
 
@@ -144,41 +145,40 @@ def certificate_lines(plan: Plan, terminal: Terminal) -> list[str]:
     return lines
 
 
-UNKNOWN_TOKENS = "How many tokens fit is not known: the model was not run to its end."
+UNKNOWN_TOKENS = "The number of tokens that fit is unknown: the model did not run to its end."
 
 
 def _fullest_sentence(plan: Plan) -> str:
     certificate = plan.certificate
     fullest = max(plan.loads, key=lambda load: load.share)
     return (
-        f"Objective {certificate.objective}. The fullest card is {fullest.device}: "
-        f"{certificate.bottleneck:.1%} of its capacity less reserve and activations (bottleneck). "
-        f"No placement of "
-        f"these blocks on these cards is below {certificate.lower_bound:.1%} (lower bound); the "
-        f"gap is {certificate.gap:.1%}."
+        f"Objective: {certificate.objective}. The fullest GPU (bottleneck) is {fullest.device} with "
+        f"a share of {certificate.bottleneck:.1%}. No placement of these blocks on these GPUs has a "
+        f"largest share below {certificate.lower_bound:.1%} (lower bound); the gap between the two "
+        f"is {certificate.gap:.1%}."
     )
 
 
 def _proof_sentence(certificate: Certificate) -> str:
     if certificate.optimal_within:
-        proof = f"proven best among {certificate.optimal_within}"
+        proof = f"The placement is proven best among {certificate.optimal_within}"
     else:
-        proof = "nothing is proven but the lower bound"
-    return f"Solver {certificate.solver}: {proof}."
+        proof = "Only the lower bound is proven"
+    return f"{proof} (solver: {certificate.solver})."
 
 
 def tokens_sentence(certificate: Certificate) -> str:
     """How much longer the context may become."""
     if certificate.most_tokens is None:
-        return "No cache was counted that grows with the context."
-    card = f"{certificate.first_full} is full" if certificate.first_full else "no card is full"
+        return "No KV cache was found that grows with the context."
+    card = f"{certificate.first_full} is full" if certificate.first_full else "no GPU is full"
     most, bound = certificate.most_tokens, certificate.most_tokens_bound
     said = ""
     if bound == most:
-        said = "; no placement holds more"
+        said = " No placement holds more."
     elif bound is not None:
-        said = f"; no placement holds more than {bound:,}, a gap of {bound / most - 1:.1%}"
-    return f"Room for {most:,} tokens per sequence, then {card}{said}."
+        said = f" No placement holds more than {bound:,} (upper bound)."
+    return f"The plan has room for {most:,} tokens per sequence; then {card}.{said}"
 
 
 # ------------------------------------------------------------------------ the table of GPUs
@@ -192,7 +192,7 @@ _SHORT = {"activations": "activ."}
 def card_lines(loads: Sequence[CardLoad], terminal: Terminal) -> list[str]:
     """Parts of the load, reserve, headroom and share of every card, with a bar."""
     parts = shown_parts(loads)
-    heads = ["card", *(_SHORT.get(head, head) for head in parts), "reserve", "headroom", "share"]
+    heads = ["GPU", *(_SHORT.get(head, head) for head in parts), "reserve", "headroom", "share"]
     # [heads] go in as a row: tabulate pads headers, and the table would not fit 80 columns.
     table = tabulate(
         [heads, *(_row(load, parts.values(), terminal) for load in loads)],
@@ -203,10 +203,12 @@ def card_lines(loads: Sequence[CardLoad], terminal: Terminal) -> list[str]:
     bars = [terminal.bar(load.share, _bar_width(table[0], terminal)) for load in loads]
     rows = [f"  {row}  {bar}".rstrip() for row, bar in zip(table[1:], bars, strict=True)]
     rest = "reserve and activations" if "activations" in parts else "reserve"
-    explained = f"GiB; share: load of capacity less {rest}"
+    short = "activ.: activations; " if "activations" in parts else ""
+    explained = f"In GiB. {short}share: weights, buffers and KV cache / room left by {rest}"
     if any(load.uncounted for load in loads):
         explained += "; ?: not counted"
-    return [terminal.paint(f"  {table[0]}", "bold"), *rows, terminal.paint(f"  {explained}", "dim")]
+    notes = [terminal.paint(line, "dim") for line in terminal.paragraph(explained)]
+    return [terminal.paint(f"  {table[0]}", "bold"), *rows, *notes]
 
 
 def _row(load: CardLoad, attributes: Iterable[str], terminal: Terminal) -> list[str]:
@@ -227,9 +229,9 @@ def _bar_width(head: str, terminal: Terminal) -> int:
 
 
 _IN_WORDS = {
-    PREFILL: "a prefill of {tokens:,} tokens",
-    DECODE: "a decode step",
-    WHOLE_RUN: "a run of three denoising steps",
+    PREFILL: "Prefill of {tokens:,} tokens",
+    DECODE: "Decode step",
+    WHOLE_RUN: "Run of three denoising steps",
 }
 _FEW_LINKS = 3
 
@@ -246,8 +248,8 @@ def traffic_lines(
         if traffic.of(step):
             lines += terminal.paragraph(_step_sentence(traffic, step, workload), rest="    ")
     counted = {
-        "run": "Every copy of the virtual run is counted",
-        "graph": "Counted from what enters the blocks, not from a run of the split model",
+        "run": "These are all copies of the virtual run",
+        "graph": "Counted from the inputs of the blocks; the split model was not run",
     }[traffic.basis]
     lines += terminal.paragraph(f"{counted}. {_links_sentence(traffic, machine)}")
     return lines
@@ -256,7 +258,7 @@ def traffic_lines(
 def _step_sentence(traffic: Traffic, step: str, workload: Workload) -> str:
     is_known = step != PREFILL or traffic.prompt_tokens is not None
     tokens = workload.batch * (traffic.prompt_tokens if step == PREFILL and is_known else 1)
-    name = _IN_WORDS[step].format(tokens=tokens) if is_known else "a prefill of your inputs"
+    name = _IN_WORDS[step].format(tokens=tokens) if is_known else "Prefill of your inputs"
     size, seconds = traffic.num_bytes(step), traffic.seconds(step)
     copies = traffic.num_copies(step)
     text = f"{name}: {copies:,} {'copy' if copies == 1 else 'copies'}, {format_bytes(size)}, "
@@ -281,7 +283,7 @@ def _links_sentence(traffic: Traffic, machine: Machine) -> str:
         rate = f"{links[0].bytes_per_s / 10**9:.3g} GB/s"
         parts.append(f"{where}: {name} ({rate}, {basis})")
     guessed = any(basis == "assumed" for _, basis in kinds)
-    advice = "; --links says what the machine has" if guessed else ""
+    advice = "; use --links to give those of the machine" if guessed else ""
     return f"Links: {'; '.join(parts)}{advice}." if parts else "Links are assumed."
 
 
@@ -299,7 +301,7 @@ def timing_lines(plan: Plan, terminal: Terminal) -> list[str]:
         f"  {name:<{wide}}  {format_seconds(prefill):>12}  {format_seconds(decode):>12}"
         for name, prefill, decode in rows
     ]
-    same = " with the same ones offloaded" if plan.offload_bytes else ""
+    same = " with these blocks offloaded" if plan.offload_bytes else ""
     gap = timing.request_s / timing.lower_bound_s - 1 if timing.lower_bound_s else 0.0
     lines += terminal.paragraph(
         f"A request of {timing.prompt_tokens:,} tokens and {timing.new_tokens:,} new ones: "
@@ -307,8 +309,8 @@ def timing_lines(plan: Plan, terminal: Terminal) -> list[str]:
         f"{format_seconds(timing.lower_bound_s)} (lower bound); the gap is {gap:.1%}."
     )
     lines += terminal.paragraph(
-        "Predicted from the cards' data sheets and from shapes, one card working at a time; "
-        "unmeasured, and without Python's own time."
+        "These times are predicted from data sheets and tensor shapes, with one GPU working at a "
+        "time. They are not measured and leave out the time that Python takes."
     )
     return lines
 

@@ -70,7 +70,11 @@ def plan_text(
     """
     workload = map_file.workload
     verification = map_file.verification
-    stages = "Stages" if plan.contiguous else "Stages (not contiguous: the layers return to a card)"
+    stages = (
+        "Stages"
+        if plan.contiguous
+        else "Stages (not contiguous: the layers return to a GPU that they have left)"
+    )
     pins = "Pins (all kept)" if not plan.relaxed else "Pins"
     sections = [
         ("", _heading(plan, map_file, terminal)),
@@ -156,11 +160,11 @@ def _verdict_lines(infeasible: Infeasible, terminal: Terminal) -> list[str]:
 def _bound_sentence(infeasible: Infeasible) -> str:
     bound = infeasible.lower_bound
     if infeasible.proven and math.isfinite(bound) and bound > 1:
-        return f"Proven: every placement of these blocks fills a card to {bound:.1%} or more."
+        return f"Proven: every placement of these blocks fills a GPU to {bound:.1%} or more."
     if infeasible.proven:
-        return "Proven: no placement of these blocks keeps within every card."
+        return "Proven: no placement of these blocks fits on every GPU."
     known = f"; the lower bound is {bound:.1%}" if math.isfinite(bound) else ""
-    return f"Not proven: none was found, yet one may exist{known}."
+    return f"Not proven: no placement was found, but one may exist{known}."
 
 
 def _verification_lines(verification: Verification, terminal: Terminal) -> list[str]:

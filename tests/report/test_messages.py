@@ -59,17 +59,17 @@ def infeasible_report(infeasible=INFEASIBLE, terminal=PIPE) -> str:
         "cuda:1 model.language_model.layers.17 … model.language_model.layers.27",
         "11 layers of model.language_model.layers (17-27)",
         "cuda:0 -> cuda:1 before model.language_model.layers.17: 7.00 KiB per token",
-        "a prefill of 32,765 tokens: 2 copies, 447.96 MiB, 25.3 ms (14.00 KiB and 772 ns per",
-        "a decode step: 2 copies, 14.00 KiB, 30.8 us",
-        "cuda:0 - cuda:1: PCIe 4.0 x16 through the host (18.6 GB/s, assumed); --links says",
+        "Prefill of 32,765 tokens: 2 copies, 447.96 MiB, 25.3 ms (14.00 KiB and 772 ns per",
+        "Decode step: 2 copies, 14.00 KiB, 30.8 us",
+        "cuda:0 - cuda:1: PCIe 4.0 x16 through the host (18.6 GB/s, assumed); use --links to give",
         "Pins (all kept)",
         "cuda:0 model.visual (35 blocks): its output is merged into the embeddings",
         "lm_head: asked for",
-        "The fullest card is cuda:0: 50.5% of its capacity less reserve and activations",
-        "is below 49.8% (lower bound); the gap is 1.2%",
-        "Solver contiguous: proven best among contiguous stages with these pins.",
-        "Room for 308,608 tokens per sequence, then cuda:1 is full; no placement holds more than "
-        "365,200, a gap of 18.3%",
+        "The fullest GPU (bottleneck) is cuda:0 with a share of 50.5%",
+        "below 49.8% (lower bound); the gap between the two is 1.2%",
+        "proven best among contiguous stages with these pins (solver: contiguous).",
+        "room for 308,608 tokens per sequence; then cuda:1 is full. No placement holds more than "
+        "365,200 (upper bound).",
         "unverified: no check has run on this map",
         f'yaml.safe_load(open("{MAP_PATH}"))["device_map"]',
     ],
@@ -84,10 +84,10 @@ def test_plan_says(fact):
         "KV cache onload reserve",
         "offload to cpu (64.00 GiB)",
         "Pins that could not be kept lm_head: with it cuda:0 lacks 211.00 MiB",
-        "cpu: 1.26 GiB of weights and buffers, copied to a card every time they run",
+        "cpu: 1.26 GiB of weights and buffers, copied to a GPU each time their module runs",
         "not contiguous",
-        "nothing is proven but the lower bound",
-        "No cache was counted that grows with the context.",
+        "Only the lower bound is proven",
+        "No KV cache was found that grows with the context.",
         "Notes 40,000 tokens are more than",
     ],
 )
@@ -102,7 +102,7 @@ def test_offload_says(fact):
         "Does not fit. 45.12 GiB of weights and cache do not fit into 34.50 GiB on 2 cards",
         "cuda:0 lacks 7.00 GiB",
         "cuda:1 lacks 3.70 GiB",
-        "Proven: every placement of these blocks fills a card to 130.8% or more.",
+        "Proven: every placement of these blocks fills a GPU to 130.8% or more.",
         "--context 21504 instead of 32768",
     ],
 )
@@ -112,7 +112,9 @@ def test_infeasible_says(fact):
 
 def test_not_proven_is_said():
     text = flat(infeasible_report(replace(INFEASIBLE, proven=False, lower_bound=0.97)))
-    assert "Not proven: none was found, yet one may exist; the lower bound is 97.0%." in text
+    assert (
+        "Not proven: no placement was found, but one may exist; the lower bound is 97.0%." in text
+    )
     assert "Proven: every" not in text
 
 
@@ -247,7 +249,7 @@ def test_all_pins_relaxed_without_names():
 
 def test_the_first_full_card_is_named():
     said = tokens_sentence(PLAN.certificate)
-    assert f"Room for {PLAN.certificate.most_tokens:,} tokens" in said
+    assert f"room for {PLAN.certificate.most_tokens:,} tokens" in said
     assert "then cuda:1 is full" in said
 
 
