@@ -169,3 +169,17 @@ def _is_a_family(name: str, where: list[str]) -> bool:
     """Whether a name is what every member of a table defines, such as `check` in a rule."""
     inside = [module for module in where if module.startswith(FAMILIES.get(name, "-"))]
     return len(where) - len(inside) <= 1
+
+
+def test_the_walk_throughs_name_what_is_there():
+    import importlib
+    import re
+
+    text = architecture.PAGE.read_text(encoding="utf-8")
+    names = set(re.findall(r"`(devplan(?:\.\w+)+)`", text))
+    assert len(names) > 10
+    for name in names:
+        module, _, last = name.rpartition(".")
+        found = importlib.import_module(module)
+        if not hasattr(found, last):
+            importlib.import_module(name)

@@ -152,10 +152,10 @@ def _fullest_sentence(plan: Plan) -> str:
     certificate = plan.certificate
     fullest = max(plan.loads, key=lambda load: load.share)
     return (
-        f"Objective: {certificate.objective}. The fullest GPU (bottleneck) is {fullest.device} with "
-        f"a share of {certificate.bottleneck:.1%}. No placement of these blocks on these GPUs has a "
-        f"largest share below {certificate.lower_bound:.1%} (lower bound); the gap between the two "
-        f"is {certificate.gap:.1%}."
+        f"Objective: {certificate.objective}. The fullest GPU (bottleneck) is {fullest.device} "
+        f"with a share of {certificate.bottleneck:.1%}. No placement of these blocks on these GPUs "
+        f"has a largest share below {certificate.lower_bound:.1%} (lower bound); the gap between "
+        f"the two is {certificate.gap:.1%}."
     )
 
 
