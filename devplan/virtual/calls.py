@@ -3,7 +3,7 @@
 A phase is what a run is divided into for its findings.  Each call of the whole model's ``forward``
 is one: ``prefill`` and ``decode 1``, ``decode 2``, ... of ``generate``, ``forward`` otherwise.
 A pipeline's phases are its components.  A model without a ``forward`` of its own, whose
-``generate`` runs one part after the other, has those of its parts (``devplan.virtual.calls``).
+``generate`` runs one part after the other, has those of its parts (`parts_with_forward`).
 Code that only calls methods of the model (a codec's ``decode``) has a single phase, named after the
 call.
 """

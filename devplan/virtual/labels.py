@@ -1,8 +1,8 @@
-"""Labels: which virtual device a tensor lives on, and which block of the model made it.
+"""Labels: which virtual device a tensor is on, which block of the model made it, and its name.
 
-What the code between the blocks makes has no maker; it has **sources**, the blocks whose results
-went into it.  A weight that waits for its hook, offloaded, lies on meta; it and what comes of it
-there have its **name**.
+A tensor that the code between the blocks makes has no maker; it has **sources**, the blocks whose
+results went into it.  An offloaded weight is on meta until its hook loads it; the weight, and
+tensors that are computed from it there, have its **name**.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bytes that live on each virtual device over time.
+"""Bytes that live on each virtual device over time: weights, caches and activations.
 
 Every storage counts from the op that made it until its last tensor dies, rounded as the CUDA
 caching allocator rounds.  Weights count from the start.  What a folded layer would have added is

@@ -1,7 +1,7 @@
-"""Shapes that are known: an op on abstract operands gives the same every time.
+"""Results of ops on abstract operands: remembered, or guessed where an op has no shape function.
 
-What an op on meta tensors gives depends on the op, on shape, stride and dtype of its operands, on
-its other arguments and on the default dtype.  Layers are alike, so most calls of a run were made
+The result of an op on meta tensors depends on the op, on shape, stride and dtype of its operands,
+on its other arguments and on the default dtype.  Layers are alike, so most calls of a run were made
 before, while PyTorch works out many shapes in Python.  A result that was seen is made again from
 its own shape, stride and dtype.
 

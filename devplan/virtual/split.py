@@ -166,7 +166,7 @@ class Dispatched:
         limit_ops
             Ops that the run may take.
         raised_at
-            Lines of code where values are made up otherwise (`made_up.Choice`).
+            Lines of code where values are made up otherwise (`devplan.virtual.synthetic.Choice`).
         on_output
             Called with what the model gave, when it gave something; labels are still on it.
 
