@@ -9,6 +9,7 @@ from devplan.core.types import OffloadTier
 from devplan.mapfile.read import read_map
 from devplan.mapfile.write import write_map
 from devplan.planning.components import Components
+from devplan.planning.instance import PlanRequest
 from devplan.workflows.suggesting import suggest_studied
 
 STAND_INS = {"cuda:0": "cpu", "cuda:1": "cpu"}
@@ -25,13 +26,8 @@ def cards(*sizes: int, tiers: tuple[OffloadTier, ...] = ()):
 
 
 def needs(studied) -> Components:
-    return Components(
-        graph=studied.graph,
-        machine=cards(2**40),
-        workload=studied.workload,
-        pins={},
-        default_pins=True,
-    )
+    request = PlanRequest(machine=cards(2**40), workload=studied.workload)
+    return Components(graph=studied.graph, request=request)
 
 
 def written(suggestion, folder: Path) -> Path:
