@@ -19,7 +19,7 @@ from devplan.core.findings import (
     SourceLine,
 )
 from devplan.core.types import Workload
-from devplan.workflows.plan_runner import Examined, verification_of
+from devplan.workflows.plan_runner import VerifiedPlan, verification_of
 from tests.planning.strategies import layer, machine, plan, text_graph
 
 WORKLOAD = Workload(context_tokens=2000, batch=3)
@@ -80,16 +80,15 @@ def told(*runs, errors=(), model=Both, missed=(), components=(), installed=None)
         installed=installed or {},
         missed=missed,
         structure=SimpleNamespace(graph=SimpleNamespace(components=components)),
+        skeleton=SimpleNamespace(model=model()),
     )
-    skeleton = SimpleNamespace(model=model())
-    examined = Examined(
-        prepared=SimpleNamespace(skeleton=skeleton),
-        subject=subject,
-        record=runs[0] if runs else None,
-        check=None,
+    run = VerifiedPlan(
+        result=PLAN,
+        graph=None,
+        context=subject,
         errors=errors,
     )
-    return verification_of(PLAN, examined)
+    return verification_of(run)
 
 
 def test_what_did_not_run_is_unverified_for_a_reason():

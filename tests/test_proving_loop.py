@@ -11,7 +11,8 @@ from devplan.core.errors import InputError
 from devplan.core.findings import Finding, Fix, Severity
 from devplan.core.types import Constraint, Infeasible, Workload
 from devplan.planning.instance import PlanRequest
-from devplan.workflows.refinement import MOST_ROUNDS, NOTHING_TO_RUN, Proof, prove
+from devplan.workflows.plan_runner import VerifiedPlan, verification_of
+from devplan.workflows.refinement import MOST_ROUNDS, NOTHING_TO_RUN, prove
 from tests.planning.strategies import layer, machine, plan, text_graph
 
 GRAPH = text_graph([layer(index, 20) for index in range(4)])
@@ -48,16 +49,17 @@ class World:
             raise found
         return found
 
-    def examine(self, result, graph):
+    def run(self, result, graph):
         errors, warnings = self.runs.pop(0) if self.runs else ((), ())
-        examined = SimpleNamespace(
-            subject=SimpleNamespace(not_run="a test", runs=()),
-            record=None,
+        ran = VerifiedPlan(
+            result=result,
+            graph=graph,
+            context=SimpleNamespace(not_run="a test", runs=()),
             check=SimpleNamespace(warnings=warnings),
             errors=errors,
         )
-        self.examined.append(examined)
-        return examined
+        self.examined.append(ran)
+        return replace(ran, verification=verification_of(ran))
 
     def learn(self, learnt, result, subject, errors):
         if not self.lessons:
@@ -65,11 +67,11 @@ class World:
         self.lessons -= 1
         return replace(learnt, constraints=(*learnt.constraints, LESSON))
 
-    def prove(self, monkeypatch) -> Proof:
+    def prove(self, monkeypatch) -> VerifiedPlan:
         monkeypatch.setattr("devplan.workflows.refinement.learn", self.learn)
         monkeypatch.setattr("devplan.workflows.refinement.plan", self.plan)
-        unproven = Proof(result=PLAN, graph=GRAPH, verification=NOTHING_TO_RUN)
-        return prove(unproven, REQUEST, self.examine)
+        unproven = VerifiedPlan(result=PLAN, graph=GRAPH, verification=NOTHING_TO_RUN)
+        return prove(unproven, REQUEST, self.run)
 
 
 @pytest.mark.parametrize("lessons", [0, 1, MOST_ROUNDS - 1, MOST_ROUNDS, 100])
@@ -81,7 +83,7 @@ def test_plans_and_runs_take_turns_until_nothing_is_learnt_or_for_eight_rounds(
     learnt = min(lessons, 7)
     assert len(world.planned) == learnt and len(world.examined) == learnt + 1
     assert proof.constraints == (LESSON,) * learnt
-    assert proof.errors == (ERROR,) and proof.examined is world.examined[-1]
+    assert proof.errors == (ERROR,) and proof.context is world.examined[-1].context
     assert proof.check is world.examined[-1].check
     assert proof.verification.detail == "not run: a test"
 
@@ -130,7 +132,7 @@ def test_what_a_warning_moves_is_kept_where_it_leaves_fewer_of_them(
     world = World(*runs, plans=plans)
     proof = world.prove(monkeypatch)
     assert world.planned == [{**PINS, **moved} for moved in planned]
-    assert proof.examined is world.examined[kept]
+    assert proof.context is world.examined[kept].context
     assert proof.result.placement == PLAN.placement
     moves = {each.change for each in proof.constraints}
     expected = planned[kept - 1] if kept else {}
@@ -144,8 +146,8 @@ def test_warnings_are_followed_for_eight_moves_at_most(monkeypatch):
     world = World(*runs)
     monkeypatch.setattr("devplan.workflows.refinement.learn", world.learn)
     monkeypatch.setattr("devplan.workflows.refinement.plan", world.plan)
-    unproven = Proof(result=PLAN, graph=graph, verification=NOTHING_TO_RUN)
-    prove(unproven, REQUEST, world.examine)
+    unproven = VerifiedPlan(result=PLAN, graph=graph, verification=NOTHING_TO_RUN)
+    prove(unproven, REQUEST, world.run)
     assert len(world.planned) == 8 and len(world.planned[-1]) == len(PINS) + 8
 
 

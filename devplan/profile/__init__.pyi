@@ -42,22 +42,19 @@ from .variants import (
     QUANTIZED_BITS as QUANTIZED_BITS,
 )
 from .variants import (
-    Precision as Precision,
-)
-from .variants import (
     can_be_quantized as can_be_quantized,
 )
 from .variants import (
     how_to_load as how_to_load,
 )
 from .variants import (
-    precisions as precisions,
-)
-from .variants import (
     quantization_config as quantization_config,
 )
 from .variants import (
     quantized_profile as quantized_profile,
+)
+from .variants import (
+    quantized_source as quantized_source,
 )
 from .work import (
     measure_work as measure_work,

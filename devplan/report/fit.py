@@ -24,7 +24,7 @@ from devplan.report.terminal import (
     tokens_cell,
 )
 from devplan.report.words import format_count, workload_in_words
-from devplan.workflows import Answer, FitResult, Row
+from devplan.workflows import FitResult, Row, VerifiedPlan
 
 HEADS = ("machine", "weights", "GiB", "share", "most tokens", "batch", "full first", "run")
 
@@ -75,8 +75,8 @@ def _run_cell(row: Row) -> str:
     return "part" if ran else "-"
 
 
-def _was_run(answer: Answer | Infeasible | None) -> bool:
-    return isinstance(answer, Answer) and answer.is_proven
+def _was_run(answer: VerifiedPlan | Infeasible | None) -> bool:
+    return isinstance(answer, VerifiedPlan) and answer.is_proven
 
 
 def _legend(result: FitResult, terminal: Terminal) -> list[str]:
@@ -103,13 +103,13 @@ def _broken_lines(result: FitResult, terminal: Terminal) -> list[str]:
     lines = []
     for row in result.rows:
         for name, answer in _answers(row).items():
-            if isinstance(answer, Answer) and answer.errors:
+            if isinstance(answer, VerifiedPlan) and answer.errors:
                 text = f"{row.offer.label}, {row.precision}, {name}: {answer.verification.detail}"
                 lines += terminal.paragraph(text, rest="    ")
     return lines
 
 
-def _answers(row: Row) -> dict[str, Answer | Infeasible | None]:
+def _answers(row: Row) -> dict[str, VerifiedPlan | Infeasible | None]:
     return {"workload": row.asked, "most_tokens": row.tokens, "most_sequences": row.sequences}
 
 
@@ -186,7 +186,7 @@ def _row_document(row: Row) -> dict[str, Any]:
         "runs": {
             name: {"status": answer.verification.status, "detail": answer.verification.detail}
             for name, answer in _answers(row).items()
-            if isinstance(answer, Answer)
+            if isinstance(answer, VerifiedPlan)
         },
     }
 

@@ -24,9 +24,6 @@ from .evaluation import (
     peak_share as peak_share,
 )
 from .fit_rows import (
-    Answer as Answer,
-)
-from .fit_rows import (
     FitResult as FitResult,
 )
 from .fit_rows import (
@@ -58,6 +55,9 @@ from .map_diff import (
 )
 from .map_diff import (
     diff as diff,
+)
+from .plan_runner import (
+    VerifiedPlan as VerifiedPlan,
 )
 from .profiled_model import (
     ProfiledModel as ProfiledModel,

@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from devplan.core import BlockGraph, InputError, Machine, Plan, format_bytes
 from devplan.mapfile import covering_modules
 from devplan.planning import PlanRequest, plan
 from devplan.runtime import advise
 from devplan.workflows.constraints import met_in
-from devplan.workflows.plan_runner import Examined, Examiner
-from devplan.workflows.refinement import Proof
+from devplan.workflows.plan_runner import PlanRunner, VerifiedPlan
 
 MOST_S = 20.0
 """Of the processor.  A trial takes a plan and a run, under a second for most models."""
@@ -41,43 +40,30 @@ NO_CARD = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Stopped:
-    """Where the closed loop ended without a plan that runs."""
-
-    plan: Plan
-    graph: BlockGraph
-    examined: Examined
-    request: PlanRequest
-
-
-def cures(proof: Proof, request: PlanRequest, examine: Examiner) -> tuple[str, ...]:
+def cures(stopped: VerifiedPlan, request: PlanRequest, run: PlanRunner) -> tuple[str, ...]:
     """What was tried and ran, in words; or that the whole model fits no card.
 
     Parameters
     ----------
-    proof
+    stopped
         Where the closed loop ended, without a plan that runs.
     request
         Its pins are the user's.
-    examine
+    run
         Runs a plan.
     """
-    if proof.examined is None or not isinstance(proof.result, Plan):
+    if stopped.context is None:
         return ()
-    stopped = _Stopped(
-        plan=proof.result, graph=proof.graph, examined=proof.examined, request=request
-    )
     until = time.process_time() + MOST_S
-    patched = _patched(stopped, examine)
-    together = _together(stopped, examine, until)
+    patched = _patched(stopped, run)
+    together = _together(stopped, request, run, until)
     return tuple(cure for cure in (patched, together) if cure)
 
 
-def _patched(stopped: _Stopped, examine: Examiner) -> str:
+def _patched(stopped: VerifiedPlan, run: PlanRunner) -> str:
     """The same plan with embeddings patched, if that helps."""
-    examined = stopped.examined
-    advice = advise(examined.prepared, examine.options, examined.check)
+    unrun = replace(stopped.context, runs=(), missed=(), not_run="")
+    advice = advise(unrun, run.options, stopped.check)
     if not advice.cures:
         return ""
     given = f"model, {list(advice.names)}"
@@ -88,25 +74,25 @@ def _patched(stopped: _Stopped, examine: Examiner) -> str:
     )
 
 
-def _together(stopped: _Stopped, examine: Examiner, until: float) -> str:
+def _together(stopped: VerifiedPlan, request: PlanRequest, run: PlanRunner, until: float) -> str:
     graph, whole_fits = stopped.graph, False
     for blocks in _groups(stopped):
-        for device in _cards(examine.machine):
+        for device in _cards(run.machine):
             if time.process_time() > until:
                 return ""
             pins = dict.fromkeys(_modules(blocks, graph), device)
-            placed = _planned(graph, stopped.request, pins)
-            if placed is not None and _runs(examine(placed, graph)):
+            placed = _planned(graph, request, pins)
+            if placed is not None and _runs(run(placed, graph)):
                 return _in_words(graph, blocks, pins)
             whole_fits |= placed is not None and len(blocks) == len(graph.names)
     size = sum(block.weight_bytes for block in graph.blocks)
     return "" if whole_fits else NO_CARD.format(size=format_bytes(size))
 
 
-def _groups(stopped: _Stopped) -> Iterator[frozenset[str]]:
+def _groups(stopped: VerifiedPlan) -> Iterator[frozenset[str]]:
     """Blocks to be put together, in rising bytes; the whole model comes last."""
     graph = stopped.graph
-    met = met_in(stopped.examined.subject, stopped.examined.record, graph)
+    met = met_in(stopped.context, stopped.record, graph)
     aside = {block.name for block in graph.blocks if not block.stage_bound}
     stacks = {graph.block(name).stack for name in met} - {None}
     of_stacks = {block.name for block in graph.blocks if block.stack in stacks}
@@ -139,7 +125,7 @@ def _planned(graph: BlockGraph, request: PlanRequest, pins: Mapping[str, str]) -
     return found if isinstance(found, Plan) else None
 
 
-def _runs(found: Examined) -> bool:
+def _runs(found: VerifiedPlan) -> bool:
     return found.record is not None and found.record.error is None and not found.errors
 
 

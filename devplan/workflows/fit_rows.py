@@ -7,20 +7,26 @@ from functools import cached_property
 
 from devplan.core import (
     BlockGraph,
-    Finding,
     Infeasible,
     Machine,
     ModelIdentity,
-    Plan,
-    Verification,
     Workload,
-    ensure,
+    dtype_name,
 )
+from devplan.models import ModelSource
 from devplan.planning import LARGEST_BATCH, PlanRequest
-from devplan.profile import ActivationProfile, Precision, build_graph, precisions
+from devplan.profile import (
+    QUANTIZED_BITS,
+    ActivationProfile,
+    Profile,
+    build_graph,
+    can_be_quantized,
+    how_to_load,
+    quantized_profile,
+    quantized_source,
+)
+from devplan.workflows.plan_runner import VerifiedPlan
 from devplan.workflows.profiled_model import ProfiledModel, on_machine
-
-FORETOLD = Verification(status="unverified", detail="planned, not run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +37,6 @@ class Offer:
     label: str
     kind: str | None = None
     """Kind of card of which the fewest were asked for; None: the machine itself was named."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A plan that answers a question, and what its virtual run said."""
-
-    plan: Plan
-    verification: Verification = FORETOLD
-    errors: tuple[Finding, ...] = ()
-    """What stops the model in the run."""
-
-    @property
-    def workload(self) -> Workload:
-        ensure(self.plan.workload is not None, "plans of the planner say what they are for")
-        return self.plan.workload
-
-    @property
-    def is_proven(self) -> bool:
-        return self.verification.status == "clean"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,30 +51,32 @@ class Row:
     load: str
     """Argument of ``from_pretrained`` that gives this precision; empty where none is needed."""
     weight_bytes: int
-    asked: Answer | Infeasible
+    asked: VerifiedPlan | Infeasible
     """At the workload that was asked."""
-    tokens: Answer | None = None
+    tokens: VerifiedPlan | None = None
     """The most tokens; None where the workload itself does not fit, and where no run showed what
     grows with the tokens."""
-    sequences: Answer | None = None
+    sequences: VerifiedPlan | None = None
     """The largest batch."""
     limit_tokens: int | None = None
     """Longest context that the model supports."""
 
     @property
     def fits(self) -> bool:
-        return isinstance(self.asked, Answer) and not self.asked.errors
+        return isinstance(self.asked, VerifiedPlan) and not self.asked.errors
 
     @property
     def is_proven(self) -> bool:
         """Whether all three answers were run and nothing was found that stops the model."""
         answers = (self.asked, self.tokens, self.sequences)
-        return all(isinstance(answer, Answer) and answer.is_proven for answer in answers)
+        return all(isinstance(answer, VerifiedPlan) and answer.is_proven for answer in answers)
 
     @property
     def share(self) -> float | None:
         """Largest share of a card at the workload that was asked."""
-        return self.asked.plan.certificate.bottleneck if isinstance(self.asked, Answer) else None
+        return (
+            self.asked.plan.certificate.bottleneck if isinstance(self.asked, VerifiedPlan) else None
+        )
 
     @property
     def most_tokens(self) -> int | None:
@@ -115,7 +104,7 @@ class Row:
     @property
     def missing_bytes(self) -> int:
         """What the cards lack in the best placement that was found; 0 where it fits."""
-        if isinstance(self.asked, Answer):
+        if isinstance(self.asked, VerifiedPlan):
             return 0
         return sum(each.missing_bytes for each in self.asked.shortfalls)
 
@@ -157,25 +146,35 @@ def in_order(rows: list[Row]) -> tuple[Row, ...]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Form:
-    """A precision of the model, with what runs showed of it."""
+class ModelVariant:
+    """A model in one precision on one kind of machine."""
 
-    precision: Precision
-    rank: int
+    name: str
+    """``bfloat16``, ``8 bit``, or the name of the checkpoint's quantization."""
+    load: str = ""
+    """Argument of ``from_pretrained`` that gives this precision; empty: as it is stored."""
+    rank: int = 0
     """Place among the precisions, the finest first."""
+    source: ModelSource
+    profile: Profile
     studied: ProfiledModel
+    """The model as it is stored."""
     padded: ActivationProfile
     """Activations of several sequences at once."""
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(block.weight_bytes for block in self.profile.weights.blocks.values())
 
     @cached_property
     def graph(self) -> BlockGraph:
         """With activations at the batch that was asked."""
-        return build_graph(self.precision.profile)
+        return build_graph(self.profile)
 
     @cached_property
     def padded_graph(self) -> BlockGraph:
         """With activations as they grow with the batch."""
-        return build_graph(replace(self.precision.profile, activations=self.padded))
+        return build_graph(replace(self.profile, activations=self.padded))
 
     def request(self, machine: Machine, objective: str = "balance") -> PlanRequest:
         """A question about the model on a machine: at the workload, or the most that fits."""
@@ -187,13 +186,30 @@ class Form:
         )
 
 
-def forms_on(
+def variants_on(
     studied: ProfiledModel, machine: Machine, padded: ActivationProfile
-) -> tuple[Form, ...]:
-    """Every precision of the model, the finest first, as it lies on the cards of a machine."""
+) -> tuple[ModelVariant, ...]:
+    """The model on the cards of a machine: as it is stored, then in 8 and 4 bit where possible."""
     studied = on_machine(studied, machine)
-    found = precisions(studied.skeleton, studied.source, studied.profile)
-    return tuple(
-        Form(precision=precision, rank=rank, studied=studied, padded=padded)
-        for rank, precision in enumerate(found)
+    source, profile = studied.source, studied.profile
+    stored = ModelVariant(
+        name=profile.weights.quantization or dtype_name(studied.skeleton.dtype),
+        source=source,
+        profile=profile,
+        studied=studied,
+        padded=padded,
     )
+    if not can_be_quantized(profile, source):
+        return (stored,)
+    quantized = (
+        replace(
+            stored,
+            name=f"{bits} bit",
+            load=f"quantization_config={how_to_load(bits)}",
+            rank=rank,
+            source=quantized_source(source, bits),
+            profile=quantized_profile(profile, studied.skeleton, bits),
+        )
+        for rank, bits in enumerate(QUANTIZED_BITS, start=1)
+    )
+    return (stored, *quantized)

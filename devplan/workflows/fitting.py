@@ -34,19 +34,11 @@ from devplan.machine import (
     parse_gpus,
     read_items,
 )
-from devplan.planning import fewest_cards, plan
+from devplan.planning import PlanRequest, fewest_cards, plan
 from devplan.profile import build_graph
 from devplan.sandbox import exclusively, in_time, time_limit
-from devplan.workflows.fit_rows import (
-    FORETOLD,
-    Answer,
-    FitResult,
-    Form,
-    Offer,
-    Row,
-    forms_on,
-    in_order,
-)
+from devplan.workflows.fit_rows import FitResult, ModelVariant, Offer, Row, in_order, variants_on
+from devplan.workflows.plan_runner import PlanRunner, VerifiedPlan
 from devplan.workflows.profiled_model import (
     ProfiledModel,
     Progress,
@@ -56,8 +48,7 @@ from devplan.workflows.profiled_model import (
     silent,
     study,
 )
-from devplan.workflows.refinement import Proof, prove
-from devplan.workflows.suggesting import examiner_of
+from devplan.workflows.refinement import prove
 
 
 def _machines(name: str, value: Any) -> tuple[Any, ...]:
@@ -160,11 +151,11 @@ def fit(
     padded = padded_activations(studied)
 
     def pairs(known: ProfiledModel) -> list[Pair]:
-        on = partial(forms_on, known, padded=padded)
+        on = partial(variants_on, known, padded=padded)
         return [*_named(on, named), *_of_kinds(on, kinds, reserve)]
 
     studied = run_as_long_as_fits(studied, lambda known: _longest(_lightest(pairs(known))))
-    rows = [row_of(offer, form) for offer, form in pairs(studied)]
+    rows = [row_of(offer, variant) for offer, variant in pairs(studied)]
     if verify:
         rows = prove_best(rows, progress)
     return FitResult(
@@ -175,34 +166,34 @@ def fit(
     )
 
 
-Pair = tuple[Offer, Form]
+Pair = tuple[Offer, ModelVariant]
 
 
-FormsOn = Callable[[Machine], tuple[Form, ...]]
+VariantsOn = Callable[[Machine], tuple[ModelVariant, ...]]
 
 
-def _named(forms_of: FormsOn, offers: Sequence[Offer]) -> Iterator[Pair]:
-    """Every machine with every form of the model."""
+def _named(variants_of: VariantsOn, offers: Sequence[Offer]) -> Iterator[Pair]:
+    """Every machine with every variant of the model."""
     for offer in offers:
-        for form in forms_of(offer.machine):
-            yield offer, form
+        for variant in variants_of(offer.machine):
+            yield offer, variant
 
 
-def _of_kinds(forms_of: FormsOn, kinds: Sequence[str], reserve: str | None) -> Iterator[Pair]:
-    """The fewest cards of every kind; how many they are depends on the form."""
+def _of_kinds(variants_of: VariantsOn, kinds: Sequence[str], reserve: str | None) -> Iterator[Pair]:
+    """The fewest cards of every kind; how many they are depends on the variant."""
     for kind in kinds:
-        for form in forms_of(of_kind(kind, 1, reserve).machine):
-            yield fewest_of_kind(kind, form.graph, form.studied.workload, reserve), form
+        for variant in variants_of(of_kind(kind, 1, reserve).machine):
+            yield fewest_of_kind(kind, variant.graph, variant.studied.workload, reserve), variant
 
 
 def _lightest(pairs: Sequence[Pair]) -> list[Pair]:
     """Of each machine the lightest precision: it holds the most tokens."""
-    return list({offer.label: (offer, form) for offer, form in pairs}.values())
+    return list({offer.label: (offer, variant) for offer, variant in pairs}.values())
 
 
 def _longest(pairs: Sequence[Pair]) -> int:
     """The most tokens that any row holds."""
-    plans = (plan(form.graph, form.request(o.machine, TOKENS)) for o, form in pairs)
+    plans = (plan(variant.graph, variant.request(o.machine, TOKENS)) for o, variant in pairs)
     return max((p.workload.context_tokens for p in plans if isinstance(p, Plan)), default=0)
 
 
@@ -261,37 +252,38 @@ TOKENS, SEQUENCES = "context", "sequences"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Filled:
-    """A row and the form of the model that it is about."""
+    """A row and the variant of the model that it is about."""
 
     row: Row
-    form: Form
+    variant: ModelVariant
 
 
-def row_of(offer: Offer, form: Form) -> Filled:
+def row_of(offer: Offer, variant: ModelVariant) -> Filled:
     """The three answers, planned and not run."""
-    precision, machine = form.precision, offer.machine
+    machine = offer.machine
     row = Row(
         offer=offer,
-        precision=precision.name,
-        precision_rank=form.rank,
-        load=precision.load,
-        weight_bytes=precision.weight_bytes,
-        limit_tokens=form.studied.limit_tokens,
-        asked=_answer(plan(form.graph, form.request(machine))),
+        precision=variant.name,
+        precision_rank=variant.rank,
+        load=variant.load,
+        weight_bytes=variant.weight_bytes,
+        limit_tokens=variant.studied.limit_tokens,
+        asked=_answer(variant.graph, variant.request(machine)),
     )
-    if isinstance(row.asked, Infeasible) or not form.studied.is_growth_known:
-        return Filled(row=row, form=form)
-    tokens = _answer(plan(form.graph, form.request(machine, TOKENS)))
-    sequences = _answer(plan(form.padded_graph, form.request(machine, SEQUENCES)))
+    if isinstance(row.asked, Infeasible) or not variant.studied.is_growth_known:
+        return Filled(row=row, variant=variant)
+    tokens = _answer(variant.graph, variant.request(machine, TOKENS))
+    sequences = _answer(variant.padded_graph, variant.request(machine, SEQUENCES))
     row = replace(row, tokens=_or(tokens, row.asked), sequences=_or(sequences, row.asked))
-    return Filled(row=row, form=form)
+    return Filled(row=row, variant=variant)
 
 
-def _answer(result: Plan | Infeasible) -> Answer | Infeasible:
-    return Answer(plan=result) if isinstance(result, Plan) else result
+def _answer(graph: BlockGraph, request: PlanRequest) -> VerifiedPlan | Infeasible:
+    result = plan(graph, request)
+    return VerifiedPlan(result=result, graph=graph) if isinstance(result, Plan) else result
 
 
-def _or(answer: Answer | Infeasible, asked: Answer) -> Answer:
+def _or(answer: VerifiedPlan | Infeasible, asked: VerifiedPlan) -> VerifiedPlan:
     """More than the workload, or the workload itself."""
     return asked if isinstance(answer, Infeasible) else answer
 
@@ -319,38 +311,39 @@ def prove_best(rows: Sequence[Filled], progress: Progress) -> list[Filled]:
 
 def _proven(filled: Filled) -> Filled:
     """The row with its three answers run, and as large as the runs allow."""
-    row, form = filled.row, filled.form
-    asked = _run(filled, row.asked, form.graph)
+    row, variant = filled.row, filled.variant
+    asked = _run(filled, row.asked, variant.graph)
     if row.tokens is None or isinstance(asked, Infeasible) or asked.errors:
         return replace(filled, row=replace(row, asked=asked, tokens=None, sequences=None))
     tokens = _run_tokens(filled, asked)
-    sequences = _run(filled, row.sequences, form.padded_graph, SEQUENCES)
+    sequences = _run(filled, row.sequences, variant.padded_graph, SEQUENCES)
     row = replace(row, asked=asked, tokens=tokens, sequences=_or(sequences, asked))
     return replace(filled, row=row)
 
 
-def _run_tokens(filled: Filled, asked: Answer) -> Answer:
+def _run_tokens(filled: Filled, asked: VerifiedPlan) -> VerifiedPlan:
     """The most tokens, foretold from runs of that many."""
-    form, machine = filled.form, filled.row.offer.machine
-    studied = run_at(form.studied, filled.row.tokens.workload.context_tokens)
-    profile = replace(form.precision.profile, activations=studied.profile.activations)
+    variant, machine = filled.variant, filled.row.offer.machine
+    studied = run_at(variant.studied, filled.row.tokens.workload.context_tokens)
+    profile = replace(variant.profile, activations=studied.profile.activations)
     graph = build_graph(profile)
-    answer = _or(_answer(plan(graph, form.request(machine, TOKENS))), asked)
+    answer = _or(_answer(graph, variant.request(machine, TOKENS)), asked)
     return _or(_run(filled, answer, graph, TOKENS), asked)
 
 
 def _run(
-    filled: Filled, answer: Answer, graph: BlockGraph, objective: str = "balance"
-) -> Answer | Infeasible:
+    filled: Filled, answer: VerifiedPlan, graph: BlockGraph, objective: str = "balance"
+) -> VerifiedPlan | Infeasible:
     """Run the plan of an answer, and plan again until a run finds nothing."""
-    form, machine = filled.form, filled.row.offer.machine
+    variant, machine = filled.variant, filled.row.offer.machine
     if answer.plan is filled.row.asked.plan and filled.row.asked.is_proven:
         return filled.row.asked
     proof = prove(
-        Proof(result=answer.plan, graph=graph, verification=FORETOLD),
-        form.request(machine, objective),
-        examiner_of(form.studied, machine, form.precision.source),
+        VerifiedPlan(result=answer.plan, graph=graph),
+        variant.request(machine, objective),
+        PlanRunner(model=variant.studied, machine=machine, source=variant.source),
     )
     if isinstance(proof.result, Infeasible):
         return proof.result
-    return Answer(plan=proof.result, verification=proof.verification, errors=proof.errors)
+    # [memory] a table of many rows need not keep every run.
+    return replace(proof, context=None, check=None)

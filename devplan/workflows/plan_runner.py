@@ -6,108 +6,140 @@ What ran, what it found and what it does not prove is the `Verification` of a ma
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from devplan.checker import FEW_TOKENS, RunOptions, result_of, run_all, structure_of
 from devplan.core import (
     BlockGraph,
     CheckResult,
+    Constraint,
     Finding,
+    Infeasible,
     Machine,
     Plan,
     RunRecord,
     Verification,
     Workload,
     device_map_of,
+    ensure,
 )
 from devplan.machine import least_capability
 from devplan.mapfile import contract_entries, installed_versions
-from devplan.models import ModelSource, Skeleton
+from devplan.models import ModelSource
 from devplan.rules import CheckContext
 from devplan.virtual import can_generate, has_forward
+from devplan.workflows.profiled_model import ProfiledModel
 
 MODEL_RAISED = "DP302"
 """An error of the model's own code; no map is at fault where the whole model raises one too."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examined:
-    """A plan that was run virtually."""
+FORETOLD = Verification(status="unverified", detail="planned, not run")
 
-    prepared: CheckContext
-    """The map and the model, as they were run."""
-    subject: CheckContext
-    """The same with what the run showed."""
-    record: RunRecord | None
-    """None: it could not be run."""
-    check: CheckResult
-    """Everything that was found."""
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedPlan:
+    """A plan, or why there is none, and what its virtual run showed."""
+
+    result: Plan | Infeasible
+    graph: BlockGraph
+    """With what runs taught about activations and about blocks that belong together."""
+    verification: Verification = FORETOLD
+    constraints: tuple[Constraint, ...] = ()
+    """What runs taught the planner."""
+    context: CheckContext | None = None
+    """The map and the model with what the run showed; None: nothing was run."""
+    check: CheckResult | None = None
+    """Everything that was found; None: nothing was run."""
     errors: tuple[Finding, ...] = ()
     """What of it stops the model on this map."""
+    cures: tuple[str, ...] = ()
+    """What was tried and ran where no plan runs (``devplan.workflows.fallbacks``)."""
+
+    @property
+    def plan(self) -> Plan:
+        ensure(isinstance(self.result, Plan), "asked for the plan where nothing fits")
+        return self.result
+
+    @property
+    def record(self) -> RunRecord | None:
+        """The run at the workload; None: it could not be run."""
+        return self.context.runs[0] if self.context and self.context.runs else None
+
+    @property
+    def workload(self) -> Workload:
+        ensure(self.plan.workload is not None, "plans of the planner say what they are for")
+        return self.plan.workload
+
+    @property
+    def is_proven(self) -> bool:
+        return self.verification.status == "clean"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Examiner:
+class PlanRunner:
     """Runs plans of one model on one machine."""
 
-    source: ModelSource
-    skeleton: Skeleton
+    model: ProfiledModel
     machine: Machine
-    workload: Workload
-    """Of plans that do not say theirs."""
-    packed: bool = False
-    """Whether quantized weights count as they are stored."""
-    raises_whole: bool = False
-    """Whether the model's code raises on one card too, on the inputs that devplan makes."""
-    options: RunOptions = field(default_factory=RunOptions)
+    source: ModelSource
+    """Says how the weights that are planned for are stored: the model's own, or quantized."""
 
-    def __call__(self, plan: Plan, graph: BlockGraph) -> Examined:
+    @property
+    def options(self) -> RunOptions:
+        return RunOptions(run=self.model.run, inputs=self.model.skeleton.own_inputs)
+
+    def __call__(self, plan: Plan, graph: BlockGraph) -> VerifiedPlan:
         """Run a plan and judge it as ``devplan check`` would."""
         structure = structure_of(
-            self.skeleton,
+            self.model.skeleton,
             self.source,
             graph,
             least_capability=least_capability(self.machine),
-            packed=self.packed,
+            packed=self.model.packed,
         )
-        subject = CheckContext(
+        context = CheckContext(
             model=self.source.id,
             source=self.source,
-            skeleton=self.skeleton,
+            skeleton=self.model.skeleton,
             structure=structure,
             map=device_map_of(contract_entries(plan.placement)),
             machine=self.machine,
             main_device=self.machine.main_device,
             stated_main=True,
-            workload=plan.workload or self.workload,
+            workload=plan.workload or self.model.workload,
             installed=installed_versions(self.source.library),
         )
-        prepared = subject
-        subject = run_all(prepared, self.options)
-        record = subject.runs[0] if subject.runs else None
-        check = result_of(subject)
-        forgiven = MODEL_RAISED if self.raises_whole else ""
-        errors = tuple(error for error in check.errors if error.code != forgiven)
-        return Examined(
-            prepared=prepared, subject=subject, record=record, check=check, errors=errors
+        context = run_all(context, self.options)
+        check = result_of(context)
+        # [raised] on one card too, on the inputs that devplan makes: no map is at fault.
+        forgiven = MODEL_RAISED if self.model.profile.activations.raised else ""
+        run = VerifiedPlan(
+            result=plan,
+            graph=graph,
+            context=context,
+            check=check,
+            errors=tuple(error for error in check.errors if error.code != forgiven),
         )
+        return replace(run, verification=verification_of(run))
 
 
 # ------------------------------------------------------------------------------ verification
 
 
-def verification_of(plan: Plan, examined: Examined) -> Verification:
-    record = examined.record
+def verification_of(verified: VerifiedPlan) -> Verification:
+    """What the run of a plan proves."""
+    plan, record = verified.plan, verified.record
     if record is None:
-        return Verification(status="unverified", detail=f"not run: {examined.subject.not_run}")
-    runs = examined.subject.runs
+        return Verification(status="unverified", detail=f"not run: {verified.context.not_run}")
+    runs = verified.context.runs
     names = tuple(
         _named(run) for run in sorted(runs, key=lambda run: run.is_short) if not run.error
     )
-    told = {"runs": names, "not_covered": _not_covered(examined), "peak_bytes": _peaks(plan, runs)}
-    ran = f"{', '.join(record.phases) or 'nothing'} {_at(examined)} with {record.inputs}"
-    if examined.errors:
-        first = examined.errors[0]
+    told = {"runs": names, "not_covered": _not_covered(verified), "peak_bytes": _peaks(plan, runs)}
+    ran = f"{', '.join(record.phases) or 'nothing'} {_at(verified)} with {record.inputs}"
+    if verified.errors:
+        first = verified.errors[0]
         place = f" at {first.source}" if first.source else ""
         return Verification(
             status="findings",
@@ -122,8 +154,8 @@ def verification_of(plan: Plan, examined: Examined) -> Verification:
             f"{place} ({record.error.phase}): {record.error.message[:200]}",
             **told,
         )
-    phases = phase_peaks(plan, record) if examined.subject.structure.graph.components else {}
-    versions = examined.subject.installed
+    phases = phase_peaks(plan, record) if verified.context.structure.graph.components else {}
+    versions = verified.context.installed
     libraries = ", ".join(f"{name} {versions[name]}" for name in _RAN_WITH if name in versions)
     return Verification(
         status="clean",
@@ -137,21 +169,21 @@ def _named(run: RunRecord) -> str:
     return f"{run.name} ({FEW_TOKENS} tokens)" if run.is_short else run.name
 
 
-def _not_covered(examined: Examined) -> str:
+def _not_covered(verified: VerifiedPlan) -> str:
     """What users call too, and no run made at the workload or to its end."""
-    subject = examined.subject
-    tokens = f"{subject.workload.context_tokens:,} tokens"
-    at_workload = {run.name for run in subject.runs if not run.is_short}
+    context = verified.context
+    tokens = f"{context.workload.context_tokens:,} tokens"
+    at_workload = {run.name for run in context.runs if not run.is_short}
     found = []
-    if examined.record.cut_to_tokens is not None:
-        found.append(f"the memory of {examined.record.name} at {tokens}")
-    if at_workload == {"generate"} and has_forward(examined.prepared.skeleton.model):
+    if verified.record.cut_to_tokens is not None:
+        found.append(f"the memory of {verified.record.name} at {tokens}")
+    if at_workload == {"generate"} and has_forward(context.skeleton.model):
         found.append(
             f"the memory of a forward over all positions at {tokens}, which --run all plans for"
         )
-    if at_workload == {"forward"} and can_generate(examined.prepared.skeleton.model):
+    if at_workload == {"forward"} and can_generate(context.skeleton.model):
         found.append("generate, which --run all plans for")
-    found += dict.fromkeys(f"{each.name} ({each.reason})" for each in subject.missed)
+    found += dict.fromkeys(f"{each.name} ({each.reason})" for each in context.missed)
     return "; ".join(found)
 
 
@@ -161,9 +193,9 @@ def _peaks(plan: Plan, runs: Iterable[RunRecord]) -> dict[str, int]:
     return {device: max(peaks[device] for peaks in each) for device in each[0]}
 
 
-def _at(examined: Examined) -> str:
+def _at(verified: VerifiedPlan) -> str:
     """The workload that ran, for which alone the run is a proof."""
-    workload, cut = examined.subject.workload, examined.record.cut_to_tokens
+    workload, cut = verified.context.workload, verified.record.cut_to_tokens
     asked = f"at {workload.context_tokens:,} tokens x batch {workload.batch}"
     return asked if cut is None else f"at {cut} tokens instead of {asked.removeprefix('at ')}"
 

@@ -17,13 +17,10 @@ kind is taken back where the plan with it does not fit, stops, or has as many wa
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from devplan.core import (
     BlockGraph,
-    CheckResult,
-    Constraint,
-    Finding,
     Infeasible,
     InputError,
     Plan,
@@ -31,35 +28,17 @@ from devplan.core import (
 )
 from devplan.planning import PlanRequest, plan
 from devplan.workflows.constraints import Learnt, learn, learn_from_warnings
-from devplan.workflows.plan_runner import Examined, verification_of
+from devplan.workflows.plan_runner import VerifiedPlan
 
 MOST_ROUNDS = 8
 """Each takes a plan and a run, under a second for most models; what cannot be learnt in a few is
 not to be learnt from runs."""
 
-Examine = Callable[[Plan, BlockGraph], Examined]
+Runner = Callable[[Plan, BlockGraph], VerifiedPlan]
+"""Runs a plan."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Proof:
-    """Where the loop ended."""
-
-    result: Plan | Infeasible
-    graph: BlockGraph
-    """With what runs taught about activations and about blocks that belong together."""
-    verification: Verification
-    constraints: tuple[Constraint, ...] = ()
-    check: CheckResult | None = None
-    """What the last run found; None: nothing was run."""
-    errors: tuple[Finding, ...] = ()
-    """What of it stops the model; empty when the proof succeeded."""
-    cures: tuple[str, ...] = ()
-    """What was tried and ran where the proof failed (``devplan.workflows.fallbacks``)."""
-    examined: Examined | None = None
-    """The last run with all that it showed; None: nothing was run."""
-
-
-def prove(unproven: Proof, request: PlanRequest, examine: Examine) -> Proof:
+def prove(unproven: VerifiedPlan, request: PlanRequest, run: Runner) -> VerifiedPlan:
     """Plan until a virtual run finds nothing that stops the model.
 
     Parameters
@@ -68,49 +47,44 @@ def prove(unproven: Proof, request: PlanRequest, examine: Examine) -> Proof:
         The first plan.
     request
         Its pins are the user's: they win over every constraint that a run teaches.
-    examine
+    run
         Runs a plan.
     """
     learnt = Learnt(graph=unproven.graph, pins=dict(request.pins))
-    result = unproven.result
-    examined = examine(result, learnt.graph)
+    verified = run(unproven.plan, learnt.graph)
     for _ in range(MOST_ROUNDS - 1):
-        more = learn(learnt, result, examined.subject, examined.errors)
+        more = learn(learnt, verified.plan, verified.context, verified.errors)
         if more is None:
             break
         learnt = more
         result = _planned(request, learnt)
         if isinstance(result, Infeasible):
             return _infeasible(result, learnt)
-        examined = examine(result, learnt.graph)
-    learnt, result, examined = _with_fewer_warnings(learnt, result, examined, request, examine)
-    return Proof(
-        result=_with_reasons(result, learnt),
-        graph=learnt.graph,
-        verification=verification_of(result, examined),
+        verified = run(result, learnt.graph)
+    learnt, verified = _with_fewer_warnings(learnt, verified, request, run)
+    return replace(
+        verified,
+        result=_with_reasons(verified.plan, learnt),
         constraints=learnt.constraints,
-        check=examined.check,
-        errors=examined.errors,
-        examined=examined,
     )
 
 
 def _with_fewer_warnings(
-    learnt: Learnt, result: Plan, examined: Examined, request: PlanRequest, examine: Examine
-) -> tuple[Learnt, Plan, Examined]:
-    """What ``devplan check --strict`` would have moved is moved, where that leaves less to say."""
+    learnt: Learnt, verified: VerifiedPlan, request: PlanRequest, run: Runner
+) -> tuple[Learnt, VerifiedPlan]:
+    """Blocks that ``devplan check --strict`` would move are moved, where fewer warnings remain."""
     for _ in range(MOST_ROUNDS):
-        more = None if examined.errors else learn_from_warnings(learnt, examined.check.warnings)
+        more = None if verified.errors else learn_from_warnings(learnt, verified.check.warnings)
         if more is None:
             break
         planned = _planned(request, more)
         if isinstance(planned, Infeasible):
             break
-        tried = examine(planned, more.graph)
-        if tried.errors or len(tried.check.warnings) >= len(examined.check.warnings):
+        tried = run(planned, more.graph)
+        if tried.errors or len(tried.check.warnings) >= len(verified.check.warnings):
             break
-        learnt, result, examined = more, planned, tried
-    return learnt, result, examined
+        learnt, verified = more, tried
+    return learnt, verified
 
 
 NOTHING_TO_RUN = Verification(status="unverified", detail="nothing fits, so nothing was run")
@@ -123,11 +97,11 @@ def _planned(request: PlanRequest, learnt: Learnt) -> Plan | Infeasible:
         return Infeasible(reason=str(error), shortfalls=(), lower_bound=0.0, proven=False)
 
 
-def _infeasible(result: Infeasible, learnt: Learnt) -> Proof:
+def _infeasible(result: Infeasible, learnt: Learnt) -> VerifiedPlan:
     """Nothing fits that keeps to what was learnt."""
     kept = "; ".join(f"{each.change} ({each.finding})" for each in learnt.constraints)
     reason = f"{result.reason}; the model's code needs: {kept}"
-    return Proof(
+    return VerifiedPlan(
         result=replace(result, reason=reason),
         graph=learnt.graph,
         verification=NOTHING_TO_RUN,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from devplan.checker import PLANNED, USUAL, RunOptions
+from devplan.checker import PLANNED, USUAL
 from devplan.core import (
     OBJECTIVE_NAMES,
     BlockGraph,
@@ -43,7 +43,7 @@ from devplan.models import ModelSource
 from devplan.planning import PlanRequest, plan, with_recorded_traffic, without_uncounted
 from devplan.sandbox import exclusively, in_time, time_limit
 from devplan.workflows.fallbacks import cures
-from devplan.workflows.plan_runner import Examiner
+from devplan.workflows.plan_runner import PlanRunner, VerifiedPlan
 from devplan.workflows.profiled_model import (
     ProfiledModel,
     Progress,
@@ -53,7 +53,7 @@ from devplan.workflows.profiled_model import (
     study,
     with_work,
 )
-from devplan.workflows.refinement import Proof, prove
+from devplan.workflows.refinement import prove
 
 LATENCY = "latency"
 """The objective for which the work of the blocks is counted."""
@@ -199,22 +199,24 @@ def suggest_studied(
         speeds_of(machine)  # refuses cards of unknown speed before the work is counted
         studied = with_work(studied)
     request = request_of(studied)
-    proof = Proof(result=plan(studied.graph, request), graph=studied.graph, verification=UNVERIFIED)
+    proof = VerifiedPlan(
+        result=plan(studied.graph, request), graph=studied.graph, verification=UNVERIFIED
+    )
     if verify and isinstance(proof.result, Plan):
         progress("running the plan virtually")
-        examiner = examiner_of(studied, machine)
-        proof = prove(proof, request, examiner)
+        run = PlanRunner(model=studied, machine=machine, source=studied.source)
+        proof = prove(proof, request, run)
         proof = replace(proof, result=_as_run(proof, machine, studied.workload))
         if proof.errors:
-            proof = replace(proof, cures=cures(proof, request, examiner))
+            proof = replace(proof, cures=cures(proof, request, run))
     if isinstance(proof.result, Plan):
-        is_proven = proof.examined is None or proof.verification.status != "unverified"
+        is_proven = proof.context is None or proof.verification.status != "unverified"
         known = without_uncounted(proof.result, proof.graph, is_proven=is_proven)
         proof = replace(proof, result=known)
     return _suggestion(studied, machine, proof)
 
 
-def _as_run(proof: Proof, machine: Machine, workload: Workload) -> Plan | Infeasible:
+def _as_run(proof: VerifiedPlan, machine: Machine, workload: Workload) -> Plan | Infeasible:
     """The plan with the traffic that its run showed."""
     runs = proof.check.runs if proof.check is not None else ()
     if isinstance(proof.result, Infeasible) or not runs:
@@ -248,22 +250,7 @@ def _most_tokens(request_of: Callable[[ProfiledModel], PlanRequest], studied: Pr
     return found.workload.context_tokens if isinstance(found, Plan) else 0
 
 
-def examiner_of(
-    studied: ProfiledModel, machine: Machine, source: ModelSource | None = None
-) -> Examiner:
-    """What runs plans of a model on a machine; `source` in the place of the model's own."""
-    return Examiner(
-        source=source or studied.source,
-        skeleton=studied.skeleton,
-        machine=machine,
-        workload=studied.workload,
-        packed=studied.packed,
-        raises_whole=bool(studied.profile.activations.raised),
-        options=RunOptions(run=studied.run, inputs=studied.skeleton.own_inputs),
-    )
-
-
-def _suggestion(studied: ProfiledModel, machine: Machine, proof: Proof) -> Suggestion:
+def _suggestion(studied: ProfiledModel, machine: Machine, proof: VerifiedPlan) -> Suggestion:
     result, identity = proof.result, studied.identity
     is_plan = isinstance(result, Plan)
     workload = (result.workload if is_plan else None) or studied.workload
