@@ -17,7 +17,7 @@ loads the rest in float16 where bfloat16 was asked for: the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import torch
@@ -26,8 +26,8 @@ from torch import nn
 from devplan.core import InputError
 from devplan.profile.checkpoint import conversions, stored_projections
 from devplan.profile.quantization.gptq import EXPERTS_NOTE, float16_bias
-from devplan.profile.quantization.linears import Linear, fused_weights, linear_shape
-from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
+from devplan.profile.quantization.linears import FusedWeight, Linear
+from devplan.profile.quantization.sizes import Answer, Ledger, Pieces, QuantizedSizes
 from devplan.profile.quantization.skips import Skips, listed_and_default_skips
 from devplan.profile.tree import NamedModules
 
@@ -49,28 +49,23 @@ def sizes(
             "AWQ needs a group_size above 0 or -1, and the quantization config says null"
         )
     skips = Skips(listed_and_default_skips(model, modules, config.get("modules_to_not_convert")))
-    for name, module in modules:
-        shape = linear_shape(module) if isinstance(module, nn.Linear) else None
-        if shape is None:
-            continue
-        reason = skips.reason(name)
-        if reason is not None:
-            ledger.unquantized[name] = reason
-            continue
-        ledger.add(f"{name}.weight", pieces(shape, bits, group_size))
-        if module._parameters.get("bias") is not None:
-            ledger.add(f"{name}.bias", float16_bias(shape.out_features))
-    experts = list(fused_weights(modules))
-    rules = conversions(model) if experts else ([], [])
-    for fused in experts:
-        names = stored_projections(rules, fused.parameter, fused.projections)
+    rules = cache(partial(conversions, model))
+
+    def linear(name: str, _: nn.Module, shape: Linear) -> Answer:
+        return skips.reason(name) or pieces(shape, bits, group_size)
+
+    def experts(fused: FusedWeight) -> Answer:
+        names = stored_projections(rules(), fused.parameter, fused.projections)
         reasons = [skips.reason(name) for alternative in names for name in alternative]
         reason = next((reason for reason in reasons if reason), None)
-        if reason is not None:
-            ledger.unquantized[fused.module] = reason
-        else:
-            ledger.add(fused.parameter, pieces(fused.linear, bits, group_size))
+        if reason is None:
             ledger.notes[:] = [EXPERTS_NOTE.format(method="AWQ")]
+        return reason or pieces(fused.linear, bits, group_size)
+
+    ledger.convert_linears(
+        modules, linear, bias=lambda name, shape: ledger.add(name, float16_bias(shape.out_features))
+    )
+    ledger.convert_experts(modules, experts)
     return ledger.close()
 
 

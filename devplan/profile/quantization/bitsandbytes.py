@@ -27,14 +27,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.core import format_bytes
 from devplan.profile.quantization.linears import (
+    FusedWeight,
     Linear,
-    fused_weights,
     is_fused_experts,
-    linear_shape,
+    subclass_reason,
 )
-from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
+from devplan.profile.quantization.sizes import NOT_LINEAR, Answer, Ledger, Pieces, QuantizedSizes
 from devplan.profile.quantization.skips import Skips, listed_skips
 from devplan.profile.tree import NamedModules
 
@@ -114,42 +113,22 @@ def _convert(
     pieces: PiecesOf,
 ) -> None:
     skips = Skips(listed_skips(model, modules, config.get("llm_int8_skip_modules")))
-    for name, module in modules:
-        shape = linear_shape(module)
-        if shape is None:
-            continue
+    made_linear = _experts_made_linear(model)
+    classes = {name: type(module).__name__ for name, module in modules if is_fused_experts(module)}
+
+    def linear(name: str, module: nn.Module, shape: Linear) -> Answer:
         reason = skips.reason(name)
         if reason is None and isinstance(module, nn.Linear) and type(module) is not nn.Linear:
-            reason = f"{type(module).__name__} is a subclass of nn.Linear"
-        if reason is None:
-            ledger.add(f"{name}.weight", pieces(shape))
-        else:
-            ledger.unquantized[name] = reason
-    _convert_experts(ledger, model, modules, skips, dtype, pieces)
+            reason = subclass_reason(module)
+        return reason or pieces(shape)
 
+    def experts(fused: FusedWeight) -> Answer:
+        is_converted = classes[fused.module] in made_linear and not skips.reason(fused.module)
+        return pieces(fused.linear) if is_converted else NOT_LINEAR
 
-def _convert_experts(
-    ledger: Ledger,
-    model: nn.Module,
-    modules: NamedModules,
-    skips: Skips,
-    dtype: torch.dtype,
-    pieces: PiecesOf,
-) -> None:
-    converted_classes = _experts_made_linear(model)
-    left = 0
-    classes = {name: type(module).__name__ for name, module in modules if is_fused_experts(module)}
-    for fused in fused_weights(modules):
-        if classes[fused.module] in converted_classes and not skips.reason(fused.module):
-            ledger.add(fused.parameter, pieces(fused.linear))
-        else:
-            left += fused.linear.numel * dtype.itemsize
-            ledger.unquantized[fused.module] = "fused experts are no nn.Linear"
-    if left:
-        ledger.notes.append(
-            f"bitsandbytes does not convert fused experts: {format_bytes(left)} of them stay in "
-            f"{str(dtype).removeprefix('torch.')}"
-        )
+    ledger.convert_linears(modules, linear, kind=nn.Module)
+    ledger.convert_experts(modules, experts)
+    ledger.note_experts_left("bitsandbytes", modules, dtype)
 
 
 def _experts_made_linear(model: nn.Module) -> frozenset[str]:

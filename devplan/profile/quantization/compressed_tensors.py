@@ -38,7 +38,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -46,8 +46,8 @@ from torch import nn
 
 from devplan.core import InputError, format_bytes
 from devplan.profile.checkpoint import conversions, stored_projections
-from devplan.profile.quantization.linears import Linear, fused_weights, linear_shape
-from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
+from devplan.profile.quantization.linears import FusedWeight, Linear, linear_shape
+from devplan.profile.quantization.sizes import Answer, Ledger, Pieces, QuantizedSizes
 from devplan.profile.tree import NamedModules
 
 _FLOAT32 = 4
@@ -62,56 +62,45 @@ def sizes(
     """Sizes under ``quant_method: compressed-tensors``."""
     ledger = Ledger("compressed-tensors")
     match = Matcher(config, dtype)
-    linears = _convert_modules(ledger, modules, match)
-    experts = _convert_experts(ledger, model, modules, match)
-    if config.get("dequantize") or config.get("run_compressed") is False:
-        _unpack(ledger, {**linears, **experts}, dtype, keep_scales=frozenset())
-    elif _transformers_unpacks():
-        _unpack(ledger, {**linears, **experts}, dtype, keep_scales=frozenset(linears))
-    return ledger.close()
+    linears: dict[str, tuple[int, Pieces]] = {}
+    packed_experts: dict[str, tuple[int, Pieces]] = {}
+    """Parameter -> elements and pieces."""
+    rules = cache(partial(conversions, model))
 
-
-def _convert_modules(
-    ledger: Ledger, modules: NamedModules, match: Matcher
-) -> dict[str, tuple[int, Pieces]]:
-    """Enter linears and embeddings; returns parameter -> elements and pieces."""
-    entered: dict[str, tuple[int, Pieces]] = {}
-    for name, module in modules:
-        if isinstance(module, nn.Linear):
-            shape = linear_shape(module)
-        elif isinstance(module, nn.Embedding):
-            shape = Linear(module.num_embeddings, module.embedding_dim)
-        else:
-            continue
+    def linear(name: str, module: nn.Module, shape: Linear) -> Answer:
         scheme, reason = match(name, class_names(type(module)))
-        if scheme is not None:
-            found = pieces(shape, scheme)
-            ledger.add(f"{name}.weight", found)
-            entered[f"{name}.weight"] = (shape.numel, found)
-        elif isinstance(module, nn.Linear):
-            ledger.unquantized[name] = reason
-    return entered
+        if scheme is None:
+            return reason if isinstance(module, nn.Linear) else None
+        found = pieces(shape, scheme)
+        linears[f"{name}.weight"] = (shape.numel, found)
+        return found
 
-
-def _convert_experts(
-    ledger: Ledger, model: nn.Module, modules: NamedModules, match: Matcher
-) -> dict[str, tuple[int, Pieces]]:
-    """Enter fused experts; returns parameter -> elements and pieces."""
-    entered: dict[str, tuple[int, Pieces]] = {}
-    experts = list(fused_weights(modules))
-    rules = conversions(model) if experts else ([], [])
-    for fused in experts:
-        alternatives = stored_projections(rules, fused.parameter, fused.projections)
+    def experts(fused: FusedWeight) -> Answer:
+        alternatives = stored_projections(rules(), fused.parameter, fused.projections)
         answers = [match(names[0], ("Linear", "Module")) for names in alternatives]
         ignored = next((why for _, why in answers if why not in ("", NO_MATCH)), None)
         scheme = next((scheme for scheme, _ in answers if scheme is not None), None)
         if scheme is None or ignored:
-            ledger.unquantized[fused.module] = ignored or NO_MATCH
-            continue
+            return ignored or NO_MATCH
         found = pieces(fused.linear, scheme)
-        ledger.add(fused.parameter, found)
-        entered[fused.parameter] = (fused.linear.numel, found)
-    return entered
+        packed_experts[fused.parameter] = (fused.linear.numel, found)
+        return found
+
+    ledger.convert_linears(modules, linear, kind=nn.Module, shape_of=_shape)
+    ledger.convert_experts(modules, experts)
+    entered = {**linears, **packed_experts}
+    if config.get("dequantize") or config.get("run_compressed") is False:
+        _unpack(ledger, entered, dtype, keep_scales=frozenset())
+    elif _transformers_unpacks():
+        _unpack(ledger, entered, dtype, keep_scales=frozenset(linears))
+    return ledger.close()
+
+
+def _shape(module: nn.Module) -> Linear | None:
+    """Of a linear, or of an embedding, which a target may ask for."""
+    if isinstance(module, nn.Embedding):
+        return Linear(module.num_embeddings, module.embedding_dim)
+    return linear_shape(module) if isinstance(module, nn.Linear) else None
 
 
 def _unpack(

@@ -26,8 +26,8 @@ from torch import nn
 
 from devplan.core import InputError
 from devplan.profile.checkpoint import conversions
-from devplan.profile.quantization.linears import FusedWeight, Linear, fused_weights, linear_shape
-from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
+from devplan.profile.quantization.linears import FusedWeight, Linear, subclass_reason
+from devplan.profile.quantization.sizes import Answer, Ledger, Pieces, QuantizedSizes
 from devplan.profile.quantization.skips import Skips, listed_skips
 from devplan.profile.tree import NamedModules
 
@@ -59,16 +59,20 @@ def sizes(
         ledger.notes.append("dequantize: the weights are unpacked while they are loaded")
         return ledger.close()
     layout = _layout(config)
-    for name, module in modules:
-        shape = linear_shape(module) if isinstance(module, nn.Linear) else None
-        if shape is None:
-            continue
-        reason = skips.reason(name) or _unfit(module)
-        if reason is None:
-            ledger.add(f"{name}.weight", linear_pieces(shape, layout))
-        else:
-            ledger.unquantized[name] = reason
-    _convert_experts(ledger, modules, skips, layout)
+
+    def linear(name: str, module: nn.Module, shape: Linear) -> Answer:
+        return skips.reason(name) or _unfit(module) or linear_pieces(shape, layout)
+
+    def experts(fused: FusedWeight) -> Answer:
+        reason = skips.reason(fused.module)
+        if reason is None and not fused.module.endswith(".experts"):
+            reason = "fused experts in a module that is not named experts"
+        if reason is None and fused.bias_features:
+            reason = "transformers has no fp8 experts with a bias"
+        return reason or expert_pieces(fused, layout)
+
+    ledger.convert_linears(modules, linear)
+    ledger.convert_experts(modules, experts)
     ledger.notes.append(
         f"fp8 stays packed on cards of compute capability {_NEEDS_CAPABILITY} and above only; "
         "on others transformers unpacks it to bfloat16"
@@ -112,7 +116,7 @@ def _unfit(module: nn.Module) -> str | None:
     """Why a linear module is no case for fp8, or None."""
     if type(module) is nn.Linear or "GroupedLinear" in type(module).__name__:
         return None
-    return f"{type(module).__name__} is a subclass of nn.Linear"
+    return subclass_reason(module)
 
 
 @lru_cache(maxsize=4096)
@@ -129,19 +133,6 @@ def linear_pieces(linear: Linear, layout: Layout) -> Pieces:
     if layout.static:
         pieces["activation_scale"] = linear.count * _FLOAT32
     return pieces
-
-
-def _convert_experts(ledger: Ledger, modules: NamedModules, skips: Skips, layout: Layout) -> None:
-    for fused in fused_weights(modules):
-        reason = skips.reason(fused.module)
-        if reason is None and not fused.module.endswith(".experts"):
-            reason = "fused experts in a module that is not named experts"
-        if reason is None and fused.bias_features:
-            reason = "transformers has no fp8 experts with a bias"
-        if reason is None:
-            ledger.add(fused.parameter, expert_pieces(fused, layout))
-        else:
-            ledger.unquantized[fused.module] = reason
 
 
 def expert_pieces(fused: FusedWeight, layout: Layout) -> Pieces:

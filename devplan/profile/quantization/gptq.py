@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -31,8 +31,8 @@ from torch import nn
 
 from devplan.core import InputError
 from devplan.profile.checkpoint import conversions, stored_projections
-from devplan.profile.quantization.linears import FusedWeight, Linear, fused_weights, linear_shape
-from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
+from devplan.profile.quantization.linears import FusedWeight, Linear, subclass_reason
+from devplan.profile.quantization.sizes import Answer, Ledger, Pieces, QuantizedSizes
 from devplan.profile.tree import NamedModules
 
 BITS = (2, 3, 4, 8)
@@ -70,29 +70,31 @@ def sizes(
     """Sizes under ``quant_method: gptq``."""
     ledger = Ledger("gptq")
     choose = _Choice(modules, config)
-    for name, module in modules:
-        shape = linear_shape(module)
-        if shape is None:
-            continue
-        layout, reason = choose(name)
+    rules = cache(partial(conversions, model))
+
+    def linear(name: str, module: nn.Module, shape: Linear) -> Answer:
         if isinstance(module, nn.Linear) and type(module) is not nn.Linear:
-            layout, reason = None, f"{type(module).__name__} is a subclass of nn.Linear"
-        if layout is None:
-            ledger.unquantized[name] = reason
-            continue
-        ledger.add(f"{name}.weight", pieces(shape, layout))
-        if module._parameters.get("bias") is not None:
-            ledger.add(f"{name}.bias", float16_bias(shape.out_features))
-    experts = list(fused_weights(modules))
-    rules = conversions(model) if experts else ([], [])
-    for fused in experts:
-        layout, reason = _choice_of_experts(choose, fused, rules)
-        if layout is None:
-            ledger.unquantized[fused.module] = reason
-        else:
-            ledger.add(fused.parameter, pieces(fused.linear, layout))
+            return subclass_reason(module)
+        return _packed(shape, *choose(name))
+
+    def experts(fused: FusedWeight) -> Answer:
+        layout, reason = _choice_of_experts(choose, fused, rules())
+        if layout is not None:
             ledger.notes[:] = [EXPERTS_NOTE.format(method="GPTQ")]
+        return _packed(fused.linear, layout, reason)
+
+    ledger.convert_linears(
+        modules,
+        linear,
+        kind=nn.Module,
+        bias=lambda name, shape: ledger.add(name, float16_bias(shape.out_features)),
+    )
+    ledger.convert_experts(modules, experts)
     return ledger.close()
+
+
+def _packed(linear: Linear, layout: Layout | None, reason: str) -> Answer:
+    return reason if layout is None else pieces(linear, layout)
 
 
 @lru_cache(maxsize=4096)

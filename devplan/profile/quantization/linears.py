@@ -68,6 +68,11 @@ def linear_shape(module: nn.Module) -> Linear | None:
     return None
 
 
+def subclass_reason(module: nn.Module) -> str:
+    """Why a method that converts exactly ``nn.Linear`` leaves this one."""
+    return f"{type(module).__name__} is a subclass of nn.Linear"
+
+
 def is_fused_experts(module: nn.Module) -> bool:
     """Whether a module holds the experts of a layer as three-dimensional parameters."""
     own = module._parameters

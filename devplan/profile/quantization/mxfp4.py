@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.profile.quantization.linears import Linear, fused_weights
-from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
+from devplan.profile.quantization.linears import FusedWeight, Linear
+from devplan.profile.quantization.sizes import Answer, Ledger, Pieces, QuantizedSizes
 from devplan.profile.quantization.skips import Skips, listed_skips
 from devplan.profile.tree import NamedModules
 
@@ -40,20 +40,21 @@ def sizes(
         ledger.notes.append("dequantize: the weights are unpacked while they are loaded")
         return ledger.close()
     skips = Skips(listed_skips(model, modules, config.get("modules_to_not_convert")))
-    experts = _packable_experts(modules)
-    for fused in fused_weights(modules):
+    packable = _packable_experts(modules)
+
+    def linear(name: str, _: nn.Module, shape: Linear) -> Answer:
+        return skips.reason(name) or "MXFP4 packs experts only"
+
+    def experts(fused: FusedWeight) -> Answer:
         reason = skips.reason(fused.module)
-        if reason is None and fused.module not in experts:
+        if reason is None and fused.module not in packable:
             reason = "transformers packs the experts of gpt-oss only"
-        if reason is not None:
-            ledger.unquantized[fused.module] = reason
-            continue
-        ledger.add(fused.parameter, pieces(fused.linear))
-        if fused.bias_features and dtype.itemsize != _FLOAT32:
+        if reason is None and fused.bias_features and dtype.itemsize != _FLOAT32:
             ledger.in_memory[f"{fused.parameter}_bias"] = fused.bias_features * _FLOAT32
-    for name, module in modules:
-        if isinstance(module, nn.Linear):
-            ledger.unquantized[name] = skips.reason(name) or "MXFP4 packs experts only"
+        return reason or pieces(fused.linear)
+
+    ledger.convert_experts(modules, experts)
+    ledger.convert_linears(modules, linear)
     ledger.notes.append(
         "MXFP4 stays packed where Triton, the kernels package and a card of compute capability "
         "7.5 or above are there; elsewhere transformers unpacks it to bfloat16"

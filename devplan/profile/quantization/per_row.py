@@ -26,14 +26,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 
-from devplan.core import InputError, format_bytes, nearest
-from devplan.profile.quantization.linears import Linear, fused_weights, linear_shape
-from devplan.profile.quantization.sizes import Ledger, Pieces, QuantizedSizes
+from devplan.core import InputError, nearest
+from devplan.profile.quantization.linears import FusedWeight, Linear
+from devplan.profile.quantization.sizes import NOT_LINEAR, Answer, Ledger, Pieces, QuantizedSizes
 from devplan.profile.quantization.skips import Skips, listed_skips
 from devplan.profile.tree import NamedModules
 
@@ -68,14 +69,16 @@ def fbgemm_fp8_sizes(
             "input_scale_ub (float32)": _FLOAT32,
         }
 
-    ledger = Ledger("fbgemm_fp8")
-    skips = Skips(listed_skips(model, modules, config.get("modules_to_not_convert")))
     convertible = _fbgemm_experts(modules)
-    for fused in fused_weights(modules):
-        if fused.module in convertible and skips.reason(fused.module) is None:
-            rows = fused.num_experts * fused.fused_out_features
-            ledger.add(fused.parameter, pieces(Linear(rows, fused.linear.in_features)))
-    _convert(ledger, model, modules, config, dtype, pieces, bias_itemsize=_FLOAT32)
+
+    def experts(fused: FusedWeight, skips: Skips) -> Answer:
+        if fused.module not in convertible or skips.reason(fused.module) is not None:
+            return NOT_LINEAR
+        rows = fused.num_experts * fused.fused_out_features
+        return pieces(Linear(rows, fused.linear.in_features))
+
+    ledger = Ledger("fbgemm_fp8")
+    _convert(ledger, model, modules, config, dtype, pieces, bias_itemsize=_FLOAT32, experts=experts)
     return ledger.close()
 
 
@@ -177,34 +180,22 @@ def _convert(
     pieces: PiecesOf,
     *,
     bias_itemsize: int | None = None,
+    experts: Callable[[FusedWeight, Skips], Answer] = lambda fused, skips: NOT_LINEAR,
 ) -> None:
-    """Enter every linear that is converted.
+    """Enter the linears that are converted, and fused experts where the method has a class.
 
     ``bias_itemsize``: bytes of an element of a converted linear's bias, where the method changes
     them.
     """
     skips = Skips(listed_skips(model, modules, config.get("modules_to_not_convert")))
-    by_shape: dict[Linear, Pieces] = {}
-    for name, module in modules:
-        shape = linear_shape(module) if isinstance(module, nn.Linear) else None
-        if shape is None:
-            continue
-        reason = skips.reason(name)
-        if reason is not None:
-            ledger.unquantized[name] = reason
-            continue
-        if shape not in by_shape:
-            by_shape[shape] = pieces(shape)
-        ledger.add(f"{name}.weight", by_shape[shape])
-        if module.bias is not None and bias_itemsize not in (None, dtype.itemsize):
-            ledger.in_memory[f"{name}.bias"] = bias_itemsize * shape.out_features
-    left = 0
-    for fused in fused_weights(modules):
-        if fused.parameter not in ledger:
-            ledger.unquantized[fused.module] = "fused experts are no nn.Linear"
-            left += fused.linear.numel * dtype.itemsize
-    if left:
-        ledger.notes.append(
-            f"{ledger.method} does not convert fused experts: {format_bytes(left)} of them stay in "
-            f"{str(dtype).removeprefix('torch.')}"
-        )
+    pieces_of = cache(pieces)
+
+    def bias(name: str, shape: Linear) -> None:
+        if bias_itemsize not in (None, dtype.itemsize):
+            ledger.in_memory[name] = bias_itemsize * shape.out_features
+
+    ledger.convert_experts(modules, lambda fused: experts(fused, skips))
+    ledger.convert_linears(
+        modules, lambda name, _, shape: skips.reason(name) or pieces_of(shape), bias=bias
+    )
+    ledger.note_experts_left(ledger.method, modules, dtype)

@@ -9,12 +9,23 @@ lies there instead: it unpacks some, and widens others.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import torch
+from torch import nn
+
+from devplan.core import format_bytes
+from devplan.profile.quantization.linears import FusedWeight, Linear, fused_weights, linear_shape
+from devplan.profile.tree import NamedModules
+
 Pieces = Mapping[str, int]
 """Name of a piece -> bytes."""
+Answer = Pieces | str | None
+"""The pieces of a parameter, or why it stays as it is; None: the method does not look at it."""
+
+NOT_LINEAR = "fused experts are no nn.Linear"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +65,69 @@ class Ledger:
         self._pieces: dict[int, Pieces] = {}
 
     def add(self, parameter: str, pieces: Pieces) -> None:
-        """Enter the pieces of a converted parameter; the same mapping may serve many of them."""
+        """Enter the pieces of a converted parameter; one mapping may serve many parameters."""
         key = id(pieces)
         if key not in self._pieces:
             self._pieces[key] = pieces
         self._times[key] += 1
         self._bytes[parameter] = sum(pieces.values())
 
-    def __contains__(self, parameter: str) -> bool:
-        return parameter in self._bytes
+    def convert_linears(
+        self,
+        modules: NamedModules,
+        answer: Callable[[str, nn.Module, Linear], Answer],
+        *,
+        kind: type[nn.Module] = nn.Linear,
+        shape_of: Callable[[nn.Module], Linear | None] = linear_shape,
+        bias: Callable[[str, Linear], None] | None = None,
+    ) -> None:
+        """Enter the linear modules of a model.
+
+        Parameters
+        ----------
+        answer
+            Of a module: name, module and shape -> its pieces, or why it stays.
+        kind
+            Modules that the method looks at: ``nn.Module`` for those that convert ``Conv1D`` too.
+        shape_of
+            Shape of a module; None: it is not looked at.
+        bias
+            Enters the bias of a converted module, where the method changes it.
+        """
+        for name, module in modules:
+            shape = shape_of(module) if isinstance(module, kind) else None
+            if shape is None:
+                continue
+            is_converted = self._enter(f"{name}.weight", name, answer(name, module, shape))
+            if is_converted and bias is not None and module._parameters.get("bias") is not None:
+                bias(f"{name}.bias", shape)
+
+    def convert_experts(
+        self, modules: NamedModules, answer: Callable[[FusedWeight], Answer]
+    ) -> None:
+        """Enter the fused experts of a model: parameter -> its pieces, or why it stays."""
+        for fused in fused_weights(modules):
+            self._enter(fused.parameter, fused.module, answer(fused))
+
+    def _enter(self, parameter: str, module: str, answer: Answer) -> bool:
+        if isinstance(answer, str):
+            self.unquantized[module] = answer
+        elif answer is not None:
+            self.add(parameter, answer)
+        return isinstance(answer, Mapping)
+
+    def note_experts_left(self, name: str, modules: NamedModules, dtype: torch.dtype) -> None:
+        """A note on the fused experts that the method leaves in the model's dtype."""
+        left = sum(
+            fused.linear.numel * dtype.itemsize
+            for fused in fused_weights(modules)
+            if fused.parameter not in self._bytes
+        )
+        if left:
+            self.notes.append(
+                f"{name} does not convert fused experts: {format_bytes(left)} of them stay in "
+                f"{str(dtype).removeprefix('torch.')}"
+            )
 
     def close(self) -> QuantizedSizes:
         """What was collected, for good."""
