@@ -306,25 +306,32 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CardLoad:
-    """What a plan puts on one card."""
+class DeviceMemory:
+    """Predicted bytes on one device, by part."""
 
     device: str
-    weight_bytes: int
-    buffer_bytes: int
-    cache_bytes: int
-    onload_bytes: int
+    weight_bytes: int = 0
+    buffer_bytes: int = 0
+    cache_bytes: int = 0
+    onload_bytes: int = 0
     """Room for weights of an offloaded block while it runs; 0 without offload."""
     activation_bytes: int = 0
     """Of the block that needs most of them while it runs or is loaded, temporaries among them."""
-    reserve_bytes: int
-    capacity_bytes: int
+    reserve_bytes: int = 0
+    capacity_bytes: int = 0
+    """0 where the size of the device is not known."""
     uncounted: tuple[str, ...] = ()
     """Which of these fields are 0 as no run counted them."""
 
     @property
     def load_bytes(self) -> int:
+        """Everything that is there between two forwards."""
         return self.weight_bytes + self.buffer_bytes + self.cache_bytes + self.onload_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """Everything that is there at the fullest moment, the reserve aside."""
+        return self.load_bytes + self.activation_bytes
 
     @property
     def room_bytes(self) -> int:
@@ -418,7 +425,7 @@ class Plan:
 
     placement: Placement
     stages: tuple[Stage, ...]
-    loads: tuple[CardLoad, ...]
+    loads: tuple[DeviceMemory, ...]
     offload_bytes: Mapping[str, int]
     """Weights and buffers on ``cpu`` and ``disk``."""
     pins: tuple[Pin, ...]
@@ -524,7 +531,7 @@ class DeviceMapFile:
     model: ModelIdentity
     machine: Machine
     workload: Workload
-    loads: tuple[CardLoad, ...]
+    loads: tuple[DeviceMemory, ...]
     offload_bytes: Mapping[str, int]
     certificate: Certificate
     pins: tuple[Pin, ...]

@@ -180,10 +180,7 @@ class CheckedMap:
     @property
     def loads(self) -> Mapping[str, int]:
         """Device -> bytes that the workload of the map needs there, the reserve aside."""
-        return {
-            device: load.static_bytes + load.peak_bytes
-            for device, load in device_loads(self.subject).items()
-        }
+        return {device: load.peak_bytes for device, load in device_loads(self.subject).items()}
 
 
 @exclusively

@@ -15,9 +15,9 @@ from dataclasses import replace
 from devplan.core import (
     OFFLOAD_DEVICES,
     Card,
-    CardLoad,
     Certificate,
     DeviceMapFile,
+    DeviceMemory,
     Environment,
     FoundCard,
     InputError,
@@ -139,7 +139,7 @@ def _machine(machine: Machine, cards: Mapping[str, FoundCard], rename: Rename) -
     return replace(machine, cards=here, main_device=rename(machine.main_device), links=links)
 
 
-def _load(load: CardLoad, card: FoundCard) -> CardLoad:
+def _load(load: DeviceMemory, card: FoundCard) -> DeviceMemory:
     return replace(load, device=card.device, capacity_bytes=card.capacity_bytes)
 
 
@@ -149,7 +149,7 @@ def _ends(item, rename: Rename):
 
 
 def _certificate(
-    map_file: DeviceMapFile, loads: tuple[CardLoad, ...], rename: Rename, *, kept: bool
+    map_file: DeviceMapFile, loads: tuple[DeviceMemory, ...], rename: Rename, *, kept: bool
 ) -> Certificate:
     """The same where the cards have the planned sizes; else what the loads alone can prove."""
     old = map_file.certificate
@@ -170,7 +170,7 @@ def _certificate(
     )
 
 
-def _tokens(map_file: DeviceMapFile, loads: tuple[CardLoad, ...]) -> int:
+def _tokens(map_file: DeviceMapFile, loads: tuple[DeviceMemory, ...]) -> int:
     """Tokens that certainly fit: as before where no card is smaller, else those of the workload."""
     planned = [load for load in map_file.loads if load.device in _used(map_file)]
     smaller = any(

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from tabulate import tabulate
 
 from devplan import __version__
-from devplan.core import CardLoad, DeviceMapFile, format_gib
+from devplan.core import DeviceMemory, DeviceMapFile, format_gib
 from devplan.io import LONGEST_PROSE, visible
 from devplan.mapfile.loading_code import load_code, load_heading
 
@@ -51,11 +51,11 @@ PARTS = {
     "onload": "onload_bytes",
     "activations": "activation_bytes",
 }
-"""Column -> attribute of `CardLoad`, for everything that a plan puts on a GPU."""
+"""Column -> attribute of `DeviceMemory`, for everything that a plan puts on a GPU."""
 _OCCASIONAL = ("onload", "activations")
 
 
-def shown_parts(loads: Iterable[CardLoad]) -> dict[str, str]:
+def shown_parts(loads: Iterable[DeviceMemory]) -> dict[str, str]:
     """`PARTS` without the columns that most plans do not need and that are empty here."""
     loads = tuple(loads)
     return {
@@ -66,13 +66,13 @@ def shown_parts(loads: Iterable[CardLoad]) -> dict[str, str]:
     }
 
 
-def _row(load: CardLoad, heads: tuple[str, ...]) -> list[str]:
+def _row(load: DeviceMemory, heads: tuple[str, ...]) -> list[str]:
     parts = [part_cell(load, PARTS[head]) for head in heads]
     rest = [load.reserve_bytes, load.headroom_bytes, load.capacity_bytes]
     return [load.device, *parts, *map(gib_cell, rest)]
 
 
-def part_cell(load: CardLoad, attribute: str) -> str:
+def part_cell(load: DeviceMemory, attribute: str) -> str:
     """GiB of a part of a load; ``?`` where it was not counted."""
     return "?" if attribute in load.uncounted else gib_cell(getattr(load, attribute))
 

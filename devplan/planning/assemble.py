@@ -11,8 +11,8 @@ import numpy as np
 from devplan.core import (
     OFFLOAD_DEVICES,
     BlockGraph,
-    CardLoad,
     Certificate,
+    DeviceMemory,
     Machine,
     Pin,
     Plan,
@@ -51,7 +51,7 @@ def assemble(found: Found, objective: str) -> Plan:
     instance = found.instance
     devices = instance.devices(found.assignment)
     placement = expand(instance.graph, instance.units, devices)
-    loads = card_loads(instance.graph, instance.machine, instance.workload, placement)
+    loads = predicted_memory(instance.graph, instance.machine, instance.workload, placement)
     transfers = transfers_of(instance.graph, placement, instance.machine.main_device)
     traffic = traffic_of(instance.graph, instance.machine, instance.workload, placement)
     contiguous = layers_are_contiguous(instance, devices)
@@ -87,9 +87,9 @@ def _timing(instance: Instance, placement: Mapping[str, str], traffic: Traffic) 
     return timing_of(*about, lower_bound_s=bound)
 
 
-def card_loads(
+def predicted_memory(
     graph: BlockGraph, machine: Machine, workload: Workload, placement: Mapping[str, str]
-) -> tuple[CardLoad, ...]:
+) -> tuple[DeviceMemory, ...]:
     """What a placement puts on every card at the workload."""
     tokens, batch = workload.context_tokens, workload.batch
     weights, buffers, cache = ({card.device: 0 for card in machine.cards} for _ in range(3))
@@ -106,7 +106,7 @@ def card_loads(
             weights[device] += block.weight_bytes
     onload = _most_onloaded(graph, placement)
     return tuple(
-        CardLoad(
+        DeviceMemory(
             device=card.device,
             weight_bytes=weights[card.device],
             buffer_bytes=buffers[card.device],
@@ -192,7 +192,7 @@ def _why_relaxed(instance: Instance) -> str:
 
 
 def _certificate(
-    found: Found, objective: str, devices: list[str], loads: tuple[CardLoad, ...]
+    found: Found, objective: str, devices: list[str], loads: tuple[DeviceMemory, ...]
 ) -> Certificate:
     bottleneck = max(load.share for load in loads)
     bound = float(_bound(found.instance))

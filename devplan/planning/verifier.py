@@ -21,7 +21,7 @@ from devplan.core import (
     OFFLOAD_DEVICES,
     Block,
     BlockGraph,
-    CardLoad,
+    DeviceMemory,
     Machine,
     Plan,
     VerificationError,
@@ -111,7 +111,7 @@ def _joined_groups(graph: BlockGraph) -> list[set[str]]:
 
 
 def _check_load(
-    plan: Plan, load: CardLoad, graph: BlockGraph, machine: Machine, workload: Workload
+    plan: Plan, load: DeviceMemory, graph: BlockGraph, machine: Machine, workload: Workload
 ) -> None:
     lying = [block for block in graph.blocks if plan.placement[block.name] == load.device]
     running = [block for block in graph.blocks if _runs_on(plan, block, machine) == load.device]

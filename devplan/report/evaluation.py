@@ -9,7 +9,7 @@ from devplan.core import Severity, format_bytes
 from devplan.mapfile import gib_cell
 from devplan.report.findings.json import finding_document
 from devplan.report.terminal import UNKNOWN, Terminal, tokens_cell
-from devplan.workflows import Evaluation, Traffic, peak_share
+from devplan.workflows import Evaluation, CopyTotals, peak_share
 
 
 def run_cell(judged: Evaluation) -> str:
@@ -36,7 +36,7 @@ def reach_cell(judged: Evaluation, limit: int | None) -> str:
     return tokens_cell(judged.most_tokens, limit) if judged.is_growth_known else UNKNOWN
 
 
-def traffic_cell(traffic: Traffic | None) -> str:
+def traffic_cell(traffic: CopyTotals | None) -> str:
     """``29, 18.57 KiB``."""
     if traffic is None:
         return "-"
@@ -98,7 +98,7 @@ def judged_document(judged: Evaluation) -> dict[str, Any]:
     }
 
 
-def _traffic_document(traffic: Traffic | None) -> dict[str, int] | None:
+def _traffic_document(traffic: CopyTotals | None) -> dict[str, int] | None:
     if traffic is None:
         return None
     return {"num_copies": traffic.num_copies, "bytes": traffic.num_bytes}

@@ -8,50 +8,34 @@ block by block: room for the largest is needed there.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from devplan.core import OFFLOAD_DEVICES, device_map_of
+from devplan.core import OFFLOAD_DEVICES, DeviceMemory, device_map_of
 from devplan.rules.context import CheckContext
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeviceLoad:
-    """Bytes on one device."""
+def device_loads(context: CheckContext) -> dict[str, DeviceMemory]:
+    """Memory of every device of the map but offload devices.
 
-    weight_bytes: int = 0
-    buffer_bytes: int = 0
-    cache_bytes: int = 0
-    onload_bytes: int = 0
-    peak_bytes: int = 0
-    """Activations and temporaries at the fullest moment of the runs at the workload, or where that
-    is more, of loading."""
-
-    @property
-    def static_bytes(self) -> int:
-        """What is there between two forwards."""
-        return self.weight_bytes + self.buffer_bytes + self.cache_bytes + self.onload_bytes
-
-    @property
-    def needed_bytes(self) -> int:
-        """What is there at the fullest moment."""
-        return self.static_bytes + self.peak_bytes
-
-
-def device_loads(context: CheckContext) -> dict[str, DeviceLoad]:
-    """Load of every device of the map that is no offload device."""
+    Activations are those of the fullest moment of the runs at the workload, or of loading where
+    that needs more.
+    """
     weights, buffers = tensor_bytes(context)
     cache = _cache_bytes(context)
     onload = {context.main_device: _onload_bytes(context)}
     peaks, loading = _peak_bytes(context), _loading_bytes(context)
     devices = [d for d in (*context.devices, context.main_device) if d not in OFFLOAD_DEVICES]
     return {
-        device: DeviceLoad(
+        device: DeviceMemory(
+            device=device,
             weight_bytes=weights.get(device, 0),
             buffer_bytes=buffers.get(device, 0),
             cache_bytes=cache.get(device, 0),
             onload_bytes=onload.get(device, 0),
             # The run has brought the weights of offloaded blocks too.
-            peak_bytes=max(peaks.get(device, 0) - onload.get(device, 0), loading.get(device, 0)),
+            activation_bytes=max(
+                peaks.get(device, 0) - onload.get(device, 0), loading.get(device, 0)
+            ),
         )
         for device in dict.fromkeys(devices)
     }
@@ -70,10 +54,11 @@ def fits_after(
     repaired = replace(context, map=device_map_of({**kept, **changed}))
     before, after = device_loads(context), device_loads(repaired)
     return all(
-        after[card.device].needed_bytes <= card.budget_bytes
+        after[card.device].peak_bytes <= card.budget_bytes
         for card in context.machine.cards
         if card.device in after
-        and after[card.device].needed_bytes > before.get(card.device, DeviceLoad()).needed_bytes
+        and after[card.device].peak_bytes
+        > before.get(card.device, DeviceMemory(device=card.device)).peak_bytes
     )
 
 

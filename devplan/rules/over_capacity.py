@@ -30,9 +30,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from devplan.core import Card, Entry, Finding, Fix, Severity, format_bytes
+from devplan.core import Card, DeviceMemory, Entry, Finding, Fix, Severity, format_bytes
 from devplan.rules.context import CheckContext
-from devplan.rules.loads import DeviceLoad, device_loads
+from devplan.rules.loads import device_loads
 
 SEVERITY = Severity.ERROR
 
@@ -46,10 +46,10 @@ def check(context: CheckContext) -> Iterator[Finding]:
         if load is None:
             continue
         over = max(
-            load.static_bytes - card.budget_bytes,
-            load.static_bytes + load.peak_bytes - card.capacity_bytes,
+            load.load_bytes - card.budget_bytes,
+            load.peak_bytes - card.capacity_bytes,
         )
-        eaten = load.static_bytes + load.peak_bytes - card.budget_bytes
+        eaten = load.peak_bytes - card.budget_bytes
         if over > 0:
             yield _finding(context, card, load, Severity.ERROR, over)
         elif eaten > 0:
@@ -57,7 +57,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
 
 
 def _finding(
-    context: CheckContext, card: Card, load: DeviceLoad, severity: Severity, missing: int
+    context: CheckContext, card: Card, load: DeviceMemory, severity: Severity, missing: int
 ) -> Finding:
     workload = context.workload
     what = "lacks" if severity is Severity.ERROR else "takes from its reserve"
@@ -76,13 +76,13 @@ def _finding(
     )
 
 
-def _parts(load: DeviceLoad) -> str:
+def _parts(load: DeviceMemory) -> str:
     parts = {
         "weights": load.weight_bytes,
         "buffers": load.buffer_bytes,
         "cache": load.cache_bytes,
         "onload": load.onload_bytes,
-        "activations": load.peak_bytes,
+        "activations": load.activation_bytes,
     }
     return " + ".join(f"{format_bytes(size)} {name}" for name, size in parts.items() if size)
 

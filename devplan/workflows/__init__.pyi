@@ -15,10 +15,10 @@ from .description import (
     known_of as known_of,
 )
 from .evaluation import (
-    Evaluation as Evaluation,
+    CopyTotals as CopyTotals,
 )
 from .evaluation import (
-    Traffic as Traffic,
+    Evaluation as Evaluation,
 )
 from .evaluation import (
     peak_share as peak_share,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from devplan.checker import Built, RunOptions, context_of, result_of, run_prepared, structure_of
 from devplan.core import (
     OFFLOAD_DEVICES,
-    CardLoad,
     CheckResult,
     DeviceMap,
+    DeviceMemory,
     Machine,
     RunRecord,
     TransferEvent,
@@ -25,7 +25,7 @@ TOKEN_PHASE = "decode 1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Traffic:
+class CopyTotals:
     """Copies between devices, as a run made them: by hooks, by offloading, by the model's code."""
 
     num_copies: int
@@ -39,13 +39,13 @@ class Evaluation:
     name: str
     subject: CheckContext
     check: CheckResult
-    loads: tuple[CardLoad, ...]
+    loads: tuple[DeviceMemory, ...]
     """Activations are those of the run; foretold where it was cut short or not made."""
     spilled_bytes: Mapping[str, int]
     """``cpu`` or ``disk`` -> weights and buffers that lie there."""
-    prompt: Traffic | None
+    prompt: CopyTotals | None
     """Of the prompt; None: it did not run."""
-    token: Traffic | None
+    token: CopyTotals | None
     """Of one generated token of every sequence; None: nothing was generated."""
     most_tokens: int | None
     """Tokens per sequence before the first card is full, 0 where the weights alone are too much;
@@ -79,9 +79,9 @@ class Evaluation:
         return "clean" if error is None else f"{error.type}: {error.message[:200]}"
 
 
-def peak_share(load: CardLoad) -> float:
+def peak_share(load: DeviceMemory) -> float:
     """Everything on a card at the fullest moment as a share of its capacity."""
-    return (load.load_bytes + load.activation_bytes) / load.capacity_bytes
+    return load.peak_bytes / load.capacity_bytes
 
 
 def built_of(studied: ProfiledModel, machines: Iterable[Machine] = ()) -> Built:
@@ -125,40 +125,36 @@ def judge(
     subject = context_of(built, given, machine=machine, main_device=main_device)
     record, reason = run_prepared(subject, options or RunOptions())
     subject = replace(subject, runs=(record,) if record else (), not_run=reason)
-    loads = card_loads(subject, machine, record)
-    most, first_full = most_tokens(subject, loads)
+    loads = memory_of_cards(subject, machine, record)
+    most, first_full = most_tokens_of_map(subject, loads)
     return Evaluation(
         name=name,
         subject=subject,
         check=result_of(subject),
         loads=loads,
         spilled_bytes=_spilled(subject),
-        prompt=_traffic(record, PROMPT_PHASES),
-        token=_traffic(record, (TOKEN_PHASE,)),
+        prompt=_copies(record, PROMPT_PHASES),
+        token=_copies(record, (TOKEN_PHASE,)),
         most_tokens=most,
         first_full=first_full,
     )
 
 
-def card_loads(
+def memory_of_cards(
     subject: CheckContext, machine: Machine, record: RunRecord | None
-) -> tuple[CardLoad, ...]:
+) -> tuple[DeviceMemory, ...]:
     """What the map puts on every card at the workload."""
     found = device_loads(subject)
     complete = record is not None and record.error is None and record.cut_to_tokens is None
     foretold = active_bytes(subject, subject.workload.context_tokens)
     loads = []
     for card in machine.cards:
-        load = found.get(card.device)
-        ran = load.peak_bytes if load else 0
+        load = found.get(card.device, DeviceMemory(device=card.device))
+        ran = load.activation_bytes
         active = ran if complete else max(ran, foretold.get(card.device, 0))
         loads.append(
-            CardLoad(
-                device=card.device,
-                weight_bytes=load.weight_bytes if load else 0,
-                buffer_bytes=load.buffer_bytes if load else 0,
-                cache_bytes=load.cache_bytes if load else 0,
-                onload_bytes=load.onload_bytes if load else 0,
+            replace(
+                load,
                 activation_bytes=max(active, 0),
                 reserve_bytes=card.reserve_bytes,
                 capacity_bytes=card.capacity_bytes,
@@ -173,13 +169,13 @@ def _spilled(subject: CheckContext) -> dict[str, int]:
     return {device: size for device, size in sizes.items() if size}
 
 
-def _traffic(record: RunRecord | None, phases: Iterable[str]) -> Traffic | None:
+def _copies(record: RunRecord | None, phases: Iterable[str]) -> CopyTotals | None:
     """What was copied in the phases that ran to their end."""
     ended = set(phases) & set(record.phases if record else ())
     if not ended:
         return None
     events: list[TransferEvent] = [each for each in record.transfers if each.phase in ended]
-    return Traffic(
+    return CopyTotals(
         num_copies=sum(each.count for each in events),
         num_bytes=sum(each.count * each.num_bytes for each in events),
     )
@@ -191,7 +187,9 @@ def _traffic(record: RunRecord | None, phases: Iterable[str]) -> Traffic | None:
 # runs at other lengths.
 
 
-def most_tokens(subject: CheckContext, loads: Sequence[CardLoad]) -> tuple[int | None, str | None]:
+def most_tokens_of_map(
+    subject: CheckContext, loads: Sequence[DeviceMemory]
+) -> tuple[int | None, str | None]:
     """(tokens per sequence, card that is full then).
 
     0 where a card is too full without any token; None where no number of tokens fills a card.

@@ -47,7 +47,7 @@ def split():
 def over(subject, missing: int, reserve: int = 0) -> list[tuple[str, Severity, str]]:
     """What is found where the second card lacks so many bytes, and the first has plenty."""
     load = device_loads(subject)["cuda:1"]
-    needed = load.static_bytes + load.peak_bytes
+    needed = load.peak_bytes
     cards = (
         Card(device="cuda:0", name="a", capacity_bytes=2**40, reserve_bytes=0),
         Card(
@@ -87,7 +87,7 @@ def with_activations(subject, num_bytes: int):
 
 def test_activations_may_take_from_the_reserve_and_weights_may_not(split):
     ran = with_activations(split, 1000)
-    assert device_loads(ran)["cuda:1"].peak_bytes == 1000
+    assert device_loads(ran)["cuda:1"].activation_bytes == 1000
     assert over(ran, 0, reserve=500) == []
     ((_, severity, message),) = over(ran, 1, reserve=500)
     assert severity is Severity.WARNING and "takes from its reserve 1 B" in message

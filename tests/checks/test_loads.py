@@ -8,9 +8,9 @@ import pytest
 
 from devplan.core.device_map import device_map_of
 from devplan.core.findings import DevicePeak, RunRecord
-from devplan.core.types import BlockGraph, CacheGrowth, Card, Machine, Workload
+from devplan.core.types import BlockGraph, CacheGrowth, Card, DeviceMemory, Machine, Workload
 from devplan.rules.context import CheckContext, Structure, TensorFact
-from devplan.rules.loads import DeviceLoad, device_loads, fits_after
+from devplan.rules.loads import device_loads, fits_after
 from tests.planning.strategies import block
 
 SIZES = {"embed.weight": 100, "layers.0.weight": 40, "layers.1.weight": 60, "head.weight": 100}
@@ -98,11 +98,15 @@ def run(*peaks: tuple[str, int], is_short: bool = False) -> RunRecord:
 def test_tied_tensors_count_once_on_a_device_and_again_on_another():
     loads = device_loads(subject(TOGETHER))
     assert loads == {
-        "cuda:0": DeviceLoad(weight_bytes=140, cache_bytes=CACHE, peak_bytes=3),
-        "cuda:1": DeviceLoad(weight_bytes=60, buffer_bytes=8, cache_bytes=CACHE, peak_bytes=30),
+        "cuda:0": DeviceMemory(
+            device="cuda:0", weight_bytes=140, cache_bytes=CACHE, activation_bytes=3
+        ),
+        "cuda:1": DeviceMemory(
+            device="cuda:1", weight_bytes=60, buffer_bytes=8, cache_bytes=CACHE, activation_bytes=30
+        ),
     }
-    assert loads["cuda:1"].static_bytes == 60 + 8 + CACHE
-    assert loads["cuda:1"].needed_bytes == 60 + 8 + CACHE + 30
+    assert loads["cuda:1"].load_bytes == 60 + 8 + CACHE
+    assert loads["cuda:1"].peak_bytes == 60 + 8 + CACHE + 30
     apart = device_loads(subject({**TOGETHER, "head": "cuda:1"}))
     assert [load.weight_bytes for load in apart.values()] == [140, 160]
 
@@ -112,31 +116,32 @@ def test_what_is_offloaded_is_computed_on_the_main_device():
     entries = {**TOGETHER, "layers.0": "disk", "layers.1": "cpu"}
     loads = device_loads(subject(entries, runs=(run(("cuda:0", 90)),)))
     assert loads == {
-        "cuda:0": DeviceLoad(
+        "cuda:0": DeviceMemory(
+            device="cuda:0",
             weight_bytes=100,
             buffer_bytes=8,
             cache_bytes=2 * CACHE,
             onload_bytes=60,
-            peak_bytes=90 - 60,  # the run brought the weights too
+            activation_bytes=90 - 60,  # the run brought the weights too
         )
     }
     everything = device_loads(subject({"": "cpu"}))
-    assert everything["cuda:0"].onload_bytes == 100 and everything["cuda:0"].peak_bytes == 0
+    assert everything["cuda:0"].onload_bytes == 100 and everything["cuda:0"].activation_bytes == 0
 
 
 def test_the_fullest_moment_of_runs_at_the_workload_counts():
     runs = (run(("cuda:0", 7), ("cuda:1", 40)), run(("cuda:0", 9), ("cuda:1", 2)))
     short = run(("cuda:0", 900), ("cuda:1", 900), is_short=True)
     loads = device_loads(subject(TOGETHER, runs=(*runs, short)))
-    assert [load.peak_bytes for load in loads.values()] == [9, 40]
+    assert [load.activation_bytes for load in loads.values()] == [9, 40]
     # Where loading needs more than running does, that counts.
     loads = device_loads(subject(TOGETHER, runs=(run(("cuda:1", 29)),)))
-    assert [load.peak_bytes for load in loads.values()] == [3, 30]
+    assert [load.activation_bytes for load in loads.values()] == [3, 30]
 
 
 def test_what_no_entry_places_is_on_no_device():
     loads = device_loads(subject({"layers.1": "cuda:1"}))
-    assert loads["cuda:0"] == DeviceLoad()
+    assert loads["cuda:0"] == DeviceMemory(device="cuda:0")
     assert loads["cuda:1"].weight_bytes == 60
 
 

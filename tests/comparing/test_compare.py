@@ -6,7 +6,7 @@ import pytest
 
 import devplan
 from devplan.core.errors import InputError
-from devplan.core.types import CardLoad
+from devplan.core.types import DeviceMemory
 from devplan.core.workload import WorkloadRequest
 from devplan.machine.parse import parse_gpus
 from devplan.workflows.evaluation import peak_share
@@ -125,7 +125,7 @@ def test_what_moved_is_named_with_both_devices(llama, suggestion):
     assert (change.names, change.before, change.after) == ((moved,), placed[moved], other)
     assert not found.is_same
 
-    def weights(loads: tuple[CardLoad, ...]) -> list[int]:
+    def weights(loads: tuple[DeviceMemory, ...]) -> list[int]:
         return [load.weight_bytes for load in loads]
 
     before, after = weights(found.before.loads), weights(found.after.loads)

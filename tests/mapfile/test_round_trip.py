@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from devplan.core.devices import to_hf_device_map
 from devplan.core.types import (
-    CardLoad,
     Constraint,
+    DeviceMemory,
     Machine,
     ModelIdentity,
     OffloadTier,
@@ -242,7 +242,7 @@ def test_what_is_not_known_is_no_zero():
         assert (load["activations_bytes"] is None) is ("activation_bytes" in fields)
 
 
-NOTHING = CardLoad(
+NOTHING = DeviceMemory(
     device="cuda:0",
     weight_bytes=0,
     buffer_bytes=0,

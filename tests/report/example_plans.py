@@ -11,9 +11,9 @@ from dataclasses import replace
 from devplan.core.costs import CardTime, Timing, Traffic
 from devplan.core.types import (
     Card,
-    CardLoad,
     Certificate,
     DeviceMapFile,
+    DeviceMemory,
     Infeasible,
     Machine,
     ModelIdentity,
@@ -106,12 +106,12 @@ IDS_ENTER_HERE = "the input ids enter here"
 IMAGES_ENTER_HERE = "its output is merged into the embeddings"
 
 
-def card_load(device: str, capacity_gib: int) -> CardLoad:
+def card_load(device: str, capacity_gib: int) -> DeviceMemory:
     """What `PLACEMENT` puts on a card at `WORKLOAD`."""
     here = [block for block, where in PLACEMENT.items() if where == device]
     num_layers = sum(".layers." in block for block in here)
     static = sum(STATIC_BYTES.get(block, 0) for block in here)
-    return CardLoad(
+    return DeviceMemory(
         device=device,
         weight_bytes=static + num_layers * LAYER_BYTES,
         buffer_bytes=sum(BUFFER_BYTES.get(block, 0) for block in here),
@@ -125,17 +125,17 @@ def card_load(device: str, capacity_gib: int) -> CardLoad:
 LOADS = (card_load("cuda:0", 24), card_load("cuda:1", 12))
 
 
-def bottleneck(loads: tuple[CardLoad, ...]) -> float:
+def bottleneck(loads: tuple[DeviceMemory, ...]) -> float:
     return max(load.share for load in loads)
 
 
-def lower_bound(loads: tuple[CardLoad, ...]) -> float:
+def lower_bound(loads: tuple[DeviceMemory, ...]) -> float:
     """All bytes over all budgets: no card can be emptier than the mean."""
     budgets = sum(load.capacity_bytes - load.reserve_bytes for load in loads)
     return sum(load.load_bytes for load in loads) / budgets
 
 
-def tokens_until_full(load: CardLoad) -> int:
+def tokens_until_full(load: DeviceMemory) -> int:
     return (load.cache_bytes + load.headroom_bytes) * WORKLOAD.context_tokens // load.cache_bytes
 
 
