@@ -41,9 +41,9 @@ def models_command(options: Options) -> int:
         )
         return 0
     entry = find_model(options.name)
-    from devplan.workflows import known_of
+    from devplan.workflows import summary_of
 
-    known = known_of(entry)
+    known = summary_of(entry)
     say_report(
         lambda terminal: model_text(known, terminal), lambda: model_json(known), options.json
     )

@@ -29,8 +29,8 @@ from devplan.planning.objectives import request_bound
 from devplan.planning.pins import REASONS, roles
 from devplan.planning.problem import is_contiguous
 from devplan.planning.routes import execution_device, shared_copies_of, stages_of, transfers_of
-from devplan.planning.search import MAX_TOKENS, Found, largest, rungs
-from devplan.planning.speed import timing_of, traffic_of
+from devplan.planning.search import MAX_TOKENS, FoundPlacement, largest, rungs
+from devplan.planning.speed import predicted_timing, predicted_traffic
 
 NOT_CONTIGUOUS = (
     "no contiguous stages fit; layers were packed by size, which costs transfers "
@@ -46,14 +46,14 @@ OFFLOADED_TOO = (
 INTERRUPTED = "pinned layers interrupt the stages: no contiguous stages fit with them in line"
 
 
-def assemble(found: Found, objective: str) -> Plan:
+def assemble(found: FoundPlacement, objective: str) -> Plan:
     """The plan of a placement."""
     instance = found.instance
     devices = instance.devices(found.assignment)
     placement = expand(instance.graph, instance.units, devices)
     loads = predicted_memory(instance.graph, instance.machine, instance.workload, placement)
     transfers = transfers_of(instance.graph, placement, instance.machine.main_device)
-    traffic = traffic_of(instance.graph, instance.machine, instance.workload, placement)
+    traffic = predicted_traffic(instance.graph, instance.machine, instance.workload, placement)
     contiguous = layers_are_contiguous(instance, devices)
     return Plan(
         placement=placement,
@@ -82,9 +82,9 @@ def _timing(instance: Instance, placement: Mapping[str, str], traffic: Traffic) 
         placement,
         traffic,
     )
-    attained_s = timing_of(*about, lower_bound_s=0.0).request_s
+    attained_s = predicted_timing(*about, lower_bound_s=0.0).request_s
     bound = request_bound(instance, instance.on_cards, attained_s)
-    return timing_of(*about, lower_bound_s=bound)
+    return predicted_timing(*about, lower_bound_s=bound)
 
 
 def predicted_memory(
@@ -162,7 +162,7 @@ def _pins(instance: Instance) -> tuple[Pin, ...]:
     return tuple(pins)
 
 
-def _relaxations(found: Found) -> tuple[Relaxation, ...]:
+def _relaxations(found: FoundPlacement) -> tuple[Relaxation, ...]:
     instance = found.instance
     given_up = [rung for rung in rungs(instance) if set(rung) <= instance.relaxed]
     reasons = {rung: found.given_up_for.get(rung) or _why_relaxed(instance) for rung in given_up}
@@ -192,7 +192,7 @@ def _why_relaxed(instance: Instance) -> str:
 
 
 def _certificate(
-    found: Found, objective: str, devices: list[str], loads: tuple[DeviceMemory, ...]
+    found: FoundPlacement, objective: str, devices: list[str], loads: tuple[DeviceMemory, ...]
 ) -> Certificate:
     bottleneck = max(load.share for load in loads)
     bound = float(_bound(found.instance))
@@ -260,7 +260,7 @@ def most_tokens(instance: Instance, devices: list[str]) -> tuple[int | None, str
     return most, instance.machine.devices[int(left(most + 1).argmin())]
 
 
-def _most_tokens_bound(found: Found, most: int | None) -> int | None:
+def _most_tokens_bound(found: FoundPlacement, most: int | None) -> int | None:
     """Tokens that no placement with the same blocks offloaded goes beyond."""
     if most is None or found.is_most:
         return most
@@ -280,7 +280,9 @@ def _most_tokens_bound(found: Found, most: int | None) -> int | None:
 # ---------------------------------------------------------------------------------------- notes
 
 
-def _notes(found: Found, objective: str, contiguous: bool, num_transfers: int) -> tuple[str, ...]:
+def _notes(
+    found: FoundPlacement, objective: str, contiguous: bool, num_transfers: int
+) -> tuple[str, ...]:
     notes = []
     if found.solver == "packing":
         tokens = found.tokens_in_stages

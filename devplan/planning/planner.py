@@ -22,7 +22,14 @@ from devplan.planning.infeasible import explain
 from devplan.planning.instance import Instance, PlanRequest, contract
 from devplan.planning.objectives import OBJECTIVES, distances
 from devplan.planning.pins import default_pins, resolve_user_pins
-from devplan.planning.search import MAX_TOKENS, Found, find, find_longest, fits, largest
+from devplan.planning.search import (
+    MAX_TOKENS,
+    FoundPlacement,
+    find_longest,
+    find_placement,
+    fits,
+    largest,
+)
 from devplan.planning.verifier import verify
 
 CONTEXT = "context"
@@ -76,13 +83,13 @@ def place(graph: BlockGraph, request: PlanRequest) -> Plan | Infeasible:
     if request.objective == CONTEXT:
         found = find_longest(instance)
     else:
-        found = find(instance, OBJECTIVES[request.objective])
+        found = find_placement(instance, OBJECTIVES[request.objective])
     if found is None:
         return explain(instance, request)
     return _verified(found, graph, request)
 
 
-def _verified(found: Found, graph: BlockGraph, request: PlanRequest) -> Plan:
+def _verified(found: FoundPlacement, graph: BlockGraph, request: PlanRequest) -> Plan:
     answer = assemble(found, request.objective)
     verify(answer, graph, request)
     return answer

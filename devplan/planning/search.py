@@ -26,7 +26,7 @@ from devplan.planning.solvers import chain, packing
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Found:
+class FoundPlacement:
     """A placement that fits, the instance it answers, and what is proven about it."""
 
     instance: Instance
@@ -41,9 +41,9 @@ class Found:
     """Rung of default pins that gave way -> why; what is not named gave way to fit at all."""
 
 
-def find(
+def find_placement(
     instance: Instance, objective: Objective, *, max_steps: int = packing.MAX_STEPS
-) -> Found | None:
+) -> FoundPlacement | None:
     """The best placement that fits, in the order above; None when none was found."""
     if not exceeds(instance.loads_bytes, instance.loosest_budgets_bytes):
         rungs = relaxations(instance)
@@ -55,7 +55,7 @@ def find(
 
 
 def fits(instance: Instance, *, max_steps: int = packing.MAX_STEPS) -> bool:
-    """Whether `find` would find anything, without looking for the best."""
+    """Whether `find_placement` would find anything, without looking for the best."""
     is_hopeless = exceeds(instance.loads_bytes, instance.loosest_budgets_bytes)
     tried = () if is_hopeless else _every_variant(instance)
     on_cards = any(_fits_contiguous_or_packed(each, max_steps) for each in tried)
@@ -93,7 +93,7 @@ def rungs(instance: Instance) -> list[tuple[int, ...]]:
 
 def find_with(
     instance: Instance, relaxed: frozenset[int], objective: Objective, max_steps: int
-) -> Found | None:
+) -> FoundPlacement | None:
     """The best placement with these default pins given up."""
     for each in variants_of(instance, relaxed):
         assignment = objective.contiguous(each)
@@ -126,7 +126,9 @@ def _fits_contiguous_or_packed(instance: Instance, max_steps: int) -> bool:
     return chain.fits(problem) or packing.fits(problem, max_steps=max_steps)
 
 
-def found_contiguous(instance: Instance, assignment: Assignment, objective: Objective) -> Found:
+def found_contiguous(
+    instance: Instance, assignment: Assignment, objective: Objective
+) -> FoundPlacement:
     """A placement in stages, and the class in which it is proven best."""
     kept = "user pins and default pins kept"
     if instance.relaxed:
@@ -140,22 +142,24 @@ def found_contiguous(instance: Instance, assignment: Assignment, objective: Obje
         stages = "contiguous stages of the layers that are not pinned"
     exact = objective.is_exact(instance)
     proven = f"{stages}, any order of the cards, {kept}" if exact else ""
-    return Found(
+    return FoundPlacement(
         instance=instance, assignment=assignment, solver=objective.solver, optimal_within=proven
     )
 
 
-def _find_packed(instance: Instance, objective: Objective, max_steps: int) -> Found | None:
+def _find_packed(instance: Instance, objective: Objective, max_steps: int) -> FoundPlacement | None:
     packed = objective.packed(instance.problem(), max_steps=max_steps)
     if packed.assignment is None:
         return None
     proven = "all placements with these pins, by largest share" if packed.proven else ""
-    return Found(
+    return FoundPlacement(
         instance=instance, assignment=packed.assignment, solver="packing", optimal_within=proven
     )
 
 
-def _restored(instance: Instance, found: Found, objective: Objective, max_steps: int) -> Found:
+def _restored(
+    instance: Instance, found: FoundPlacement, objective: Objective, max_steps: int
+) -> FoundPlacement:
     """The placement with every default pin restored that need not have been given up."""
     for rung in reversed(rungs(instance)):
         relaxed = found.instance.relaxed - frozenset(rung)
@@ -164,7 +168,7 @@ def _restored(instance: Instance, found: Found, objective: Objective, max_steps:
     return found
 
 
-def _find_offloaded(instance: Instance, objective: Objective) -> Found | None:
+def _find_offloaded(instance: Instance, objective: Objective) -> FoundPlacement | None:
     instance = find_offload(instance)
     if instance is None:
         return None
@@ -226,16 +230,16 @@ IN_STAGES = (
 )
 
 
-def find_longest(instance: Instance) -> Found | None:
+def find_longest(instance: Instance) -> FoundPlacement | None:
     """The placement that holds the most tokens; None when nothing fits at the workload."""
-    first = find(instance, CONTEXT)
+    first = find_placement(instance, CONTEXT)
     if first is None or first.instance.tiers:
         return first and _longest_beside(first)
     stages = _most_in_stages(instance)
     most = _most_packed(instance, stages or instance.workload.context_tokens)
     at_most = _at(instance, most)
     # [stops growing] where nothing ever fills a card, tokens do not tell placements apart.
-    found = find(at_most, BALANCE if most >= MAX_TOKENS else CONTEXT, max_steps=MAX_STEPS)
+    found = find_placement(at_most, BALANCE if most >= MAX_TOKENS else CONTEXT, max_steps=MAX_STEPS)
     ensure(found is not None, "the same search found something at as many tokens")
     if most < MAX_TOKENS:
         found = _with_claim(found, instance, most, most if stages == most else None)
@@ -266,7 +270,9 @@ def _most_packed(instance: Instance, known: int) -> int:
     return more or known
 
 
-def _with_claim(found: Found, instance: Instance, most: int, in_stages: int | None) -> Found:
+def _with_claim(
+    found: FoundPlacement, instance: Instance, most: int, in_stages: int | None
+) -> FoundPlacement:
     """What is proven: that one token more fits nowhere, or in no contiguous stages."""
     beyond = packing.pack_within(loosest(instance).problem(most + 1))
     if beyond.proven and beyond.assignment is None:
@@ -276,7 +282,7 @@ def _with_claim(found: Found, instance: Instance, most: int, in_stages: int | No
     return replace(found, optimal_within=IN_STAGES if exact and in_stages else "")
 
 
-def _reasons(instance: Instance, found: Found, most: int) -> dict[tuple[int, ...], str]:
+def _reasons(instance: Instance, found: FoundPlacement, most: int) -> dict[tuple[int, ...], str]:
     """Why each rung gave way: the tokens with it kept."""
     reasons = {}
     for rung in rungs(instance):
@@ -304,7 +310,7 @@ def _most_with(instance: Instance, relaxed: frozenset[int], most: int) -> int | 
     return packed or stages
 
 
-def _longest_beside(found: Found) -> Found:
+def _longest_beside(found: FoundPlacement) -> FoundPlacement:
     """The most tokens in contiguous stages with the same layers offloaded."""
     instance = found.instance
     most = _largest_of([instance], instance.workload.context_tokens)

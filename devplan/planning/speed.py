@@ -123,7 +123,7 @@ class Request:
         )
 
 
-def traffic_of(
+def predicted_traffic(
     graph: BlockGraph, machine: Machine, workload: Workload, placement: Mapping[str, str]
 ) -> Traffic:
     """What crosses between devices, from what enters the blocks."""
@@ -136,13 +136,13 @@ def traffic_of(
     for step in STEPS if request.new_tokens > 1 else STEPS[:1]:
         loads = dict(offload_copies(graph, machine, placement, step))
         for ends, (copies, size) in crossings.items():
-            routes.append(route(machine, step, *ends, copies, size * request.tokens(step)))
+            routes.append(copies_on_link(machine, step, *ends, copies, size * request.tokens(step)))
         for ends, (copies, size) in loads.items():
-            routes.append(route(machine, step, *ends, copies, size))
+            routes.append(copies_on_link(machine, step, *ends, copies, size))
     return Traffic(basis="graph", prompt_tokens=request.prompt_tokens, routes=tuple(routes))
 
 
-def route(
+def copies_on_link(
     machine: Machine, step: str, source: str, target: str, num_copies: int, num_bytes: int
 ) -> Route:
     """All copies of a step from one device to another, with the time that their link takes."""
@@ -184,7 +184,7 @@ def offload_copies(
             yield (tier, machine.main_device), (len(lying), size)
 
 
-def timing_of(
+def predicted_timing(
     graph: BlockGraph,
     machine: Machine,
     workload: Workload,
@@ -332,7 +332,7 @@ def _pipeline_traffic(record: RunRecord, machine: Machine, workload: Workload) -
     return Traffic(
         basis="run",
         prompt_tokens=workload.context_tokens,
-        routes=tuple(route(machine, *key, *total) for key, total in sums.items()),
+        routes=tuple(copies_on_link(machine, *key, *total) for key, total in sums.items()),
     )
 
 
@@ -349,7 +349,7 @@ def recorded_traffic(record: RunRecord, machine: Machine) -> Traffic:
         total = sums.setdefault((DECODE if is_decode else PREFILL, *ends), [0, 0])
         total[0] += event.count
         total[1] += event.count * event.num_bytes
-    routes = (route(machine, *key, *total) for key, total in sums.items())
+    routes = (copies_on_link(machine, *key, *total) for key, total in sums.items())
     return Traffic(
         basis="run",
         prompt_tokens=record.prompt_tokens,

@@ -63,7 +63,7 @@ _PIECES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
-class Rule(NamedTuple):
+class NameRule(NamedTuple):
     """What becomes of the stored names of one shape."""
 
     targets: tuple[str, ...]
@@ -72,7 +72,7 @@ class Rule(NamedTuple):
     """Whether the stored tensor is a piece of a packed weight."""
 
 
-_NO_RULE = Rule((), False)
+_NO_RULE = NameRule((), False)
 
 
 class CheckpointNames:
@@ -96,7 +96,7 @@ class CheckpointNames:
             for pattern in converter.source_patterns
         }
         self._legacy = getattr(model, "_checkpoint_conversion_mapping", None) or {}
-        self._rules: dict[tuple[str, ...], Rule] = {}
+        self._rules: dict[tuple[str, ...], NameRule] = {}
         # ``GroupWeightRename`` applies only after it has met its first name.
         self.depends_on_order = any(hasattr(rule, "_active") for rule in self._renamings)
 
@@ -119,7 +119,7 @@ class CheckpointNames:
             return targets, rule.is_piece
         return self._learn(stored_name, ())
 
-    def _learn(self, name: str, numbers: Sequence[str]) -> Rule:
+    def _learn(self, name: str, numbers: Sequence[str]) -> NameRule:
         """The rule for a name, in which stand-ins may take the place of `numbers`."""
         for candidate, is_piece in ((name, False), (weight_name(name) or name, True)):
             targets = [
@@ -127,7 +127,7 @@ class CheckpointNames:
                 for renamed in self._renamed(candidate)
             ]
             if all(target is not None for target in targets):
-                return Rule(tuple(target for target in targets if target is not None), is_piece)
+                return NameRule(tuple(target for target in targets if target is not None), is_piece)
         return _NO_RULE
 
     def _renamed(self, name: str) -> tuple[str, ...]:

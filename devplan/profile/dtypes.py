@@ -21,14 +21,10 @@ the parameter's name, and only float16 counted; that is what is applied to a mod
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import nn
 
-from devplan.core import parse_dtype, stored_float
-from devplan.models import StoredTensor
 from devplan.profile.tree import NamedModules, all_modules, named_modules, named_parameters
 
 
@@ -85,28 +81,3 @@ def _kept_in_float32(model: nn.Module, dtype: torch.dtype) -> re.Pattern[str] | 
     else:
         patterns = []
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
-
-
-def default_dtype(config: Any, stored: Iterable[StoredTensor] = ()) -> torch.dtype:
-    """The dtype that ``from_pretrained(dtype="auto")`` chooses.
-
-    The configuration's own dtype, else that of the first floating-point tensor of the checkpoint
-    (``_get_dtype`` in ``modeling_utils.py``), else float32.  Eight-bit floats are passed over:
-    they are packed weights of a quantized checkpoint, and no model computes in them.
-
-    Parameters
-    ----------
-    config
-        Configuration object or mapping (``dtype``, in older files ``torch_dtype``).
-    stored
-        Tensors in the order of the checkpoint's headers.
-    """
-    for key in ("dtype", "torch_dtype"):
-        own = config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
-        if own is not None:
-            return parse_dtype(own)
-    for tensor in stored:
-        name = stored_float(tensor.dtype)
-        if name is not None:
-            return parse_dtype(name)
-    return torch.float32

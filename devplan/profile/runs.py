@@ -67,7 +67,7 @@ class MakesInputs(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runs:
+class SmallRuns:
     """A skeleton, how it is run, and its two small runs."""
 
     skeleton: Skeleton
@@ -103,7 +103,7 @@ def entry_of(skeleton: Skeleton) -> nn.Module:
     return part[1] if part is not None else skeleton.model
 
 
-def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> Runs:
+def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> SmallRuns:
     """The two small runs, with the first kind of inputs that the model accepts.
 
     Raises
@@ -113,7 +113,7 @@ def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> 
     """
     entry = entry_of(skeleton)
     if skeleton.own_inputs is not None and entry is skeleton.model:
-        return _both(Runs(skeleton=skeleton, sites=sites, inputs=_OwnInputs(skeleton)), fold)
+        return _both(SmallRuns(skeleton=skeleton, sites=sites, inputs=_OwnInputs(skeleton)), fold)
     config = skeleton.config if entry is skeleton.model else entry.config
     try:
         kinds: list[MakesInputs] = list(plain_inputs(entry, config))
@@ -123,7 +123,7 @@ def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> 
     kinds.append(_AnyInputs(model=entry, config=config))
     for inputs in kinds:
         try:
-            return _both(Runs(skeleton=skeleton, sites=sites, inputs=inputs), fold)
+            return _both(SmallRuns(skeleton=skeleton, sites=sites, inputs=inputs), fold)
         except Exception as error:  # the model's own code: anything can happen
             reason = reason or error
     assert reason is not None
@@ -154,7 +154,7 @@ class _OwnInputs:
         return user_inputs(reference, self.skeleton.model, self.skeleton.config).kwargs
 
 
-def _both(runs: Runs, fold: bool) -> Runs:
+def _both(runs: SmallRuns, fold: bool) -> SmallRuns:
     """The two small runs, identical layers folded where asked and where the code bears it."""
     runs.inputs.make(SMALL_TOKENS)  # may raise: then the layers need not be compared
     kinds = layer_kinds(runs.sites, runs.skeleton.config) if fold else {}
@@ -166,14 +166,16 @@ def _both(runs: Runs, fold: bool) -> Runs:
     return _run_both(runs)
 
 
-def _run_both(runs: Runs) -> Runs:
+def _run_both(runs: SmallRuns) -> SmallRuns:
     return replace(runs, small=runs.run(SMALL_TOKENS), medium=runs.run(MEDIUM_TOKENS))
 
 
 # -------------------------------------------------------------------------------- large run
 
 
-def large_run(runs: Runs, workload: Workload) -> tuple[tuple[int, Trace] | None, tuple[str, ...]]:
+def large_run(
+    runs: SmallRuns, workload: Workload
+) -> tuple[tuple[int, Trace] | None, tuple[str, ...]]:
     """(tokens, trace) of the run that shows windows, at as many tokens as can be had.
 
     None where it was not needed (nothing is cached) or could not be had.
@@ -211,7 +213,7 @@ def _unseen(tokens: int, reason: str) -> str:
     )
 
 
-def _run_without_loops(runs: Runs, tokens: int) -> Trace:
+def _run_without_loops(runs: SmallRuns, tokens: int) -> Trace:
     """The run at `tokens`, blocks that loop over tokens given instead of run where that can be.
 
     Raises
@@ -238,7 +240,7 @@ def _run_without_loops(runs: Runs, tokens: int) -> Trace:
 
 
 def _foretold(
-    runs: Runs, grown: Mapping[str, tuple[CacheGrowth, ...]], block: str | None, tokens: int
+    runs: SmallRuns, grown: Mapping[str, tuple[CacheGrowth, ...]], block: str | None, tokens: int
 ) -> dict[str, Outcome]:
     """Outcomes at `tokens` of a block and its like, from the two small runs; empty: unknown."""
     stack_of = {site.name: site.stack for site in runs.sites}
@@ -258,7 +260,7 @@ def _foretold(
 
 
 def growths(
-    runs: Runs, large: tuple[int, Trace] | None, kv_element_bytes: int | None
+    runs: SmallRuns, large: tuple[int, Trace] | None, kv_element_bytes: int | None
 ) -> dict[str, tuple[CacheGrowth, ...]]:
     """Block -> growths of its cache, from the runs that there are."""
     return block_growths(
@@ -325,7 +327,7 @@ def measure_run(
     )
 
 
-def _order_of_whole(runs: Runs) -> tuple[str, ...]:
+def _order_of_whole(runs: SmallRuns) -> tuple[str, ...]:
     """Blocks that ``generate`` of a model without a ``forward`` reaches with the user's inputs.
 
     What it raises is found again in the split run, and told there.
@@ -357,7 +359,7 @@ def _nothing(note: str) -> RunProfile:
 # ------------------------------------------------------------------------------ activations
 
 
-def _input_bytes(runs: Runs) -> tuple[dict[str, int], dict[str, tuple[SharedInput, ...]]]:
+def _input_bytes(runs: SmallRuns) -> tuple[dict[str, int], dict[str, tuple[SharedInput, ...]]]:
     """Per token and block: bytes that are carried into it, and what is shared with others.
 
     Hidden states leave one block and enter one layer; position embeddings, masks and the

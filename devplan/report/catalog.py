@@ -10,7 +10,7 @@ from devplan.core import format_bytes, format_gib
 from devplan.report.terminal import Terminal, joined_sections, report_json, table_lines
 
 if TYPE_CHECKING:
-    from devplan.workflows import Known
+    from devplan.workflows import ModelSummary
 
 
 HEADS = ("model", "class", "verified", "parameters", "stored GiB")
@@ -50,7 +50,7 @@ def models_json(entries: Sequence[CatalogModel]) -> str:
     return report_json({"models": [_facts(entry) for entry in entries]})
 
 
-def model_text(known: Known, terminal: Terminal) -> str:
+def model_text(known: ModelSummary, terminal: Terminal) -> str:
     """Everything about one entry."""
     entry = known.entry
     sections = [
@@ -64,7 +64,7 @@ def model_text(known: Known, terminal: Terminal) -> str:
     return joined_sections(sections, terminal)
 
 
-def model_json(known: Known) -> str:
+def model_json(known: ModelSummary) -> str:
     """The same for programs."""
     sizes = [{"name": size.name, "how": size.how, "bytes": size.num_bytes} for size in known.sizes]
     more = {
@@ -98,7 +98,7 @@ def _count(entry: CatalogModel) -> str:
     return f"{entry.published_parameters:,}"
 
 
-def _heading(known: Known, terminal: Terminal) -> list[str]:
+def _heading(known: ModelSummary, terminal: Terminal) -> list[str]:
     entry = known.entry
     lines = [terminal.paint(entry.id, "bold")]
     model_type = f", model type {entry.model_type}" if entry.model_type else ""
@@ -129,7 +129,7 @@ def _checkpoint_lines(entry: CatalogModel, terminal: Terminal) -> list[str]:
     return lines
 
 
-def _size_lines(known: Known, terminal: Terminal) -> list[str]:
+def _size_lines(known: ModelSummary, terminal: Terminal) -> list[str]:
     if not known.sizes:
         return terminal.paragraph(known.why_no_sizes)
     rows = [(size.name, size.how, format_gib(size.num_bytes)) for size in known.sizes]

@@ -9,10 +9,10 @@ from .comparison import (
     compare as compare,
 )
 from .description import (
-    Known as Known,
+    ModelSummary as ModelSummary,
 )
 from .description import (
-    known_of as known_of,
+    summary_of as summary_of,
 )
 from .evaluation import (
     CopyTotals as CopyTotals,

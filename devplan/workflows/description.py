@@ -31,7 +31,7 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class ModelSummary:
     """An entry of the catalogue, and what its class says."""
 
     entry: CatalogModel
@@ -43,7 +43,7 @@ class Known:
     """Why nothing could be built; empty where it was."""
 
 
-def known_of(entry: CatalogModel) -> Known:
+def summary_of(entry: CatalogModel) -> ModelSummary:
     """Build the class of an entry on the meta device and size it.
 
     An entry whose class the installed libraries do not have is known by its facts alone.
@@ -52,8 +52,8 @@ def known_of(entry: CatalogModel) -> Known:
         source = resolve_catalogue(entry)
         skeleton = build_skeleton(source)
     except InputError as error:
-        return Known(entry=entry, why_no_sizes=str(error))
-    return Known(
+        return ModelSummary(entry=entry, why_no_sizes=str(error))
+    return ModelSummary(
         entry=entry,
         executable=skeleton.executable,
         max_tokens=None if entry.library == "diffusers" else skeleton.max_tokens,

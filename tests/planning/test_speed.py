@@ -16,7 +16,7 @@ from devplan.planning.routes import (
     tower_modules,
     transfers_of,
 )
-from devplan.planning.speed import NEW_TOKENS, Request, timing_of, traffic_of
+from devplan.planning.speed import NEW_TOKENS, Request, predicted_timing, predicted_traffic
 from tests.planning.strategies import block, cpu, layer, machine, text_graph, vision_graph
 
 # 20 tokens of prompt in two sequences: 40 tokens enter in a prefill, 2 in a decode step.
@@ -115,9 +115,9 @@ def test_a_model_without_decode_steps_generates_nothing():
         one = changed(encoder, model_layers_1=field)
         assert Request(graph=one, **about).new_tokens == NEW_TOKENS
         assert Request(graph=one, **about).num_steps == {PREFILL: 1, DECODE: NEW_TOKENS - 1}
-    traffic = traffic_of(encoder, ON, WORKLOAD, SPLIT)
+    traffic = predicted_traffic(encoder, ON, WORKLOAD, SPLIT)
     assert {each.step for each in traffic.routes} == {PREFILL}
-    timing = timing_of(encoder, ON, WORKLOAD, (SLOW, SLOW), SPLIT, traffic, 0.0)
+    timing = predicted_timing(encoder, ON, WORKLOAD, (SLOW, SLOW), SPLIT, traffic, 0.0)
     # Blocks of work 10 s each, of which 2 are on the second card; two copies.
     assert timing.request_s == 7 * 10.0 + 2 * (1 + 80 / 10)
 
@@ -127,8 +127,8 @@ def test_the_time_of_every_card():
     graph = changed(GRAPH, model_rotary_emb=idle, model_norm=idle, lm_head=idle)
     between = StepWork(prefill=Work(flops=300), decode=Work(read_bytes=20))
     graph = replace(graph, between_work=between)
-    traffic = traffic_of(graph, ON, WORKLOAD, SPLIT)
-    timing = timing_of(graph, ON, WORKLOAD, (SLOW, FAST), SPLIT, traffic, 0.25)
+    traffic = predicted_traffic(graph, ON, WORKLOAD, SPLIT)
+    timing = predicted_timing(graph, ON, WORKLOAD, (SLOW, FAST), SPLIT, traffic, 0.25)
     found = {card.device: (card.prefill_s, card.decode_s) for card in timing.cards}
     # One layer and the code between the blocks; two layers on the faster card.
     assert found == {"cuda:0": (10.0 + 3.0, 8.0 + 2.0), "cuda:1": (2 * 2.5, 2 * 4.0)}
@@ -136,11 +136,11 @@ def test_the_time_of_every_card():
     assert timing.transfer_s == {PREFILL: 2 * (1 + 8.0), DECODE: 2 * (1 + 0.4)}
     assert timing.lower_bound_s == 0.25
     without = replace(graph, between_work=None)
-    again = timing_of(without, ON, WORKLOAD, (SLOW, FAST), SPLIT, traffic, 0.0)
+    again = predicted_timing(without, ON, WORKLOAD, (SLOW, FAST), SPLIT, traffic, 0.0)
     assert again.cards[0].prefill_s == 10.0
     # An offloaded layer is computed on the main device.
     away = {**SPLIT, "model.layers.1": "cpu"}
-    moved = timing_of(without, ON, WORKLOAD, (SLOW, FAST), away, traffic, 0.0)
+    moved = predicted_timing(without, ON, WORKLOAD, (SLOW, FAST), away, traffic, 0.0)
     assert [card.prefill_s for card in moved.cards] == [20.0, 2.5]
 
 
@@ -148,7 +148,7 @@ def test_the_time_of_every_card():
 
 
 def routes(graph, placement) -> dict[tuple[str, str, str], tuple[int, int, float]]:
-    traffic = traffic_of(graph, ON, WORKLOAD, placement)
+    traffic = predicted_traffic(graph, ON, WORKLOAD, placement)
     found = {
         (each.step, each.source, each.target): (each.num_copies, each.num_bytes, each.seconds)
         for each in traffic.routes

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     T5Config,
@@ -17,7 +14,7 @@ from transformers import (
 
 from devplan.core.dtypes import dtype_name, parse_dtype
 from devplan.core.errors import InputError
-from devplan.profile.dtypes import default_dtype, dtype_exceptions
+from devplan.profile.dtypes import dtype_exceptions
 from devplan.profile.tree import named_modules, named_parameters
 from tests.profile.quant_skeletons import DTYPE
 
@@ -105,25 +102,6 @@ def test_parameters_that_the_class_makes_in_another_dtype_keep_it():
         "1.weight": torch.float32,
         "1.bias": torch.float32,
     }
-
-
-def _stored(*dtypes):
-    return [SimpleNamespace(name=d, dtype=d, shape=(1,), bytes=1) for d in dtypes]
-
-
-def test_default_dtype_is_the_config_then_the_first_float_of_the_checkpoint():
-    assert default_dtype({"dtype": "bfloat16"}, _stored("F16")) is torch.bfloat16
-    assert default_dtype({"torch_dtype": "float16"}) is torch.float16
-    assert default_dtype(SimpleNamespace(dtype=torch.float16)) is torch.float16
-    assert default_dtype({}, _stored("I64", "F8_E4M3", "BF16", "F32")) is torch.bfloat16
-    assert default_dtype({}, _stored("I64")) is torch.float32
-
-
-def test_default_dtype_agrees_with_auto(tmp_path):
-    config = LlamaConfig(**TINY_LLAMA)
-    LlamaForCausalLM(config).to(torch.float16).save_pretrained(tmp_path)
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, **{DTYPE: "auto"})
-    assert loaded.dtype is default_dtype(loaded.config, _stored("F16"))
 
 
 def test_the_flat_lists_are_those_of_torch():

@@ -31,7 +31,7 @@ from devplan.core.types import (
 from devplan.core.units import GIB, MIB
 from devplan.machine.links import with_links
 from devplan.mapfile.of_plan import contract_entries
-from devplan.planning.speed import route
+from devplan.planning.speed import copies_on_link
 
 NUM_LAYERS = 28
 SPLIT_AT = 17
@@ -153,7 +153,7 @@ TRAFFIC = Traffic(
     basis="run",
     prompt_tokens=32765,
     routes=tuple(
-        route(machine(24, 12), step, source, target, 1, HIDDEN_BYTES * tokens)
+        copies_on_link(machine(24, 12), step, source, target, 1, HIDDEN_BYTES * tokens)
         for step, tokens in (("prefill", 32765), ("decode", 1))
         for source, target in (("cuda:0", "cuda:1"), ("cuda:1", "cuda:0"))
     ),

@@ -33,8 +33,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from devplan.planning.problem import Assignment, Problem, num_transfers, share_of, transfer_cost
-from devplan.planning.solvers.fastest import nearest
-from devplan.planning.solvers.reach import Reach, are_exact, groups_of
+from devplan.planning.solvers.fastest import nearest_stages
+from devplan.planning.solvers.reach import Reach, are_exact, card_groups
 
 WHOLE = Fraction(1)
 """The share of a full card."""
@@ -102,7 +102,7 @@ def arrange(
         return None
     found = [reach.spread(order, share) for order in _orders(reach, share, max_new_slots)]
     if problem.distances is not None:  # fewer transfers may take longer, and an order matters
-        near = nearest(problem, share, max_new_slots)
+        near = nearest_stages(problem, share, max_new_slots)
         # [spread] may leave a slot empty, and what is then neighbours may be far apart.
         found += [reach.spread(list(dict.fromkeys(near)), share), near] if near else []
     return min(found, key=lambda assignment: _cost(problem, assignment), default=None)
@@ -110,7 +110,7 @@ def arrange(
 
 def is_exact(problem: Problem) -> bool:
     """Whether no cards had to be pooled, so that the answers of this module are proven."""
-    return are_exact(problem, groups_of(problem))
+    return are_exact(problem, card_groups(problem))
 
 
 def _cost(problem: Problem, assignment: Assignment) -> tuple[float, int, bool]:

@@ -63,7 +63,7 @@ def fastest(
     return min(found, key=lambda each: seconds_of(problem, costs, each), default=None)
 
 
-def nearest(
+def nearest_stages(
     problem: Problem, share: Fraction, max_new_slots: int | None = None
 ) -> Assignment | None:
     """The contiguous assignment within the share whose transfers take the least time.

@@ -41,7 +41,7 @@ class Reach:
         self.num_items = len(problem.loads_bytes)
         self.runs = Runs(problem)
         self.sums = self.runs.sums
-        self.groups = groups_of(problem)
+        self.groups = card_groups(problem)
         self.states = card_states(tuple(map(len, self.groups)))
         new = [not problem.slots[group[0]].in_use for group in self.groups]
         self.num_new = self.states.digits @ np.array(new, dtype=np.int64)  # [states]
@@ -197,7 +197,7 @@ class Reach:
 Group = tuple[int, ...]
 
 
-def groups_of(problem: Problem) -> list[Group]:
+def card_groups(problem: Problem) -> list[Group]:
     """Slots in groups of interchangeable ones, pooled where there are too many states."""
     kinds = defaultdict(list)
     for slot in range(len(problem.slots)):
