@@ -10,10 +10,10 @@ from devplan.core import (
     PREFILL,
     STEPS,
     WHOLE_RUN,
-    CardLoad,
     CardTime,
     Certificate,
     Constraint,
+    DeviceMemory,
     Link,
     Pin,
     Relaxation,
@@ -80,12 +80,12 @@ LINKS = Coded(ListOf(LINK), encode=_grouped_links, decode=_links_of)
 # --------------------------------------------------------------------------------------- prediction
 
 
-def _card_load(**fields: Any) -> CardLoad:
+def _card_load(**fields: Any) -> DeviceMemory:
     uncounted = tuple(name for name, value in fields.items() if value is None)
-    return CardLoad(uncounted=uncounted, **{**fields, **dict.fromkeys(uncounted, 0)})
+    return DeviceMemory(uncounted=uncounted, **{**fields, **dict.fromkeys(uncounted, 0)})
 
 
-def _load_values(load: CardLoad) -> dict[str, Any]:
+def _load_values(load: DeviceMemory) -> dict[str, Any]:
     uncounted = dict.fromkeys(load.uncounted)
     return {**vars(load), "headroom_bytes": load.headroom_bytes, **uncounted}
 
