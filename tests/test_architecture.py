@@ -37,14 +37,7 @@ FAMILIES = {
 STILL_TWICE = {
     "Kind",
     "Layout",
-    "Rule",
-    "Runs",
-    "Traffic",
-    "card_loads",
     "execution_device",
-    "most_tokens",
-    "nearest",
-    "route",
     "suggest_command",
 }
 

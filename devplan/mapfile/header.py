@@ -9,7 +9,7 @@ from pathlib import PurePath
 from tabulate import tabulate
 
 from devplan import __version__
-from devplan.core import DeviceMemory, DeviceMapFile, format_gib
+from devplan.core import DeviceMapFile, DeviceMemory, format_gib
 from devplan.io import LONGEST_PROSE, visible
 from devplan.mapfile.loading_code import load_code, load_heading
 

@@ -9,7 +9,7 @@ from devplan.core import Severity, format_bytes
 from devplan.mapfile import gib_cell
 from devplan.report.findings.json import finding_document
 from devplan.report.terminal import UNKNOWN, Terminal, tokens_cell
-from devplan.workflows import Evaluation, CopyTotals, peak_share
+from devplan.workflows import CopyTotals, Evaluation, peak_share
 
 
 def run_cell(judged: Evaluation) -> str:

@@ -14,8 +14,8 @@ from devplan.core import (
     PREFILL,
     STEPS,
     WHOLE_RUN,
-    CardLoad,
     Certificate,
+    DeviceMemory,
     Link,
     Machine,
     Plan,
@@ -189,7 +189,7 @@ _NARROWEST_BAR = 6
 _SHORT = {"activations": "activ."}
 
 
-def card_lines(loads: Sequence[CardLoad], terminal: Terminal) -> list[str]:
+def card_lines(loads: Sequence[DeviceMemory], terminal: Terminal) -> list[str]:
     """Parts of the load, reserve, headroom and share of every card, with a bar."""
     parts = shown_parts(loads)
     heads = ["GPU", *(_SHORT.get(head, head) for head in parts), "reserve", "headroom", "share"]
@@ -211,7 +211,7 @@ def card_lines(loads: Sequence[CardLoad], terminal: Terminal) -> list[str]:
     return [terminal.paint(f"  {table[0]}", "bold"), *rows, *notes]
 
 
-def _row(load: CardLoad, attributes: Iterable[str], terminal: Terminal) -> list[str]:
+def _row(load: DeviceMemory, attributes: Iterable[str], terminal: Terminal) -> list[str]:
     parts = [part_cell(load, attribute) for attribute in attributes]
     headroom = gib_cell(load.headroom_bytes)
     if load.headroom_bytes < 0:
