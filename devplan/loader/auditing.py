@@ -28,7 +28,8 @@ from devplan.core import (
     DeviceMapError,
     DeviceMapFile,
     DeviceUsage,
-    Entry,
+    Finding,
+    Severity,
     format_bytes,
     is_inside,
     joined,
@@ -44,29 +45,18 @@ from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, target_of
 from devplan.runtime import align_hooks
 
-KINDS = ("place", "meta", "hook", "tie", "memory")
-"""A tensor lies elsewhere; a tensor has no values; inputs are not moved as they must be; tied
-tensors came apart; more bytes than were foretold."""
+CODES = ("place", "meta", "hook", "tie", "memory")
+"""Codes of the findings: a tensor lies elsewhere; a tensor has no values; inputs are not moved
+as they must be; tied tensors came apart; more bytes than the map predicts."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditDifference:
-    """One way in which a model is not what its map says."""
-
-    kind: str
-    """One of `KINDS`."""
-    name: str
-    """Module or tensor; a device for ``memory``."""
-    text: str
-    """One line: what was found, and what the map says."""
-    entry: Entry | None = None
-    """The entry of the map that says otherwise."""
-
-    def __str__(self) -> str:
-        if self.entry is None:
-            return self.text
-        where = f"{self.entry.file}:{self.entry.line}: " if self.entry.line else ""
-        return f"{where}{self.entry.key}: {self.entry.written}: {self.text}"
+def audit_line(finding: Finding) -> str:
+    """The entry of the map, where one says otherwise, and what was found."""
+    entry = finding.entry
+    if entry is None:
+        return finding.message
+    where = f"{entry.file}:{entry.line}: " if entry.line else ""
+    return f"{where}{entry.key}: {entry.written}: {finding.message}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +64,8 @@ class Audit:
     """All of an audit."""
 
     map_name: str
-    differences: tuple[AuditDifference, ...]
+    differences: tuple[Finding, ...]
+    """Errors with one of `CODES`, and as ``module`` the module or tensor, or a device."""
     uses: tuple[DeviceUsage, ...]
     num_tensors: int
     """Parameters and buffers that were looked at, under each of their names."""
@@ -87,7 +78,7 @@ class Audit:
     def __str__(self) -> str:
         count = len(self.differences)
         head = f"{self.map_name}: {self.num_tensors} tensors, {count or 'no'} differences"
-        return "\n".join([head, *map(str, self.differences), *map(usage_line, self.uses)])
+        return "\n".join([head, *map(audit_line, self.differences), *map(usage_line, self.uses)])
 
 
 def audit(
@@ -129,7 +120,7 @@ def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
     """The audit of all models of a map that is read already, each by its part of it."""
     placed: Counter[str] = Counter()
     left_behind: Counter[str] = Counter()
-    differences: list[AuditDifference] = []
+    differences: list[Finding] = []
     num_tensors = 0
     for part in parts:
         waiting = Waiting(offloaded_weights(part.model))
@@ -150,12 +141,12 @@ def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
     )
 
 
-def _of_component(difference: AuditDifference, component: str) -> AuditDifference:
+def _of_component(difference: Finding, component: str) -> Finding:
     """A difference that says which model of a pipeline it is of."""
     if not component:
         return difference
-    name = joined(component, difference.name)
-    return replace(difference, name=name, text=f"{component}: {difference.text}")
+    module = joined(component, difference.module)
+    return replace(difference, module=module, message=f"{component}: {difference.message}")
 
 
 def refuse_differences(found: Audit) -> None:
@@ -168,7 +159,7 @@ def refuse_differences(found: Audit) -> None:
     """
     if found.differences:
         count = len(found.differences)
-        lines = "\n".join(map(str, found.differences))
+        lines = "\n".join(map(audit_line, found.differences))
         raise DeviceMapError(
             f"the model is not what {found.map_name} says, {count} "
             f"difference{'s' if count > 1 else ''}:\n{lines}",
@@ -186,7 +177,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _misplaced(
     tensors: tuple[tuple[str, torch.Tensor], ...], waiting: Waiting, target: Target
-) -> Iterator[AuditDifference]:
+) -> Iterator[Finding]:
     """Tensors that are not where they are to be: one difference for all alike of an entry."""
     groups: dict[tuple, list[str]] = {}
     for name, tensor in tensors:
@@ -194,7 +185,13 @@ def _misplaced(
         if problem is not None:
             groups.setdefault((target.entry_of(name), *problem), []).append(name)
     for (entry, kind, text), names in groups.items():
-        yield AuditDifference(kind=kind, name=names[0], text=_of_all(names, text), entry=entry)
+        yield Finding(
+            code=kind,
+            severity=Severity.ERROR,
+            module=names[0],
+            message=_of_all(names, text),
+            entry=entry,
+        )
 
 
 def _problem(
@@ -234,16 +231,17 @@ def _lies_elsewhere(name: str, found: str, wanted: str, waiting: Waiting) -> tup
 # ------------------------------------------------------------------------------------- hooks
 
 
-def _hook_differences(model: nn.Module, target: Target) -> Iterator[AuditDifference]:
+def _hook_differences(model: nn.Module, target: Target) -> Iterator[Finding]:
     if not target.needs_hooks:
         return
     root = execution_device(model)
     if root != target.main_device:
         text = f"runs at {root}" if root else "has no hook"
-        yield AuditDifference(
-            kind="hook",
-            name="",
-            text=f"the whole model {text}: inputs were to enter at {target.main_device}",
+        yield Finding(
+            code="hook",
+            severity=Severity.ERROR,
+            module="",
+            message=f"the whole model {text}: inputs were to enter at {target.main_device}",
         )
     groups: dict[tuple, list[str]] = {}
     whole = [name for name, module in model.named_modules() if _places_all_inside(module)]
@@ -253,7 +251,13 @@ def _hook_differences(model: nn.Module, target: Target) -> Iterator[AuditDiffere
         if problem:
             groups.setdefault((target.entry_of(name), problem), []).append(name)
     for (entry, problem), names in groups.items():
-        yield AuditDifference(kind="hook", name=names[0], text=_of_all(names, problem), entry=entry)
+        yield Finding(
+            code="hook",
+            severity=Severity.ERROR,
+            module=names[0],
+            message=_of_all(names, problem),
+            entry=entry,
+        )
 
 
 def _of_all(names: list[str], text: str) -> str:
@@ -357,18 +361,19 @@ def usage_line(usage: DeviceUsage) -> str:
 
 def memory_differences(
     uses: Iterable[DeviceUsage], left_behind: Mapping[str, int]
-) -> Iterator[AuditDifference]:
+) -> Iterator[Finding]:
     """Devices that hold more than the map predicts and the buffers left behind there."""
     for use in uses:
         if use.predicted_bytes is None or use.device == "meta":
             continue
         expected = use.predicted_bytes + left_behind.get(use.device, 0)
         if use.placed_bytes > expected * (1 + MOST_ABOVE):
-            yield AuditDifference(
-                kind="memory",
-                name=use.device,
-                text=f"{use.device} holds {format_bytes(use.placed_bytes)} of weights and buffers, "
-                f"the map foretells {format_bytes(expected)}",
+            yield Finding(
+                code="memory",
+                severity=Severity.ERROR,
+                module=use.device,
+                message=f"{use.device} holds {format_bytes(use.placed_bytes)} of weights and "
+                f"buffers, the map foretells {format_bytes(expected)}",
             )
 
 
@@ -405,7 +410,7 @@ def tied_pairs(model: nn.Module) -> Mapping[str, str]:
     return {f"{names[id(head)]}.weight": f"{names[id(embedding)]}.weight"}
 
 
-def broken_ties(model: nn.Module, waiting: Waiting, target: Target) -> Iterator[AuditDifference]:
+def broken_ties(model: nn.Module, waiting: Waiting, target: Target) -> Iterator[Finding]:
     """Pairs that are two tensors now."""
     tensors = dict(model.named_parameters(remove_duplicate=False))
     for name, other in tied_pairs(model).items():
@@ -415,10 +420,11 @@ def broken_ties(model: nn.Module, waiting: Waiting, target: Target) -> Iterator[
         if _identity(name, one, waiting) == _identity(other, two, waiting):
             continue
         places = f"one lies on {_place(name, one, waiting)}, one on {_place(other, two, waiting)}"
-        yield AuditDifference(
-            kind="tie",
-            name=name,
-            text=f"{name} and {other} are tied and are two tensors now: {places}",
+        yield Finding(
+            code="tie",
+            severity=Severity.ERROR,
+            module=name,
+            message=f"{name} and {other} are tied and are two tensors now: {places}",
             entry=target.entry_of(name),
         )
 

@@ -20,7 +20,7 @@ from devplan.core import (
     relative,
 )
 from devplan.diagnosis import Diagnosis
-from devplan.loader.auditing import Audit, audit_parts, refuse_differences, usage_line
+from devplan.loader.auditing import Audit, audit_line, audit_parts, refuse_differences, usage_line
 from devplan.loader.hooks import is_dispatched
 from devplan.loader.integrity import check_integrity, refuse_fetched_code
 from devplan.loader.offloading import offload_folder as writing_to
@@ -174,7 +174,7 @@ def answer(found: Audit, on_difference: str) -> None:
         log.info("%s", usage_line(use))
     if on_difference == "warn":
         for difference in found.differences:
-            log.warning("%s", difference)
+            log.warning("%s", audit_line(difference))
     else:
         refuse_differences(found)
 

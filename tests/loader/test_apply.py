@@ -208,7 +208,7 @@ def test_files_of_tied_weights_that_were_made_two_are_a_difference(tied, tmp_pat
     head.unlink()
     head.write_bytes(content)
     (found,) = devplan.audit(model, device_map).differences
-    assert found.kind == "tie" and found.name == "lm_head.weight"
+    assert found.code == "tie" and found.module == "lm_head.weight"
 
 
 class ReadsAWeight(nn.Module):

@@ -15,7 +15,7 @@ from torch import nn
 
 import devplan
 from devplan.core.errors import DeviceMapError
-from devplan.loader.auditing import refuse_differences
+from devplan.loader.auditing import audit_line, refuse_differences
 from devplan.loader.hooks import offloaded_weights
 from devplan.mapfile.read import read_map
 from devplan.runtime.hooks import align_hooks
@@ -34,7 +34,7 @@ def audit(model, tied, devices=CPU_AND_DISK):
 def only(found, kind):
     """The one difference that there is."""
     (difference,) = found.differences
-    assert difference.kind == kind
+    assert difference.code == kind
     return difference
 
 
@@ -52,20 +52,22 @@ def test_a_loaded_model_is_clean(model, tied):
 def test_a_tensor_that_lies_elsewhere(model, tied):
     set_module_tensor_to_device(model.model.norm, "weight", "meta")
     difference = only(audit(model, tied), "meta")
-    assert difference.name == "model.norm.weight"
+    assert difference.module == "model.norm.weight"
     lines = tied.map.read_text().splitlines()
     number = lines.index("  model.norm: 0") + 1
-    assert str(difference).startswith(f"{tied.map}:{number}: model.norm: cuda:0: model.norm.weight")
-    assert "is on meta, without values, not on cpu" in str(difference)
+    assert audit_line(difference).startswith(
+        f"{tied.map}:{number}: model.norm: cuda:0: model.norm.weight"
+    )
+    assert "is on meta, without values, not on cpu" in audit_line(difference)
 
 
 def test_a_tensor_that_was_spilled(model, tied):
     """The model of one machine, the map of another: what lies on disk was to lie on the CPU."""
     devices = {**CPU_AND_DISK, "cuda:1": "cpu"}
     found = audit(model, tied, devices)
-    spilled = next(d for d in found.differences if d.kind == "place")
-    assert spilled.name.startswith(f"{layers_on(tied, 'cuda:1')[0]}.")
-    assert "was offloaded to disk" in spilled.text
+    spilled = next(d for d in found.differences if d.code == "place")
+    assert spilled.module.startswith(f"{layers_on(tied, 'cuda:1')[0]}.")
+    assert "was offloaded to disk" in spilled.message
     with pytest.raises(DeviceMapError, match="is not what") as refused:
         refuse_differences(found)
     assert refused.value.differences == found.differences
@@ -75,7 +77,7 @@ def test_a_tensor_that_was_spilled(model, tied):
 def test_a_tensor_that_was_to_wait_and_does_not(model, tied):
     layer = model.get_submodule(layers_on(tied, "cuda:2")[0]).mlp.up_proj
     set_module_tensor_to_device(layer, "weight", "cpu", value=torch.zeros(128, 64))
-    kinds = {difference.kind for difference in audit(model, tied).differences}
+    kinds = {difference.code for difference in audit(model, tied).differences}
     assert "place" in kinds
 
 
@@ -83,7 +85,7 @@ def test_a_tensor_that_waits_nowhere(model, tied):
     layer = layers_on(tied, "cuda:2")[0]
     del offloaded_weights(model).index[f"{layer}.mlp.up_proj.weight"]
     difference = only(audit(model, tied), "meta")
-    assert "waits nowhere" in difference.text
+    assert "waits nowhere" in difference.message
 
 
 def test_a_file_on_disk_that_is_gone(experts, tmp_path):
@@ -91,13 +93,13 @@ def test_a_file_on_disk_that_is_gone(experts, tmp_path):
     model = devplan.load(experts.map, experts.folder, devices=CPU_AND_DISK, offload_folder=folder)
     next(folder.glob("*gate_up_proj*")).unlink()
     found = devplan.audit(model, experts.map, devices=CPU_AND_DISK)
-    assert "waits nowhere" in only(found, "meta").text
+    assert "waits nowhere" in only(found, "meta").message
 
 
 def test_a_module_without_a_hook(model, tied):
     remove_hook_from_module(model.model.norm)
     difference = only(audit(model, tied), "hook")
-    assert difference.text == "model.norm has no hook"
+    assert difference.message == "model.norm has no hook"
 
 
 def test_a_container_needs_no_hook_and_what_holds_a_tensor_does(model, tied):
@@ -109,26 +111,26 @@ def test_a_container_needs_no_hook_and_what_holds_a_tensor_does(model, tied):
     assert audit(model, tied).is_clean
     remove_hook_from_module(container.up_proj)
     difference = only(audit(model, tied), "hook")
-    assert difference.text == f"{layer}.mlp.up_proj has no hook"
+    assert difference.message == f"{layer}.mlp.up_proj has no hook"
 
 
 def test_modules_with_the_same_fault_are_told_once(model, tied):
     layer = layers_on(tied, "cuda:0")[0]
     for name in ("up_proj", "down_proj"):
         remove_hook_from_module(model.get_submodule(layer).mlp.get_submodule(name))
-    text = only(audit(model, tied), "hook").text
+    text = only(audit(model, tied), "hook").message
     assert "and 1 more: each has no hook" in text and f"{layer}.mlp." in text
 
 
 def test_a_module_that_runs_elsewhere(model, tied):
     (hook,) = align_hooks(model.model.norm)
     hook.execution_device = "meta"
-    assert only(audit(model, tied), "hook").text == "model.norm runs at meta, not at cpu"
+    assert only(audit(model, tied), "hook").message == "model.norm runs at meta, not at cpu"
 
 
 def test_inputs_that_enter_elsewhere(model, tied):
     add_hook_to_module(model, AlignDevicesHook(execution_device="meta", io_same_device=True))
-    assert "inputs were to enter at cpu" in only(audit(model, tied), "hook").text
+    assert "inputs were to enter at cpu" in only(audit(model, tied), "hook").message
 
 
 def test_hooks_that_another_module_has_too(model, tied):
@@ -145,21 +147,21 @@ def test_hooks_that_another_module_has_too(model, tied):
 def test_ties_that_came_apart(model, tied):
     model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
     found = audit(model, tied)
-    difference = next(d for d in found.differences if d.kind == "tie")
-    assert "lm_head.weight and model.embed_tokens.weight are tied" in difference.text
+    difference = next(d for d in found.differences if d.code == "tie")
+    assert "lm_head.weight and model.embed_tokens.weight are tied" in difference.message
     # the second copy is more than was foretold, too
-    assert [d.kind for d in found.differences] == ["tie", "memory"]
+    assert [d.code for d in found.differences] == ["tie", "memory"]
 
 
 def test_more_bytes_than_foretold(tied):
     model = tied.whole(dtype=torch.float32).to(torch.float64)
     devplan.apply(model, tied.map, devices=ALL_CPU, on_difference="warn")
-    assert only(devplan.audit(model, tied.map, devices=ALL_CPU), "memory").name == "cpu"
+    assert only(devplan.audit(model, tied.map, devices=ALL_CPU), "memory").module == "cpu"
 
 
 def test_a_model_that_was_never_dispatched(tied):
     found = devplan.audit(tied.whole(), tied.map)
-    assert {d.kind for d in found.differences} == {"place", "hook"}
+    assert {d.code for d in found.differences} == {"place", "hook"}
     assert len(found.differences) < 30, "one line for each entry and kind, not for each tensor"
 
 
@@ -172,7 +174,7 @@ def test_a_tensor_that_no_entry_governs(tied):
     """Beside the rest on one device it lies as transformers puts it; elsewhere it is a stranger."""
     assert devplan.audit(tied.whole(), {"model": "cpu"}).is_clean
     found = devplan.audit(tied.whole(), {"model": "cuda:0"})
-    texts = [each.text for each in found.differences if "lm_head" in each.text]
+    texts = [each.message for each in found.differences if "lm_head" in each.message]
     assert any("no entry of the map says where" in text for text in texts)
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from devplan.core.device_map import Entry
-from devplan.core.findings import DeviceUsage
+from devplan.core.findings import DeviceUsage, Finding, Severity
 from devplan.core.types import OFFLOAD_DEVICES
 from devplan.loader.auditing import (
     Audit,
-    AuditDifference,
     _problem,
+    audit_line,
     buffer_bytes_left_behind,
     memory_differences,
     placed_bytes,
@@ -174,10 +174,10 @@ def test_every_device_is_told_beside_what_was_foretold():
 def test_more_than_was_foretold(device, predicted, placed, left_behind, is_more):
     use = DeviceUsage(device=device, predicted_bytes=predicted, placed_bytes=placed)
     found = list(memory_differences([use], {device: left_behind}))
-    assert [(each.kind, each.name) for each in found] == ([("memory", device)] if is_more else [])
+    assert [(each.code, each.module) for each in found] == ([("memory", device)] if is_more else [])
     for each in found:
-        assert each.text.startswith(f"{device} holds ")
-        assert f"the map foretells {predicted + left_behind} B" in each.text
+        assert each.message.startswith(f"{device} holds ")
+        assert f"the map foretells {predicted + left_behind} B" in each.message
 
 
 # ---------------------------------------------------------------------------------------- words
@@ -185,17 +185,22 @@ def test_more_than_was_foretold(device, predicted, placed, left_behind, is_more)
 
 def test_how_an_audit_is_told():
     entry = Entry(key="model", device="cuda:0", written="0", file="m.yaml", line=4)
-    plain = AuditDifference(kind="hook", name="", text="the whole model has no hook")
-    placed = AuditDifference(kind="place", name="a", text="a lies on cpu", entry=entry)
-    bare = AuditDifference(
-        kind="place",
-        name="a",
-        text="a lies on cpu",
+    plain = Finding(
+        code="hook", severity=Severity.ERROR, module="", message="the whole model has no hook"
+    )
+    placed = Finding(
+        code="place", severity=Severity.ERROR, module="a", message="a lies on cpu", entry=entry
+    )
+    bare = Finding(
+        code="place",
+        severity=Severity.ERROR,
+        module="a",
+        message="a lies on cpu",
         entry=Entry(key="model", device="cuda:0", written="0"),
     )
-    assert str(plain) == "the whole model has no hook"
-    assert str(placed) == "m.yaml:4: model: 0: a lies on cpu"
-    assert str(bare) == "model: 0: a lies on cpu"
+    assert audit_line(plain) == "the whole model has no hook"
+    assert audit_line(placed) == "m.yaml:4: model: 0: a lies on cpu"
+    assert audit_line(bare) == "model: 0: a lies on cpu"
     use = DeviceUsage(device="cuda:0", predicted_bytes=None, placed_bytes=12)
     full = DeviceUsage(device="cuda:0", predicted_bytes=0, placed_bytes=12, allocated_bytes=0)
     assert usage_line(use) == "cuda:0: 12 B of weights and buffers"
@@ -204,7 +209,9 @@ def test_how_an_audit_is_told():
     assert clean.is_clean and str(clean) == f"m.yaml: 3 tensors, no differences\n{usage_line(use)}"
     wrong = Audit(map_name="m.yaml", differences=(plain, placed), uses=(), num_tensors=3)
     assert not wrong.is_clean
-    assert str(wrong) == f"m.yaml: 3 tensors, 2 differences\n{plain}\n{placed}"
+    assert (
+        str(wrong) == f"m.yaml: 3 tensors, 2 differences\n{audit_line(plain)}\n{audit_line(placed)}"
+    )
 
 
 # ----------------------------------------------------------------------------------------- ties

@@ -248,7 +248,7 @@ def test_an_audit_says_which_model_is_elsewhere(split_flux):
     pipeline = devplan.load(split_flux, devices=STAND_INS)
     without_values(pipeline.vae.decoder.conv_out)
     (difference,) = devplan.audit(pipeline, split_flux, devices=STAND_INS).differences
-    assert (difference.kind, difference.name) == ("meta", "vae.decoder.conv_out.weight")
+    assert (difference.code, difference.module) == ("meta", "vae.decoder.conv_out.weight")
     assert f"{split_flux.as_posix()}:" in str(difference)
     assert "vae: decoder.conv_out.weight is on meta" in str(difference)
 
