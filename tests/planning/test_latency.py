@@ -16,7 +16,7 @@ from devplan.core.errors import InputError
 from devplan.core.types import BlockGraph, Plan, SharedInput, Workload
 from devplan.machine.gpu_facts import speeds_of
 from devplan.machine.links import with_links
-from devplan.planning.speed import fastest_bound, timing_of, traffic_of
+from devplan.planning.speed import fastest_bound, predicted_timing, predicted_traffic
 from tests.planning.strategies import SIZES, layer, machine, plan, text_graph
 
 NAMES = st.sampled_from(["rtx-4090", "rtx-4090", "h100", "l4"])
@@ -58,9 +58,9 @@ def timed_cases(draw):
 
 
 def request_s(graph: BlockGraph, on, placement) -> float:
-    traffic = traffic_of(graph, on, WORKLOAD, placement)
+    traffic = predicted_traffic(graph, on, WORKLOAD, placement)
     about = (graph, on, WORKLOAD, speeds_of(on), placement, traffic)
-    return timing_of(*about, lower_bound_s=0.0).request_s
+    return predicted_timing(*about, lower_bound_s=0.0).request_s
 
 
 def every_contiguous(graph: BlockGraph, on, found: Plan, pins):
