@@ -17,7 +17,7 @@ from torch import nn
 
 from devplan.core import DeviceMap, InputError, is_inside, one_line, wrong
 from devplan.models import ModelSource
-from devplan.virtual import mark, plain_tensors
+from devplan.virtual import idle_hook, mark, own_hook, plain_tensors, remove_hooks
 
 
 def source_of_config(config: Any) -> ModelSource:
@@ -106,8 +106,9 @@ def weightless_copy(model: nn.Module) -> nn.Module:
         for _, tensor in plain_tensors(module):
             if tensor.device.type not in ("cpu", "meta"):  # no run may touch a real card
                 memo[id(tensor)] = mark(_without_data(tensor), tensor.device, None)
-        if "_hf_hook" in vars(module):
-            memo[id(vars(module)["_hf_hook"])] = _without_weights()
+        hook = own_hook(module)
+        if hook is not None:  # it holds the offloaded weights, and would put them back
+            memo[id(hook)] = idle_hook()
     try:
         with torch.no_grad():
             copied = copy.deepcopy(model, memo)
@@ -117,27 +118,8 @@ def weightless_copy(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied without its weights "
             f"({type(error).__name__}: {said}); give its name, folder or configuration instead"
         ) from error
-    _remove_hooks(copied)
+    remove_hooks(copied)
     return copied
-
-
-def _remove_hooks(model: nn.Module) -> None:
-    """Take accelerate's hooks off each module that has one of its own.
-
-    Adapters answer for the module inside when they are asked for an attribute: only ``vars`` tells.
-    """
-    from accelerate.hooks import remove_hook_from_module
-
-    for module in model.modules():
-        if "_hf_hook" in vars(module):
-            remove_hook_from_module(module)
-
-
-def _without_weights() -> Any:
-    """A hook that does nothing: those of a model hold its offloaded weights, and put them back."""
-    from accelerate.hooks import ModelHook
-
-    return ModelHook()
 
 
 def _without_data(tensor: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,6 @@ from devplan.core import (
     Workload,
     chosen_by_accelerate,
     device_map_of,
-    from_hf_device,
     is_inside,
     joined,
 )
@@ -37,6 +36,7 @@ from devplan.mapfile import as_device_map, installed_versions, read_map
 from devplan.models import BlockSite, declared_no_split, partition
 from devplan.profile import block_of
 from devplan.rules import CheckContext
+from devplan.virtual import hook_device
 
 
 def placed_subject(model: nn.Module, map: Any = None) -> CheckContext | None:
@@ -144,9 +144,9 @@ def _input_embedding(model: nn.Module) -> nn.Module | None:
 
 def _main_device(model: nn.Module, given: DeviceMap) -> str:
     """Where accelerate's hook of the whole model puts the inputs; else what it would choose."""
-    hooked = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
+    hooked = hook_device(model)
     if hooked is not None:
-        return from_hf_device(hooked)
+        return hooked
     devices = [entry.device for entry in given.entries if entry.device is not None]
     return chosen_by_accelerate(devices, installed_versions("transformers")["accelerate"]) or CPU
 

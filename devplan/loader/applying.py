@@ -24,12 +24,12 @@ from devplan.core import (
 )
 from devplan.loader.auditing import audit_parts
 from devplan.loader.dispatching import bring_home, dispatch, refuse_uncovered
-from devplan.loader.hooks import is_dispatched
 from devplan.loader.loading import ON_DIFFERENCE, answer, cache_copies
 from devplan.loader.offloading import offload_folder as writing_to
 from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.sandbox import exclusively
+from devplan.virtual import is_dispatched
 
 log = logging.getLogger("devplan")
 

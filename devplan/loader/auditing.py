@@ -34,16 +34,17 @@ from devplan.core import (
     is_inside,
     joined,
 )
-from devplan.loader.hooks import (
-    Waiting,
-    device_text,
-    execution_device,
-    offloaded_weights,
-    storage_of,
-)
 from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, target_of
-from devplan.runtime import align_hooks
+from devplan.virtual import (
+    OffloadedTensors,
+    device_text,
+    hook_device,
+    is_dispatched,
+    offloaded_weights,
+    places_all_inside,
+    storage_of,
+)
 
 CODES = ("place", "meta", "hook", "tie", "memory")
 """Codes of the findings: a tensor lies elsewhere; a tensor has no values; inputs are not moved
@@ -123,7 +124,7 @@ def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
     differences: list[Finding] = []
     num_tensors = 0
     for part in parts:
-        waiting = Waiting(offloaded_weights(part.model))
+        waiting = OffloadedTensors(offloaded_weights(part.model))
         tensors = tuple(_tensors(part.model))
         num_tensors += len(tensors)
         placed.update(placed_bytes(tensors, waiting))
@@ -176,7 +177,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _misplaced(
-    tensors: tuple[tuple[str, torch.Tensor], ...], waiting: Waiting, target: Target
+    tensors: tuple[tuple[str, torch.Tensor], ...], waiting: OffloadedTensors, target: Target
 ) -> Iterator[Finding]:
     """Tensors that are not where they are to be: one difference for all alike of an entry."""
     groups: dict[tuple, list[str]] = {}
@@ -195,7 +196,7 @@ def _misplaced(
 
 
 def _problem(
-    name: str, tensor: torch.Tensor, waiting: Waiting, target: Target
+    name: str, tensor: torch.Tensor, waiting: OffloadedTensors, target: Target
 ) -> tuple[str, str] | None:
     """Kind and text of what is wrong with a tensor's place, if anything is."""
     wanted = target.device_of(name)
@@ -219,7 +220,9 @@ def _problem(
     return "place", f"lies on {found} and was to wait on {wanted}"
 
 
-def _lies_elsewhere(name: str, found: str, wanted: str, waiting: Waiting) -> tuple[str, str]:
+def _lies_elsewhere(
+    name: str, found: str, wanted: str, waiting: OffloadedTensors
+) -> tuple[str, str]:
     if found != "meta":
         return "place", f"lies on {found}, not on {wanted}"
     tier = waiting.tier(name)
@@ -234,7 +237,7 @@ def _lies_elsewhere(name: str, found: str, wanted: str, waiting: Waiting) -> tup
 def _hook_differences(model: nn.Module, target: Target) -> Iterator[Finding]:
     if not target.needs_hooks:
         return
-    root = execution_device(model)
+    root = hook_device(model)
     if root != target.main_device:
         text = f"runs at {root}" if root else "has no hook"
         yield Finding(
@@ -244,7 +247,7 @@ def _hook_differences(model: nn.Module, target: Target) -> Iterator[Finding]:
             message=f"the whole model {text}: inputs were to enter at {target.main_device}",
         )
     groups: dict[tuple, list[str]] = {}
-    whole = [name for name, module in model.named_modules() if _places_all_inside(module)]
+    whole = [name for name, module in model.named_modules() if places_all_inside(module)]
     for name, module in model.named_modules():
         is_placed = any(is_inside(name, around) for around in whole if around != name)
         problem = _hook_problem(name, module, target) if name and not is_placed else ""
@@ -273,17 +276,12 @@ def _hook_problem(name: str, module: nn.Module, target: Target) -> str:
     if wanted is None or not (name in target.entries or _has_own(module)):
         return ""
     wanted = target.execution_device(wanted)
-    if not any(True for _ in align_hooks(module)):
+    if not is_dispatched(module):
         holds_nothing = not module.state_dict(keep_vars=True)
         # [nothing to move] accelerate hooks what an entry names, and what has a state.
         return "" if holds_nothing and name not in target.entries else "has no hook"
-    found = execution_device(module)
+    found = hook_device(module)
     return "" if found == wanted else f"runs at {found}, not at {wanted}"
-
-
-def _places_all_inside(module: nn.Module) -> bool:
-    """Whether a hook brings the weights of all modules inside (``preload_module_classes``)."""
-    return any(hook.offload and hook.place_submodules for hook in align_hooks(module))
 
 
 def _has_own(module: nn.Module) -> bool:
@@ -296,7 +294,9 @@ def _has_own(module: nn.Module) -> bool:
 MOST_ABOVE = 0.01
 
 
-def placed_bytes(tensors: Iterable[tuple[str, torch.Tensor]], waiting: Waiting) -> dict[str, int]:
+def placed_bytes(
+    tensors: Iterable[tuple[str, torch.Tensor]], waiting: OffloadedTensors
+) -> dict[str, int]:
     """Bytes of a model by device, each storage once; offloaded tensors count where they wait."""
     found = _BytesByDevice()
     for name, tensor in tensors:
@@ -410,7 +410,9 @@ def tied_pairs(model: nn.Module) -> Mapping[str, str]:
     return {f"{names[id(head)]}.weight": f"{names[id(embedding)]}.weight"}
 
 
-def broken_ties(model: nn.Module, waiting: Waiting, target: Target) -> Iterator[Finding]:
+def broken_ties(
+    model: nn.Module, waiting: OffloadedTensors, target: Target
+) -> Iterator[Finding]:
     """Pairs that are two tensors now."""
     tensors = dict(model.named_parameters(remove_duplicate=False))
     for name, other in tied_pairs(model).items():
@@ -429,12 +431,12 @@ def broken_ties(model: nn.Module, waiting: Waiting, target: Target) -> Iterator[
         )
 
 
-def _identity(name: str, tensor: torch.Tensor, waiting: Waiting) -> object:
+def _identity(name: str, tensor: torch.Tensor, waiting: OffloadedTensors) -> object:
     """The same for two names of one tensor; tensors without values are told by their names."""
     if tensor.is_meta:
         return waiting.identity(name) or ("meta", name)
     return tensor.device, storage_of(tensor)
 
 
-def _place(name: str, tensor: torch.Tensor, waiting: Waiting) -> str:
+def _place(name: str, tensor: torch.Tensor, waiting: OffloadedTensors) -> str:
     return (waiting.tier(name) or "meta") if tensor.is_meta else device_text(tensor.device)

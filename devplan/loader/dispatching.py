@@ -17,26 +17,27 @@ from torch import nn
 
 from devplan.checker import unwrapped
 from devplan.core import CPU, InputError, joined, to_hf_device, wrong
-from devplan.loader.hooks import (
-    Waiting,
-    device_text,
-    execution_device,
-    is_dispatched,
-    main_device,
-    offloaded_weights,
-    weights_of,
-)
 from devplan.loader.parts import is_pipeline
 from devplan.loader.target import Target
-from devplan.runtime import align_hooks
-from devplan.virtual import skipped_keys, spelled_out_map
+from devplan.virtual import (
+    OffloadedTensors,
+    device_text,
+    forget_hook,
+    hook_device,
+    input_device,
+    is_dispatched,
+    offloaded_weights,
+    offloaded_weights_of,
+    skipped_keys,
+    spelled_out_map,
+)
 
 
 def settle(model: nn.Module, target: Target, *, offload_buffers: bool = False) -> None:
     """Hooks for a model whose weights lie where the map says, unless it has the right ones."""
     if not target.needs_hooks:
         return
-    if is_dispatched(model) and execution_device(model) == target.main_device:
+    if is_dispatched(model) and hook_device(model) == target.main_device:
         return
     index = None
     if is_dispatched(model):
@@ -148,9 +149,9 @@ def bring_home(model: nn.Module, tiers: Collection[str]) -> None:
     from accelerate.utils import find_tied_parameters, set_module_tensor_to_device
     from accelerate.utils.modeling import retie_parameters
 
-    tied, waiting = find_tied_parameters(model), Waiting(offloaded_weights(model))
+    tied, waiting = find_tied_parameters(model), OffloadedTensors(offloaded_weights(model))
     for module_name, module in model.named_modules():
-        weights = weights_of(module)
+        weights = offloaded_weights_of(module)
         if weights is None:
             continue
         for name, tensor in (*_own_parameters(module), *_own_buffers(module)):
@@ -158,7 +159,7 @@ def bring_home(model: nn.Module, tiers: Collection[str]) -> None:
             if tensor.is_meta and waiting.tier(full_name) in tiers:
                 set_module_tensor_to_device(module, name, "cpu", value=weights[name])
     for module in model.modules():
-        _forget_hook(module)
+        forget_hook(module)
     retie_parameters(model, tied)
 
 
@@ -168,15 +169,6 @@ def _own_parameters(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 def _own_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return list(module.named_buffers(recurse=False))
-
-
-def _forget_hook(module: nn.Module) -> None:
-    """Remove a module's hook without its own return of weights."""
-    from accelerate.hooks import remove_hook_from_module
-
-    for hook in align_hooks(module):
-        hook.original_devices = {}
-    remove_hook_from_module(module)
 
 
 def to_main(model: nn.Module | Any, inputs: Any) -> Any:
@@ -206,7 +198,7 @@ def to_main(model: nn.Module | Any, inputs: Any) -> Any:
     if is_pipeline(model):
         device = device_text(model._execution_device)
     elif isinstance(model, nn.Module):
-        device = main_device(unwrapped(model))
+        device = input_device(unwrapped(model))
     else:
         raise wrong("model", model, "a loaded model or a diffusers pipeline, before the inputs")
     return send_to_device(inputs, to_hf_device(device))

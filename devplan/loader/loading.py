@@ -21,7 +21,6 @@ from devplan.core import (
 )
 from devplan.diagnosis import Diagnosis
 from devplan.loader.auditing import Audit, audit_line, audit_parts, refuse_differences, usage_line
-from devplan.loader.hooks import is_dispatched
 from devplan.loader.integrity import check_integrity, refuse_fetched_code
 from devplan.loader.offloading import offload_folder as writing_to
 from devplan.loader.one_model import one_model
@@ -37,6 +36,7 @@ from devplan.loader.preflight import (
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
 from devplan.models import is_path, never_asked
 from devplan.sandbox import exclusively
+from devplan.virtual import is_dispatched
 
 log = logging.getLogger("devplan")
 

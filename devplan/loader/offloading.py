@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from devplan.core import InputError
-from devplan.loader.hooks import offloaded_weights
+from devplan.virtual import files_have_moved, offloaded_weights
 
 DRAFT_PREFIX = ".devplan-offload-"
 FULL = os.strerror(errno.ENOSPC)
@@ -62,7 +62,7 @@ class OffloadFolder:
             _replace(self.draft, self.final)
             place = self.final
             for model in models:
-                _rename_in(offloaded_weights(model), self.draft, place)
+                _note_the_move(model, self.draft, place)
             _when_all_are_gone(models, _release, self.lock)
         else:
             _when_all_are_gone(models, remove_under_lock, place, self.lock)
@@ -193,22 +193,10 @@ def _replace(draft: Path, final: Path) -> None:
     remove_under_lock(old, lock)
 
 
-def _rename_in(weights: Any, before: Path, after: Path) -> None:
-    """Tell accelerate that the files have moved."""
-    if weights is None:
-        return
-    if weights.save_folder is not None:
-        weights.save_folder = _moved(weights.save_folder, before, after)
-    for name, place in weights.index.items():
-        file = place.get("safetensors_file")
-        if file is not None:
-            weights.index[name] = {**place, "safetensors_file": _moved(file, before, after)}
-
-
-def _moved(path: str | os.PathLike, before: Path, after: Path) -> str:
-    """A path below a folder that has moved, or any other path as it is."""
-    whole = Path(os.path.abspath(path))
-    return str(after / whole.relative_to(before)) if whole.is_relative_to(before) else str(path)
+def _note_the_move(model: nn.Module, before: Path, after: Path) -> None:
+    weights = offloaded_weights(model)
+    if weights is not None:
+        files_have_moved(weights, before, after)
 
 
 class _Held:

@@ -26,7 +26,6 @@ from devplan.core import CPU, DISK, InputError
 from devplan.loader.arguments import dtype_argument, location, refuse_clashes
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.dispatching import bring_home, dispatch
-from devplan.loader.hooks import is_dispatched
 from devplan.loader.parts import (
     Loaded,
     Part,
@@ -46,6 +45,7 @@ from devplan.models import (
     quiet_diffusers,
     read_config_text,
 )
+from devplan.virtual import is_dispatched
 
 log = logging.getLogger("devplan")
 

@@ -8,9 +8,6 @@ from .advice import (
 from .caching import (
     cache_transfers as cache_transfers,
 )
-from .hooks import (
-    align_hooks as align_hooks,
-)
 from .patching import (
     patch_embeddings as patch_embeddings,
 )

@@ -29,7 +29,7 @@ from torch import nn
 
 from devplan.core import InputError, described, format_bytes, prefixes
 from devplan.runtime.copies import Copies
-from devplan.runtime.hooks import align_hooks
+from devplan.virtual import align_hooks, hook_devices
 
 if TYPE_CHECKING:
     from devplan.runtime.caching import TransferCache
@@ -123,10 +123,11 @@ class TransferCache:
     def attach(self, model: nn.Module) -> None:
         """Take over the hooks that are there; those that are taken over already stay so."""
         self.serves(model)
-        hooked = {name: list(align_hooks(module)) for name, module in model.named_modules()}
-        for hook in {id(hook): hook for hooks in hooked.values() for hook in hooks}.values():
+        hooks = [hook for module in model.modules() for hook in align_hooks(module)]
+        for hook in {id(hook): hook for hook in hooks}.values():
             self._take_over(hook)
-        for name in _callers(hooked):
+        devices = {name: hook_devices(module) for name, module in model.named_modules()}
+        for name in _callers(devices):
             self._watch(model.get_submodule(name))
 
     def serves(self, model: nn.Module) -> None:
@@ -240,12 +241,12 @@ class TransferCache:
 # ------------------------------------------------------------------------------ hooks and modules
 
 
-def _callers(hooked: dict[str, list]) -> Iterator[str]:
+def _callers(hooked: dict[str, tuple[str, ...]]) -> Iterator[str]:
     """The whole model, and modules that call others which may run on another device than they."""
     devices: dict[str, set[str]] = {}
-    for name, hooks in hooked.items():
+    for name, own in hooked.items():
         for prefix in prefixes(name):
-            devices.setdefault(prefix, set()).update(str(hook.execution_device) for hook in hooks)
+            devices.setdefault(prefix, set()).update(own)
     for name, found in devices.items():
         # [no hook] the code of a module that no entry names runs where its caller's does.
         if found and (not name or len(found) > 1 or not hooked[name]):

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from devplan.core import InputError, described, from_hf_device, nearest, texts
-from devplan.runtime.hooks import align_hooks
+from devplan.virtual import hook_device
 
 log = logging.getLogger(__name__)
 
@@ -332,7 +332,7 @@ def _shown(module: nn.Module, patch: EmbeddingPatch) -> str:
 
 def _home(module: nn.Module) -> torch.device | None:
     """Where the ids have to go; None: nowhere, or accelerate takes them there."""
-    if any(hook.execution_device is not None for hook in align_hooks(module)):
+    if hook_device(module) is not None:
         return None
     weight = next(module.parameters(), None)
     # [meta] weights that somebody else will bring: nothing could be read there.

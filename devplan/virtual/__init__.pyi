@@ -45,6 +45,54 @@ from .folding import (
 from .folding import (
     layer_kinds as layer_kinds,
 )
+from .hooks import (
+    OffloadedTensors as OffloadedTensors,
+)
+from .hooks import (
+    align_hooks as align_hooks,
+)
+from .hooks import (
+    device_text as device_text,
+)
+from .hooks import (
+    files_have_moved as files_have_moved,
+)
+from .hooks import (
+    forget_hook as forget_hook,
+)
+from .hooks import (
+    hook_device as hook_device,
+)
+from .hooks import (
+    hook_devices as hook_devices,
+)
+from .hooks import (
+    idle_hook as idle_hook,
+)
+from .hooks import (
+    input_device as input_device,
+)
+from .hooks import (
+    is_dispatched as is_dispatched,
+)
+from .hooks import (
+    offloaded_weights as offloaded_weights,
+)
+from .hooks import (
+    offloaded_weights_of as offloaded_weights_of,
+)
+from .hooks import (
+    own_hook as own_hook,
+)
+from .hooks import (
+    places_all_inside as places_all_inside,
+)
+from .hooks import (
+    remove_hooks as remove_hooks,
+)
+from .hooks import (
+    storage_of as storage_of,
+)
 from .labels import (
     CPU as CPU,
 )

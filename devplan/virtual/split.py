@@ -46,6 +46,7 @@ from devplan.virtual.calls import (
 )
 from devplan.virtual.folding import RanCall, kinds_with_repeats, layer_kinds
 from devplan.virtual.function_mode import Answers, default_on_cpu
+from devplan.virtual.hooks import brings_output_back
 from devplan.virtual.judging import SplitExecution
 from devplan.virtual.labels import label_of, mark
 from devplan.virtual.layer_state import StateCopy, lists_ending_at
@@ -506,8 +507,5 @@ class SplitRun:
 def _brought_back(model: nn.Module) -> Iterator[str]:
     """Names of modules with a hook that brings the output back; the model itself is left out."""
     for name, module in model.named_modules():
-        hook = getattr(module, "_hf_hook", None)
-        if name and any(
-            getattr(h, "io_same_device", False) for h in getattr(hook, "hooks", [hook])
-        ):
+        if name and brings_output_back(module):
             yield name

@@ -10,9 +10,9 @@ from torch import nn
 import devplan
 from devplan.core.errors import InputError
 from devplan.loader.dispatching import settle
-from devplan.loader.hooks import execution_device, is_dispatched
 from devplan.loader.target import target_of
 from devplan.mapfile.read import read_map
+from devplan.virtual.hooks import hook_device, is_dispatched
 from tests.loader import checkpoints
 from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, assert_same, outputs
 
@@ -174,7 +174,7 @@ def test_the_main_device_of_the_map_wins(tmp_path):
     target = target_of(device_map, {"cuda:0": "cpu", "cuda:1": "meta", "cuda:2": "disk"})
     assert target.main_device == "cpu"
     model = type(whole).from_pretrained(tmp_path, device_map=target.hf_device_map)
-    assert execution_device(model) == "meta"
+    assert hook_device(model) == "meta"
     settle(model, target)
     assert devplan.audit(
         model, device_map, devices={"cuda:0": "cpu", "cuda:1": "meta", "cuda:2": "disk"}

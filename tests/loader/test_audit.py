@@ -16,9 +16,8 @@ from torch import nn
 import devplan
 from devplan.core.errors import DeviceMapError
 from devplan.loader.auditing import audit_line, refuse_differences
-from devplan.loader.hooks import offloaded_weights
 from devplan.mapfile.read import read_map
-from devplan.runtime.hooks import align_hooks
+from devplan.virtual.hooks import align_hooks, offloaded_weights
 from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, layers_on
 
 

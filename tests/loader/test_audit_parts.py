@@ -24,14 +24,16 @@ from devplan.loader.auditing import (
     uses_of,
 )
 from devplan.loader.dispatching import link_ties
-from devplan.loader.hooks import Waiting
+from devplan.virtual.hooks import OffloadedTensors
 
 META = torch.empty(3, device="meta")
 
 
-def waiting(on_cpu=(), on_disk=(), folder=None) -> Waiting:
+def waiting(on_cpu=(), on_disk=(), folder=None) -> OffloadedTensors:
     index = {name: dict(place) for name, place in dict(on_disk).items()}
-    return Waiting(SimpleNamespace(state_dict=dict(on_cpu), index=index, save_folder=folder))
+    return OffloadedTensors(
+        SimpleNamespace(state_dict=dict(on_cpu), index=index, save_folder=folder)
+    )
 
 
 def target(**devices: str):
@@ -64,7 +66,10 @@ def test_a_weight_waits_where_its_values_are(tmp_path):
     tiers = {name: found.tier(name) for name in ("here", "empty", "there", "gone", "inside")}
     assert tiers == {"here": "cpu", "empty": None, "there": "disk", "gone": None, "inside": "disk"}
     assert found.tier("lost") is None and found.tier("unknown") is None
-    assert Waiting(None).tier("here") is None and Waiting(None).identity("here") is None
+    assert (
+        OffloadedTensors(None).tier("here") is None
+        and OffloadedTensors(None).identity("here") is None
+    )
 
 
 def test_names_of_one_tensor_wait_as_one(tmp_path):

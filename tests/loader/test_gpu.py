@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import devplan
-from devplan.loader.hooks import execution_device
+from devplan.virtual.hooks import hook_device
 from tests.loader import checkpoints
 from tests.loader.checkpoints import assert_same, outputs
 
@@ -28,7 +28,7 @@ def test_it_answers_as_the_whole_model(checkpoint_of, name, tiers):
     checkpoint = checkpoint_of(name)
     path = checkpoints.with_offload(checkpoint, tiers)
     model = devplan.load(path, checkpoint.folder)
-    assert execution_device(model) == "cuda:0"
+    assert hook_device(model) == "cuda:0"
     inputs = devplan.to_main(model, checkpoint.inputs)
     whole = checkpoint.whole(device_map={"": 0})
     assert_same(outputs(model, inputs), outputs(whole, inputs))
@@ -56,5 +56,5 @@ def test_a_main_device_that_is_not_the_lowest(tied):
     """accelerate would take cuda:0."""
     path = checkpoints.suggest(tied.folder, "--main", "cuda:1", name="main", gpus="1GiB,1GiB")
     model = devplan.load(path, tied.folder)
-    assert execution_device(model) == "cuda:1"
+    assert hook_device(model) == "cuda:1"
     assert devplan.to_main(model, tied.inputs)["input_ids"].device == torch.device("cuda:1")

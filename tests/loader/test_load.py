@@ -12,8 +12,8 @@ import torch
 
 import devplan
 from devplan.core.errors import InputError
-from devplan.loader.hooks import execution_device, is_dispatched
 from devplan.mapfile.read import read_map
+from devplan.virtual.hooks import hook_device, is_dispatched
 from tests.loader import checkpoints
 from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, assert_same, outputs
 
@@ -114,14 +114,14 @@ def test_shapes_alone(tied):
     """On the meta device nothing has values, and every hook is there."""
     model = devplan.load(tied.map, tied.folder, devices=dict.fromkeys(ALL_CPU, "meta"))
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert execution_device(model) == "meta"
+    assert hook_device(model) == "meta"
     assert model(**devplan.to_main(model, tied.inputs)).logits.shape == (2, 9, 512)
 
 
 def test_hooks_of_every_entry(tied):
     model = devplan.load(tied.map, tied.folder, devices=ALL_CPU)
     for entry in read_map(tied.map).device_map:
-        assert execution_device(model.get_submodule(entry)) == "cpu"
+        assert hook_device(model.get_submodule(entry)) == "cpu"
 
 
 def test_the_log_says_what_lies_where(tied, caplog):

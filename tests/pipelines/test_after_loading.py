@@ -18,12 +18,12 @@ from devplan.core.findings import CheckResult
 from devplan.core.types import Verification
 from devplan.diagnosis.attached import AttachedModel, attach, detach
 from devplan.diagnosis.from_exception import report_of
-from devplan.loader.hooks import is_dispatched
 from devplan.loader.offloading import DRAFT_PREFIX
 from devplan.mapfile.read import read_map
 from devplan.runtime.advice import PatchAdvice
 from devplan.runtime.caching import transfer_cache_of
 from devplan.runtime.patching import patched_embeddings
+from devplan.virtual.hooks import is_dispatched
 from tests.pipelines.making import made, whole
 from tests.pipelines.maps import STAND_INS, plain
 from tests.pipelines.tiny import tiny_pipeline
