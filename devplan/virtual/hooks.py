@@ -111,7 +111,7 @@ def offloaded_weights(model: nn.Module) -> Any | None:
 
 
 class OffloadedTensors:
-    """Where the offloaded weights of a model are; nothing is read.  `weights` None: there are none."""
+    """Where the offloaded weights of a model are, found without reading one."""
 
     def __init__(self, weights: Any | None) -> None:
         self._on_cpu = {} if weights is None else weights.state_dict
