@@ -37,7 +37,6 @@ FAMILIES = {
 STILL_TWICE = {
     "Kind",
     "Layout",
-    "execution_device",
     "suggest_command",
 }
 

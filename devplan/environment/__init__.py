@@ -28,6 +28,9 @@ from devplan.environment.needs import (
     is_same_kind,
     needs_of,
 )
+from devplan.environment.private_names import (
+    missing_notes,
+)
 from devplan.environment.reading import (
     OFFLOAD_FOLDER,
     measured,
@@ -49,6 +52,7 @@ __all__ = [
     "is_local",
     "is_same_kind",
     "measured",
+    "missing_notes",
     "needs_of",
     "read_environment",
     "read_model_facts",

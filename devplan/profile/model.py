@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from devplan.core import PREFILL, ActivationGrowth, CacheGrowth, SharedInput
+from devplan.environment import missing_notes
 from devplan.models import BlockSite
 
 
@@ -131,4 +132,4 @@ class Profile:
     @property
     def notes(self) -> tuple[str, ...]:
         parts = (self.weights, self.run, self.activations, self.work)
-        return tuple(note for part in parts for note in part.notes)
+        return (*(note for part in parts for note in part.notes), *missing_notes())
