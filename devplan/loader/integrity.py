@@ -61,7 +61,7 @@ def check_integrity(
     """
     _refuse_missing(files)
     if files.are_pickles:
-        refuse_code(files.shards)
+        refuse_pickled_code(files.shards)
         return
     headers = {path: read_header(path) for path in files.shards}
     for path, header in headers.items():
@@ -196,7 +196,7 @@ def _compare_dtype(
 # tensor is read and a pickle that would fail later is refused now.
 
 
-def refuse_code(files: Iterable[Path]) -> None:
+def refuse_pickled_code(files: Iterable[Path]) -> None:
     """Refuse pickles that name more than tensors, and files that cannot be opened.
 
     Raises

@@ -23,9 +23,9 @@ from devplan.diagnosis import Diagnosis
 from devplan.loader.auditing import Audit, audit_line, audit_parts, refuse_differences, usage_line
 from devplan.loader.integrity import check_integrity, refuse_fetched_code
 from devplan.loader.offloading import offload_folder as writing_to
-from devplan.loader.one_model import one_model
-from devplan.loader.parts import Kind, Loaded, Part
-from devplan.loader.pipelines import pipeline
+from devplan.loader.one_model import model_loader
+from devplan.loader.parts import Loaded, Loader, Part, Stored
+from devplan.loader.pipelines import pipeline_loader
 from devplan.loader.preflight import (
     answer_differences,
     cards_and_releases,
@@ -126,45 +126,44 @@ def load(
     >>> model = devplan.load("maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml")
     >>> model = devplan.load("maps/x.yaml", "./checkpoint", attn_implementation="sdpa")
     """
+    # 1. Look: at the arguments, at this machine, at the headers of the checkpoint.
     target = target_of(map, devices)
-    kind = kind_of(target, model, from_pretrained, trust_remote_code)
+    loader = loader_of(target, model, from_pretrained, trust_remote_code)
     refuse_inside_offloaded(target)
     environment = read_here(offload_folder)
     if remap:
         target = on_these_cards(target, environment)
     answer_differences(target, cards_and_releases(target, environment), on_difference)
-    _refuse_absent(target, kind.place)
-    said = target.content if remap else map
-    # memory may run out before there is a model
-    with Diagnosis(None, said), never_asked():
-        stored = kind.stored(target)
+    _refuse_absent(target, loader.place)
+    map_here = target.content if remap else map
+    with Diagnosis(None, map_here), never_asked():  # memory may run out before there is a model
+        stored = loader.stored(target)
         if stored is not None:
-            other = model_at_hand(target, environment, stored.folder)
-            answer_differences(target, other, on_difference)
-            for files, content in stored.files:
-                if not trust_remote_code:
-                    refuse_fetched_code(files.folder)
-                check_integrity(files, content, quantizes=stored.quantizes)
-        loaded = _load(kind, target, offload_folder, on_difference)
+            others = model_at_hand(target, environment, stored.folder)
+            answer_differences(target, others, on_difference)
+            _refuse_damaged(stored, trust_remote_code)
+        # 2. Load and dispatch. 3. Audit.
+        loaded = _load_and_audit(loader, target, offload_folder, on_difference)
+    # 4. Add what the map needs, or the caller asked for.
     if patch_embeddings:
         patch_if_needed(loaded, target, environment.versions, trust_remote_code)
     if cache_transfers:
         cache_copies(loaded.parts)
     if diagnose:
-        attach_diagnosis(loaded, said)
+        attach_diagnosis(loaded, map_here)
     return loaded.result
 
 
-def kind_of(
+def loader_of(
     target: Target,
     model: str | Path | None,
     given: Mapping[str, Any],
     trust_remote_code: bool,
-) -> Kind:
+) -> Loader:
     """How the model or pipeline of a map is loaded; classes and arguments are looked at here."""
     place = None if model is None else str(model)
     is_of_pipeline = target.content is not None and target.content.model.components
-    make = pipeline if is_of_pipeline else one_model
+    make = pipeline_loader if is_of_pipeline else model_loader
     return make(target, place, given, trust_remote_code=trust_remote_code)
 
 
@@ -188,21 +187,29 @@ def _refuse_absent(target: Target, place: str) -> None:
         )
 
 
-def _load(kind: Kind, target: Target, folder: str | Path | None, on_difference: str) -> Loaded:
-    """All of it, dispatched and audited; the offload folder is kept only if all went well."""
-    log.info("loading %s from %s by %s", kind.class_name, kind.place, target.name)
+def _refuse_damaged(stored: Stored, trust_remote_code: bool) -> None:
+    """Refuse damaged files, and configurations that fetch code which may not run."""
+    for files, content in stored.files:
+        if not trust_remote_code:
+            refuse_fetched_code(files.folder)
+        check_integrity(files, content, quantizes=stored.quantizes)
+
+
+def _load_and_audit(
+    loader: Loader, target: Target, folder: str | Path | None, on_difference: str
+) -> Loaded:
+    """Load, dispatch and audit; the offload folder is kept only if everything succeeds."""
+    log.info("loading %s from %s by %s", loader.class_name, loader.place, target.name)
     if DISK not in target.devices:
-        return _audited(kind.loaded(target, None), target, on_difference)
+        loaded = loader.loaded(target, None)
+        answer(audit_parts(loaded.parts, target), on_difference)
+        return loaded
     with writing_to(folder) as draft:
-        loaded = _audited(kind.loaded(target, draft.draft), target, on_difference)
+        loaded = loader.loaded(target, draft.draft)
+        answer(audit_parts(loaded.parts, target), on_difference)
         kept = draft.keep(*(part.model for part in loaded.parts))
     if kept is not None:
         log.info("weights on disk are in %s", kept)
-    return loaded
-
-
-def _audited(loaded: Loaded, target: Target, on_difference: str) -> Loaded:
-    answer(audit_parts(loaded.parts, target), on_difference)
     return loaded
 
 

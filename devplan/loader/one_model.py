@@ -16,12 +16,12 @@ from devplan.loader.arguments import (
 )
 from devplan.loader.checkpoint_files import checkpoint_files
 from devplan.loader.dispatching import settle
-from devplan.loader.parts import Loaded, Part, Stored, model_of
+from devplan.loader.parts import Loaded, Part, Stored, model_and_info
 from devplan.loader.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneModel:
+class ModelLoader:
     """A `devplan.loader.parts.Kind`."""
 
     found: Loadable
@@ -51,7 +51,7 @@ class OneModel:
         if offload_folder is not None:
             arguments["offload_folder"] = str(offload_folder)
         found = self.found.model_class.from_pretrained(self.place, **arguments)
-        model, info = model_of(found, self.place)
+        model, info = model_and_info(found, self.place)
         settle(model, target, offload_buffers=bool(arguments.get("offload_buffers")))
         return Loaded(
             result=(model, info) if self.given.get("output_loading_info") else model,
@@ -63,9 +63,9 @@ class OneModel:
         return from_pretrained_arguments(target, self.found, self.asked_place, self.given)
 
 
-def one_model(
+def model_loader(
     target: Target, place: str | None, given: Mapping[str, Any], *, trust_remote_code: bool
-) -> OneModel:
+) -> ModelLoader:
     """The model of a map.
 
     Raises
@@ -76,7 +76,7 @@ def one_model(
     found = loadable(target, trust_remote_code=trust_remote_code)
     refuse_clashes(target, given)
     trusted = {"trust_remote_code": True} if trust_remote_code else {}
-    return OneModel(
+    return ModelLoader(
         found=found,
         place=location(target, place)[0],
         asked_place=place,

@@ -133,7 +133,7 @@ def part_of_content(content: DeviceMapFile, component: str) -> DeviceMapFile:
     return replace(content, model=replace(content.model, quantization=own))
 
 
-# One model and a pipeline are loaded in one order (`devplan.loader.loading`).  Each `Kind` says
+# One model and a pipeline are loaded in one order (`devplan.loader.loading`).  Each `Loader` says
 # which files are checked before the load, and how the load itself is called.
 
 
@@ -161,8 +161,8 @@ class Loaded:
     """What `devplan.check` takes for it: the model, or the folder of a pipeline."""
 
 
-class Kind(Protocol):
-    """How one kind of checkpoint is looked at and loaded."""
+class Loader(Protocol):
+    """Checks and loads one kind of checkpoint: one model, or a pipeline."""
 
     place: str
     """Folder or id."""
@@ -175,7 +175,7 @@ class Kind(Protocol):
         """All of it where the map says; weights on disk are written below the folder."""
 
 
-def model_of(loaded: Any, place: str) -> tuple[nn.Module, Any]:
+def model_and_info(loaded: Any, place: str) -> tuple[nn.Module, Any]:
     """What ``from_pretrained`` gave, and what it says of it; made-up values are warned of."""
     model, info = loaded if isinstance(loaded, tuple) else (loaded, {})
     missing = sorted(info.get("missing_keys", ()))

@@ -30,7 +30,7 @@ from devplan.loader.parts import (
     Loaded,
     Part,
     Stored,
-    model_of,
+    model_and_info,
     models_of,
     part_of_content,
     part_of_target,
@@ -51,7 +51,7 @@ log = logging.getLogger("devplan")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pipeline:
+class PipelineLoader:
     """A `devplan.loader.parts.Kind`."""
 
     pipeline_class: type
@@ -164,9 +164,9 @@ class Pipeline:
         return component_arguments(self.given, self.folder / name, library_of(kind))
 
 
-def pipeline(
+def pipeline_loader(
     target: Target, place: str | None, given: Mapping[str, Any], *, trust_remote_code: bool
-) -> Pipeline:
+) -> PipelineLoader:
     """The pipeline of a map.
 
     Raises
@@ -189,7 +189,7 @@ def pipeline(
             f"{identity.class_name}; upgrade diffusers"
         )
     refuse_unknown(given, found, identity.components)
-    return Pipeline(
+    return PipelineLoader(
         pipeline_class=found,
         place=location(target, place)[0],
         revision=given.get("revision", identity.revision if place is None else None),
@@ -208,7 +208,7 @@ def _read(kind: type, folder: Path, part: Target, arguments: Mapping[str, Any]) 
     that goes to disk, or is offloaded whole, is read on the CPU first."""
     on_cpu_first = DISK in part.devices or part.devices <= {CPU}
     device_map = {"": CPU} if on_cpu_first else part.hf_device_map
-    model, _ = model_of(
+    model, _ = model_and_info(
         kind.from_pretrained(str(folder), device_map=device_map, **arguments), str(folder)
     )
     if is_dispatched(model):

@@ -19,6 +19,7 @@ from devplan.core import (
     chosen_by_accelerate,
     find_entry,
     from_hf_device,
+    is_one_device,
     parent,
     to_hf_device,
     to_hf_device_map,
@@ -70,8 +71,8 @@ class Target:
     @property
     def needs_hooks(self) -> bool:
         """Whether inputs must be moved: one device needs no hooks, unless it stands for more."""
-        named = {entry.device for entry in self.entries.values()}
-        return self.always_hooked or max(len(named), len(self.devices)) > 1 or DISK in self.devices
+        named = [entry.device for entry in self.entries.values()]
+        return self.always_hooked or not (is_one_device(named) and is_one_device(self.devices))
 
     def here(self, device: str) -> str:
         """A device of the map as it is on this machine."""

@@ -171,7 +171,7 @@ class TransferCache:
     def _begin(self, module: nn.Module, args: tuple) -> None:
         thread = self._thread
         if thread.open and module in self._models:
-            thread.keep_open(running_modules())  # Ctrl-C ends a forward without its hooks
+            thread.keep_open(running_module_ids())  # Ctrl-C ends a forward without its hooks
         thread.open.append(id(module))
 
     def _end(self, module: nn.Module, args: tuple, output: Any) -> None:
@@ -324,7 +324,7 @@ class ThreadState(threading.local):
         )
 
 
-def running_modules() -> set[int]:
+def running_module_ids() -> set[int]:
     """Ids of the modules that are called in this thread, but for the one whose hook asks."""
     frame, running = sys._getframe(1), []
     while frame is not None:

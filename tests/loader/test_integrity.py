@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import devplan
 from devplan.core.errors import InputError
-from devplan.loader.integrity import refuse_code
+from devplan.loader.integrity import refuse_pickled_code
 from tests.loader.checkpoints import ALL_CPU, assert_same, outputs
 
 INDEX = "model.safetensors.index.json"
@@ -211,7 +211,7 @@ def test_pickles_of_both_forms_are_opened_and_none_is_read_whole(tmp_path, monke
         return real(*args, **kwargs)
 
     monkeypatch.setattr(torch, "load", load)
-    refuse_code([path])
+    refuse_pickled_code([path])
     assert asked == [("meta", True, is_zip)]
 
 

@@ -10,12 +10,12 @@ import pytest
 import devplan
 from devplan.core.errors import InputError
 from devplan.loader.pipelines import (
-    Pipeline,
+    PipelineLoader,
     component_arguments,
     hub_arguments,
     library_of,
     own_arguments,
-    pipeline,
+    pipeline_loader,
     refuse_unknown,
 )
 from devplan.loader.target import target_of
@@ -36,18 +36,18 @@ def target(class_name: str = "FluxPipeline"):
 @pytest.mark.parametrize("name", ["NoSuchPipeline", "AutoencoderKL", "DiffusionPipeline", "utils"])
 def test_a_class_that_is_no_pipeline_of_the_installed_diffusers(name):
     with pytest.raises(InputError, match=f"diffusers .* has no pipeline {name}; upgrade diffusers"):
-        pipeline(target(name), None, {}, trust_remote_code=False)
+        pipeline_loader(target(name), None, {}, trust_remote_code=False)
 
 
 def test_where_a_pipeline_comes_from(tmp_path):
-    found = pipeline(target(), None, {}, trust_remote_code=False)
+    found = pipeline_loader(target(), None, {}, trust_remote_code=False)
     assert (found.pipeline_class, found.place, found.revision) == (FluxPipeline, "a/flux", None)
-    given = pipeline(target(), str(tmp_path), {"revision": "abc"}, trust_remote_code=True)
+    given = pipeline_loader(target(), str(tmp_path), {"revision": "abc"}, trust_remote_code=True)
     assert (given.place, given.revision) == (str(tmp_path), "abc") and given.trust_remote_code
     model = replace(target().content.model, revision="planned")
     planned = target_of(replace(target().content, model=model), None)
     for place, revision in ((None, "planned"), ("b/other", None)):
-        assert pipeline(planned, place, {}, trust_remote_code=False).revision == revision
+        assert pipeline_loader(planned, place, {}, trust_remote_code=False).revision == revision
 
 
 # ----------------------------------------------------------------------------------- its folder
@@ -59,8 +59,8 @@ def folder_of(tmp_path, **index):
     return tmp_path
 
 
-def at(folder, *, trust: bool = False) -> Pipeline:
-    return Pipeline(
+def at(folder, *, trust: bool = False) -> PipelineLoader:
+    return PipelineLoader(
         pipeline_class=FluxPipeline,
         place=str(folder),
         revision=None,

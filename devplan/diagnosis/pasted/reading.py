@@ -56,7 +56,7 @@ _MOST_KEPT = 50_000
 """Lines that are remembered with what they may be."""
 
 
-class Kind(Enum):
+class LineKind(Enum):
     """What a line may be, whatever stands around it."""
 
     PLAIN = auto()
@@ -68,10 +68,10 @@ class Kind(Enum):
     RAISED = auto()
 
 
-class _Sorted(dict[str, tuple[Kind, Any]]):
+class _Sorted(dict[str, tuple[LineKind, Any]]):
     """Line -> what it may be, and what it says then; worked out when it is first asked for."""
 
-    def __missing__(self, line: str) -> tuple[Kind, Any]:
+    def __missing__(self, line: str) -> tuple[LineKind, Any]:
         found = _sorted(line)
         if len(line) <= _LONGEST_FRAME:
             if len(self) >= _MOST_KEPT:
@@ -80,25 +80,25 @@ class _Sorted(dict[str, tuple[Kind, Any]]):
         return found
 
 
-def _sorted(line: str) -> tuple[Kind, Any]:
+def _sorted(line: str) -> tuple[LineKind, Any]:
     bare = line.strip()
     if not _MATTERS.search(line):
-        return (Kind.CHAIN if bare.startswith(_CHAIN) else Kind.PLAIN), line
+        return (LineKind.CHAIN if bare.startswith(_CHAIN) else LineKind.PLAIN), line
     if bare.startswith(_BORDER_STARTS) and bare.endswith(_BORDER_ENDS):
-        return Kind.BORDER, None
+        return LineKind.BORDER, None
     if bare.startswith(_BAR) and bare.endswith(_BAR):
-        return Kind.BOXED, bare[1:-1].rstrip().removeprefix(" ")
+        return LineKind.BOXED, bare[1:-1].rstrip().removeprefix(" ")
     if len(line) <= _LONGEST_FRAME:
         if bare[:1] in ("|", "+"):
             inside = bare.lstrip(_BESIDE).lstrip()
             line = inside if _IN_GROUP.match(inside) else line
         frame = frame_at(line)
         if frame is not None:
-            return Kind.FRAME, frame
+            return LineKind.FRAME, frame
     if TRACEBACK_HEAD in line:
-        return Kind.HEAD, None
+        return LineKind.HEAD, None
     raised = _RAISED.match(line.strip())
-    return (Kind.RAISED, (line, raised)) if raised else (Kind.PLAIN, line)
+    return (LineKind.RAISED, (line, raised)) if raised else (LineKind.PLAIN, line)
 
 
 def read_pasted(text: str | bytes) -> tuple[Stream, ...]:
@@ -145,7 +145,7 @@ class _Reader:
         kinds = self.kinds
         for line in lines:
             kind, said = kinds[line]
-            if kind is Kind.PLAIN:
+            if kind is LineKind.PLAIN:
                 if self.raised is not None or self.below < _MOST_BELOW:
                     self._plain(said)
             else:
@@ -157,24 +157,24 @@ class _Reader:
         self.scan.end()
         return Stream(rank=rank, scan=self.scan, errors=self.log.errors, left_out=self.log.left_out)
 
-    def _line(self, kind: Kind, said: Any) -> None:
-        if kind is Kind.BOXED:
+    def _line(self, kind: LineKind, said: Any) -> None:
+        if kind is LineKind.BOXED:
             self._boxed(said)
-        elif kind is Kind.RAISED:
+        elif kind is LineKind.RAISED:
             line, match = said
             if self.raised is not None:
                 self._message_line(line)
             else:
                 self._begin_message(match)
-        elif kind is Kind.CHAIN:
+        elif kind is LineKind.CHAIN:
             self._end_message()
             self._plain(said)
-        elif kind is Kind.BORDER:
+        elif kind is LineKind.BORDER:
             self.box.clear()
             self._end_message()
         else:
             self._end_message()
-            if kind is Kind.FRAME:
+            if kind is LineKind.FRAME:
                 self._add_frame(said)
             else:
                 self._forget_frames()
