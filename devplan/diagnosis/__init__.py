@@ -1,14 +1,14 @@
-"""What went wrong, where, why, and what to do: for an exception on its way, or a pasted one.
+"""Explains a failure: what failed, where, why, and the fix; for a live exception or pasted text.
 
     exception -> recognised -> frames -> module, line, op, tensors -> entry of the map -> report
     pasted text -> cleaned -> tracebacks -> recognised -> line -> entry, check -> report
 
-Both end in a `FailureReport`.  The meaning of a message is looked up in one table,
-``messages.yaml``, which holds facts with their sources; nothing else is guessed at.
+Both end in a `FailureReport`.  One table, ``messages.yaml``, gives the meaning of each message, with
+its source; nothing else is guessed.
 
-Nothing is done before something fails: no hooks, no modes, no bookkeeping.  An exception carries
-its frames, the frames hold the modules and tensors, and that is all that is read.  The exception
-itself keeps its type, its arguments and its traceback; the report is added as a note.
+Nothing happens before a failure: no hooks, no modes, no bookkeeping.  Only the frames of the exception
+are read, which hold the modules and tensors.  The exception keeps its type, its arguments and its
+traceback; the report is added as a note.
 """
 
 import lazy_loader

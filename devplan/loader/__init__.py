@@ -1,17 +1,17 @@
-"""The loader: a model that lies where its map says, or a clear line why not.
+"""Loads a checkpoint by its map, and checks that every tensor is where the map says.
 
-    map + stand-ins -> Target                                what is to be made true here
-    Target + model -> class, arguments                       what ``from_pretrained`` is called with
-    checkpoint files -> checked                              before anything is loaded
-    from_pretrained -> hooks -> audit -> model               the way of `load`
-    model + Target -> hooks -> audit                         the way of `apply`
+    map + stand-ins -> Target                      what the model must look like on this machine
+    Target + model -> class and arguments          how ``from_pretrained`` is called
+    checkpoint files -> checked                    before anything is loaded
+    from_pretrained -> hooks -> audit -> model     `load`
+    model + Target -> hooks -> audit               `apply`
 
-transformers, diffusers and accelerate do the loading and the dispatching; what is here decides how
-they are called, and looks afterwards at what they made.
+transformers, diffusers and accelerate load and dispatch the model.  This subpackage decides how
+they are called and audits the result.
 
-A map speaks of cards.  On a machine without them, **stand-ins** take their place: with
-``devices={"cuda:0": "cpu", "cuda:1": "cpu"}`` the whole model lies on the CPU with the hooks that
-it would have on the cards.
+On a machine without the GPUs of a map, **stand-ins** replace them: with
+``devices={"cuda:0": "cpu", "cuda:1": "cpu"}`` the whole model is on the CPU, with the hooks that it
+would have on the GPUs.
 
 Nothing is imported here: ``import devplan`` costs nothing.
 """

@@ -1,14 +1,14 @@
-"""What is changed in a loaded model and can be taken back: where its tensors are moved, how often.
+"""Changes a loaded model, reversibly: where its embeddings deliver, how often tensors are copied.
 
-* The **embedding patch** (`patching`) delivers what an embedding gives where its token ids lay:
-  for maps that put it away from the code that calls it.
-* The **transfer cache** (`caching`) moves a tensor once a card and forward, where accelerate's
-  hooks move it again for every layer.
+* The **embedding patch** (`patching`) delivers the output of an embedding on the device of its
+  token ids, for maps that place the embedding away from the code that calls it.
+* The **transfer cache** (`caching`) copies a tensor to a GPU once per forward, where accelerate's
+  hooks copy it again for every layer.
 
-Both hang on the model as hooks of PyTorch's or accelerate's, change no class, no weight and no name
-in the state dict, and leave nothing behind when they are removed.
+Both are hooks of PyTorch or accelerate.  They change no class, no weight and no name in the state
+dict, and leave nothing behind when they are removed.
 
-Nothing is imported before it is used: a cache needs no virtual run.
+Modules are imported on first use: a cache needs no virtual run.
 """
 
 import lazy_loader

@@ -1,15 +1,15 @@
-"""What is changed in the whole process for a while: by one thread at a time, and undone.
+"""Changes to the whole process that a run needs: made by one thread at a time, and undone.
 
-A virtual run needs ``torch.cuda`` to speak of cards that are not there, modules that note what is
-set on them, one thread of torch, silence.  Building a model sets transformers' and torch's own
-switches.  All of this belongs to the process, not to a thread.
+A virtual run needs ``torch.cuda`` to report GPUs that do not exist, modules that record what is set
+on them, a single torch thread, and silence.  Building a model sets switches of transformers and
+torch.  All of this belongs to the process, not to a thread.
 
-* `holding`: the one lock.  Whoever builds, runs or loads a model has it; others wait.
-* `patches`: every name that is replaced, put back whatever happens; other threads of the process
-  hear the original.
+* `holding`: the one lock.  A thread that builds, runs or loads a model holds it; others wait.
+  It also replaces names of other packages (`patched`) and puts them back whatever happens; other
+  threads see the original.
 * `state`: switches of torch, logging and the libraries, put back after an interrupted run.
-* `foreign`: whether a model's or a user's code is running now.  A run cannot be started from there.
-* `limits`: a limit on time that a model's code cannot swallow.
+* `foreign`: whether a model's or a user's code is running now, from which no run can be started.
+* `limits`: a time limit that a model's code cannot swallow.
 """
 
 import lazy_loader
