@@ -3,11 +3,11 @@
     exception -> recognised -> frames -> module, line, op, tensors -> entry of the map -> report
     pasted text -> cleaned -> tracebacks -> recognised -> line -> entry, check -> report
 
-Both end in a `FailureReport`.  One table, ``messages.yaml``, gives the meaning of each message, with
-its source; nothing else is guessed.
+Both end in a `FailureReport`.  One table, ``messages.yaml``, gives the meaning of each message,
+with its source; nothing else is guessed.
 
-Nothing happens before a failure: no hooks, no modes, no bookkeeping.  Only the frames of the exception
-are read, which hold the modules and tensors.  The exception keeps its type, its arguments and its
+Nothing happens before a failure: no hooks, no modes, no bookkeeping.  Only the frames of the
+exception are read, which hold the modules and tensors.  The exception keeps its type, its arguments and its
 traceback; the report is added as a note.
 """
 
