@@ -7,8 +7,8 @@ Both end in a `FailureReport`.  One table, ``messages.yaml``, gives the meaning 
 with its source; nothing else is guessed.
 
 Nothing happens before a failure: no hooks, no modes, no bookkeeping.  Only the frames of the
-exception are read, which hold the modules and tensors.  The exception keeps its type, its arguments and its
-traceback; the report is added as a note.
+exception are read, which hold the modules and tensors.  The exception keeps its type, its arguments
+and its traceback; the report is added as a note.
 """
 
 import lazy_loader
