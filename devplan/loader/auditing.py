@@ -410,9 +410,7 @@ def tied_pairs(model: nn.Module) -> Mapping[str, str]:
     return {f"{names[id(head)]}.weight": f"{names[id(embedding)]}.weight"}
 
 
-def broken_ties(
-    model: nn.Module, waiting: OffloadedTensors, target: Target
-) -> Iterator[Finding]:
+def broken_ties(model: nn.Module, waiting: OffloadedTensors, target: Target) -> Iterator[Finding]:
     """Pairs that are two tensors now."""
     tensors = dict(model.named_parameters(remove_duplicate=False))
     for name, other in tied_pairs(model).items():
