@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import logging
 import math
 import random
 import signal
@@ -214,7 +215,7 @@ class _Limit:
             if self._over.is_set():
                 return 0.0
             self.is_up = True
-            if is_shielded(self._thread):
+            if is_shielded(self._thread) or _is_logging(sys._current_frames().get(self._thread)):
                 return _SHIELDED_S
             if self._is_for_foreign_code() and not in_foreign(self._thread):
                 return _AGAIN_S
@@ -239,8 +240,15 @@ def _on_signal(number: int, frame: Any) -> None:
     for limit in sent:
         limit._is_sent = False
     first = any(limit._num_fired == 1 for limit in sent)
-    if sent and (first or in_foreign(thread)) and not (is_shielded(thread) or _is_lost_in(frame)):
+    is_barred = is_shielded(thread) or _is_logging(frame) or _is_lost_in(frame)
+    if sent and (first or in_foreign(thread)) and not is_barred:
         raise TimeIsUp
+
+
+def _is_logging(frame: Any) -> bool:
+    """Whether a thread is inside `logging`, which takes a lock and, in places, does not give it
+    back if it is interrupted: every other thread that logs would then wait for ever."""
+    return frame is not None and frame.f_code.co_filename == logging.__file__
 
 
 def _is_lost_in(frame: Any) -> bool:

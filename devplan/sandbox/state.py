@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +49,8 @@ def _set_frozen(frozen: bool) -> None:
 
 def _verbosity(package: str) -> int | None:
     """Level of a package's own logger; None where nobody imported it."""
-    return logging.getLogger(package).level if package in sys.modules else None
+    # [lock] `logging.getLogger` waits for whoever is inside `logging`; looking it up does not.
+    return getattr(logging.root.manager.loggerDict.get(package), "level", None)
 
 
 def _set_verbosity(package: str, level: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -204,3 +205,28 @@ def test_a_chat_template_that_loops_is_stopped(tmp_path):
     with pytest.raises(OutOfTime):
         devplan.check(str(tmp_path), {"": 0}, options=options)
     assert time.monotonic() - start < LONGEST_S
+
+
+LOGS_FOR_A_WHILE = """
+def log_for_a_while(monotonic, finished):
+    end = monotonic() + 0.5
+    while monotonic() < end:
+        pass
+    finished.append(True)
+"""
+
+
+@pytest.mark.parametrize("in_another_thread", [False, True])
+def test_logging_is_not_interrupted_as_it_may_keep_its_lock(in_another_thread):
+    names: dict = {}
+    exec(compile(LOGS_FOR_A_WHILE, logging.__file__, "exec"), names)
+    finished: list[bool] = []
+
+    def run() -> None:
+        within(0.05, lambda: names["log_for_a_while"](time.monotonic, finished))
+
+    with ThreadPoolExecutor(1) as pool:
+        call = (lambda: pool.submit(run).result()) if in_another_thread else run
+        with pytest.raises(OutOfTime):
+            call()
+    assert finished == [True]
