@@ -38,6 +38,7 @@ ROWS = (
 with a decoder."""
 
 TIMEOUT_S = 300
+_TIMED_OUT = 124
 _PARTS = {"weights": "weights_bytes", "buffers": "buffers_bytes", "KV cache": "kv_cache_bytes"}
 _LARGEST = {"activations": "activations_bytes"}
 
@@ -75,7 +76,11 @@ def planned(model: str, gpus: str, env: Mapping[str, str]) -> tuple[dict[str, An
 
 def _devplan(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "devplan", *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S)
+    try:
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        said = f"no answer within {TIMEOUT_S} s"
+        return subprocess.CompletedProcess(command, _TIMED_OUT, stdout="", stderr=said)
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
