@@ -13,8 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.diagnosis import from_exception as live
-from devplan.diagnosis import from_exception as notes
+from devplan.diagnosis import from_exception
 from devplan.diagnosis.from_exception import report_of
 from devplan.diagnosis.watching import diagnose
 from tests.diagnosis.models import prompt, tiny_llama, without_norm
@@ -53,7 +52,7 @@ def test_nothing_is_added_while_all_is_well():
 
 
 def test_nothing_is_imported_or_read_while_all_is_well(monkeypatch):
-    monkeypatch.setattr(live, "explain", None)  # it would raise
+    monkeypatch.setattr(from_exception, "add_report", None)  # it would raise
     model = tiny_llama()
     with diagnose(model):
         model(input_ids=prompt())
@@ -247,7 +246,7 @@ def test_a_bug_of_ours_does_not_hide_theirs(broken, monkeypatch):
     def fails(*_):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(live, "report_of_exception", fails)
+    monkeypatch.setattr(from_exception, "report_of_exception", fails)
     with pytest.raises(RuntimeError, match="expected device") as caught, diagnose(broken):
         broken(input_ids=prompt())
     assert caught.value.__notes__ == ["devplan could not explain this: ZeroDivisionError: ours"]
@@ -257,4 +256,4 @@ def test_a_bug_of_ours_does_not_hide_theirs(broken, monkeypatch):
 def test_related_ends_where_exceptions_go_in_circles():
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
-    assert list(notes.related(first)) == [first, second]
+    assert list(from_exception.related(first)) == [first, second]
