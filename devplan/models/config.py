@@ -306,7 +306,7 @@ def refuse_unreal(model: nn.Module, id: str) -> nn.Module:
 # Names of files that a file gives must be below its own folder. Only the name is checked. Links
 # are not followed: huggingface_hub's cache is made of them.
 
-_DRIVE = re.compile(r"[A-Za-z]:")
+_DRIVE = re.compile(r".:", re.DOTALL)
 
 
 def is_below(name: str) -> bool:

@@ -32,6 +32,7 @@ from devplan.mapfile.of_plan import map_file_of
 from devplan.models.build import build_skeleton
 from devplan.models.native import require_native
 from devplan.models.source import ModelSource
+from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 from devplan.rules.context import CheckContext
 from devplan.virtual.calls import usual_call
@@ -179,7 +180,7 @@ def _maps(subject: Subject) -> Iterator[tuple[str, DeviceMapFile | Mapping[str, 
     if subject.brief:
         return
     machine = machine_for(built)
-    planned = plan(built.structure.graph, machine, built.workload)
+    planned = plan(built.structure.graph, PlanRequest(machine=machine, workload=built.workload))
     assert isinstance(planned, Plan), "the cards hold twice the model"
     yield "planned", map_file_of(planned, machine, built.workload, _identity(built))
 

@@ -20,6 +20,7 @@ from devplan.core.types import Card, Infeasible, Machine
 from devplan.core.units import GIB
 from devplan.mapfile.of_plan import contract_entries
 from devplan.models.blocks import partition
+from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 
 _SLACK_BYTES = 16 * GIB
@@ -43,7 +44,7 @@ def machine_for(built: Built) -> Machine:
 
 def maps_of(built: Built, machine: Machine) -> Iterator[tuple[str, DeviceMap]]:
     """Name and map, each."""
-    planned = plan(built.structure.graph, machine, built.workload)
+    planned = plan(built.structure.graph, PlanRequest(machine=machine, workload=built.workload))
     assert not isinstance(planned, Infeasible), "the cards hold twice the model"
     yield "planned", device_map_of(contract_entries(planned.placement), "planned")
     yield "in order", device_map_of(in_order(built), "in order")
