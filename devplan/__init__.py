@@ -38,9 +38,23 @@ def _leave_out_current_folder():
 if _is_run_by_name():
     _leave_out_current_folder()
 
-import lazy_loader  # noqa: E402
-
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__all__ = ["__version__", *__all__]
+
+def __getattr__(name):
+    """A public name of ``__init__.pyi``, or ``__all__``, when it is first asked for.
+
+    lazy_loader is imported here and not above: the script ``devplan`` cleans the path only after
+    it has imported this package, and an empty entry of PYTHONPATH is the current folder.
+    """
+    import lazy_loader
+
+    find, _, names = lazy_loader.attach_stub(__name__, __file__)
+    if name == "__all__":
+        return ["__version__", *names]
+    return find(name)
+
+
+def __dir__():
+    """Every public name."""
+    return sorted(__getattr__("__all__"))
