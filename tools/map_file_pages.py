@@ -54,8 +54,10 @@ Everything else in the file says what the map was made for and what was proven a
 * Bytes are whole numbers, and `_bytes` is in their name.
 * A device is `cuda:0`, `cpu` or `disk`. In `device_map` alone, `cuda:0` is `0`, as
   `hf_device_map` has it; both are read.
-* A module stands for all that lies inside it, and the longest entry wins: `model.layers: 0`
-  with `model.layers.7: 1` puts one layer on `cuda:1`. `""` is the whole model.
+* An entry places everything inside its module, and the longest matching entry wins. `""` is the
+  whole model. An exception inside a placed module runs only if it has no modules of its own, such
+  as `embed_tokens`. With `model.layers: 0` and `model.layers.7: 1`, accelerate gives the modules
+  inside layer 7 hooks for GPU 0, and the layer fails (DP301): name every layer instead.
 * Names that YAML would take for something else need quotes: `'1.0'`, `'on'`, `'null'`.
 * Every key is there unless it may be absent; what is not known is `null`. Unknown keys, repeated
   keys and wrong values are refused with file, line and remedy.

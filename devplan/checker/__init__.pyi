@@ -81,6 +81,9 @@ from .results import (
     strictly as strictly,
 )
 from .run_options import (
+    CHECK_ARGUMENTS as CHECK_ARGUMENTS,
+)
+from .run_options import (
     PLANNED as PLANNED,
 )
 from .run_options import (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from devplan.checker.preparation import against, prepare
 from devplan.checker.results import result_of
-from devplan.checker.run_options import RunOptions
+from devplan.checker.run_options import CHECK_ARGUMENTS, RunOptions
 from devplan.checker.running import run_all
 from devplan.core import (
     CheckResult,
@@ -22,13 +22,10 @@ from devplan.core import (
     Workload,
     WorkloadRequest,
     accepts,
-    as_workload,
-    flag,
     of_class,
     optional,
-    read_device,
 )
-from devplan.machine import MachineLike, as_machine
+from devplan.machine import MachineLike
 from devplan.sandbox import exclusively, in_time
 
 if TYPE_CHECKING:
@@ -36,12 +33,7 @@ if TYPE_CHECKING:
 
 
 @accepts(
-    machine=optional(as_machine),
-    main_device=optional(read_device),
-    workload=as_workload,
-    packed=flag,
-    options=optional(of_class("devplan.RunOptions(...)", RunOptions)),
-    trust_remote_code=flag,
+    **CHECK_ARGUMENTS,
     environment=optional(of_class("what devplan.environment.read_environment() gave", Environment)),
 )
 @in_time

@@ -25,17 +25,21 @@ from devplan.core import (
     LARGEST_FRAMES,
     LARGEST_IMAGES,
     InputError,
+    Reader,
+    as_workload,
     flag,
     mapping,
     nearest,
     of_class,
     optional,
+    read_device,
     read_image_size,
     user_function,
     whole_number,
     wrong,
 )
 from devplan.inputs import InputRequest
+from devplan.machine import as_machine
 from devplan.sandbox import time_limit
 
 USUAL, ALL = "auto", "all"
@@ -149,3 +153,13 @@ _FIELDS = {
     "full": flag,
     "timeout_s": time_limit,
 }
+
+CHECK_ARGUMENTS: Mapping[str, Reader] = {
+    "machine": optional(as_machine),
+    "main_device": optional(read_device),
+    "workload": as_workload,
+    "packed": flag,
+    "options": optional(of_class("devplan.RunOptions(...)", RunOptions)),
+    "trust_remote_code": flag,
+}
+"""How the arguments of a check are read, in every function that checks a map."""

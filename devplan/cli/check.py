@@ -74,7 +74,7 @@ def check_command(options: Options) -> int:
     Command-line options override the map.
 
     \b
-    devplan check maps/qwen2.5-vl-7b__24+12gib.yaml
+    devplan check maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml
     devplan check hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
     from devplan.checker import ignore_codes

@@ -47,7 +47,7 @@ def diff_command(options: Options) -> int:
     for bad input.
 
     \b
-    devplan diff maps/qwen2.5-vl-7b__24+12gib.yaml auto
+    devplan diff maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml auto
     devplan diff old.json new.json --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """
     look_at_output(options.report)

@@ -39,8 +39,8 @@ def doctor_command(options: Options) -> int:
 
     \b
     devplan doctor
-    devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --model ./checkpoint
-    devplan doctor maps/qwen2.5-vl-7b__24+12gib.yaml --remap maps/here.yaml
+    devplan doctor maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml --model ./checkpoint
+    devplan doctor maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml --remap maps/here.yaml
     """
     from devplan.cli.suggest import look_at_target, written
     from devplan.environment import remapped

@@ -40,7 +40,7 @@ def graph_command(options: Options) -> None:
     Tensors that cross from one device to another are red.
 
     \b
-    devplan graph maps/qwen2.5-vl-7b__24+12gib.yaml -o graph.svg
+    devplan graph maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml -o graph.svg
     devplan graph hf_device_map.json --model Qwen/Qwen2.5-VL-7B-Instruct --blocks -o graph.json
     devplan graph --device-map auto --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB
     """

@@ -21,7 +21,7 @@ def lock_command(options: Options) -> int:
     GPUs, only versions are recorded.
 
     \b
-    devplan lock maps/qwen2.5-vl-7b__24+12gib.yaml
+    devplan lock maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml
     """
     from devplan.checker import lock_file, reasons_against
     from devplan.environment import OFFLOAD_FOLDER

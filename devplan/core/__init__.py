@@ -4,6 +4,7 @@ May import nothing else of devplan.
 """
 
 from devplan.core.arguments import (
+    Reader,
     accepts,
     described,
     flag,
@@ -238,6 +239,7 @@ __all__ = [
     "Pin",
     "Placement",
     "Plan",
+    "Reader",
     "Relaxation",
     "Remedy",
     "Route",

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from devplan.checker import RunOptions, prepare, result_of, run_all
+from devplan.checker import CHECK_ARGUMENTS, RunOptions, prepare, result_of, run_all
 from devplan.core import (
     CheckResult,
     DeviceMap,
@@ -23,13 +23,8 @@ from devplan.core import (
     Workload,
     WorkloadRequest,
     accepts,
-    as_workload,
-    flag,
-    of_class,
-    optional,
-    read_device,
 )
-from devplan.machine import MachineLike, as_machine
+from devplan.machine import MachineLike
 from devplan.rules import CheckContext
 from devplan.runtime.patching import (
     input_embedding_names,
@@ -64,13 +59,7 @@ class PatchAdvice:
         return self.after is not None and not self.after.errors
 
 
-@accepts(
-    machine=optional(as_machine),
-    main_device=optional(read_device),
-    workload=as_workload,
-    options=optional(of_class("devplan.RunOptions(...)", RunOptions)),
-    trust_remote_code=flag,
-)
+@accepts(**CHECK_ARGUMENTS)
 @in_time
 @exclusively
 def needed_patch(

@@ -8,7 +8,6 @@ from functools import partial
 
 from devplan.checker import CPU_TOO, Built, accelerate_by_hand, from_pretrained_strategy
 from devplan.core import (
-    OBJECTIVE_NAMES,
     Machine,
     ModelIdentity,
     NamedInFile,
@@ -16,21 +15,19 @@ from devplan.core import (
     Workload,
     WorkloadRequest,
     accepts,
-    as_request,
     device_map_of,
-    flag,
-    function,
-    model_name,
     one_line,
-    one_of,
-    optional,
-    read_pins,
-    text,
 )
-from devplan.machine import MachineLike, as_machine
-from devplan.sandbox import exclusively, in_time, time_limit
+from devplan.machine import MachineLike
+from devplan.sandbox import exclusively, in_time
 from devplan.workflows.evaluation import Evaluation, built_of, judge
-from devplan.workflows.profiled_model import ProfiledModel, Progress, silent, study
+from devplan.workflows.profiled_model import (
+    PLAN_ARGUMENTS,
+    ProfiledModel,
+    Progress,
+    silent,
+    study,
+)
 from devplan.workflows.suggesting import suggest_studied
 
 DEVPLAN = "devplan"
@@ -78,19 +75,7 @@ class Comparison:
         return self.contenders[0]
 
 
-@accepts(
-    model=model_name,
-    machine=as_machine,
-    request=as_request,
-    objective=one_of(*OBJECTIVE_NAMES),
-    pins=optional(read_pins),
-    default_pins=flag,
-    packed=flag,
-    trust_remote_code=flag,
-    revision=optional(text("a branch, tag or commit as text")),
-    timeout_s=time_limit,
-    progress=function,
-)
+@accepts(**PLAN_ARGUMENTS)
 @in_time
 @exclusively
 def compare(

@@ -17,10 +17,7 @@ from devplan.core import (
     Workload,
     WorkloadRequest,
     accepts,
-    as_request,
     flag,
-    function,
-    model_name,
     optional,
     text,
     texts,
@@ -36,10 +33,11 @@ from devplan.machine import (
 )
 from devplan.planning import PlanRequest, fewest_cards, plan
 from devplan.profile import build_graph
-from devplan.sandbox import exclusively, in_time, time_limit
+from devplan.sandbox import exclusively, in_time
 from devplan.workflows.fit_rows import FitResult, ModelVariant, Offer, Row, in_order, variants_on
 from devplan.workflows.plan_runner import PlanRunner, VerifiedPlan
 from devplan.workflows.profiled_model import (
+    MODEL_ARGUMENTS,
     ProfiledModel,
     Progress,
     padded_activations,
@@ -61,17 +59,11 @@ def _machines(name: str, value: Any) -> tuple[Any, ...]:
 
 
 @accepts(
-    model=model_name,
+    **MODEL_ARGUMENTS,
     machines=_machines,
     cards=texts('kinds of cards: ["rtx-4090"]'),
-    request=as_request,
     reserve=optional(text('a size such as "1GiB"')),
-    packed=flag,
-    trust_remote_code=flag,
-    revision=optional(text("a branch, tag or commit as text")),
     verify=flag,
-    timeout_s=time_limit,
-    progress=function,
 )
 @in_time
 @exclusively

@@ -7,7 +7,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from devplan.checker import STRATEGIES, RunOptions, inferred_map, refuse_other_model
+from devplan.checker import (
+    CHECK_ARGUMENTS,
+    STRATEGIES,
+    RunOptions,
+    inferred_map,
+    refuse_other_model,
+)
 from devplan.core import (
     DeviceMap,
     DeviceMapFile,
@@ -18,15 +24,11 @@ from devplan.core import (
     Workload,
     WorkloadRequest,
     accepts,
-    as_workload,
-    flag,
     function,
     model_name,
-    of_class,
     optional,
-    read_device,
 )
-from devplan.machine import MachineLike, as_machine
+from devplan.machine import MachineLike
 from devplan.mapfile import as_device_map
 from devplan.rules import CheckContext
 from devplan.sandbox import exclusively, in_time
@@ -73,12 +75,7 @@ class MapDiff:
 
 @accepts(
     model=optional(model_name),
-    machine=optional(as_machine),
-    main_device=optional(read_device),
-    workload=as_workload,
-    packed=flag,
-    options=optional(of_class("devplan.RunOptions(...)", RunOptions)),
-    trust_remote_code=flag,
+    **CHECK_ARGUMENTS,
     progress=function,
 )
 @in_time

@@ -9,23 +9,33 @@ longer contexts or larger batches has more of them run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from devplan.checker import USUAL, workload_calls
 from devplan.core import (
+    OBJECTIVE_NAMES,
     BlockGraph,
     InputError,
     Machine,
     ModelIdentity,
     NamedInFile,
+    Reader,
     Workload,
     WorkloadRequest,
+    as_request,
     dtype_name,
+    flag,
+    function,
+    model_name,
+    one_of,
+    optional,
+    read_pins,
     resolve_workload,
+    text,
 )
-from devplan.machine import least_of_all
+from devplan.machine import as_machine, least_of_all
 from devplan.models import (
     ModelSource,
     Skeleton,
@@ -48,10 +58,30 @@ from devplan.profile import (
     profile_skeleton,
     quantized_profile,
 )
-from devplan.sandbox import exclusively
+from devplan.sandbox import exclusively, time_limit
 from devplan.virtual import ModelCall
 
 Progress = Callable[[str], None]
+
+MODEL_ARGUMENTS: Mapping[str, Reader] = {
+    "model": model_name,
+    "request": as_request,
+    "packed": flag,
+    "trust_remote_code": flag,
+    "revision": optional(text("a branch, tag or commit as text")),
+    "timeout_s": time_limit,
+    "progress": function,
+}
+"""How the arguments that name a model and its workload are read, in every function that plans."""
+
+PLAN_ARGUMENTS: Mapping[str, Reader] = {
+    **MODEL_ARGUMENTS,
+    "machine": as_machine,
+    "objective": one_of(*OBJECTIVE_NAMES),
+    "pins": optional(read_pins),
+    "default_pins": flag,
+}
+"""Those, and the arguments of a plan for one machine."""
 
 PADDED_BATCH = 2
 """The smallest batch whose sequences are padded: its masks hold for every larger one."""

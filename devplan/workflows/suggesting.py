@@ -13,7 +13,6 @@ from functools import partial
 
 from devplan.checker import PLANNED, USUAL
 from devplan.core import (
-    OBJECTIVE_NAMES,
     BlockGraph,
     CheckResult,
     DeviceMapFile,
@@ -27,24 +26,21 @@ from devplan.core import (
     Workload,
     WorkloadRequest,
     accepts,
-    as_request,
     flag,
     function,
-    model_name,
     one_of,
     optional,
-    read_pins,
-    text,
     user_function,
 )
-from devplan.machine import MachineLike, as_machine, speeds_of
+from devplan.machine import MachineLike, speeds_of
 from devplan.mapfile import UNVERIFIED, map_file_of
 from devplan.models import ModelSource
 from devplan.planning import PlanRequest, plan, with_recorded_traffic, without_uncounted
-from devplan.sandbox import exclusively, in_time, time_limit
+from devplan.sandbox import exclusively, in_time
 from devplan.workflows.fallbacks import cures
 from devplan.workflows.plan_runner import PlanRunner, VerifiedPlan
 from devplan.workflows.profiled_model import (
+    PLAN_ARGUMENTS,
     ProfiledModel,
     Progress,
     lighter_forms,
@@ -60,21 +56,11 @@ LATENCY = "latency"
 
 
 @accepts(
-    model=model_name,
-    machine=as_machine,
-    request=as_request,
-    objective=one_of(*OBJECTIVE_NAMES),
-    pins=optional(read_pins),
-    default_pins=flag,
-    packed=flag,
-    trust_remote_code=flag,
-    revision=optional(text("a branch, tag or commit as text")),
+    **PLAN_ARGUMENTS,
     inputs=optional(user_function),
     run=one_of(*PLANNED),
     verify=flag,
     on_studied=optional(function),
-    timeout_s=time_limit,
-    progress=function,
 )
 @in_time
 @exclusively
