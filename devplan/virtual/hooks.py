@@ -3,7 +3,7 @@
 A module's ``_hf_hook`` is one hook, or a ``SequentialHook`` of several.  All offloaded modules
 share one ``OffloadedWeightsLoader``, each behind a ``PrefixedDataset`` with its own name
 (``accelerate/hooks.py`` and ``accelerate/utils/offload.py``, 0.34 to 1.15).  accelerate documents
-none of these attributes; `devplan.virtual.private_names` lists them.
+none of these attributes; `devplan.environment.private_names` lists them.
 """
 
 from __future__ import annotations

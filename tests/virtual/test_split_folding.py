@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from devplan.core.findings import RunRecord
-from devplan.virtual.calls import ForwardCall, GenerateCall
-from devplan.virtual.split import run_split
+from devplan.virtual.calls import ForwardCall, GenerateCall, ModelCall
+from devplan.virtual.split import SplitModel, run_split
 from tests.virtual import tiny
 
 
@@ -27,7 +27,18 @@ def runs(model_type: str, generate: bool) -> tuple[RunRecord, RunRecord]:
     model, inputs = tiny.meta_model(model_type), tiny.abstract_inputs(model_type)
     if generate:
         inputs = tiny.for_generate(inputs)
-    split, call = tiny.split_of(model), GenerateCall() if generate else ForwardCall()
+    call = GenerateCall() if generate else ForwardCall()
+    return run_both_ways(tiny.split_of(model), inputs, call)
+
+
+def forwards(model: nn.Module, device_map: dict[str, str]) -> tuple[RunRecord, RunRecord]:
+    """The same of one forward of a model of the tests, over 8 tokens."""
+    split = replace(tiny.split_of(model), device_map=device_map)
+    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
+    return run_both_ways(split, inputs, ForwardCall())
+
+
+def run_both_ways(split: SplitModel, inputs: dict, call: ModelCall) -> tuple[RunRecord, RunRecord]:
     folded, full = (
         run_split(split, inputs, described="", call=call, fold=fold) for fold in (True, False)
     )
@@ -102,18 +113,7 @@ class Decoder(nn.Module):
 def test_a_cache_made_for_too_few_layers_fails_when_folded_too(num_places, grows, fails):
     with torch.device("meta"):
         model = Decoder(num_places, grows)
-    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
-    devices = {"embed": "cuda:0", "layers": "cuda:0"}
-    folded, full = (
-        run_split(
-            replace(tiny.split_of(model), device_map=devices),
-            inputs,
-            described="",
-            call=ForwardCall(),
-            fold=fold,
-        )
-        for fold in (True, False)
-    )
+    folded, full = forwards(model, {"embed": "cuda:0", "layers": "cuda:0"})
     assert told(folded) == told(full)
     assert folded.num_ops < full.num_ops or fails
     assert (full.error is not None and full.error.type == "IndexError") == fails
@@ -139,12 +139,7 @@ def test_a_cache_that_is_a_module_is_filled_too():
     with torch.device("meta"):
         model = DecoderWithAModule(0, True)
     devices = {f"layers.{index}": f"cuda:{index // 4}" for index in range(8)}
-    split = replace(tiny.split_of(model), device_map={"embed": "cuda:0", **devices})
-    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
-    folded, full = (
-        run_split(split, inputs, described="", call=ForwardCall(), fold=fold)
-        for fold in (True, False)
-    )
+    folded, full = forwards(model, {"embed": "cuda:0", **devices})
     assert folded.error is None and told(folded) == told(full)
     assert folded.num_ops < full.num_ops
 
@@ -178,12 +173,7 @@ class Scaled(nn.Module):
 def test_what_model_code_makes_on_meta_lies_there_in_folded_layers_too():
     with torch.device("meta"):
         model = Scaled()
-    split = replace(tiny.split_of(model), device_map={"embed": "cuda:0", "layers": "cpu"})
-    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
-    folded, full = (
-        run_split(split, inputs, described="", call=ForwardCall(), fold=fold)
-        for fold in (True, False)
-    )
+    folded, full = forwards(model, {"embed": "cuda:0", "layers": "cpu"})
     assert told(folded) == told(full)
     assert folded.num_ops < full.num_ops
     (mismatch,) = folded.mismatches
@@ -217,12 +207,7 @@ class Counting(Decoder):
 def test_real_numbers_that_a_layer_keeps_are_those_of_folded_layers_too():
     with torch.device("meta"):
         model = Counting()
-    split = replace(tiny.split_of(model), device_map={"embed": "cuda:0", "layers": "cuda:0"})
-    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
-    folded, full = (
-        run_split(split, inputs, described="", call=ForwardCall(), fold=fold)
-        for fold in (True, False)
-    )
+    folded, full = forwards(model, {"embed": "cuda:0", "layers": "cuda:0"})
     assert full.error is None and folded.error is None
     assert told(folded) == told(full)
     assert folded.num_ops < full.num_ops
@@ -283,12 +268,7 @@ class WithParts(Decoder):
 def test_what_a_folded_layer_had_before_it_ran_stays_its_own(kind):
     with torch.device("meta"):
         model = WithParts(kind)
-    split = replace(tiny.split_of(model), device_map={"embed": "cuda:0", "layers": "cuda:0"})
-    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
-    folded, full = (
-        run_split(split, inputs, described="", call=ForwardCall(), fold=fold)
-        for fold in (True, False)
-    )
+    folded, full = forwards(model, {"embed": "cuda:0", "layers": "cuda:0"})
     assert full.error is None and folded.error is None
     assert told(folded) == told(full)
     assert folded.num_ops < full.num_ops
