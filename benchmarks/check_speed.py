@@ -28,15 +28,15 @@ from devplan.checker.results import result_of
 from devplan.checker.run_options import RunOptions
 from devplan.checker.running import run_prepared
 from devplan.core.findings import CheckResult
-from devplan.core.types import Workload
 from devplan.core.units import GIB
+from devplan.core.workload import Workload
 from devplan.models.resolution import resolve
 from devplan.rules.context import CheckContext
 from devplan.virtual.calls import DECODE_STEPS
 
 LLAMA = "meta-llama/Llama-3.1-70B-Instruct"
 TOKENS = 2048
-WORKLOAD = Workload(batch=1, context_tokens=TOKENS + DECODE_STEPS + 1, dtype="bfloat16")
+WORKLOAD = Workload(batch=1, context=TOKENS + DECODE_STEPS + 1, dtype="bfloat16")
 GPUS = "2x80GiB"
 NUM_ROUNDS = 7
 NUM_WARM_UPS = 1
@@ -305,5 +305,5 @@ def _command(folder: Path, num_layers: int) -> list[str]:
     map_file = folder / f"{num_layers}.json"
     map_file.write_text(json.dumps(_device_map(num_layers)))
     words = ["check", str(map_file), "--model", str(model), "--gpus", GPUS]
-    words += ["--context", str(WORKLOAD.context_tokens)]
+    words += ["--context", str(WORKLOAD.tokens)]
     return [sys.executable, "-m", "devplan", *words]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.report import Report, Requirement, Table
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.models.blocks import partition
 from devplan.models.source import Skeleton
 from devplan.profile.runs import measure_run
@@ -61,7 +61,7 @@ def _row(kind: str, model_type: str, settings: dict) -> dict:
     with contextlib.redirect_stderr(io.StringIO()):  # models advise on kernels that are not here
         skeleton, model = real_model(model_type, settings, torch.bfloat16)
         sites = partition(skeleton.model, skeleton.no_split)
-        cache = measure_run(skeleton, sites, Workload(context_tokens=TOKENS)).cache
+        cache = measure_run(skeleton, sites, Workload(context=TOKENS)).cache
         real = _real_bytes(skeleton, model)
     predicted = sum(part.bytes_at(TOKENS, BATCH) for parts in cache.values() for part in parts)
     return {

@@ -8,7 +8,8 @@ from functools import cache
 
 from torch import nn
 
-from devplan.core.types import BlockGraph, Machine, Workload
+from devplan.core.types import BlockGraph, Machine
+from devplan.core.workload import Workload
 from devplan.models.build import build_skeleton
 from devplan.models.resolution import resolve
 from devplan.models.source import ModelSource, Skeleton
@@ -56,7 +57,7 @@ def model(id: str) -> Model:
 
 def workload(tokens: int = CONTEXT_TOKENS) -> Workload:
     """One sequence of that many tokens."""
-    return Workload(batch=1, context_tokens=tokens, dtype="bfloat16")
+    return Workload(batch=1, context=tokens, dtype="bfloat16")
 
 
 def machine(gpus: str) -> Machine:

@@ -14,7 +14,7 @@ from importlib import import_module
 
 import devplan
 from devplan.checker.run_options import RunOptions
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.inputs.request import InputRequest
 from devplan.machine.parse import parse_gpus
 from devplan.virtual.calls import DECODE_STEPS
@@ -26,7 +26,7 @@ IMAGE_SIZE = (728, 1120)
 
 def checked(model, gpus: str, run: str):
     """The result of `devplan.check` with accelerate's ``auto`` map, and its wall seconds."""
-    workload = Workload(context_tokens=TOKENS + DECODE_STEPS + 1, dtype="bfloat16")
+    workload = Workload(context=TOKENS + DECODE_STEPS + 1, dtype="bfloat16")
     request = InputRequest(tokens=TOKENS, image_size=IMAGE_SIZE)
     start = time.perf_counter()
     result = devplan.check(

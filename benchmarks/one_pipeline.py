@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.models.build import build_skeleton
 from devplan.models.resolution import resolve
@@ -25,7 +25,7 @@ def main(model: str, gpus: str, dtype: str, tiling: str) -> None:
     start = time.process_time()
     build_skeleton(resolve(model), dtype)
     build_s = time.process_time() - start
-    request = WorkloadRequest(dtype=dtype, tiling=tiling == "tiled")
+    request = Workload(dtype=dtype, tiling=tiling == "tiled")
     start = time.process_time()
     found = suggest(model, parse_gpus(gpus), request)
     told = {

@@ -17,7 +17,7 @@ import time
 
 from benchmarks.peers import AUTO
 from devplan.core.types import Plan
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.models.build import build_skeleton
 from devplan.models.resolution import resolve
@@ -28,8 +28,8 @@ SMALL = "Qwen/Qwen2-VL-2B-Instruct"
 
 def main(model: str, gpus: str, tokens: str, *packed: str) -> None:
     """Warm up, suggest, print."""
-    machine, request = parse_gpus(gpus), WorkloadRequest(context_tokens=int(tokens))
-    suggest(SMALL, parse_gpus("8GiB,8GiB"), WorkloadRequest(context_tokens=256))
+    machine, request = parse_gpus(gpus), Workload(context=int(tokens))
+    suggest(SMALL, parse_gpus("8GiB,8GiB"), Workload(context=256))
     start, cpu_start = time.perf_counter(), time.process_time()
     found = suggest(model, machine, request, packed=bool(packed))
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu_start

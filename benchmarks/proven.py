@@ -13,7 +13,7 @@ from benchmarks.report import Report, Requirement, Table
 from benchmarks.survey import MODELS
 from devplan.core.device_map import device_map_of
 from devplan.core.types import Infeasible, Machine, Plan
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
@@ -83,7 +83,7 @@ def measure() -> Report:
 
 def _cells(id: str) -> list[Cell]:
     print(id, file=sys.stderr, flush=True)
-    request = WorkloadRequest(context_tokens=CONTEXT_TOKENS, dtype="bfloat16")
+    request = Workload(context=CONTEXT_TOKENS, dtype="bfloat16")
     machines = {gpus: parse_gpus(gpus) for gpus in MACHINES}
     studied = study(id, request, machines.values())
     return [_cell(studied, gpus, machine) for gpus, machine in machines.items()]
@@ -193,7 +193,7 @@ def _never_fewer(cells: Sequence[Cell]) -> Requirement:
 
 
 def _most(plan: Plan | None) -> int | None:
-    return None if plan is None else plan.workload.context_tokens
+    return None if plan is None else plan.workload.tokens
 
 
 def _proofs(cells: Sequence[Cell]) -> list[dict[str, str]]:

@@ -21,7 +21,7 @@ from devplan.checker.preparation import context_of
 from devplan.core.device_map import device_map_of
 from devplan.core.findings import RunRecord
 from devplan.core.units import GIB, MIB
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.workflows.comparison import BY_HAND, STRATEGIES, peers_of
 from devplan.workflows.evaluation import built_of
@@ -102,7 +102,7 @@ def measure() -> Report:
 def _cells(id: str, gpus: str) -> Iterator[Cell]:
     print(id, file=sys.stderr, flush=True)
     machine = parse_gpus(gpus)
-    studied = study(id, WorkloadRequest(context_tokens=TOKENS, dtype="bfloat16"), [machine])
+    studied = study(id, Workload(context=TOKENS, dtype="bfloat16"), [machine])
     built = built_of(studied)
     peers = dict(peers_of(studied))
     name = AUTO if AUTO in peers else BY_HAND

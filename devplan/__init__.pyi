@@ -4,7 +4,7 @@ from .checker import check as check
 from .core import CheckResult as CheckResult
 from .core import DeviceMapError as DeviceMapError
 from .core import InputError as InputError
-from .core import WorkloadRequest as WorkloadRequest
+from .core import Workload as Workload
 from .diagnosis import JsonFormatter as JsonFormatter
 from .diagnosis import diagnose as diagnose
 from .diagnosis import report_of as report_of

@@ -18,11 +18,11 @@ from devplan.core.findings import (
     Severity,
     SourceLine,
 )
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.workflows.plan_runner import VerifiedPlan, verification_of
 from tests.planning.strategies import layer, machine, plan, text_graph
 
-WORKLOAD = Workload(context_tokens=2000, batch=3)
+WORKLOAD = Workload(context=2000, batch=3)
 LAYERS = [layer(index, 20) for index in range(4)]
 PLAN = plan(text_graph(LAYERS), machine(90, 60), WORKLOAD)
 LOADS = {load.device: load.load_bytes for load in PLAN.loads}

@@ -20,12 +20,13 @@ from devplan.core.findings import (
     Severity,
     SourceLine,
 )
-from devplan.core.types import ActivationGrowth, Workload
+from devplan.core.types import ActivationGrowth
+from devplan.core.workload import Workload
 from devplan.workflows.constraints import Learnt, learn, learn_from_warnings, met_in
 from devplan.workflows.plan_runner import card_peaks, phase_peaks
 from tests.planning.strategies import layer, machine, plan, text_graph
 
-WORKLOAD = Workload(context_tokens=100, batch=2)
+WORKLOAD = Workload(context=100, batch=2)
 GROWTH = ActivationGrowth(samples=((50, 4), (100, 6), (200, 10)), batch=1)
 """6 bytes a sequence at 100 tokens: 12 at the workload."""
 LAYERS = [replace(layer(index, 20), activation=GROWTH) for index in range(4)]
@@ -90,7 +91,7 @@ def needs(graph, name: str) -> int:
     growth = (
         graph.between if not name else next(b.activation for b in graph.blocks if b.name == name)
     )
-    return growth.bytes_at(WORKLOAD.context_tokens, WORKLOAD.batch)
+    return growth.bytes_at(WORKLOAD.tokens, WORKLOAD.batch)
 
 
 # ------------------------------------------------------------------------------------ activations
@@ -185,7 +186,7 @@ def test_each_card_teaches_its_own(planned):
 
 @given(more=st.integers(1, 10**6), batch=st.integers(1, 5), tokens=st.integers(1, 400))
 def test_what_is_learnt_holds_at_every_context_in_proportion(more, batch, tokens):
-    workload = Workload(context_tokens=100, batch=batch)
+    workload = Workload(context=100, batch=batch)
     found = plan(GRAPH, machine(200, 200), workload)
     rest = room(found, "cuda:0") + more
     about = subject()

@@ -18,13 +18,13 @@ from devplan.checker.run_options import RunOptions
 from devplan.checker.running import run_prepared
 from devplan.cli.app import main
 from devplan.core.errors import InputError
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.models.blocks import partition
 from devplan.workflows.graph_build import module_graph
 from devplan.workflows.graph_writing import contract_layers, graph_text, known_graph_format
 
 MODELS = Path(__file__).parent / "checks" / "models"
-FEW = Workload(batch=1, context_tokens=128)
+FEW = Workload(batch=1, context=128)
 LLAMA = {
     "model.embed_tokens": 0,
     "model.rotary_emb": 0,

@@ -10,7 +10,7 @@ import pytest
 import devplan
 from devplan.checker.run_options import RunOptions
 from devplan.core.errors import InputError, UserCodeError
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.mapfile.write import write_map
 from devplan.workflows.suggesting import suggest
@@ -92,7 +92,7 @@ def own(tmp_path, monkeypatch):
 def suggestion_for(own, function: str | None = "example", factory: str = "build"):
     inputs = f"{own / 'inputs.py'}:{function}" if function else None
     machine = parse_gpus("2x256MiB", reserve="0")
-    return suggest(f"towers_of_a_user:{factory}", machine, WorkloadRequest(), inputs=inputs)
+    return suggest(f"towers_of_a_user:{factory}", machine, Workload(), inputs=inputs)
 
 
 def test_both_towers_are_spread_and_the_map_is_clean(own):
@@ -128,6 +128,6 @@ def test_what_the_users_function_says_wrong_is_theirs_to_repair(own):
 def test_a_module_of_ones_own_is_not_offered_to_be_quantized_by_from_pretrained(own):
     machine = parse_gpus("256MiB", reserve="0")
     half = replace(machine, cards=(replace(machine.cards[0], capacity_bytes=2**27),))
-    found = suggest("towers_of_a_user:build", half, WorkloadRequest(), verify=False)
+    found = suggest("towers_of_a_user:build", half, Workload(), verify=False)
     changes = [remedy.change for remedy in found.result.remedies]
     assert changes and not any("BitsAndBytes" in change for change in changes)

@@ -14,7 +14,7 @@ from devplan.checker.checking import check
 from devplan.checker.run_options import RunOptions
 from devplan.core.errors import InputError
 from devplan.core.types import ActivationGrowth, Infeasible, Plan
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.mapfile.read import loads_map
 from devplan.mapfile.write import dump_map
@@ -54,9 +54,7 @@ def folder_of(tmp_path, model) -> str:
 
 def suggested(tmp_path, model, gpus, context=1024, **more):
     machine = parse_gpus(gpus, reserve="0")
-    return suggest(
-        folder_of(tmp_path, model), machine, WorkloadRequest(context_tokens=context), **more
-    )
+    return suggest(folder_of(tmp_path, model), machine, Workload(context=context), **more)
 
 
 def test_a_suggested_map_was_run_and_fits(tmp_path):
@@ -191,8 +189,8 @@ def test_a_plan_for_a_forward_over_all_positions_holds_one(tmp_path, run):
 
 def test_the_most_tokens_are_run_at_that_many(tmp_path):
     found = suggested(tmp_path, LLAMA, "800MiB,500MiB", context=256, objective="context")
-    tokens = found.workload.context_tokens
-    assert tokens == found.map_file.workload.context_tokens > 256
+    tokens = found.workload.tokens
+    assert tokens == found.map_file.workload.tokens > 256
     assert found.map_file.verification.status == "clean"
     assert f"at {tokens:,} tokens x batch 1" in found.map_file.verification.detail
     assert found.map_file.certificate.most_tokens >= tokens
@@ -210,7 +208,7 @@ def test_the_most_tokens_shrink_where_the_run_needs_more_than_was_foretold(
     foretold = suggested(tmp_path, LLAMA, "1GiB,1GiB", context=64, objective="context")
     runs_need(monkeypatch, more)
     found = suggested(tmp_path, LLAMA, "1GiB,1GiB", context=64, objective="context")
-    assert 64 <= found.workload.context_tokens < foretold.workload.context_tokens
+    assert 64 <= found.workload.tokens < foretold.workload.tokens
     assert found.map_file.verification.status == "clean"
     assert any("for activations" in each.change for each in found.map_file.constraints)
     for load in found.result.loads:
@@ -221,7 +219,7 @@ def test_the_most_tokens_shrink_where_the_run_needs_more_than_was_foretold(
 def test_the_context_ends_at_the_models_own_limit(tmp_path):
     short = (*LLAMA[:2], {**LLAMA[2], "max_position_embeddings": 512})
     found = suggested(tmp_path, short, "4GiB,4GiB", context=256, objective="context")
-    assert found.workload.context_tokens == 512
+    assert found.workload.tokens == 512
     assert "at 512 tokens x batch 1" in found.map_file.verification.detail
     (note,) = (note for note in found.map_file.notes if "own limit" in note)
     assert "512 tokens" in note
@@ -260,7 +258,7 @@ def test_the_embedding_patch_is_tried_and_offered(tmp_path):
     found = suggest(
         "tests.live.test_patch_virtual:carries_ids",
         parse_gpus("2x1GiB", reserve="0"),
-        WorkloadRequest(),
+        Workload(),
         pins=pins,
         inputs=f"{tmp_path / 'inputs.py'}:inputs",
     )
@@ -303,7 +301,7 @@ QWEN2_VL = (
 
 def with_images(tmp_path, model, context, **images):
     machine = parse_gpus("3GiB,2GiB", reserve="0")
-    request = WorkloadRequest(context_tokens=context, **images)
+    request = Workload(context=context, **images)
     return suggest(folder_of(tmp_path, model), machine, request)
 
 
@@ -340,7 +338,5 @@ def test_a_model_without_images_refuses_them(tmp_path):
 def test_packed_weights_are_proven_as_they_were_planned():
     """The run of a plan with ``--packed`` counted what transformers unpacks, and found DP101."""
     machine = parse_gpus("16x80GiB")
-    found = suggest(
-        "moonshotai/Kimi-K2-Thinking", machine, WorkloadRequest(context_tokens=256), packed=True
-    )
+    found = suggest("moonshotai/Kimi-K2-Thinking", machine, Workload(context=256), packed=True)
     assert found.map_file.verification.status == "clean", found.map_file.verification.detail

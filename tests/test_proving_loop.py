@@ -9,7 +9,8 @@ import pytest
 
 from devplan.core.errors import InputError
 from devplan.core.findings import Finding, Fix, Severity
-from devplan.core.types import Constraint, Infeasible, Workload
+from devplan.core.types import Constraint, Infeasible
+from devplan.core.workload import Workload
 from devplan.planning.instance import PlanRequest
 from devplan.workflows.plan_runner import VerifiedPlan, verification_of
 from devplan.workflows.refinement import MOST_ROUNDS, NOTHING_TO_RUN, prove
@@ -17,8 +18,8 @@ from tests.planning.strategies import layer, machine, plan, text_graph
 
 GRAPH = text_graph([layer(index, 20) for index in range(4)])
 PINS = {"lm_head": "cuda:0"}
-REQUEST = PlanRequest(machine=machine(90, 60), workload=Workload(), pins=PINS)
-PLAN = plan(GRAPH, machine(90, 60), Workload(), pins=PINS)
+REQUEST = PlanRequest(machine=machine(90, 60), workload=Workload(context=4096), pins=PINS)
+PLAN = plan(GRAPH, machine(90, 60), Workload(context=4096), pins=PINS)
 NOTHING_FITS = Infeasible(reason="too little", shortfalls=(), lower_bound=2.0, proven=True)
 ERROR = Finding(code="DP301", severity=Severity.ERROR, message="apart")
 LESSON = Constraint(change="a on b", finding="why")
@@ -153,7 +154,7 @@ def test_warnings_are_followed_for_eight_moves_at_most(monkeypatch):
 
 def test_what_a_run_pinned_carries_its_finding_and_the_users_word_stays(monkeypatch):
     world = World(((), ONE), ((), ()))
-    world.plans = [plan(GRAPH, machine(90, 60), Workload(), pins={**PINS, **MOVED})]
+    world.plans = [plan(GRAPH, machine(90, 60), Workload(context=4096), pins={**PINS, **MOVED})]
     reasons = {pin.block: pin.reason for pin in world.prove(monkeypatch).result.pins}
     assert reasons["model.norm"] == "DP305, copies"
     assert reasons["lm_head"] == {pin.block: pin.reason for pin in PLAN.pins}["lm_head"]

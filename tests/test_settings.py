@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devplan.cli.settings import Settings, load_settings
+from devplan.core.arguments import NamedInFile
 from devplan.core.errors import InputError
-from devplan.core.types import NamedInFile
 
 WHOLE = """\
 model: Qwen/Qwen2.5-VL-7B-Instruct

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.mapfile.read import loads_map
 from devplan.mapfile.write import dump_map
@@ -24,7 +24,7 @@ def told(found) -> str:
 
 
 def test_nothing_is_known_of_a_model_that_could_not_be_run():
-    found = suggest(WITHOUT_CODE, "2x24GiB", WorkloadRequest(context_tokens=64))
+    found = suggest(WITHOUT_CODE, "2x24GiB", Workload(context=64))
     document = json.loads(plan_json(found.result, found.map_file, "map.yaml"))
     assert document["verification"]["status"] == "unverified"
     for load in document["prediction"].values():
@@ -41,7 +41,7 @@ def test_nothing_is_known_of_a_model_that_could_not_be_run():
 
 
 def test_what_is_not_known_stays_so_in_the_file():
-    found = suggest(WITHOUT_CODE, "2x24GiB", WorkloadRequest(context_tokens=64)).map_file
+    found = suggest(WITHOUT_CODE, "2x24GiB", Workload(context=64)).map_file
     written = dump_map(found, "map.yaml")
     assert "kv_cache_bytes: null" in written and "transfers: null" in written
     assert loads_map(written, "map.yaml") == found
@@ -60,7 +60,7 @@ def test_copies_of_the_users_inputs_are_those_of_their_run(own_inputs):
     found = suggest(
         "tests.live.test_patch_virtual:carries_ids",
         parse_gpus("2x1GiB", reserve="0"),
-        WorkloadRequest(),
+        Workload(),
         pins={"embed_tokens": "cuda:0", "layers": "cuda:1", "scale": "cuda:1"},
         inputs=own_inputs,
     )

@@ -35,7 +35,6 @@ from devplan.core import (
     Machine,
     NamedInFile,
     Workload,
-    WorkloadRequest,
     chosen_by_accelerate,
     dtype_name,
     from_hf_device,
@@ -75,7 +74,7 @@ def prepare(
     *,
     machine: Machine | None = None,
     main_device: str | None = None,
-    workload: Workload | WorkloadRequest | None = None,
+    workload: Workload | None = None,
     packed: bool = False,
     trust_remote_code: bool = False,
 ) -> CheckContext:
@@ -89,7 +88,8 @@ def prepare(
     device_map
         A file, a mapping, one of `STRATEGIES`, or what `read_device_map` or `read_map` returned.
     machine, main_device, workload
-        None: as the map says; a bare map says nothing.  A request leaves the rest to the model.
+        None: as the map says; a bare map says nothing.  A field of the workload that is
+        None is left to the model.
     packed
         Whether quantized weights count as they are stored; a map may say so itself.
 
@@ -102,7 +102,7 @@ def prepare(
     if isinstance(model, nn.Module):
         map = None if map is None else in_names_of_the_model(map, model)
         model = unwrapped(model)
-    workload = workload or (map.workload if map else None) or WorkloadRequest()
+    workload = workload or (map.workload if map else None) or Workload()
     cards = machine or (map.machine if map else None)
     built = build(
         model,
@@ -161,7 +161,7 @@ def _is_strategy(device_map: Any) -> bool:
 @exclusively
 def build(
     model: str | NamedInFile | nn.Module | Any,
-    workload: Workload | WorkloadRequest,
+    workload: Workload,
     *,
     trust_remote_code: bool,
     least_capability: tuple[int, int] | None = None,
@@ -193,7 +193,7 @@ def _state_of(model: str) -> tuple[str, ...]:
 def _build_named(
     model: str | NamedInFile,
     state: tuple[str, ...],
-    workload: Workload | WorkloadRequest,
+    workload: Workload,
     trust_remote_code: bool,
     least_capability: tuple[int, int] | None,
     packed: bool,
@@ -207,15 +207,14 @@ when_interrupted(_build_named.cache_clear)
 
 def _built(
     source: ModelSource,
-    workload: Workload | WorkloadRequest,
+    workload: Workload,
     least_capability: tuple[int, int] | None,
     packed: bool,
 ) -> Built:
     skeleton = build_skeleton(source, workload.dtype)
-    if isinstance(workload, WorkloadRequest):
-        workload, _ = resolve_workload(
-            workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
-        )
+    workload, _ = resolve_workload(
+        workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
+    )
     structure = build_structure(
         skeleton, source, workload, least_capability=least_capability, packed=packed
     )

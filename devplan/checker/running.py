@@ -390,7 +390,7 @@ def refusal(model: nn.Module, done: Done) -> MissedRun:
 
 def text_tokens(workload: Workload) -> int:
     """Tokens of the prompt: the context less what is generated."""
-    return max(workload.context_tokens - DECODE_STEPS - 1, FEW_TOKENS)
+    return max(workload.tokens - DECODE_STEPS - 1, FEW_TOKENS)
 
 
 def request_of(context: CheckContext, options: RunOptions) -> InputRequest:
@@ -407,7 +407,7 @@ def request_of(context: CheckContext, options: RunOptions) -> InputRequest:
         tiling=options.tiling or workload.tiling,
     )
     is_pipeline = bool(context.skeleton.components)
-    tokens = workload.context_tokens if is_pipeline else text_tokens(workload)
+    tokens = workload.tokens if is_pipeline else text_tokens(workload)
     return request_for(workload, tokens)
 
 

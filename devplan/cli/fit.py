@@ -55,7 +55,7 @@ def fit_command(options: Options) -> int:
             model,
             machines,
             cards=options.card,
-            request=workload,
+            workload=workload,
             reserve=options.reserve,
             packed=options.packed,
             trust_remote_code=options.trust_remote_code,

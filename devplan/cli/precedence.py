@@ -19,7 +19,6 @@ from devplan.core import (
     Machine,
     NamedInFile,
     Workload,
-    WorkloadRequest,
     from_hf_device,
     is_inside,
     parse_whole,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from devplan.core import DeviceMap
 
 _RUN_OPTIONS = ("run", "images", "image_size", "frames", "tiling", "inputs", "full", "timeout_s")
-_WORKLOAD = ("batch", "dtype", "kv_dtype", "images", "image_size", "frames", "tiling")
+_WORKLOAD = ("batch", "context", "dtype", "kv_dtype", "images", "image_size", "frames", "tiling")
 
 
 # ------------------------------------------------------------------------ commands that plan
@@ -102,13 +101,10 @@ def _parsed(
     )
 
 
-def planned_workload(options: Options) -> WorkloadRequest:
+def planned_workload(options: Options) -> Workload:
     """Batch, context, dtypes and images as typed or set."""
     asked = {name: options.typed_or_set(name) for name in _WORKLOAD}
-    return WorkloadRequest(
-        context_tokens=options.typed_or_set("context"),
-        **{name: value for name, value in asked.items() if value is not None},
-    )
+    return Workload(**{name: value for name, value in asked.items() if value is not None})
 
 
 def planned_pins(options: Options) -> Mapping[str, str]:
@@ -208,21 +204,18 @@ def main_device_for_map(options: Options) -> str | None:
     return from_hf_device(parse_whole(main) if is_index else main, where="--main")
 
 
-def workload_for_map(options: Options, given: DeviceMap | None) -> Workload | WorkloadRequest:
+def workload_for_map(options: Options, given: DeviceMap | None) -> Workload:
     """Batch, context and dtypes that a map is checked at."""
     batch, context = options.typed("batch"), options.typed("context")
     if given is not None and given.workload is not None:
         return replace(
             given.workload,
             batch=batch or given.workload.batch,
-            context_tokens=context or given.workload.context_tokens,
+            context=context or given.workload.context,
         )
     settings = {name: options.set(name) for name in _WORKLOAD}
-    settings |= {"batch": batch or settings["batch"]}
-    return WorkloadRequest(
-        context_tokens=context or options.set("context"),
-        **{name: value for name, value in settings.items() if value is not None},
-    )
+    settings |= {"batch": batch or settings["batch"], "context": context or settings["context"]}
+    return Workload(**{name: value for name, value in settings.items() if value is not None})
 
 
 def run_options(options: Options) -> RunOptions:

@@ -40,7 +40,7 @@ from devplan.core import InputError
 from devplan.io import err, is_stdout, out, refuse_unwritable
 
 if TYPE_CHECKING:
-    from devplan.core import DeviceMapFile, Machine, Workload, WorkloadRequest
+    from devplan.core import DeviceMapFile, Machine, Workload
     from devplan.workflows import ProfiledModel, Suggestion
 
 DOES_NOT_FIT = 1
@@ -55,7 +55,7 @@ class _Target:
     output: str | None
     """As typed or set; None: a file that is named after the plan."""
     machine: Machine
-    workload: WorkloadRequest
+    workload: Workload
     """As requested: dtypes are part of the name where they were."""
     objective: str
     force: bool

@@ -4,6 +4,7 @@ May import nothing else of devplan.
 """
 
 from devplan.core.arguments import (
+    NamedInFile,
     Reader,
     accepts,
     described,
@@ -134,7 +135,6 @@ from devplan.core.types import (
     Infeasible,
     Machine,
     ModelIdentity,
-    NamedInFile,
     OffloadTier,
     Pin,
     Placement,
@@ -147,7 +147,6 @@ from devplan.core.types import (
     Stage,
     Transfer,
     Verification,
-    Workload,
 )
 from devplan.core.units import (
     GIB,
@@ -161,13 +160,13 @@ from devplan.core.units import (
     parse_whole,
 )
 from devplan.core.workload import (
+    DEFAULT_CONTEXT,
     LARGEST_BATCH,
     LARGEST_CONTEXT,
     LARGEST_FRAMES,
     LARGEST_IMAGES,
     OBJECTIVE_NAMES,
-    WorkloadRequest,
-    as_request,
+    Workload,
     as_workload,
     read_image_size,
     resolve_workload,
@@ -177,6 +176,7 @@ __all__ = [
     "COMPUTE_DTYPES",
     "CPU",
     "DECODE",
+    "DEFAULT_CONTEXT",
     "DEVICE_PATTERN",
     "DISK",
     "DISPATCH",
@@ -260,9 +260,7 @@ __all__ = [
     "VerificationError",
     "Work",
     "Workload",
-    "WorkloadRequest",
     "accepts",
-    "as_request",
     "as_workload",
     "chosen_by_accelerate",
     "component_main",

@@ -17,13 +17,32 @@ import numbers
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from devplan.core.errors import InputError
-from devplan.core.types import NamedInFile
 
 Reader = Callable[[str, Any], Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedInFile:
+    """A model as a file names it.  It is no text on purpose: what a file says is data, and only
+    text that a person typed or passed may name code (`devplan.models.resolve`)."""
+
+    text: str
+    file: str
+    """For people: the map, or the settings with the line."""
+    folder: Path | None = None
+    """Where relative paths are looked up after the current folder; None: nowhere else."""
+    typed_after: str = "--model"
+    """What a person types before a model of their own choice."""
+
+    def __str__(self) -> str:
+        return self.text
+
 
 _SHOWN_KINDS = (str, int, float)
 _LONGEST_SHOWN = 60

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from devplan.core.arguments import described
+from devplan.core.arguments import NamedInFile, described
 from devplan.core.devices import from_hf_device
 from devplan.core.errors import InputError
 from devplan.core.names import part_of_map
-from devplan.core.types import DeviceMapFile, Machine, NamedInFile, Workload
+from devplan.core.types import DeviceMapFile, Machine
+from devplan.core.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,31 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
 
 from devplan.core.costs import Link, StepWork, Timing, Traffic
 from devplan.core.environment import Lock
+from devplan.core.workload import Workload
 
 CPU = "cpu"
 DISK = "disk"
 OFFLOAD_DEVICES = (CPU, DISK)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedInFile:
-    """A model as a file names it.  It is no text on purpose: what a file says is data, and only
-    text that a person typed or passed may name code (`devplan.models.resolve`)."""
-
-    text: str
-    file: str
-    """For people: the map, or the settings with the line."""
-    folder: Path | None = None
-    """Where relative paths are looked up after the current folder; None: nowhere else."""
-    typed_after: str = "--model"
-    """What a person types before a model of their own choice."""
-
-    def __str__(self) -> str:
-        return self.text
 
 
 # ------------------------------------------------------------------------------------- machine
@@ -90,32 +73,6 @@ class Machine:
     @property
     def devices(self) -> tuple[str, ...]:
         return tuple(card.device for card in self.cards)
-
-
-# ------------------------------------------------------------------------------------ workload
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """What the model will be asked to do; decides the size of the KV cache."""
-
-    batch: int = 1
-    """Sequences at a time."""
-    context_tokens: int = 4096
-    """Tokens held per sequence: prompt and new tokens together."""
-    dtype: str | None = None
-    """Compute dtype, ``"bfloat16"``; None: as the checkpoint says."""
-    kv_dtype: str | None = None
-    """Dtype of the KV cache; None: as the model's own code makes it."""
-    images: int | None = None
-    """Images of each sequence; None: one where the model takes images."""
-    image_size: tuple[int, int] | None = None
-    """Height and width in pixels; None: a small one, where the model does not fix it, and what a
-    pipeline makes by itself."""
-    frames: int | None = None
-    """Frames of the video that a pipeline makes; None: its own number, or no video."""
-    tiling: bool = False
-    """Whether a pipeline's autoencoder decodes in tiles (``enable_tiling``)."""
 
 
 # ------------------------------------------------------------------------------------- profile

@@ -52,7 +52,7 @@ class SeenWorkload:
     """Tokens at which ``generate`` was to stop."""
 
     @property
-    def context_tokens(self) -> int:
+    def context(self) -> int:
         """What a map for it must hold."""
         return max(self.tokens, self.end_tokens or 0)
 

@@ -42,7 +42,7 @@ class CommandFacts:
     """Cards of this machine; their indices name them where no map describes them."""
     main_device: str | None = None
     workload: SeenWorkload | None = None
-    context_tokens: int | None = None
+    context: int | None = None
     """Of the map's workload."""
     images: int | None = None
     """Of each sequence, where the map's workload says it."""
@@ -94,7 +94,7 @@ def by_entries(changed: Mapping[str, str], subject: CheckContext) -> tuple[Fix, 
 
 def _words(recognised: Recognised, known: CommandFacts) -> dict[str, str]:
     workload = known.workload
-    context = workload.context_tokens if workload else known.context_tokens
+    context = workload.context if workload else known.context
     named = recognised.devices
     stated = {
         "device": named[0] if named else None,

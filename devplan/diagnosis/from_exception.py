@@ -210,7 +210,7 @@ def _with_fixes(
         num_cards=torch.cuda.device_count(),
         main_device=subject.main_device if subject else None,
         workload=report.workload,
-        context_tokens=file.workload.context_tokens if file else None,
+        context=file.workload.context if file else None,
         images=file.workload.images if file else None,
         embedding_away=is_embedding_away(subject) if subject else None,
     )

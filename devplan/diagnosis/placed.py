@@ -17,6 +17,7 @@ from torch import nn
 from devplan.checker import structure_as_it_lies
 from devplan.core import (
     CPU,
+    DEFAULT_CONTEXT,
     Block,
     BlockGraph,
     DeviceMap,
@@ -58,7 +59,7 @@ def placed_subject(model: nn.Module, map: Any = None) -> CheckContext | None:
         machine=given.machine,
         main_device=_main_device(model, given),
         stated_main=True,
-        workload=given.workload or Workload(),
+        workload=given.workload or Workload(context=DEFAULT_CONTEXT),
     )
 
 

@@ -60,7 +60,7 @@ class MappedModel:
             map=given.file,
             machine=subject.machine,
             main_device=subject.main_device,
-            context_tokens=subject.workload.context_tokens,
+            context=subject.workload.context,
             images=given.workload.images if given.workload else None,
             embedding_away=is_embedding_away(subject),
         )
@@ -217,7 +217,7 @@ def _enough_memory(done: CheckedMap, devices: Sequence[str]) -> str:
     machine, workload = done.subject.machine, done.subject.workload
     named = [device for device in done.loads if device in devices] or list(done.loads)
     needs = ", ".join(f"{format_bytes(done.loads[each])} on {each}" for each in named)
-    asked = f"at batch {workload.batch} and {workload.context_tokens:,} tokens it needs {needs}"
+    asked = f"at batch {workload.batch} and {workload.tokens:,} tokens it needs {needs}"
     if machine is None:
         return f"{asked}; the map does not say how large the cards are"
     return f"{asked}, and the cards hold that: the call was larger, or something else is there"

@@ -138,7 +138,7 @@ def _workload_arguments(map_file: DeviceMapFile) -> Iterator[str]:
         yield from ("--batch", str(workload.batch))
     # [context] the objective of most tokens found its own context, which is no wish of the user's.
     if map_file.certificate.objective != "context":
-        yield from ("--context", str(workload.context_tokens))
+        yield from ("--context", str(workload.tokens))
     if workload.dtype:
         yield from ("--dtype", workload.dtype)
     if workload.kv_dtype:

@@ -177,7 +177,7 @@ def _tokens(map_file: DeviceMapFile, loads: tuple[DeviceMemory, ...]) -> int:
         here.capacity_bytes < before.capacity_bytes
         for before, here in zip(planned, loads, strict=True)
     )
-    return map_file.workload.context_tokens if smaller else map_file.certificate.most_tokens
+    return map_file.workload.tokens if smaller else map_file.certificate.most_tokens
 
 
 def _used(map_file: DeviceMapFile) -> set[str]:

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from math import isclose
 from typing import Any
 
-from devplan.core import DECODE, PREFILL, STEPS, WHOLE_RUN, from_hf_device
+from devplan.core import (
+    DECODE,
+    PREFILL,
+    STEPS,
+    WHOLE_RUN,
+    InputError,
+    from_hf_device,
+    full_dtype_name,
+)
 from devplan.mapfile.document import from_plain
 from devplan.mapfile.plan_keys import TIMING, TRAFFIC
 
@@ -35,6 +43,7 @@ def check_consistency(document: dict[str, Any], refuse: Refuse) -> None:
     `refuse` takes the path of a value and a message; it raises.
     """
     _check_machine(document["machine"], refuse)
+    _check_workload(document["workload"], refuse)
     _check_devices(document, refuse)
     _check_prediction(document, refuse)
     cards = [card["device"] for card in document["machine"]["cards"]]
@@ -60,6 +69,14 @@ def _check_machine(machine: dict[str, Any], refuse: Refuse) -> None:
                 f"the reserve of {card['device']} ({card['reserve_bytes']} bytes) leaves nothing "
                 f"of its {card['capacity_bytes']} bytes; lower it",
             )
+
+
+def _check_workload(workload: dict[str, Any], refuse: Refuse) -> None:
+    for key in ("dtype", "kv_dtype"):
+        try:
+            full_dtype_name(workload[key] or "bfloat16")
+        except InputError as error:
+            refuse(("workload", key), str(error))
 
 
 def _check_devices(document: dict[str, Any], refuse: Refuse) -> None:

@@ -24,7 +24,7 @@ def default_path(
 ) -> Path:
     """The path of a map where none is given; `packed`: quantized weights stay as stored.
 
-    >>> default_path("Qwen/Qwen2.5-VL-7B-Instruct", "24+12gib", Workload()).as_posix()
+    >>> default_path("Qwen/Qwen2.5-VL-7B-Instruct", "24+12gib", Workload(context=4096)).as_posix()
     'maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c4096.yaml'
     """
     label = f"{model_label(model_id)}-packed" if packed else model_label(model_id)
@@ -43,7 +43,7 @@ def model_label(model_id: str) -> str:
 
 def workload_label(workload: Workload) -> str:
     """``b1-c32768``, and the dtypes and images where they are given."""
-    text = f"b{workload.batch}-c{workload.context_tokens}"
+    text = f"b{workload.batch}-c{workload.tokens}"
     if workload.dtype:
         text += f"-{workload.dtype}"
     if workload.kv_dtype:

@@ -19,7 +19,7 @@ def header_lines(map_file: DeviceMapFile, shown_path: str | PurePath) -> list[st
     model, workload = map_file.model, map_file.workload
     lines = [
         f"Device map for {visible(model.id)} on {_cards_in_words(map_file)},",
-        f"batch {workload.batch}, {workload.context_tokens} tokens of context "
+        f"batch {workload.batch}, {workload.tokens} tokens of context "
         f"(devplan {__version__}, {map_file.verification.status}).",
         "",
         f"{load_heading(map_file)}:",

@@ -127,7 +127,7 @@ MACHINE = record(
 # ----------------------------------------------------------------------------------------- workload
 
 IMAGE_SIZE = Coded(
-    Text(expected="height and width: 1080x1920", pattern=r"^[1-9]\d{0,5}x[1-9]\d{0,5}$"),
+    Text(expected="height and width: 1080x1920", pattern=r"^[1-9]\d{0,4}x[1-9]\d{0,4}$"),
     encode=lambda size: "{}x{}".format(*size),
     decode=lambda text: tuple(map(int, text.split("x"))),
 )
@@ -137,8 +137,9 @@ WORKLOAD = record(
     Key("batch", Whole(minimum=1, maximum=LARGEST_BATCH), "Sequences at a time."),
     Key(
         "context_tokens",
-        Whole(maximum=LARGEST_CONTEXT),
+        Whole(minimum=1, maximum=LARGEST_CONTEXT),
         "Tokens held per sequence, prompt and new ones.",
+        field="context",
     ),
     Key("dtype", TEXT_OR_NULL, "Compute dtype, null: as the checkpoint says."),
     Key("kv_dtype", TEXT_OR_NULL, "Dtype of the KV cache, null: as the model makes it."),

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from devplan.core import COMPUTE_DTYPES, InputError, UserCodeError, parse_dtype, stored_float
+from devplan.core import (
+    COMPUTE_DTYPES,
+    InputError,
+    UserCodeError,
+    compute_dtype_name,
+    parse_dtype,
+    stored_float,
+)
 from devplan.models.boundary import CountedBuilding, of_the_library
 from devplan.models.config import refuse_impossible, refuse_unreal, without_code
 from devplan.models.from_tensors import skeleton_from_stored, skeleton_from_summary
@@ -44,12 +51,17 @@ def build_skeleton(source: ModelSource, dtype: str | None = None) -> Skeleton:
     Raises
     ------
     InputError
-        When the installed libraries cannot build the class, or the configuration does not fit it.
+        When the installed libraries cannot build the class, the configuration does not fit it, or
+        no model computes in `dtype`.
     """
+    if dtype is not None and dtype != source.dtype:
+        dtype = compute_dtype_name(dtype)
     if source.components:
-        return build_pipeline(
-            source, partial(build_skeleton, dtype=dtype or pipeline_dtype(source))
-        )
+        return build_pipeline(source, partial(_build, dtype=dtype or pipeline_dtype(source)))
+    return _build(source, dtype)
+
+
+def _build(source: ModelSource, dtype: str | None) -> Skeleton:
     if source.origin == "factory":
         return _from_factory(source, dtype)
     if source.library == "tensors":

@@ -91,7 +91,7 @@ def predicted_memory(
     graph: BlockGraph, machine: Machine, workload: Workload, placement: Mapping[str, str]
 ) -> tuple[DeviceMemory, ...]:
     """What a placement puts on every card at the workload."""
-    tokens, batch = workload.context_tokens, workload.batch
+    tokens, batch = workload.tokens, workload.batch
     weights, buffers, cache = ({card.device: 0 for card in machine.cards} for _ in range(3))
     active = dict.fromkeys(weights, 0)
     if graph.between is not None:
@@ -179,7 +179,7 @@ def _why_relaxed(instance: Instance) -> str:
     main = instance.machine.card(instance.machine.main_device)
     slot = instance.machine.devices.index(main.device)
     kept = replace(instance, relaxed=frozenset(), offloaded={}, pinned_layers_in_chain=True)
-    needed = kept.bases_bytes(instance.workload.context_tokens)[slot]
+    needed = kept.bases_bytes(instance.workload.tokens)[slot]
     what = f"what belongs on {main.device} needs {format_bytes(needed)}"
     if needed > main.budget_bytes:
         missing = format_bytes(needed - main.budget_bytes)
@@ -211,7 +211,7 @@ def _certificate(
 
 def _bound(instance: Instance) -> Fraction:
     """No placement with the same blocks offloaded has a smaller largest share."""
-    kept, tokens = instance.on_cards, instance.workload.context_tokens
+    kept, tokens = instance.on_cards, instance.workload.tokens
     return lower_bound(
         instance.loads_bytes[kept],
         instance.loosest_budgets_at(tokens, kept),
@@ -251,9 +251,7 @@ def most_tokens(instance: Instance, devices: list[str]) -> tuple[int | None, str
         active[card_of[main]] = max(active[card_of[main]], instance.between_at(tokens))
         return rooms - held - active
 
-    most = largest(
-        lambda tokens: bool((left(tokens) >= 0).all()), low=instance.workload.context_tokens
-    )
+    most = largest(lambda tokens: bool((left(tokens) >= 0).all()), low=instance.workload.tokens)
     ensure(most is not None, "a plan that does not fit its own workload")
     if most >= MAX_TOKENS:
         return None, None

@@ -88,7 +88,7 @@ class Components:
     @cached_property
     def active_bytes(self) -> dict[str, int]:
         """The peak of each component beside weights, while it runs."""
-        tokens, batch = self.workload.context_tokens, self.workload.batch
+        tokens, batch = self.workload.tokens, self.workload.batch
         return {
             name: max(
                 block.activation_bytes(tokens, batch)
@@ -99,7 +99,7 @@ class Components:
         }
 
     def _sum(self, component: str) -> int:
-        tokens, batch = self.workload.context_tokens, self.workload.batch
+        tokens, batch = self.workload.tokens, self.workload.batch
         blocks = (block for block in self.graph.blocks if is_inside(block.name, component))
         return sum(block.load_bytes(tokens, batch) for block in blocks)
 
@@ -108,7 +108,7 @@ class Components:
         load = sum(self.load_bytes[name] for name in names)
         active = [self.active_bytes[name] for name in names]
         if device == self.machine.main_device and self.graph.between is not None:
-            tokens, batch = self.workload.context_tokens, self.workload.batch
+            tokens, batch = self.workload.tokens, self.workload.batch
             active.append(self.graph.between.bytes_at(tokens, batch))
         room = self.machine.card(device).budget_bytes - max(active, default=0)
         if room <= 0:

@@ -96,10 +96,10 @@ def _reason(
 
 def _too_little(instance: Instance, needed: int, offered: int) -> str:
     workload = instance.workload
-    cache = int(instance.units.cache_bytes(workload.context_tokens, workload.batch).sum())
+    cache = int(instance.units.cache_bytes(workload.tokens, workload.batch).sum())
     return (
         f"needs {format_bytes(needed)}, {format_bytes(cache)} of it cache for "
-        f"{workload.context_tokens} tokens x batch {workload.batch}; the cards hold "
+        f"{workload.tokens} tokens x batch {workload.batch}; the cards hold "
         f"{format_bytes(offered)}: {format_bytes(needed - offered)} are missing"
     )
 
@@ -143,10 +143,10 @@ def _fits(instance: Instance) -> bool:
 
 
 def _less_context(instance: Instance) -> Iterator[str]:
-    asked = instance.workload.context_tokens
+    asked = instance.workload.tokens
 
     def fits_at(tokens: int) -> bool:
-        return _fits(replace(instance, workload=replace(instance.workload, context_tokens=tokens)))
+        return _fits(replace(instance, workload=replace(instance.workload, context=tokens)))
 
     most = largest(fits_at, low=1, high=asked) if asked > 1 else None
     if most is not None:

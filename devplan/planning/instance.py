@@ -79,7 +79,7 @@ class Instance:
     @cached_property
     def loosest_budgets_bytes(self) -> list[int]:
         """Room for weights and cache that no placement at the workload exceeds."""
-        return self.loosest_budgets_at(self.workload.context_tokens)
+        return self.loosest_budgets_at(self.workload.tokens)
 
     def loosest_budgets_at(self, tokens: int, on_cards: np.ndarray | None = None) -> list[int]:
         """Budgets less what is kept for activations wherever the units lie; valid for bounds.
@@ -119,7 +119,7 @@ class Instance:
     @property
     def loads_bytes(self) -> np.ndarray:
         """Load of every unit at the workload.  # [units]"""
-        return self.loads_at(self.workload.context_tokens)
+        return self.loads_at(self.workload.tokens)
 
     def loads_at(self, tokens: int) -> np.ndarray:
         return self.units.loads_bytes(tokens, self.workload.batch)
@@ -161,7 +161,7 @@ class Instance:
 
     def problem(self, tokens: int | None = None) -> Problem:
         """The solver's problem at that many tokens; at the workload when None."""
-        tokens = self.workload.context_tokens if tokens is None else tokens
+        tokens = self.workload.tokens if tokens is None else tokens
         loads, needed = self.loads_at(tokens), self.activations_at(tokens)
         bases, active = self.bases_bytes(tokens), self.active_bytes(tokens)
         in_use, slot_of = {self.run_slot(unit) for unit in self.fixed}, self._slot_of

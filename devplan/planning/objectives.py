@@ -125,7 +125,7 @@ def unit_seconds(instance: Instance) -> np.ndarray:
 
     def of(block: Block) -> list[float]:
         # Layers are alike: a few kinds of blocks stand for all.
-        cached = block.cache_bytes(instance.workload.context_tokens, instance.workload.batch)
+        cached = block.cache_bytes(instance.workload.tokens, instance.workload.batch)
         kind = (block.work, block.weight_bytes, cached, block.name == instance.graph.embedding)
         if kind not in kinds:
             kinds[kind] = [
@@ -220,7 +220,7 @@ def latency_is_exact(instance: Instance) -> bool:
 
 def request_bound(instance: Instance, on_cards: np.ndarray, attained_s: float) -> float:
     """Seconds of the request that no placement with the same blocks offloaded goes below."""
-    seconds, tokens = unit_seconds(instance), instance.workload.context_tokens
+    seconds, tokens = unit_seconds(instance), instance.workload.tokens
     main = instance.machine.devices.index(instance.machine.main_device)
     request = _request(instance)
     fixed = float(seconds[~on_cards, main].sum())

@@ -148,11 +148,11 @@ def plan_most_tokens(graph: BlockGraph, request: PlanRequest) -> Plan | Infeasib
     found = find_longest(instance)
     if found is None:
         return explain(instance, request)
-    asked, limit = request.workload.context_tokens, request.limit_tokens
+    asked, limit = request.workload.tokens, request.limit_tokens
     most, _ = most_tokens(found.instance, found.instance.devices(found.assignment))
     limited = limit is not None and limit >= asked and (most is None or most >= limit)
     tokens = limit if limited else most or asked
-    at_most = replace(request, workload=replace(request.workload, context_tokens=tokens))
+    at_most = replace(request, workload=replace(request.workload, context=tokens))
     if limited:
         even = place(graph, replace(at_most, objective="balance", alternatives={}))
         if isinstance(even, Plan):
@@ -163,7 +163,7 @@ def plan_most_tokens(graph: BlockGraph, request: PlanRequest) -> Plan | Infeasib
 
 
 def _at_the_limit(answer: Plan, most: int | None) -> Plan:
-    tokens = answer.workload.context_tokens
+    tokens = answer.workload.tokens
     memory = "any number" if most is None else f"{most:,}"
     return replace(
         answer,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from devplan.core import ensure
+from devplan.core import LARGEST_CONTEXT, ensure
 from devplan.planning.bounds import exceeds
 from devplan.planning.instance import Instance, has_pinned_layers
 from devplan.planning.objectives import OBJECTIVES, Objective
@@ -180,8 +180,8 @@ def _find_offloaded(instance: Instance, objective: Objective) -> FoundPlacement 
 # ---------------------------------------------------------------------------------------- bisection
 
 
-MAX_TOKENS = 2**40
-"""Beyond any context; a cache that still fits here has stopped growing."""
+MAX_TOKENS = LARGEST_CONTEXT
+"""Beyond any context that is asked for; a cache that still fits here has stopped growing."""
 
 
 def largest(works: Callable[[int], bool], *, low: int, high: int | None = None) -> int | None:
@@ -236,7 +236,7 @@ def find_longest(instance: Instance) -> FoundPlacement | None:
     if first is None or first.instance.tiers:
         return first and _longest_beside(first)
     stages = _most_in_stages(instance)
-    most = _most_packed(instance, stages or instance.workload.context_tokens)
+    most = _most_packed(instance, stages or instance.workload.tokens)
     at_most = _at(instance, most)
     # [stops growing] where nothing ever fills a card, tokens do not tell placements apart.
     found = find_placement(at_most, BALANCE if most >= MAX_TOKENS else CONTEXT, max_steps=MAX_STEPS)
@@ -249,12 +249,12 @@ def find_longest(instance: Instance) -> FoundPlacement | None:
 
 
 def _at(instance: Instance, tokens: int) -> Instance:
-    return replace(instance, workload=replace(instance.workload, context_tokens=tokens))
+    return replace(instance, workload=replace(instance.workload, context=tokens))
 
 
 def _most_in_stages(instance: Instance) -> int | None:
     """Tokens that contiguous stages hold, with any rungs of default pins given up."""
-    return _largest_of([*_every_variant(instance)], instance.workload.context_tokens)
+    return _largest_of([*_every_variant(instance)], instance.workload.tokens)
 
 
 def _largest_of(instances: Iterable[Instance], low: int) -> int | None:
@@ -298,7 +298,7 @@ def _reasons(instance: Instance, found: FoundPlacement, most: int) -> dict[tuple
 
 def _most_with(instance: Instance, relaxed: frozenset[int], most: int) -> int | None:
     """Tokens that fit with only these pins given up, below the most; None: not the workload's."""
-    instances, asked = list(variants_of(instance, relaxed)), instance.workload.context_tokens
+    instances, asked = list(variants_of(instance, relaxed)), instance.workload.tokens
     stages = largest(
         lambda n: any(chain.fits(p.problem(n)) for p in instances), low=asked, high=most
     )
@@ -313,7 +313,7 @@ def _most_with(instance: Instance, relaxed: frozenset[int], most: int) -> int | 
 def _longest_beside(found: FoundPlacement) -> FoundPlacement:
     """The most tokens in contiguous stages with the same layers offloaded."""
     instance = found.instance
-    most = _largest_of([instance], instance.workload.context_tokens)
+    most = _largest_of([instance], instance.workload.tokens)
     ensure(most is not None, "the offload was chosen so that the rest fits")
     at_most = _at(instance, most)
     objective: Objective = BALANCE if most >= MAX_TOKENS else CONTEXT

@@ -61,7 +61,7 @@ class Request:
 
     @cached_property
     def prompt_tokens(self) -> int:
-        return max(self.workload.context_tokens - RUN_STEPS, 1)
+        return max(self.workload.tokens - RUN_STEPS, 1)
 
     @cached_property
     def new_tokens(self) -> int:
@@ -96,7 +96,7 @@ class Request:
         return speed.seconds(work.flops, work.read_bytes)
 
     def _cache_bytes(self, block: Block) -> int:
-        return block.cache_bytes(self.workload.context_tokens, self.workload.batch)
+        return block.cache_bytes(self.workload.tokens, self.workload.batch)
 
     def _assumed(self, block: Block) -> StepWork:
         """A dense layer of that many bytes; a look-up reads next to nothing."""
@@ -331,7 +331,7 @@ def _pipeline_traffic(record: RunRecord, machine: Machine, workload: Workload) -
             total[1] += event.count * event.num_bytes
     return Traffic(
         basis="run",
-        prompt_tokens=workload.context_tokens,
+        prompt_tokens=workload.tokens,
         routes=tuple(copies_on_link(machine, *key, *total) for key, total in sums.items()),
     )
 

@@ -118,7 +118,7 @@ def _check_load(
     offloaded = [b for b in graph.blocks if plan.placement[b.name] in OFFLOAD_DEVICES]
     is_main = load.device == machine.main_device
     onload = max((block.onload_bytes for block in offloaded), default=0) if is_main else 0
-    tokens, batch = workload.context_tokens, workload.batch
+    tokens, batch = workload.tokens, workload.batch
     counted = (
         sum(block.weight_bytes for block in lying),
         sum(block.buffer_bytes for block in running),
@@ -135,7 +135,7 @@ def _check_load(
 
 
 def _most_active(running: list[Block], graph: BlockGraph, is_main: bool, workload: Workload) -> int:
-    tokens, batch = workload.context_tokens, workload.batch
+    tokens, batch = workload.tokens, workload.batch
     needed = [block.activation_bytes(tokens, batch) for block in running]
     if is_main and graph.between is not None:
         needed.append(graph.between.bytes_at(tokens, batch))
@@ -178,5 +178,5 @@ def _check_certificate(plan: Plan, workload: Workload) -> None:
     _check(certificate.bottleneck <= 1, "a plan that does not fit")
     _check(certificate.lower_bound <= certificate.bottleneck, "lower bound above the bottleneck")
     most, bound = certificate.most_tokens, certificate.most_tokens_bound
-    _check(most is None or most >= workload.context_tokens, "fewer tokens than the workload")
+    _check(most is None or most >= workload.tokens, "fewer tokens than the workload")
     _check(bound is None or (most is not None and bound >= most), "bound below what is attained")

@@ -101,10 +101,10 @@ def _of_call(
     )
 
 
-def contexts(context_tokens: int) -> tuple[int, ...]:
+def contexts(context: int) -> tuple[int, ...]:
     """The contexts that are run: the workload's, a quarter and a sixteenth of it."""
-    least = min(FEW_TOKENS[0], context_tokens)
-    return tuple(sorted({max(context_tokens // part, least) for part in (16, 4, 1)}))
+    least = min(FEW_TOKENS[0], context)
+    return tuple(sorted({max(context // part, least) for part in (16, 4, 1)}))
 
 
 def _records(
@@ -116,10 +116,10 @@ def _records(
 ) -> tuple[dict[int, RunRecord], tuple[str, ...]]:
     """Context -> what the run showed; the shape of what a pipeline made is put into `shown`."""
     if skeleton.components or skeleton.own_inputs:  # what it needs does not grow with tokens
-        tokens = workload.context_tokens
+        tokens = workload.tokens
         record = _run(skeleton, sites, workload, tokens, run_as_usual, call, shown)
         return {tokens: record, 1: record}, ()
-    asked = contexts(workload.context_tokens)
+    asked = contexts(workload.tokens)
     try:  # the largest first: where it takes too long, the others need not be tried
         limited = partial(run_as_usual, limit_ops=MOST_OPS)
         records = {n: _run(skeleton, sites, workload, n, limited, call) for n in asked[::-1]}
@@ -152,7 +152,7 @@ def _run(
         example = user_inputs(skeleton.own_inputs, model, skeleton.config)
     else:
         example = example_inputs(model, skeleton.config, request)
-    if workload.images and context == workload.context_tokens:
+    if workload.images and context == workload.tokens:
         _refuse_images(example, workload, request)
     split = SplitModel(
         model=model,
@@ -192,10 +192,10 @@ def _refuse_images(example: ExampleInputs, workload: Workload, request: InputReq
     if not isinstance(ids, torch.Tensor):
         return
     needed = ids.shape[-1] + DECODE_STEPS + 1
-    if needed > max(workload.context_tokens, LEAST_TEXT + DECODE_STEPS + 1):
+    if needed > max(workload.tokens, LEAST_TEXT + DECODE_STEPS + 1):
         size = "{}x{}".format(*request.image_size)
         raise InputError(
-            f"--context {workload.context_tokens} does not hold --images {workload.images} of "
+            f"--context {workload.tokens} does not hold --images {workload.images} of "
             f"{size} pixels, which with a short question take {needed:,} tokens; give --context "
             f"{needed} or more, or smaller or fewer images"
         )

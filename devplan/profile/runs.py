@@ -182,7 +182,7 @@ def large_run(
     """
     if not growths(runs, None, None):
         return None, ()
-    asked, promised = workload.context_tokens, runs.skeleton.max_tokens
+    asked, promised = workload.tokens, runs.skeleton.max_tokens
     wanted = min(max(asked, promised or asked), MOST_TOKENS)
     needed = min(asked, promised or asked, MOST_TOKENS)
     reason = ""

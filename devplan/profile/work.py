@@ -60,7 +60,7 @@ def measure_work(
     """
     if not skeleton.executable:
         return WorkProfile(notes=(_unknown("the model's own code is not here"),))
-    prompt = max(workload.context_tokens - DECODE_STEPS - 1, 1)
+    prompt = max(workload.tokens - DECODE_STEPS - 1, 1)
     try:
         try:
             return _counted(skeleton, sites, workload, prompt, MOST_OPS)

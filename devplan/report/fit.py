@@ -84,7 +84,7 @@ def _legend(result: FitResult, terminal: Terminal) -> list[str]:
     sentences = [
         "share: load of the fullest card less reserve and activations, as asked",
         f"most tokens: per sequence at batch {asked.batch}",
-        f"batch: most sequences of {asked.context_tokens:,} tokens",
+        f"batch: most sequences of {asked.tokens:,} tokens",
         "run clean: all three were run virtually; -: planned, not run",
     ]
     if any(row.ends_at_model for row in result.rows):
@@ -128,7 +128,7 @@ def _next_lines(result: FitResult, terminal: Terminal) -> list[str]:
     command = f"devplan suggest {result.identity.id} --gpus {gpus_option(best.offer.machine)}"
     options = {
         "--batch": asked.batch if asked.batch > 1 else None,
-        "--context": asked.context_tokens,
+        "--context": asked.tokens,
         "--kv-dtype": asked.kv_dtype,
         "--images": asked.images,
         "--image-size": "{}x{}".format(*asked.image_size) if asked.image_size else None,

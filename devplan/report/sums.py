@@ -105,13 +105,13 @@ def _cache_in_words(blocks: Iterable[Block], map_file: DeviceMapFile) -> str:
     workload = map_file.workload
     holding = [block for block in blocks if block.cache]
     number = f"{len(holding)} block{'' if len(holding) == 1 else 's'}"
-    return f"of {number}, {workload.context_tokens:,} tokens x batch {workload.batch}"
+    return f"of {number}, {workload.tokens:,} tokens x batch {workload.batch}"
 
 
 def _activations_in_words(
     blocks: Iterable[Block], graph: BlockGraph, map_file: DeviceMapFile
 ) -> str:
-    tokens, batch = map_file.workload.context_tokens, map_file.workload.batch
+    tokens, batch = map_file.workload.tokens, map_file.workload.batch
     most = max(blocks, key=lambda block: block.activation_bytes(tokens, batch), default=None)
     between = graph.between.bytes_at(tokens, batch) if graph.between else 0
     if most is None or between > most.activation_bytes(tokens, batch):

@@ -65,7 +65,7 @@ def _card_in_words(card: Card) -> str:
 
 def workload_in_words(workload: Workload) -> str:
     """``batch 1, context of 32,768 tokens``, and the dtypes that were asked for."""
-    parts = [f"batch {workload.batch}", f"context of {workload.context_tokens:,} tokens"]
+    parts = [f"batch {workload.batch}", f"context of {workload.tokens:,} tokens"]
     parts += [f"computing in {workload.dtype}"] if workload.dtype else []
     parts += [f"KV cache in {workload.kv_dtype}"] if workload.kv_dtype else []
     if workload.images is not None:

@@ -111,7 +111,8 @@ class CheckContext:
     """Where inputs enter."""
     stated_main: bool = False
     """Whether somebody said so; else it is what accelerate picks."""
-    workload: Workload = field(default_factory=Workload)
+    workload: Workload
+    """With all that the model decides filled in."""
     runs: tuple[RunRecord, ...] = ()
     """The call at the workload first, then the short ones."""
     missed: tuple[MissedRun, ...] = ()

@@ -85,7 +85,7 @@ def _cache_bytes(context: CheckContext) -> dict[str, int]:
     for block in context.structure.graph.blocks:
         device = context.execution_device(context.device_of(block.name))
         if device is not None and block.cache:
-            size = block.cache_bytes(workload.context_tokens, workload.batch)
+            size = block.cache_bytes(workload.tokens, workload.batch)
             cache[device] = cache.get(device, 0) + size
     return cache
 

@@ -66,7 +66,7 @@ def _finding(
         severity=severity,
         message=f"{card.device} {what} {format_bytes(missing)}: {_parts(load)} against "
         f"{format_bytes(card.capacity_bytes)} less {format_bytes(card.reserve_bytes)} of reserve, "
-        f"at batch {workload.batch} and {workload.context_tokens:,} tokens",
+        f"at batch {workload.batch} and {workload.tokens:,} tokens",
         module=card.device,
         entry=_largest_entry(context, card.device),
         fix=Fix(

@@ -21,7 +21,6 @@ from devplan.core import (
     DeviceMapFile,
     Finding,
     Workload,
-    WorkloadRequest,
     accepts,
 )
 from devplan.machine import MachineLike
@@ -68,7 +67,7 @@ def needed_patch(
     *,
     machine: MachineLike | None = None,
     main_device: str | int | None = None,
-    workload: Workload | WorkloadRequest | None = None,
+    workload: Workload | None = None,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
 ) -> PatchAdvice:

@@ -13,7 +13,6 @@ from devplan.core import (
     NamedInFile,
     Plan,
     Workload,
-    WorkloadRequest,
     accepts,
     device_map_of,
     one_line,
@@ -81,7 +80,7 @@ class Comparison:
 def compare(
     model: str | NamedInFile,
     machine: MachineLike,
-    request: WorkloadRequest | None = None,
+    workload: Workload | None = None,
     *,
     objective: str = "balance",
     pins: Mapping[str, str] | None = None,
@@ -100,7 +99,7 @@ def compare(
         Catalogue name, folder, hub id or ``package.module:factory``.
     machine
         Cards; text as ``--gpus`` takes it.
-    request
+    workload
         The workload at which all maps are judged.
     objective, pins, default_pins
         Of devplan's plan, as for `devplan.suggest`; the others take none.
@@ -114,7 +113,7 @@ def compare(
     """
     studied = study(
         model,
-        request or WorkloadRequest(),
+        workload or Workload(),
         (machine,),
         packed=packed,
         trust_remote_code=trust_remote_code,

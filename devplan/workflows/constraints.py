@@ -172,7 +172,7 @@ def _by_a_block(needed: dict[str, int], plan: Plan, device: str) -> dict[str, in
 
 def _raised(graph: BlockGraph, needed: Mapping[str, int], subject: CheckContext) -> BlockGraph:
     """The graph in which these blocks need at least that much at the workload."""
-    tokens, batch = subject.workload.context_tokens, subject.workload.batch
+    tokens, batch = subject.workload.tokens, subject.workload.batch
     blocks = tuple(
         replace(block, activation=_at_least(block.activation, tokens, batch, needed[block.name]))
         if block.name in needed

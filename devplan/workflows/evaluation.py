@@ -146,7 +146,7 @@ def memory_of_cards(
     """What the map puts on every card at the workload."""
     found = device_loads(subject)
     complete = record is not None and record.error is None and record.cut_to_tokens is None
-    foretold = active_bytes(subject, subject.workload.context_tokens)
+    foretold = active_bytes(subject, subject.workload.tokens)
     loads = []
     for card in machine.cards:
         load = found.get(card.device, DeviceMemory(device=card.device))
@@ -197,7 +197,7 @@ def most_tokens_of_map(
     number of tokens.
     """
     workload = subject.workload
-    foretold = active_bytes(subject, workload.context_tokens)
+    foretold = active_bytes(subject, workload.tokens)
     beyond = {
         load.device: max(load.activation_bytes - foretold.get(load.device, 0), 0) for load in loads
     }

@@ -83,7 +83,7 @@ class Row:
         """None: nothing grows with the tokens, nothing fits, or it is not known."""
         if self.tokens is None or self.tokens.plan.certificate.most_tokens is None:
             return self.limit_tokens if self.tokens is not None else None
-        return self.tokens.workload.context_tokens
+        return self.tokens.workload.tokens
 
     @property
     def ends_at_model(self) -> bool:

@@ -15,7 +15,6 @@ from devplan.core import (
     NamedInFile,
     Plan,
     Workload,
-    WorkloadRequest,
     accepts,
     flag,
     optional,
@@ -72,7 +71,7 @@ def fit(
     machines: Sequence[MachineLike] = (),
     *,
     cards: Sequence[str] = (),
-    request: WorkloadRequest | None = None,
+    workload: Workload | None = None,
     reserve: str | None = None,
     packed: bool = False,
     trust_remote_code: bool = False,
@@ -92,7 +91,7 @@ def fit(
         cards, or a `Machine`.
     cards
         Kinds of cards of which the fewest that suffice are looked for: ``"a100-80gb"``.
-    request
+    workload
         Batch, context and dtypes that have to fit; what is None is left to the model.
     reserve
         Kept free on each card of `cards` and of machines given as text.
@@ -117,7 +116,7 @@ def fit(
     How many cards are needed for a long context::
 
         devplan.fit("Qwen/Qwen3-8B", cards=["rtx-4090"],
-                    request=WorkloadRequest(context_tokens=32768)).rows[0].offer.label
+                    workload=devplan.Workload(context=32768)).rows[0].offer.label
     """
     kinds = tuple(dict.fromkeys(checked_kind(kind) for kind in cards))
     read = [as_machine("machines", machine, reserve=reserve) for machine in machines]
@@ -129,7 +128,7 @@ def fit(
     offered = (*read, *(of_kind(kind, 1, reserve).machine for kind in kinds))
     studied = study(
         model,
-        request or WorkloadRequest(),
+        workload or Workload(),
         offered,
         packed=packed,
         trust_remote_code=trust_remote_code,
@@ -186,7 +185,7 @@ def _lightest(pairs: Sequence[Pair]) -> list[Pair]:
 def _longest(pairs: Sequence[Pair]) -> int:
     """The most tokens that any row holds."""
     plans = (plan(variant.graph, variant.request(o.machine, TOKENS)) for o, variant in pairs)
-    return max((p.workload.context_tokens for p in plans if isinstance(p, Plan)), default=0)
+    return max((p.workload.tokens for p in plans if isinstance(p, Plan)), default=0)
 
 
 # ------------------------------------------------------------------------------------------- offers
@@ -316,7 +315,7 @@ def _proven(filled: Filled) -> Filled:
 def _run_tokens(filled: Filled, asked: VerifiedPlan) -> VerifiedPlan:
     """The most tokens, foretold from runs of that many."""
     variant, machine = filled.variant, filled.row.offer.machine
-    studied = run_at(variant.studied, filled.row.tokens.workload.context_tokens)
+    studied = run_at(variant.studied, filled.row.tokens.workload.tokens)
     profile = replace(variant.profile, activations=studied.profile.activations)
     graph = build_graph(profile)
     answer = _or(_answer(graph, variant.request(machine, TOKENS)), asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from devplan.core import (
     ModelIdentity,
     NamedInFile,
     Workload,
-    WorkloadRequest,
     accepts,
     function,
     model_name,
@@ -87,7 +86,7 @@ def diff(
     model: str | NamedInFile | None = None,
     machine: MachineLike | None = None,
     main_device: str | int | None = None,
-    workload: Workload | WorkloadRequest | None = None,
+    workload: Workload | None = None,
     packed: bool = False,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
@@ -123,7 +122,7 @@ def diff(
     name, machines = _model(model, known), _machines(first, second, machine)
     studied = study(
         name,
-        _request(workload, known),
+        _workload(workload, known),
         machines,
         packed=packed or any(given.packed for given in known),
         trust_remote_code=trust_remote_code,
@@ -183,15 +182,9 @@ def _machines(
     return own[0] or known, own[1] or known
 
 
-def _request(
-    workload: Workload | WorkloadRequest | None, known: list[DeviceMap]
-) -> WorkloadRequest:
-    found = workload or next((given.workload for given in known if given.workload), None)
-    if found is None:
-        return WorkloadRequest()
-    return WorkloadRequest(
-        **{field.name: getattr(found, field.name) for field in fields(WorkloadRequest)}
-    )
+def _workload(workload: Workload | None, known: list[DeviceMap]) -> Workload:
+    said = next((given.workload for given in known if given.workload), None)
+    return workload or said or Workload()
 
 
 # ------------------------------------------------------------------------------------ changes

@@ -172,7 +172,7 @@ def _named(run: RunRecord) -> str:
 def _not_covered(verified: VerifiedPlan) -> str:
     """What users call too, and no run made at the workload or to its end."""
     context = verified.context
-    tokens = f"{context.workload.context_tokens:,} tokens"
+    tokens = f"{context.workload.tokens:,} tokens"
     at_workload = {run.name for run in context.runs if not run.is_short}
     found = []
     if verified.record.cut_to_tokens is not None:
@@ -196,7 +196,7 @@ def _peaks(plan: Plan, runs: Iterable[RunRecord]) -> dict[str, int]:
 def _at(verified: VerifiedPlan) -> str:
     """The workload that ran, for which alone the run is a proof."""
     workload, cut = verified.context.workload, verified.record.cut_to_tokens
-    asked = f"at {workload.context_tokens:,} tokens x batch {workload.batch}"
+    asked = f"at {workload.tokens:,} tokens x batch {workload.batch}"
     return asked if cut is None else f"at {cut} tokens instead of {asked.removeprefix('at ')}"
 
 

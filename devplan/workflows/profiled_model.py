@@ -23,8 +23,7 @@ from devplan.core import (
     NamedInFile,
     Reader,
     Workload,
-    WorkloadRequest,
-    as_request,
+    as_workload,
     dtype_name,
     flag,
     function,
@@ -65,7 +64,7 @@ Progress = Callable[[str], None]
 
 MODEL_ARGUMENTS: Mapping[str, Reader] = {
     "model": model_name,
-    "request": as_request,
+    "workload": as_workload,
     "packed": flag,
     "trust_remote_code": flag,
     "revision": optional(text("a branch, tag or commit as text")),
@@ -127,7 +126,7 @@ class ProfiledModel:
     def limit_tokens(self) -> int | None:
         """Longest context that the model supports, or that was asked for beyond it."""
         limit = self.skeleton.max_tokens
-        return None if limit is None else max(limit, self.workload.context_tokens)
+        return None if limit is None else max(limit, self.workload.tokens)
 
     @property
     def is_growth_known(self) -> bool:
@@ -161,7 +160,7 @@ def _repository(source: ModelSource) -> str | None:
 @exclusively
 def study(
     model: str | NamedInFile,
-    request: WorkloadRequest,
+    workload: Workload,
     machines: Iterable[Machine],
     *,
     packed: bool = False,
@@ -178,7 +177,7 @@ def study(
     ----------
     model
         Catalogue name, folder, hub id or ``package.module:factory``.
-    request
+    workload
         Batch, context and dtypes; what is None is left to the model.
     machines
         What is planned for: their least compute capability decides how quantized weights lie.
@@ -200,9 +199,9 @@ def study(
             f"pipeline; run devplan suggest {model} for each machine"
         )
     progress(f"building {source.class_name or model} on the meta device")
-    skeleton = replace(build_skeleton(source, request.dtype), own_inputs=inputs)
+    skeleton = replace(build_skeleton(source, workload.dtype), own_inputs=inputs)
     workload, workload_notes = resolve_workload(
-        request, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
+        workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
     )
     progress("running it virtually")
     profile = _profile(skeleton, source, workload, machines, packed)
@@ -281,10 +280,10 @@ def run_at(studied: ProfiledModel, tokens: int) -> ProfiledModel:
     """
     activations, known = studied.profile.activations, _longest_run(studied)
     fixed = bool(studied.skeleton.components or studied.skeleton.own_inputs)
-    loops = fixed or known < studied.workload.context_tokens
+    loops = fixed or known < studied.workload.tokens
     if loops or not activations.blocks or tokens > LONGEST_RUN_TOKENS:
         return studied
-    workload = replace(studied.workload, context_tokens=tokens)
+    workload = replace(studied.workload, context=tokens)
     more = measure_activations(studied.skeleton, studied.profile.sites, workload, studied.calls)
     joined = joined_activations(activations, more)
     return replace(studied, profile=replace(studied.profile, activations=joined))

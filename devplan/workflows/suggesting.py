@@ -24,7 +24,6 @@ from devplan.core import (
     NamedInFile,
     Plan,
     Workload,
-    WorkloadRequest,
     accepts,
     flag,
     function,
@@ -67,7 +66,7 @@ LATENCY = "latency"
 def suggest(
     model: str | NamedInFile,
     machine: MachineLike,
-    request: WorkloadRequest | None = None,
+    workload: Workload | None = None,
     *,
     objective: str = "balance",
     pins: Mapping[str, str] | None = None,
@@ -93,7 +92,7 @@ def suggest(
     machine
         Cards, main device and offload tiers, as `devplan.parse_gpus` makes them; or text as
         ``--gpus`` takes it, ``"24GiB,12GiB"``, or a list, ``["24GiB", "12GiB"]``.
-    request
+    workload
         Batch, context and dtypes; what is None is left to the model.
     objective
         ``balance``, ``context``, ``fewest`` or ``latency``.
@@ -135,13 +134,13 @@ def suggest(
 
     Examples
     --------
-    >>> work = devplan.WorkloadRequest(context_tokens=32768)
+    >>> work = devplan.Workload(context=32768)
     >>> found = devplan.suggest("Qwen/Qwen2.5-VL-7B-Instruct", "24GiB,12GiB", work)
     >>> devplan.write_map(found, "maps/qwen.yaml")
     """
     studied = study(
         model,
-        request or WorkloadRequest(),
+        workload or Workload(),
         (machine,),
         packed=packed,
         trust_remote_code=trust_remote_code,
@@ -233,7 +232,7 @@ def _request(
 
 def _most_tokens(request_of: Callable[[ProfiledModel], PlanRequest], studied: ProfiledModel) -> int:
     found = plan(studied.graph, request_of(studied))
-    return found.workload.context_tokens if isinstance(found, Plan) else 0
+    return found.workload.tokens if isinstance(found, Plan) else 0
 
 
 def _suggestion(studied: ProfiledModel, machine: Machine, proof: VerifiedPlan) -> Suggestion:

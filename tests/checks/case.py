@@ -24,7 +24,7 @@ import yaml
 from devplan.checker.preparation import against, prepare
 from devplan.core.environment import Environment
 from devplan.core.findings import MissedRun, RunRecord
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.mapfile.device_map_files import parse_device_map
 from devplan.rules.context import CheckContext
@@ -53,9 +53,7 @@ class Case:
             replace(given, versions=options.get("versions", {})),
             machine=_machine(options),
             main_device=options.get("main"),
-            workload=Workload(
-                batch=options.get("batch", 1), context_tokens=options.get("context", 4096)
-            ),
+            workload=Workload(batch=options.get("batch", 1), context=options.get("context", 4096)),
         )
         if "environment" in options:
             prepared = against(prepared, _environment(options["environment"]))

@@ -8,7 +8,8 @@ import pytest
 
 from devplan.core.device_map import device_map_of
 from devplan.core.findings import DevicePeak, RunRecord
-from devplan.core.types import BlockGraph, CacheGrowth, Card, DeviceMemory, Machine, Workload
+from devplan.core.types import BlockGraph, CacheGrowth, Card, DeviceMemory, Machine
+from devplan.core.workload import Workload
 from devplan.rules.context import CheckContext, Structure, TensorFact
 from devplan.rules.loads import device_loads, fits_after
 from tests.planning.strategies import block
@@ -71,7 +72,7 @@ def subject(entries, *budgets: int, runs=(), reserve: int = 0) -> CheckContext:
         map=device_map_of(entries),
         machine=Machine(cards=cards, main_device="cuda:0") if budgets else None,
         main_device="cuda:0",
-        workload=Workload(context_tokens=5, batch=2),
+        workload=Workload(context=5, batch=2),
         runs=runs,
     )
 

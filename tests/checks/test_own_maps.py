@@ -8,7 +8,7 @@ from devplan.checker.checking import check, check_structure
 from devplan.checker.run_options import RunOptions
 from devplan.core.device_map import device_map_of
 from devplan.core.findings import Severity
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.workflows.suggesting import suggest
 from tests.checks.case import HERE, model_name
@@ -24,7 +24,7 @@ NOT_RUN = "DP901"
 @pytest.mark.parametrize("model", MODELS)
 def test_suggested_map_is_clean(model, objective):
     machine = parse_gpus("640MiB,512MiB", reserve="64MiB")
-    suggestion = suggest(model_name(model), machine, WorkloadRequest(), objective=objective)
+    suggestion = suggest(model_name(model), machine, Workload(), objective=objective)
     result = check_structure(suggestion.source.id, suggestion.map_file)
     found = [d for d in (*result.errors, *result.warnings) if d.code != NOT_RUN]
     assert [(d.code, d.message) for d in found] == []
@@ -59,7 +59,7 @@ def rotary_findings(result) -> list:
 def test_what_suggest_writes_the_check_finds_clean_in_the_strict_sense(tmp_path, gpus, offload):
     folder = small_llama(tmp_path)
     machine = parse_gpus(gpus, reserve="0", offload=offload)
-    found = suggest(folder, machine, WorkloadRequest(context_tokens=512))
+    found = suggest(folder, machine, Workload(context=512))
     result = check(folder, found.map_file)
     assert result.is_strictly_clean, result.warnings
     assert len({load.device for load in found.result.loads if load.weight_bytes}) == len(
@@ -120,7 +120,7 @@ def test_a_place_that_overflows_is_no_repair(tmp_path):
     device_map["model.layers"] = 0
     for gpus, severity in (("2GiB,2GiB", Severity.WARNING), ("320MiB,2GiB", Severity.NOTE)):
         machine = parse_gpus(gpus, reserve="0")
-        workload = WorkloadRequest(context_tokens=64)
+        workload = Workload(context=64)
         result = check(folder, device_map, machine=machine, main_device=0, workload=workload)
         (found,) = (d for d in result.findings if d.code == "DP205")
         assert found.severity is severity, result.findings
@@ -130,7 +130,7 @@ def test_a_place_that_overflows_is_no_repair(tmp_path):
 def test_a_block_goes_where_it_costs_less_if_nobody_pinned_it(tmp_path):
     folder = small_llama(tmp_path, num_hidden_layers=10)
     pins = {f"model.layers.{i}": "cuda:1" for i in range(10)} | {"model.norm": "cuda:1"}
-    machine, request = parse_gpus("1GiB,1GiB", reserve="0"), WorkloadRequest(context_tokens=64)
+    machine, request = parse_gpus("1GiB,1GiB", reserve="0"), Workload(context=64)
     pins["model.embed_tokens"] = "cuda:1"
     found = suggest(folder, machine, request, pins=pins)
     assert found.result.placement["model.rotary_emb"] == "cuda:1"

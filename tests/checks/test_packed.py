@@ -12,8 +12,7 @@ import devplan
 from devplan.checker.checking import check
 from devplan.core.errors import DeviceMapError, DevplanError
 from devplan.core.findings import Severity
-from devplan.core.types import Workload
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.mapfile.default_name import default_path
 from devplan.mapfile.read import loads_map, read_map
@@ -25,7 +24,7 @@ from tests.checks.case import HERE
 MODEL = str(HERE / "models" / "tiny_llama_int4")
 MAP = HERE / "maps" / "tiny_llama_int4.yaml"
 CARDS = parse_gpus("2x256MiB")
-FEW = WorkloadRequest(context_tokens=256)
+FEW = Workload(context=256)
 pytestmark = pytest.mark.skipif(
     int(transformers.__version__.split(".")[0]) < 5, reason="transformers 4 keeps them packed"
 )
@@ -118,5 +117,8 @@ def test_what_cards_unpack_is_counted_unpacked_by_the_check_too():
 
 
 def test_the_name_of_the_file_tells_them_apart():
-    names = [default_path("o/m", "8x80gib", Workload(), packed=packed) for packed in (False, True)]
+    names = [
+        default_path("o/m", "8x80gib", Workload(context=4096), packed=packed)
+        for packed in (False, True)
+    ]
     assert [path.name.split("__")[0] for path in names] == ["m", "m-packed"]

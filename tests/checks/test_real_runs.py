@@ -9,7 +9,7 @@ from transformers import BertConfig, IBertConfig, MarianConfig, MarianMTModel, V
 from devplan.checker.checking import check
 from devplan.core.device_map import device_map_of
 from devplan.core.findings import CheckResult, Severity
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from tests.checks.case import HERE, model_name
 
 LLAMA = model_name("tiny_llama")
@@ -58,7 +58,7 @@ def test_an_exception_inside_a_placed_module_is_repaired_by_naming_the_others(de
     assert finding.fix.dropped_entries and "no entry repairs it" not in finding.fix.text
     devices = repaired(found)
     assert devices["model.layers.2"] != devices["model.layers.3"]
-    clean = check(LLAMA, devices, workload=Workload(context_tokens=64))
+    clean = check(LLAMA, devices, workload=Workload(context=64))
     assert clean.errors == () and clean.runs[0].phases[-1] == "decode 2"
 
 
@@ -133,7 +133,7 @@ def test_a_split_layer_is_one_mistake_with_the_line_that_shows_it():
     ids=["a check of made-up values", "numpy of tensors without values"],
 )
 def test_code_that_looks_at_values_runs_to_its_end(config):
-    result = check(config, {"": 0}, workload=Workload(context_tokens=64))
+    result = check(config, {"": 0}, workload=Workload(context=64))
     assert result.runs[0].phases == ("forward",)
     assert not {"DP302"} & {d.code for d in result.findings}
 
@@ -161,9 +161,9 @@ def test_a_weight_that_is_never_saved_cannot_wait_on_disk(tmp_path):
     )
     with pytest.raises(KeyError, match=positions):
         model(**ids, decoder_input_ids=ids["input_ids"])
-    found = check(tmp_path / "model", device_map, workload=Workload(context_tokens=32))
+    found = check(tmp_path / "model", device_map, workload=Workload(context=32))
     (finding,) = found.errors
     assert (finding.code, finding.entry.key, finding.module) == ("DP302", positions, positions)
     assert "never saves it" in finding.message and "embed_positions(" in finding.source.text
-    clean = check(tmp_path / "model", repaired(found), workload=Workload(context_tokens=32))
+    clean = check(tmp_path / "model", repaired(found), workload=Workload(context=32))
     assert clean.errors == () and clean.runs[0].phases[-1] == "decode 2"

@@ -58,7 +58,7 @@ def test_the_settings_are_the_defaults_and_it_is_known_what_was_typed(here):
     assert (options.context, options.gpus, options.no_pin) == (64, "24GiB", True)
     assert options.is_typed("context") and not options.is_typed("gpus")
     assert (options.set("context"), options.typed("gpus")) == (32768, None)
-    assert planned_workload(options).context_tokens == 64
+    assert planned_workload(options).context == 64
 
 
 def test_a_machine_that_was_typed_leaves_the_machine_of_the_settings(here):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from devplan.core.devices import to_hf_device_map
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.workflows.suggesting import suggest
 
@@ -42,7 +42,7 @@ def test_fit_json_holds_every_row(devplan, checkpoint):
     assert first["most_tokens"] == 256
     assert first["tokens_limited_by"] == "model"
     assert {run["status"] for run in first["runs"].values()} == {"unverified"}
-    placed = suggest(str(checkpoint), parse_gpus(CARDS), WorkloadRequest(), verify=False)
+    placed = suggest(str(checkpoint), parse_gpus(CARDS), Workload(), verify=False)
     assert first["device_map"] == to_hf_device_map(placed.map_file.device_map)
 
 

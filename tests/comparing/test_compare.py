@@ -7,13 +7,13 @@ import pytest
 import devplan
 from devplan.core.errors import InputError
 from devplan.core.types import DeviceMemory
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.workflows.evaluation import peak_share
 from devplan.workflows.suggesting import suggest
 from tests.small_models import small_llama
 
-ASKED = WorkloadRequest(context_tokens=1024)
+ASKED = Workload(context=1024)
 MACHINE = parse_gpus("512MiB,256MiB", reserve="0")
 
 

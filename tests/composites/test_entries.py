@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.core.workload import WorkloadRequest, resolve_workload
+from devplan.core.workload import Workload, resolve_workload
 from devplan.inputs.request import ExampleInputs
 from devplan.inputs.running import run_as_usual, run_few_tokens
 from devplan.models.blocks import partition
@@ -140,8 +140,6 @@ def test_its_steps_are_not_taken_for_those_of_one_model():
         no_split=frozenset(),
         max_tokens=None,
     )
-    workload, _ = resolve_workload(
-        WorkloadRequest(context_tokens=64), dtype="float32", max_tokens=None
-    )
+    workload, _ = resolve_workload(Workload(context=64), dtype="float32", max_tokens=None)
     counted = measure_work(skeleton, partition(skeleton.model), workload)
     assert not counted.steps and "without a forward are not counted" in counted.notes[0]

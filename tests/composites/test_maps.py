@@ -6,7 +6,7 @@ import pytest
 
 import devplan
 from devplan.core.types import Plan
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.mapfile.write import write_map
 from devplan.models.build import build_skeleton
@@ -33,7 +33,7 @@ def _suggested(folder: str, row: Composite):
     """On the smallest of four sizes of card on which it fits."""
     model = build_skeleton(resolve(folder), "bfloat16").model
     weights = sum(each.numel() * each.element_size() for each in model.parameters())
-    request = WorkloadRequest(dtype="bfloat16", context_tokens=row.context)
+    request = Workload(dtype="bfloat16", context=row.context)
     for room in (ROOM_BYTES, 4 * ROOM_BYTES, 16 * ROOM_BYTES, 64 * ROOM_BYTES):
         capacity = max(int(weights * SHARE_OF_A_CARD) + room, LEAST_BYTES) // 2**20
         found = suggest(folder, parse_gpus(f"{CARDS}x{capacity}MiB", reserve="0"), request)

@@ -8,7 +8,7 @@ import pytest
 
 import devplan
 from devplan.checker.run_options import RunOptions
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.mapfile.write import write_map
 from devplan.workflows.suggesting import suggest
@@ -18,7 +18,7 @@ INPUTS = Path(__file__).parents[2] / "docs" / "examples" / "inputs" / "whole_mod
 
 
 def suggested(folder: str, gpus: str, inputs: str | None):
-    request = WorkloadRequest(dtype="bfloat16", context_tokens=512)
+    request = Workload(dtype="bfloat16", context=512)
     found = suggest(folder, parse_gpus(gpus, reserve="0"), request, inputs=inputs)
     assert found.map_file.verification.status == "clean", found.map_file.verification
     return found

@@ -11,7 +11,7 @@ import yaml
 
 from devplan.core.device_map import device_map_of
 from devplan.core.errors import InputError
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.diagnosis.from_exception import report_of
 from devplan.diagnosis.from_text import explain_text
 from devplan.diagnosis.lines import code_place, modules_of
@@ -172,7 +172,7 @@ def test_commands_keep_what_the_map_was_planned_with():
     """Cards by their names in the catalogue, offload and images; sizes where no name is known."""
     given = device_map_of({"": 0})
     machine = parse_gpus("2xa100-80gb,rtx-4090,10GiB", offload=("cpu=64GiB", "disk"))
-    planned = replace(given, machine=machine, workload=Workload(context_tokens=64, images=3))
+    planned = replace(given, machine=machine, workload=Workload(context=64, images=3))
     text = f"RuntimeError: {TWO.format('cuda:0', 'cuda:1')}"
     (report,) = explain_text(text, planned, LLAMA).reports
     commands = [fix.command for fix in report.fixes]

@@ -62,7 +62,7 @@ def rich_map():
         workload=replace(
             given.workload,
             batch=3,
-            context_tokens=2048,
+            context=2048,
             kv_dtype="float16",
             images=2,
             image_size=(448, 672),
@@ -88,7 +88,7 @@ def test_everything_that_was_asked_for_is_asked_for_again():
     assert again.tiers == given.machine.tiers
     assert again.links == given.machine.links
     request = precedence.planned_workload(options)
-    assert (request.batch, request.context_tokens) == (3, 2048)
+    assert (request.batch, request.tokens) == (3, 2048)
     assert (request.dtype, request.kv_dtype) == ("bfloat16", "float16")
     assert (request.images, request.image_size) == (2, (448, 672))
     assert (request.frames, request.tiling) == (81, True)

@@ -150,7 +150,7 @@ def test_larger_cards_change_what_can_be_said():
 
 def test_smaller_cards_promise_no_more_than_the_workload():
     here = remapped(example_map(), machine(card(0, 11), card(1, 20)))
-    assert here.certificate.most_tokens == example_map().workload.context_tokens
+    assert here.certificate.most_tokens == example_map().workload.tokens
     assert loads_map(dump_map(here), "remapped.yaml") == here
 
 

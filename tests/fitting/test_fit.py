@@ -7,12 +7,12 @@ import pytest
 import devplan
 from devplan.core.errors import InputError
 from devplan.core.types import Infeasible, Plan
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.workflows.suggesting import suggest
 from tests.small_models import small_llama
 
-ASKED = WorkloadRequest(context_tokens=512)
+ASKED = Workload(context=512)
 MACHINES = ("512MiB,256MiB", "400MiB,400MiB")
 
 
@@ -23,7 +23,7 @@ def llama(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def table(llama):
-    return devplan.fit(llama, [*MACHINES, "256MiB"], cards=["300MiB"], request=ASKED, reserve="0")
+    return devplan.fit(llama, [*MACHINES, "256MiB"], cards=["300MiB"], workload=ASKED, reserve="0")
 
 
 def rows_of(table, label):
@@ -55,13 +55,13 @@ def test_of_each_machine_the_finest_precision_that_fits_was_run(table):
         for answer in (row.asked, row.tokens, row.sequences):
             if row.is_proven:
                 assert answer.verification.status == "clean"
-                at = f"at {answer.workload.context_tokens:,} tokens x batch {answer.workload.batch}"
+                at = f"at {answer.workload.tokens:,} tokens x batch {answer.workload.batch}"
                 assert at in answer.verification.detail
 
 
 def test_answers_fit_and_their_runs_did_too(table):
     for row in (row for row in table.rows if row.fits):
-        assert row.tokens.workload.context_tokens >= 512
+        assert row.tokens.workload.tokens >= 512
         assert row.sequences.workload.batch >= 1
         for answer in (row.asked, row.tokens, row.sequences):
             for load in answer.plan.loads:
@@ -103,12 +103,12 @@ def test_fit_and_suggest_agree_on_the_most_tokens(table, llama):
     machine = parse_gpus(MACHINES[0], reserve="0")
     found = suggest(llama, machine, ASKED, objective="context")
     tokens = rows_of(table, "512+256mib")["bfloat16"].most_tokens
-    assert tokens == pytest.approx(found.workload.context_tokens, rel=0.01)
+    assert tokens == pytest.approx(found.workload.tokens, rel=0.01)
 
 
 def test_the_models_own_limit_ends_the_context(tmp_path):
     short = small_llama(tmp_path, max_position_embeddings=1024)
-    (row, *_) = devplan.fit(short, ["2x1GiB"], request=ASKED, verify=False).rows
+    (row, *_) = devplan.fit(short, ["2x1GiB"], workload=ASKED, verify=False).rows
     assert row.most_tokens == 1024
     assert row.ends_at_model
     assert not row.is_proven

@@ -53,7 +53,7 @@ def test_every_row_has_a_map():
 def test_no_context_is_given_for_nothing():
     for row in GALLERY.rows:
         limit = load_entry(row.model).config.get("max_position_embeddings")
-        tokens = row.request.context_tokens
+        tokens = row.request.tokens
         assert limit is None or tokens <= limit or tokens != CONTEXT_TOKENS
 
 

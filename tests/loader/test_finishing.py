@@ -89,12 +89,12 @@ import devplan
 from transformers import LlamaConfig, LlamaForCausalLM
 from devplan.machine import parse_gpus
 from devplan.workflows.suggesting import suggest
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 
 folder = sys.argv[1]
 sizes = dict(hidden_size=512, intermediate_size=1024, num_hidden_layers=1, num_attention_heads=4)
 LlamaForCausalLM(LlamaConfig(vocab_size=50_000, **sizes)).save_pretrained(folder)
-work = WorkloadRequest(context_tokens=64)
+work = Workload(context=64)
 map_file = suggest(folder, parse_gpus("2x1GiB"), work, verify=False).map_file
 devices = {"cuda:0": "cpu", "cuda:1": "cpu"}
 devplan.load(map_file, folder, devices=devices)

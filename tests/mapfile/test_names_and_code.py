@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.machine.label import machine_label
 from devplan.mapfile import load_code
 from devplan.mapfile.default_name import default_path
@@ -30,7 +30,7 @@ def test_the_example_of_the_readme():
     path = default_path(
         "Qwen/Qwen2.5-VL-7B-Instruct",
         machine_label(machine(24, 12)),
-        Workload(context_tokens=32768),
+        Workload(context=32768),
     )
     assert path.as_posix() == MAP_PATH
 
@@ -49,17 +49,17 @@ def test_the_example_of_the_readme():
     ],
 )
 def test_model_in_the_name(model_id, label):
-    assert default_path(model_id, "24gib", Workload()).name.split("__")[0] == label
+    assert default_path(model_id, "24gib", Workload(context=4096)).name.split("__")[0] == label
 
 
 def test_dtypes_in_the_name():
-    workload = Workload(batch=4, context_tokens=8, dtype="float16", kv_dtype="float8_e4m3fn")
+    workload = Workload(batch=4, context=8, dtype="float16", kv_dtype="float8_e4m3fn")
     assert default_path("m", "g", workload).stem.endswith("b4-c8-float16-kv-float8_e4m3fn")
 
 
 @given(st.text(), st.text())
 def test_every_name_is_safe(model_id, label):
-    path = default_path(model_id, label, Workload())
+    path = default_path(model_id, label, Workload(context=4096))
     assert path.parent.as_posix() == "maps"
     assert len(path.name.encode()) <= 255
     assert path.name == path.name.lower()
@@ -68,7 +68,9 @@ def test_every_name_is_safe(model_id, label):
 
 
 def test_long_names_stay_apart():
-    first, second = (default_path("o/" + "x" * 300 + end, "g", Workload()) for end in "ab")
+    first, second = (
+        default_path("o/" + "x" * 300 + end, "g", Workload(context=4096)) for end in "ab"
+    )
     assert first != second
 
 

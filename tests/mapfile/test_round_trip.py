@@ -23,8 +23,8 @@ from devplan.core.types import (
     Relaxation,
     SharedCopies,
     Verification,
-    Workload,
 )
+from devplan.core.workload import Workload
 from devplan.mapfile.header import card_table
 from devplan.mapfile.read import loads_map
 from devplan.mapfile.write import dump_map
@@ -170,7 +170,7 @@ WHOLE = Verification(
     phase_bytes={"encode": {"cuda:0": 5, "cuda:1": 0}, "decode": {"cuda:0": 6, "cuda:1": 8}},
 )
 PICTURES = Workload(
-    context_tokens=32768,
+    context=32768,
     dtype="bfloat16",
     kv_dtype="float8_e4m3fn",
     images=3,

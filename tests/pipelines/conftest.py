@@ -41,11 +41,11 @@ def studied(saved):
 
 def request_of(name: str):
     """The workload of a tiny pipeline: a short prompt, and what `SIZES` says."""
-    from devplan.core.workload import WorkloadRequest
+    from devplan.core.workload import Workload
 
     size = SIZES[name]
-    return WorkloadRequest(
-        context_tokens=32,
+    return Workload(
+        context=32,
         image_size=(size["height"], size["width"]),
         frames=size.get("num_frames"),
     )

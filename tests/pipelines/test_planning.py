@@ -18,13 +18,13 @@ from devplan.core.types import (
     Machine,
     OffloadTier,
     Plan,
-    Workload,
 )
+from devplan.core.workload import Workload
 from devplan.planning.components import SOLVER
 from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 
-WORKLOAD = Workload(context_tokens=8)
+WORKLOAD = Workload(context=8)
 
 
 def machine_of(*sizes: int, tiers: tuple[OffloadTier, ...] = ()) -> Machine:

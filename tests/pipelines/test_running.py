@@ -24,7 +24,7 @@ PHASES = {
 
 def run_of(studied, device_map, main="cuda:0", fold=True):
     skeleton = studied.skeleton
-    request = request_for(studied.workload, studied.workload.context_tokens)
+    request = request_for(studied.workload, studied.workload.tokens)
     outputs = []
     record = run_split(
         SplitModel(

@@ -16,8 +16,8 @@ from devplan.core.types import (
     Machine,
     OffloadTier,
     Plan,
-    Workload,
 )
+from devplan.core.workload import Workload
 from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import place
 from devplan.planning.problem import Problem, Slot
@@ -206,7 +206,7 @@ def cases(draw, *, max_layers: int = 5):
     return (
         graph,
         machine(*budgets, reserve=draw(st.sampled_from([0, 4])), main=main, tiers=tiers),
-        Workload(context_tokens=draw(st.integers(1, 8)), batch=draw(st.integers(1, 2))),
+        Workload(context=draw(st.integers(1, 8)), batch=draw(st.integers(1, 2))),
         draw(st.sampled_from(["balance", "context", "fewest"])),
         pins,
         draw(st.booleans()),

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 
-from devplan.core.types import CacheGrowth, Infeasible, Plan, Workload
+from devplan.core.types import CacheGrowth, Infeasible, Plan
 from devplan.core.units import GIB
+from devplan.core.workload import Workload
 from tests.planning.strategies import cases, cpu, layer, machine, plan, text_graph
 
 GROWS = (CacheGrowth(bytes_per_token=1),)
@@ -26,7 +27,7 @@ def changes(answer: Infeasible) -> list[str]:
 
 def test_volume_names_what_is_missing_and_on_which_card():
     graph = text_graph(layers(*[10] * 4, cache=GROWS), embed=1, head=1)
-    answer = plan(graph, machine(20, 20), Workload(context_tokens=8, batch=1))
+    answer = plan(graph, machine(20, 20), Workload(context=8, batch=1))
     assert isinstance(answer, Infeasible) and answer.proven
     for fact in ("76 B", "32 B of it cache", "8 tokens x batch 1", "40 B", "36 B are missing"):
         assert fact in answer.reason
@@ -36,7 +37,9 @@ def test_volume_names_what_is_missing_and_on_which_card():
 
 
 def test_volume_suffices_but_layers_cannot_be_divided():
-    answer = plan(text_graph(layers(7, 7, 7), embed=1, head=0), machine(12, 12), Workload())
+    answer = plan(
+        text_graph(layers(7, 7, 7), embed=1, head=0), machine(12, 12), Workload(context=4096)
+    )
     assert isinstance(answer, Infeasible) and answer.proven
     assert "every placement fills some card" in answer.reason
     assert [(s.device, s.missing_bytes) for s in answer.shortfalls] == [("cuda:1", 2)]
@@ -44,7 +47,7 @@ def test_volume_suffices_but_layers_cannot_be_divided():
 
 def test_pins_can_be_what_does_not_fit():
     graph = text_graph(layers(*[4] * 4), embed=1, head=1)
-    answer = plan(graph, machine(10, 40), Workload(), pins={"model.layers": "0"})
+    answer = plan(graph, machine(10, 40), Workload(context=4096), pins={"model.layers": "0"})
     assert isinstance(answer, Infeasible) and answer.proven
     assert "with these pins" in answer.reason and "cuda:0 lacks" in answer.reason
     assert "without --pin model.layers=0" in changes(answer)
@@ -53,18 +56,18 @@ def test_pins_can_be_what_does_not_fit():
 def test_context_and_batch_are_the_largest_that_fit():
     graph = text_graph(layers(*[4] * 4, cache=GROWS), embed=1, head=1)
     cards = machine(20, 20)
-    answer = plan(graph, cards, Workload(context_tokens=5, batch=2))
+    answer = plan(graph, cards, Workload(context=5, batch=2))
     # At most 4 tokens on the two layers of the main card, batch times tokens.
     assert "--context 2 instead of 5" in changes(answer)
-    assert isinstance(plan(graph, cards, Workload(context_tokens=2, batch=2)), Plan)
-    assert isinstance(plan(graph, cards, Workload(context_tokens=3, batch=2)), Infeasible)
-    answer = plan(graph, cards, Workload(context_tokens=2, batch=5))
+    assert isinstance(plan(graph, cards, Workload(context=2, batch=2)), Plan)
+    assert isinstance(plan(graph, cards, Workload(context=3, batch=2)), Infeasible)
+    answer = plan(graph, cards, Workload(context=2, batch=5))
     assert "--batch 2 instead of 5" in changes(answer)
 
 
 def test_cards_offload_and_reserve():
     graph = text_graph(layers(*[2 * GIB] * 8), embed=GIB, head=GIB)
-    answer = plan(graph, machine(8 * GIB, 8 * GIB, reserve=GIB), Workload())
+    answer = plan(graph, machine(8 * GIB, 8 * GIB, reserve=GIB), Workload(context=4096))
     assert "one more card of 8GiB" in changes(answer)
     assert "cuda:0 of 12GiB instead of 9.00 GiB" in changes(answer)
     assert "--offload cpu=6GiB" in changes(answer)
@@ -74,7 +77,7 @@ def test_a_smaller_reserve_is_the_largest_that_fits():
     graph = text_graph(layers(*[2 * GIB] * 4), embed=GIB, head=GIB)
     cards = machine(6 * GIB, 4 * GIB - 1, reserve=GIB)
     # The second card lacks one byte for two layers.
-    answer = plan(graph, cards, Workload())
+    answer = plan(graph, cards, Workload(context=4096))
     assert "--reserve 1023MiB instead of 1.00 GiB" in changes(answer)
 
 
@@ -85,7 +88,7 @@ def test_another_graph_is_a_remedy_when_it_fits():
     answer = plan(
         with_layers(10),
         machine(20, 20),
-        Workload(),
+        Workload(context=4096),
         alternatives={
             "--quantize 8bit": lambda: with_layers(5),
             "--dtype float32": lambda: with_layers(20),
@@ -103,15 +106,15 @@ def test_context_and_batch_remedies_work_and_are_the_largest():
     def holds(case):
         graph, cards, workload, _, pins, default_pins = case
         asked = {"pins": pins, "default_pins": default_pins}
-        tokens, batch = workload.context_tokens * 4, workload.batch * 2
-        workload = replace(workload, context_tokens=tokens, batch=batch)
+        tokens, batch = workload.tokens * 4, workload.batch * 2
+        workload = replace(workload, context=tokens, batch=batch)
         answer = plan(graph, cards, workload, **asked)
         assume(isinstance(answer, Infeasible))
         for change in changes(answer):
             option, number = change.split()[:2]
             if option == "--context":
-                less = replace(workload, context_tokens=int(number))
-                more = replace(workload, context_tokens=int(number) + 1)
+                less = replace(workload, context=int(number))
+                more = replace(workload, context=int(number) + 1)
             elif option == "--batch":
                 less = replace(workload, batch=int(number))
                 more = replace(workload, batch=int(number) + 1)
@@ -132,14 +135,16 @@ def test_a_search_that_was_given_up_proves_nothing():
     chance = random.Random(2)
     sizes = [3 * chance.randint(1000, 3000) for _ in range(24)]
     card = sum(sizes) // 12 * 3 + 3
-    answer = plan(text_graph(layers(*sizes), embed=0, head=0), machine(*[card] * 4), Workload())
+    answer = plan(
+        text_graph(layers(*sizes), embed=0, head=0), machine(*[card] * 4), Workload(context=4096)
+    )
     assert isinstance(answer, Infeasible) and not answer.proven
     assert answer.reason.startswith("no placement was found: at best cuda:")
 
 
 @pytest.mark.parametrize("tiers", [(), (cpu(3),)])
 def test_one_line_and_no_plan(tiers):
-    answer = plan(text_graph(layers(30)), machine(10, tiers=tiers), Workload())
+    answer = plan(text_graph(layers(30)), machine(10, tiers=tiers), Workload(context=4096))
     assert isinstance(answer, Infeasible)
     assert "\n" not in answer.reason
     assert answer.proven == (not tiers)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from devplan.core.costs import StepWork, Work
 from devplan.core.errors import InputError
-from devplan.core.types import BlockGraph, Plan, SharedInput, Workload
+from devplan.core.types import BlockGraph, Plan, SharedInput
+from devplan.core.workload import Workload
 from devplan.machine.gpu_facts import speeds_of
 from devplan.machine.links import with_links
 from devplan.planning.speed import fastest_bound, predicted_timing, predicted_traffic
@@ -21,7 +22,7 @@ from tests.planning.strategies import SIZES, layer, machine, plan, text_graph
 
 NAMES = st.sampled_from(["rtx-4090", "rtx-4090", "h100", "l4"])
 LINKS = st.sampled_from([None, "pcie3x8-host", "nvlink4", "5GB/s"])
-WORKLOAD = Workload(context_tokens=100)
+WORKLOAD = Workload(context=100)
 GIGA = 10**9
 
 
@@ -205,6 +206,6 @@ def test_near_cards_follow_one_another():
     """Pairs 0-2 and 1-3 are joined by NVLink: stages go along these."""
     layers = [layer(index, 9) for index in range(4)]
     on = with_links(machine(20, 20, 20, 20), "0-2:nvlink3,1-3:nvlink3,pcie3x4-host")
-    found = plan(text_graph(layers, embed=1, head=1), on, Workload(context_tokens=10))
+    found = plan(text_graph(layers, embed=1, head=1), on, Workload(context=10))
     devices = [found.placement[f"model.layers.{index}"] for index in range(4)]
     assert devices[:2] == ["cuda:0", "cuda:2"] and set(devices[2:]) == {"cuda:1", "cuda:3"}

@@ -7,7 +7,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devplan.core.types import ActivationGrowth, CacheGrowth, Infeasible, Machine, Plan, Workload
+from devplan.core.types import ActivationGrowth, CacheGrowth, Infeasible, Machine, Plan
+from devplan.core.workload import Workload
 from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import (
     LARGEST_BATCH,
@@ -51,21 +52,21 @@ def test_activations_that_pass_the_range_of_int64_end_the_context():
     """A mask of tokens x tokens of a small model on a large card: 2**60 bytes at 2**30 tokens."""
     steep = ActivationGrowth(samples=((1, 1), (2**10, 2**20), (2**11, 2**22)))
     layers = [replace(layer(i, 1, GROWING), activation=steep) for i in range(2)]
-    found = most_tokens(text_graph(layers), machine(2**40, 2**40), Workload(context_tokens=1))
+    found = most_tokens(text_graph(layers), machine(2**40, 2**40), Workload(context=1))
     assert isinstance(found, Plan)
-    assert 2**18 < found.workload.context_tokens < 2**22
+    assert 2**18 < found.workload.tokens < 2**22
 
 
 @settings(deadline=None)
 @given(graph=graphs(), cards=MACHINES, limit=st.none() | st.integers(1, 60), pins=st.booleans())
 def test_the_most_tokens_fit_and_end_at_memory_or_at_the_model(graph, cards, limit, pins):
-    asked = Workload(context_tokens=1)
+    asked = Workload(context=1)
     found = most_tokens(graph, cards, asked, limit_tokens=limit, default_pins=pins)
     at_asked = plan(graph, cards, asked, objective="context", default_pins=pins)
     assert isinstance(found, Infeasible) == isinstance(at_asked, Infeasible)
     if isinstance(found, Infeasible):
         return
-    tokens = found.workload.context_tokens
+    tokens = found.workload.tokens
     assert all(load.headroom_bytes >= 0 for load in found.loads)
     assert found.certificate.objective == "context"
     assert found.certificate.most_tokens >= tokens >= 1
@@ -80,10 +81,10 @@ def test_the_most_tokens_fit_and_end_at_memory_or_at_the_model(graph, cards, lim
 
 def test_a_cache_that_does_not_grow_reaches_the_limit():
     graph = text_graph([layer(0, 4), layer(1, 4)])
-    asked = Workload(context_tokens=1)
+    asked = Workload(context=1)
     assert most_tokens(graph, machine(40), asked).workload == asked
     limited = most_tokens(graph, machine(40), asked, limit_tokens=32)
-    assert limited.workload.context_tokens == 32
+    assert limited.workload.tokens == 32
     (note,) = (note for note in limited.notes if "own limit" in note)
     assert "32 tokens" in note
     assert "any number" in note
@@ -92,7 +93,7 @@ def test_a_cache_that_does_not_grow_reaches_the_limit():
 @settings(deadline=None)
 @given(graph=graphs(), cards=MACHINES)
 def test_the_largest_batch_fits_and_one_more_sequence_does_not(graph, cards):
-    asked = Workload(context_tokens=2)
+    asked = Workload(context=2)
     found = most_sequences(graph, cards, asked)
     if isinstance(found, Infeasible):
         assert isinstance(plan(graph, cards, asked), Infeasible)
@@ -105,14 +106,14 @@ def test_the_largest_batch_fits_and_one_more_sequence_does_not(graph, cards):
 
 
 def test_where_nothing_grows_any_batch_fits():
-    found = most_sequences(text_graph([layer(0, 4)]), machine(40), Workload())
+    found = most_sequences(text_graph([layer(0, 4)]), machine(40), Workload(context=4096))
     assert found.workload.batch == LARGEST_BATCH
 
 
 @settings(deadline=None)
 @given(graph=graphs(), size=st.integers(8, 30))
 def test_the_fewest_cards_suffice_and_one_less_does_not(graph, size):
-    asked = Workload(context_tokens=2)
+    asked = Workload(context=2)
 
     def of(count: int) -> Machine:
         return machine(*[size] * count)
@@ -126,5 +127,5 @@ def test_the_fewest_cards_suffice_and_one_less_does_not(graph, size):
 
 
 def test_a_plan_says_what_it_is_for():
-    asked = Workload(batch=2, context_tokens=3)
+    asked = Workload(batch=2, context=3)
     assert plan(text_graph([block("model.layers.0", 1)]), machine(40), asked).workload == asked

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from devplan.core.errors import InputError
-from devplan.core.types import CacheGrowth, Infeasible, OffloadTier, Plan, Workload
+from devplan.core.types import CacheGrowth, Infeasible, OffloadTier, Plan
+from devplan.core.workload import Workload
 from devplan.planning.instance import PlanRequest
 from devplan.planning.pins import EMBEDDING, REASONS
 from devplan.planning.planner import instance_of
@@ -28,7 +29,7 @@ from tests.planning.strategies import (
 )
 
 GROWS = (CacheGrowth(bytes_per_token=1),)
-SMALL = Workload(context_tokens=1)
+SMALL = Workload(context=1)
 
 
 def layers(*sizes, cache=()):

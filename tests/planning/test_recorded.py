@@ -6,7 +6,7 @@ import pytest
 
 from devplan.core.costs import DECODE, PREFILL, Traffic
 from devplan.core.findings import RunRecord, TransferEvent
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.planning.speed import recorded_traffic
 from devplan.workflows.suggesting import suggest
@@ -59,7 +59,7 @@ def test_copies_are_summed_by_step_and_link():
 
 def planned(folder: str, gpus: str, **more):
     machine = parse_gpus(gpus, reserve="0")
-    return suggest(folder, machine, WorkloadRequest(context_tokens=131), **more)
+    return suggest(folder, machine, Workload(context=131), **more)
 
 
 def copies(traffic: Traffic, step: str, source: str, target: str) -> tuple[int, int]:

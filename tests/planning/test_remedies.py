@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from devplan.catalog import gpus
-from devplan.core.types import CacheGrowth, Infeasible, Plan, Workload
+from devplan.core.types import CacheGrowth, Infeasible, Plan
 from devplan.core.units import GIB, MIB
+from devplan.core.workload import Workload
 from devplan.planning.infeasible import CARD_SIZES_GIB
 from tests.planning.strategies import layer, machine, plan, text_graph
 
@@ -17,7 +18,7 @@ ASIDE = 2
 
 
 def changes(graph, on, workload=None, **asked) -> list[str]:
-    answer = plan(graph, on, workload or Workload(), **asked)
+    answer = plan(graph, on, workload or Workload(context=4096), **asked)
     assert isinstance(answer, Infeasible)
     return [remedy.change for remedy in answer.remedies]
 
@@ -110,7 +111,7 @@ GROWS = (CacheGrowth(bytes_per_token=1),)
 def test_a_smaller_workload(tokens, batch, remedies):
     """8 bytes beside a layer of 4 hold the cache of 8 tokens."""
     graph = text_graph([layer(0, 4, GROWS)], embed=0, head=0)
-    workload = Workload(context_tokens=tokens, batch=batch)
+    workload = Workload(context=tokens, batch=batch)
     found = [
         change
         for change in changes(graph, machine(12 + ASIDE), workload)
@@ -145,7 +146,7 @@ def test_pins_that_are_in_the_way(pins, remedies):
     graph = of_layers(*[6 * GIB] * 3)
     on = machine(7 * GIB, 20 * GIB)
     if not remedies:
-        assert isinstance(plan(graph, on, Workload(), pins=pins), Plan)
+        assert isinstance(plan(graph, on, Workload(context=4096), pins=pins), Plan)
         return
     assert starting(changes(graph, on, pins=pins), "without") == remedies
 

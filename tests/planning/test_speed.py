@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from devplan.core.costs import DECODE, PREFILL, Link, StepWork, Work
-from devplan.core.types import CacheGrowth, SharedInput, Workload
+from devplan.core.types import CacheGrowth, SharedInput
+from devplan.core.workload import Workload
 from devplan.machine.gpu_facts import Speed
 from devplan.planning.routes import (
     execution_device,
@@ -20,7 +21,7 @@ from devplan.planning.speed import NEW_TOKENS, Request, predicted_timing, predic
 from tests.planning.strategies import block, cpu, layer, machine, text_graph, vision_graph
 
 # 20 tokens of prompt in two sequences: 40 tokens enter in a prefill, 2 in a decode step.
-WORKLOAD = Workload(context_tokens=23, batch=2)
+WORKLOAD = Workload(context=23, batch=2)
 SLOW, FAST = Speed(bytes_per_s=10, flops_per_s=100), Speed(bytes_per_s=20, flops_per_s=400)
 WORK = StepWork(
     prefill=Work(flops=1000, read_bytes=50),
@@ -100,7 +101,7 @@ def test_what_was_not_counted_is_a_dense_layer_of_16_bit_weights():
 
 def test_the_prompt_is_the_context_less_the_steps_of_a_run_and_never_empty():
     for context, prompt in ((23, 20), (5, 2), (4, 1), (3, 1), (1, 1)):
-        request = Request(graph=GRAPH, workload=Workload(context_tokens=context, batch=3))
+        request = Request(graph=GRAPH, workload=Workload(context=context, batch=3))
         assert request.prompt_tokens == prompt
         assert request.tokens(PREFILL) == 3 * prompt and request.tokens(DECODE) == 3
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from devplan.core.errors import DevplanError, VerificationError
-from devplan.core.types import CacheGrowth, Workload
+from devplan.core.types import CacheGrowth
+from devplan.core.workload import Workload
 from devplan.planning.instance import PlanRequest
 from devplan.planning.routes import route, tower_modules
 from devplan.planning.verifier import verify
@@ -19,7 +20,7 @@ from tests.planning.strategies import layer, machine, plan, text_graph, vision_g
 LAYERS = [layer(i, 4, (CacheGrowth(bytes_per_token=1),)) for i in range(4)]
 GRAPH = text_graph(LAYERS, tied=True)
 MACHINE = machine(20, 20)
-WORKLOAD = Workload(context_tokens=2)
+WORKLOAD = Workload(context=2)
 PINS = {"model.layers.3": "1"}
 REQUEST = PlanRequest(machine=MACHINE, workload=WORKLOAD, pins=PINS)
 GOOD = plan(GRAPH, MACHINE, WORKLOAD, pins=PINS)

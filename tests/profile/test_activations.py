@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from devplan.core.types import ActivationGrowth, Workload
+from devplan.core.types import ActivationGrowth
+from devplan.core.workload import Workload
 from devplan.models.blocks import partition
 from devplan.profile.activations import (
     contexts,
@@ -93,9 +94,7 @@ def test_every_context_is_run_and_the_batch_is_that_of_the_workload():
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     small |= {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 64}
     skeleton = skeleton_of_type("llama", **small)
-    found = measure_activations(
-        skeleton, partition(skeleton.model), Workload(context_tokens=256, batch=3)
-    )
+    found = measure_activations(skeleton, partition(skeleton.model), Workload(context=256, batch=3))
     layer = found.blocks["model.layers.1"]
     assert [tokens for tokens, _ in layer.samples] == [32, 64, 256] and layer.batch == 3
     assert all(size > 0 for _, size in layer.samples)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from devplan.core.types import CacheGrowth, Workload
+from devplan.core.types import CacheGrowth
+from devplan.core.workload import Workload
 from devplan.models.blocks import partition
 from devplan.profile.cache import Growth, _divided, _joined, _owners, fit_growth
 from devplan.profile.runs import measure_run
@@ -105,7 +106,7 @@ def run(model_class: type[nn.Module], **options):
     with torch.device("meta"):
         skeleton = skeleton_of_module(model_class())
     sites = partition(skeleton.model)
-    return measure_run(skeleton, sites, Workload(context_tokens=256), **options)
+    return measure_run(skeleton, sites, Workload(context=256), **options)
 
 
 @pytest.mark.parametrize("model_class", [Returning, Allocating])

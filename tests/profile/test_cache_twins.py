@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import EncoderDecoderCache
 
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.inputs.plain import plain_inputs
 from devplan.models.blocks import partition
 from devplan.profile.runs import measure_run
@@ -90,7 +90,7 @@ def run_for_real(skeleton, model, batch: int, tokens: int):
 def test_cache_is_that_of_a_real_forward(model_type, settings):
     skeleton, model = real_model(model_type, settings, torch.float32)
     sites = partition(skeleton.model, skeleton.no_split)
-    run = measure_run(skeleton, sites, Workload(context_tokens=max(TOKENS)))
+    run = measure_run(skeleton, sites, Workload(context=max(TOKENS)))
     assert run.notes == ()
     for batch, tokens in ((1, TOKENS[0]), *((2, tokens) for tokens in TOKENS[1:])):
         output = run_for_real(skeleton, model, batch, tokens)
@@ -112,7 +112,7 @@ def test_cache_in_half_precision(model_type):
     settings = dict(CASES)[model_type]
     skeleton, model = real_model(model_type, settings, torch.bfloat16)
     sites = partition(skeleton.model, skeleton.no_split)
-    run = measure_run(skeleton, sites, Workload(context_tokens=256))
+    run = measure_run(skeleton, sites, Workload(context=256))
     real = real_bytes_of_layers(model, run_for_real(skeleton, model, 1, 50))
     foretold = sum(part.bytes_at(50) for growths in run.cache.values() for part in growths)
     assert foretold == sum(real.values())

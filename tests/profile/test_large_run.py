@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.core.types import CacheGrowth, Workload
+from devplan.core.types import CacheGrowth
+from devplan.core.workload import Workload
 from devplan.models.blocks import partition
 from devplan.profile.runs import measure_run
 from tests.profile.test_cache import Keepless, Returning
@@ -42,7 +43,7 @@ def measured(model: nn.Module, context: int, promised: int | None = None):
     with torch.device("meta"):
         skeleton = replace(skeleton_of_module(model), max_tokens=promised)
     sites = partition(skeleton.model)
-    return measure_run(skeleton, sites, Workload(context_tokens=context))
+    return measure_run(skeleton, sites, Workload(context=context))
 
 
 def meta(model_class: type[nn.Module], **fields) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from devplan.core.costs import DECODE, PREFILL
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.models.blocks import partition
 from devplan.models.build import build_skeleton
 from devplan.models.resolution import resolve
@@ -31,7 +31,7 @@ def counted(tmp_path, class_name: str, model_type: str, settings, context=CONTEX
     folder = config_folder(tmp_path, class_name, model_type, **settings)
     skeleton = build_skeleton(resolve(folder), None)
     sites = partition(skeleton.model, skeleton.no_split)
-    return measure_work(skeleton, sites, Workload(context_tokens=context, batch=batch))
+    return measure_work(skeleton, sites, Workload(context=context, batch=batch))
 
 
 def read_bytes(profile: WorkProfile, block: str, step: str) -> int:

@@ -26,9 +26,9 @@ from devplan.core.types import (
     Stage,
     Transfer,
     Verification,
-    Workload,
 )
 from devplan.core.units import GIB, MIB
+from devplan.core.workload import Workload
 from devplan.machine.links import with_links
 from devplan.mapfile.of_plan import contract_entries
 from devplan.planning.speed import copies_on_link
@@ -57,7 +57,7 @@ MODEL = ModelIdentity(
     quantization=None,
     num_parameters=8_292_166_656,
 )
-WORKLOAD = Workload(batch=1, context_tokens=32768)
+WORKLOAD = Workload(batch=1, context=32768)
 VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0", "accelerate": "1.15.0"}
 RESERVE_BYTES = 768 * MIB
 
@@ -115,7 +115,7 @@ def card_load(device: str, capacity_gib: int) -> DeviceMemory:
         device=device,
         weight_bytes=static + num_layers * LAYER_BYTES,
         buffer_bytes=sum(BUFFER_BYTES.get(block, 0) for block in here),
-        cache_bytes=num_layers * LAYER_CACHE_BYTES_PER_TOKEN * WORKLOAD.context_tokens,
+        cache_bytes=num_layers * LAYER_CACHE_BYTES_PER_TOKEN * WORKLOAD.tokens,
         onload_bytes=0,
         reserve_bytes=RESERVE_BYTES,
         capacity_bytes=capacity_gib * GIB,
@@ -136,7 +136,7 @@ def lower_bound(loads: tuple[DeviceMemory, ...]) -> float:
 
 
 def tokens_until_full(load: DeviceMemory) -> int:
-    return (load.cache_bytes + load.headroom_bytes) * WORKLOAD.context_tokens // load.cache_bytes
+    return (load.cache_bytes + load.headroom_bytes) * WORKLOAD.tokens // load.cache_bytes
 
 
 CERTIFICATE = Certificate(

@@ -65,7 +65,7 @@ def test_two_hundred_checks_over_eight_threads_find_what_they_find_alone():
 
 def test_suggest_beside_check(tmp_path):
     CONFIG.save_pretrained(tmp_path)
-    work = devplan.WorkloadRequest(context_tokens=64)
+    work = devplan.Workload(context=64)
     case = meta(Mixing), map_of(meta(Mixing))
     alone = devplan.suggest(str(tmp_path), "1GiB,1GiB", work).map_file, found(case)
     before = process_now()

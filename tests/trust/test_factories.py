@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import devplan as api
+from devplan.core.arguments import NamedInFile
 from devplan.core.errors import InputError
-from devplan.core.types import NamedInFile
 from devplan.models.resolution import resolve
 
 CARDS = ("--gpus", "1GiB,1GiB")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.inputs.plain import plain_inputs
 from devplan.models.blocks import partition
 from devplan.profile.runs import measure_run
@@ -16,7 +16,7 @@ from devplan.virtual.tracing import Limits, Trace, run_traced
 from tests.profile.twins import CASES
 from tests.virtual.models import skeleton_of_module, skeleton_of_type, types_of_task
 
-WORKLOAD = Workload(context_tokens=512)
+WORKLOAD = Workload(context=512)
 
 
 def assert_same_folded(skeleton):

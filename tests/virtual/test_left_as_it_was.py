@@ -13,13 +13,13 @@ from torch import nn
 from torch.overrides import _len_torch_function_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from devplan.core.types import Workload
+from devplan.core.workload import Workload
 from devplan.models.blocks import partition
 from devplan.profile.runs import measure_run
 from tests.profile.twins import CASES
 from tests.virtual.models import skeleton_of_module, skeleton_of_type
 
-WORKLOAD = Workload(context_tokens=256)
+WORKLOAD = Workload(context=256)
 STATEFUL = ["llama", "recurrent_gemma", "gemma3_text", "qwen3_next", "t5", "llama4_text"]
 
 

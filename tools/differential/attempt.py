@@ -24,7 +24,7 @@ from devplan.core.device_map import device_map_of
 from devplan.core.findings import Finding
 from devplan.core.names import find_entry
 from devplan.core.types import CPU, DISK, DeviceMapFile, ModelIdentity, Plan
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.inputs.example import example_inputs
 from devplan.inputs.probe import describe
 from devplan.inputs.request import InputRequest
@@ -46,7 +46,7 @@ STAND_INS = {"cuda:0": CPU, "cuda:1": DISK}
 """What is here of the two cards that maps are made for."""
 SMALL_INPUTS = InputRequest(tokens=32, image_size=(112, 224), frames=2, audio_seconds=1.0)
 OPTIONS = RunOptions(request=SMALL_INPUTS)
-REQUEST = WorkloadRequest(dtype="float32", context_tokens=128)
+REQUEST = Workload(dtype="float32", context=128)
 
 
 @dataclass(frozen=True, kw_only=True)

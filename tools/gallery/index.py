@@ -143,7 +143,7 @@ def _machines(maps: list[Shown]) -> list[str]:
 def _grid(by_model: Mapping[str, list[Shown]], columns: list[str]) -> str:
     lines = [_line(["model", *columns]), _line(["---"] * (len(columns) + 1))]
     for model, maps in by_model.items():
-        asked = max(each.content.workload.context_tokens for each in maps)
+        asked = max(each.content.workload.tokens for each in maps)
         cells = {each.machine: link(_cell(each, asked), each.name) for each in maps}
         lines.append(_line([model, *(cells.get(column, "-") for column in columns)]))
     return "".join(lines)
@@ -152,14 +152,14 @@ def _grid(by_model: Mapping[str, list[Shown]], columns: list[str]) -> str:
 def _cell(shown: Shown, asked_tokens: int) -> str:
     """The share, and what the machine holds it with where that is less than was asked."""
     workload = shown.content.workload
-    fewer = "" if workload.context_tokens == asked_tokens else f" at {workload.context_tokens:,}"
+    fewer = "" if workload.tokens == asked_tokens else f" at {workload.tokens:,}"
     return f"{shown.share:.0%}{fewer}"
 
 
 def _row(shown: Shown) -> list[str]:
     content = shown.content
     return [
-        f"{content.workload.batch} x {content.workload.context_tokens:,}",
+        f"{content.workload.batch} x {content.workload.tokens:,}",
         f"{shown.share:.1%}",
         _most_tokens(content),
         _transfers(content),

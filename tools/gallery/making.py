@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from devplan.core.types import Machine
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.machine.label import machine_label
 from devplan.machine.parse import parse_gpus
 from devplan.mapfile.default_name import default_path
@@ -39,10 +39,10 @@ def make_row(gallery: Gallery, row: Row) -> list[Made]:
     return made
 
 
-Known = Callable[[WorkloadRequest], ProfiledModel]
+Known = Callable[[Workload], ProfiledModel]
 
 
-def _study(row: Row, request: WorkloadRequest) -> ProfiledModel:
+def _study(row: Row, request: Workload) -> ProfiledModel:
     """What is known of a model before there is a machine; `on_machine` adds what cards decide."""
     return study(row.model, request, (), packed=row.packed)
 

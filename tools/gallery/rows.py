@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from devplan.core.types import Workload
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.mapfile.default_name import default_path
 
 ROWS = Path(__file__).parent / "rows.yaml"
@@ -23,16 +22,16 @@ class Row:
     """One model, with the options that ``devplan suggest`` is given."""
 
     model: str
-    request: WorkloadRequest
+    request: Workload
     """The workload."""
-    elsewhere: Mapping[str, WorkloadRequest] = field(default_factory=dict)
+    elsewhere: Mapping[str, Workload] = field(default_factory=dict)
     """Machine -> what is asked of it instead: less, where it does not hold the model with all."""
     machines: tuple[str, ...] = ()
     """Beside those of the gallery."""
     packed: bool = False
     is_pipeline: bool = False
 
-    def request_on(self, gpus: str) -> WorkloadRequest:
+    def request_on(self, gpus: str) -> Workload:
         """The workload on a machine."""
         return self.elsewhere.get(gpus, self.request)
 
@@ -43,7 +42,9 @@ class Row:
     @property
     def start(self) -> str:
         """What the names of its maps begin with."""
-        return default_path(self.model, "", Workload(), packed=self.packed).name.split("__")[0]
+        return default_path(self.model, "", Workload(context=4096), packed=self.packed).name.split(
+            "__"
+        )[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +75,12 @@ def read_gallery() -> Gallery:
 def _of_tokens(model: str, raw: Mapping[str, Any]) -> Iterator[Row]:
     """The row of a model, and one of its packed weights where that is asked for."""
     tokens = raw["context"].get(model, CONTEXT_TOKENS)
-    row = Row(model=model, request=WorkloadRequest(context_tokens=tokens))
+    row = Row(model=model, request=Workload(context=tokens))
     yield row
     packed = raw["packed"].get(model)
     if packed is not None:
         fewer = packed["context"]
-        elsewhere = {gpus: WorkloadRequest(context_tokens=fewer[gpus]) for gpus in fewer}
+        elsewhere = {gpus: Workload(context=fewer[gpus]) for gpus in fewer}
         machines = tuple(packed["machines"])
         yield replace(row, elsewhere=elsewhere, machines=machines, packed=True)
 
@@ -88,5 +89,5 @@ def _pipeline(model: str, options: Mapping[str, Any]) -> Row:
     options = dict(options)
     size = options.pop("image_size", None)
     image_size = tuple(map(int, size.split("x"))) if size else None
-    request = WorkloadRequest(image_size=image_size, **options)
+    request = Workload(image_size=image_size, **options)
     return Row(model=model, request=request, is_pipeline=True)

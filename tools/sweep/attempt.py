@@ -16,7 +16,7 @@ from devplan.core.device_map import DeviceMap
 from devplan.core.errors import InputError
 from devplan.core.findings import CheckResult, Finding, MismatchEvent, RunRecord
 from devplan.core.types import Machine
-from devplan.core.workload import WorkloadRequest
+from devplan.core.workload import Workload
 from devplan.inputs.probe import describe
 from devplan.inputs.request import InputRequest
 from devplan.rules.context import CheckContext
@@ -74,7 +74,7 @@ def _attempt(task: Task, row: Row) -> Row:
     try:
         config = usable_config(task.model_type, task.layers)
         config.architectures = [task.class_name]
-        request = WorkloadRequest(dtype=task.dtype)
+        request = Workload(dtype=task.dtype)
         built = build(config, request, trust_remote_code=False)
     except InputError as error:
         missing = isinstance(error.__cause__, ImportError)
