@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.report import Report, Requirement, Table
 from benchmarks.timing import best_times_ms
 from devplan.checker.from_model import weightless_copy
-from devplan.diagnosis.attached import attach
+from devplan.diagnosis.attached import attach_diagnosis
 from devplan.diagnosis.from_exception import report_of
 from devplan.diagnosis.watching import diagnose
 from devplan.models.build import build_skeleton
@@ -30,7 +30,7 @@ SMALL = {"NUM_ROUNDS": 1, "CALLS_A_ROUND": 10, "FORWARDS_A_ROUND": 1}
 
 PROSE = f"""
 *While nothing fails*: a call of a module that does nothing (`nn.Identity`): plain, inside
-`with devplan.diagnose(module)`, and with `devplan.diagnosis.attach(module)`. What is added to a
+`with devplan.diagnose(module)`, and with `devplan.attach_diagnosis(module)`. What is added to a
 call does not depend on the model, since nothing is put inside; it is set beside one forward (7
 tokens) of a Llama of two layers of width 32, far shorter than any real one. In one process, the
 ways in turns, the best of {NUM_ROUNDS} rounds of {CALLS_A_ROUND:,} calls in processor time.
@@ -91,7 +91,7 @@ PLAIN = "plain"
 def _call_us() -> dict[str, float]:
     """Way -> microseconds of a call of a module that does nothing."""
     plain, attached, given = nn.Identity(), nn.Identity(), torch.ones(1)
-    attach(attached)
+    attach_diagnosis(attached)
 
     def repeat(model: nn.Module) -> None:
         for _ in range(CALLS_A_ROUND):

@@ -6,6 +6,8 @@ from .core import DeviceMapError as DeviceMapError
 from .core import InputError as InputError
 from .core import Workload as Workload
 from .diagnosis import JsonFormatter as JsonFormatter
+from .diagnosis import attach_diagnosis as attach_diagnosis
+from .diagnosis import detach_diagnosis as detach_diagnosis
 from .diagnosis import diagnose as diagnose
 from .diagnosis import report_of as report_of
 from .loader import apply as apply

@@ -108,23 +108,24 @@ WRONG = {
     ],
     "compare": [((None, CARDS), {}), ((NAME, object()), {}), ((NAME, CARDS, []), {})],
     "diff": [
-        ((None, "auto"), {"model": NAME, "machine": CARDS}),
-        (("auto", 5), {"model": NAME, "machine": CARDS}),
-        (("auto", "sequential"), {"model": MODEL, "machine": CARDS}),
-        (("auto", "sequential"), {"model": NAME, "machine": set()}),
-        (("auto", "sequential"), {"model": NAME, "machine": CARDS, "options": {}}),
+        ((NAME, None, "auto"), {"machine": CARDS}),
+        ((NAME, "auto", 5), {"machine": CARDS}),
+        ((NAME, "auto"), {"machine": CARDS}),
+        ((MODEL, "auto", "sequential"), {"machine": CARDS}),
+        ((NAME, "auto", "sequential"), {"machine": set()}),
+        ((NAME, "auto", "sequential"), {"machine": CARDS, "options": {}}),
     ],
     "load": [
-        ((None,), {}),
-        ((5,), {}),
-        (("",), {}),
-        ((HERE,), {}),
-        ((MAP, 5), {}),
-        ((MAP, "x"), {"devices": ["cpu"]}),
-        ((MAP, "x"), {"on_difference": "ignore"}),
-        ((MAP, "x"), {"on_difference": []}),
-        ((MAP, "x"), {"offload_folder": 5}),
-        ((MAP, "x"), {"trust_remote_code": "False"}),
+        ((), {}),
+        (("x", 5), {}),
+        (("x", ""), {}),
+        (("x", HERE), {}),
+        ((5, MAP), {}),
+        (("x", MAP), {"devices": ["cpu"]}),
+        (("x", MAP), {"on_difference": "ignore"}),
+        (("x", MAP), {"on_difference": []}),
+        (("x", MAP), {"offload_folder": 5}),
+        (("x", MAP), {"trust_remote_code": "False"}),
     ],
     "apply": [
         ((None, MAP), {}),
@@ -164,6 +165,8 @@ WRONG = {
         ((CONFIG, MAP), {"machine": ()}),
     ],
     "diagnose": [((MODEL, "nowhere.yaml"), {}), ((MODEL, 5), {}), ((5,), {})],
+    "attach_diagnosis": [((MODEL, "nowhere.yaml"), {}), ((5,), {})],
+    "detach_diagnosis": [((5,), {}), ((MAP,), {})],
     "report_of": [((None,), {}), (("RuntimeError",), {})],
     "Workload": [
         ((), {"batch": 0}),
@@ -206,6 +209,29 @@ def test_a_wrong_call_is_one_sentence(name, args, kwargs):
 def test_every_public_function_has_its_wrong_calls():
     others = {"CheckResult", "DeviceMapError", "InputError", "JsonFormatter", "__version__"}
     assert {*WRONG} == {*devplan.__all__} - others and len(CASES) >= 60
+
+
+@pytest.mark.parametrize(
+    "wrong_way_round",
+    [
+        lambda: devplan.check("maps/x.yaml", NAME),
+        lambda: devplan.check(MAP, CONFIG),
+        lambda: devplan.needed_patch(MAP, MODEL),
+        lambda: devplan.load("maps/x.yaml"),
+        lambda: devplan.load(Path("maps/x.yaml"), "./checkpoint"),
+        lambda: devplan.apply(MAP, MODEL),
+        lambda: devplan.audit("maps/x.yaml", MODEL),
+        lambda: devplan.diff("maps/a.yaml", "maps/b.yaml"),
+        lambda: devplan.diagnose("maps/x.yaml", MODEL),
+        lambda: devplan.attach_diagnosis(MAP, MODEL),
+    ],
+)
+def test_a_map_in_place_of_the_model_is_told_the_order(wrong_way_round):
+    with pytest.raises(
+        InputError, match=r"the model comes first: devplan\.\w+\(MODEL, "
+    ) as refused:
+        wrong_way_round()
+    assert "\n" not in str(refused.value)
 
 
 def test_a_missing_argument_is_pythons_own_error():

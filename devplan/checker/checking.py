@@ -25,6 +25,7 @@ from devplan.core import (
     optional,
 )
 from devplan.machine import MachineLike
+from devplan.mapfile import MapLike, model_before_map
 from devplan.sandbox import exclusively, in_time
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 
 @accepts(
+    model=model_before_map("devplan.check(MODEL, MAP)"),
     **CHECK_ARGUMENTS,
     environment=optional(of_class("what devplan.environment.read_environment() gave", Environment)),
 )
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 @exclusively
 def check(
     model: str | nn.Module | Any,
-    device_map: Any,
+    map: MapLike,
     *,
     machine: MachineLike | None = None,
     main_device: str | int | None = None,
@@ -61,7 +63,7 @@ def check(
     model
         MODEL as on the command line, a transformers configuration, or a loaded model; a loaded
         model is not touched.
-    device_map
+    map
         A map file, a mapping as ``from_pretrained`` takes it, a loaded model's ``hf_device_map``,
         or the name of a strategy of accelerate's (``auto``; needs `machine`).
     machine, main_device, workload
@@ -98,7 +100,7 @@ def check(
     options = options or RunOptions()
     context = prepare(
         model,
-        device_map,
+        map,
         machine=machine,
         main_device=main_device,
         workload=workload,

@@ -24,7 +24,8 @@ from devplan.cli.precedence import (
 from devplan.cli.printing import deliver_table, look_at_output, progress_on_stderr
 
 if TYPE_CHECKING:
-    from devplan.workflows import MapDiff, MapLike
+    from devplan.mapfile import MapLike
+    from devplan.workflows import MapDiff
 
 DIFFERENT = 1
 
@@ -74,8 +75,8 @@ def _diff(options: Options) -> MapDiff:
     sized = next((each for each in given if each.workload), None)
     with progress_on_stderr() as progress:
         return diff(
+            options.typed("model") or (None if says_model else options.set("model")),
             *maps,
-            model=options.typed("model") or (None if says_model else options.set("model")),
             machine=None if says_machine else machine_for_map(options, None),
             main_device=main_device_for_map(options),
             workload=workload_for_map(options, sized),

@@ -1,6 +1,9 @@
 # What other subpackages may import from here; each name is loaded when it is first asked for.
 from .attached import (
-    attach as attach,
+    attach_diagnosis as attach_diagnosis,
+)
+from .attached import (
+    detach_diagnosis as detach_diagnosis,
 )
 from .document import (
     SCHEMA_VERSION as SCHEMA_VERSION,

@@ -16,9 +16,9 @@ from typing import Any
 
 from torch import nn
 
-from devplan.core import InputError
+from devplan.core import InputError, accepts
 from devplan.diagnosis.placed import held_models, part_for
-from devplan.diagnosis.watching import Diagnosis
+from devplan.diagnosis.watching import Diagnosis, holder_before_map
 from devplan.virtual import ENTRIES as COMPONENT_ENTRIES
 
 ENTRIES = (*COMPONENT_ENTRIES, "generate")
@@ -71,7 +71,8 @@ class AttachedModel:
         return f"<diagnosed {self.name} of {type(self.model).__name__}>"
 
 
-def attach(model: Any, map: Any = None) -> None:
+@accepts(model=holder_before_map("devplan.attach_diagnosis(MODEL, MAP)"))
+def attach_diagnosis(model: Any, map: Any = None) -> None:
     """Let a model explain its own failures from now on; a second call replaces the map.
 
     Parameters
@@ -80,7 +81,7 @@ def attach(model: Any, map: Any = None) -> None:
         A loaded model, with its hooks if it has any, or an object that holds models as attributes
         (a pipeline): each of them is wrapped.
     map
-        As in `diagnose`; lines of a file are named in the report.
+        As in `devplan.diagnose`; lines of a file are named in the report.
 
     Raises
     ------
@@ -104,8 +105,9 @@ def _attach(model: nn.Module, map: Any) -> None:
             setattr(model, name, AttachedModel(model, name, map))
 
 
-def detach(model: Any) -> None:
-    """Take it off again; nothing happens where it is not on."""
+@accepts(model=holder_before_map("devplan.detach_diagnosis(MODEL)"))
+def detach_diagnosis(model: Any) -> None:
+    """Remove what `attach_diagnosis` put on a model; nothing happens where there is nothing."""
     for each in _models(model).values():
         _detach(each)
 

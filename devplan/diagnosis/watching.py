@@ -15,8 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from devplan.core import InputError, accepts, optional, wrong
+from devplan.core import InputError, Reader, accepts, optional, wrong
 from devplan.diagnosis.failure_report import FailureKind
+from devplan.mapfile import model_before_map
 
 EXPLAINED_KINDS = frozenset({FailureKind.MISMATCH, FailureKind.MEMORY, FailureKind.META})
 """What `diagnose` speaks of: tensors on devices that do not go together (a tensor without values is
@@ -62,11 +63,18 @@ class Diagnosis:
         return functools.wraps(function)(_function(self, function))
 
 
-def _holder(name: str, model: Any) -> Any:
-    """A model, or any object that holds models."""
-    if model is None or (hasattr(model, "__dict__") and not isinstance(model, type)):
-        return model
-    raise wrong(name, model, "the loaded model, or an object that holds models")
+def holder_before_map(call: str) -> Reader:
+    """The reader of a model, or of any object that holds models, in a function that then takes a
+    map; `call` is the right call."""
+    refuse_map = model_before_map(call)
+
+    def read(name: str, model: Any) -> Any:
+        refuse_map(name, model)
+        if model is None or (hasattr(model, "__dict__") and not isinstance(model, type)):
+            return model
+        raise wrong(name, model, "the loaded model, or an object that holds models")
+
+    return read
 
 
 def _map(name: str, map: Any) -> Any:
@@ -77,7 +85,7 @@ def _map(name: str, map: Any) -> Any:
     raise wrong(name, map, "a map file, a mapping, or what devplan.read_map gave")
 
 
-@accepts(model=_holder, map=optional(_map))
+@accepts(model=holder_before_map("devplan.diagnose(MODEL, MAP)"), map=optional(_map))
 def diagnose(model: Any, map: Any = None) -> Diagnosis:
     """Explain device mismatches and lack of memory where they happen.
 

@@ -12,7 +12,6 @@ from torch import nn
 from devplan.core import (
     DISK,
     OFFLOAD_DEVICES,
-    DeviceMapFile,
     InputError,
     accepts,
     flag,
@@ -28,6 +27,7 @@ from devplan.loader.loading import ON_DIFFERENCE, answer, cache_copies
 from devplan.loader.offloading import offload_folder as writing_to
 from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
+from devplan.mapfile import MapLike, model_before_map
 from devplan.sandbox import exclusively
 from devplan.virtual import is_dispatched
 
@@ -35,6 +35,7 @@ log = logging.getLogger("devplan")
 
 
 @accepts(
+    model=model_before_map("devplan.apply(MODEL, MAP)"),
     on_difference=one_of(*ON_DIFFERENCE),
     offload_folder=optional(path("a folder, new or empty")),
     offload_buffers=flag,
@@ -44,7 +45,7 @@ log = logging.getLogger("devplan")
 @exclusively
 def apply(
     model: Any,
-    map: str | Path | Mapping[str, Any] | DeviceMapFile,
+    map: MapLike,
     *,
     devices: Mapping[str, Any] | None = None,
     on_difference: str = "raise",
@@ -159,5 +160,5 @@ def _refuse_without_weights(model: nn.Module) -> None:
     if empty:
         raise InputError(
             f"{len(empty)} tensors of {type(model).__name__} are on the meta device, without "
-            f"values, {empty[0]} among them; load the model: devplan.load(map, CHECKPOINT)"
+            f"values, {empty[0]} among them; load the model: devplan.load(CHECKPOINT, MAP)"
         )

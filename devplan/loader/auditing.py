@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,16 +25,17 @@ from torch import nn
 
 from devplan.core import (
     DeviceMapError,
-    DeviceMapFile,
     DeviceUsage,
     Finding,
     Severity,
+    accepts,
     format_bytes,
     is_inside,
     joined,
 )
 from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, target_of
+from devplan.mapfile import MapLike, model_before_map
 from devplan.virtual import (
     OffloadedTensors,
     device_text,
@@ -82,9 +82,10 @@ class Audit:
         return "\n".join([head, *map(audit_line, self.differences), *map(usage_line, self.uses)])
 
 
+@accepts(model=model_before_map("devplan.audit(MODEL, MAP)"))
 def audit(
     model: Any,
-    map: str | Path | Mapping[str, Any] | DeviceMapFile,
+    map: MapLike,
     *,
     devices: Mapping[str, Any] | None = None,
 ) -> Audit:

@@ -34,6 +34,7 @@ from devplan.loader.preflight import (
     read_here,
 )
 from devplan.loader.target import Target, refuse_inside_offloaded, target_of
+from devplan.mapfile import MapLike, model_before_map
 from devplan.models import is_path, never_asked
 from devplan.sandbox import exclusively
 from devplan.virtual import is_dispatched
@@ -43,8 +44,18 @@ log = logging.getLogger("devplan")
 ON_DIFFERENCE = ("raise", "warn")
 
 
+CALL = "devplan.load(MODEL, MAP), or devplan.load(map=MAP) for the model that MAP names"
+
+_checkpoint = path("the folder or hub id of the checkpoint")
+_of_model = model_before_map(CALL)
+
+
+def _model(name: str, value: Any) -> Any:
+    return _checkpoint(name, _of_model(name, value))
+
+
 @accepts(
-    model=optional(path("the folder or hub id of the checkpoint")),
+    model=optional(_model),
     on_difference=one_of(*ON_DIFFERENCE),
     offload_folder=optional(path("a folder, new or empty")),
     remap=flag,
@@ -55,8 +66,8 @@ ON_DIFFERENCE = ("raise", "warn")
 )
 @exclusively
 def load(
-    map: str | Path | DeviceMapFile,
     model: str | Path | None = None,
+    map: MapLike | None = None,
     *,
     devices: Mapping[str, Any] | None = None,
     on_difference: str = "raise",
@@ -77,10 +88,11 @@ def load(
 
     Parameters
     ----------
-    map
-        A map file that `devplan suggest` wrote, or what ``devplan.mapfile.read_map`` gave.
     model
-        Folder or id of the checkpoint; None: the id that stands in the map.
+        Folder or hub id of the checkpoint; None: the id in the map.
+    map
+        A map file that `devplan suggest` wrote, or what `devplan.read_map` or `devplan.suggest`
+        returned.
     devices
         Card of the map -> device that stands in for it: with
         ``{"cuda:0": "cpu", "cuda:1": "cpu"}`` the model lies on the CPU with the hooks that it
@@ -123,9 +135,11 @@ def load(
 
     Examples
     --------
-    >>> model = devplan.load("maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml")
-    >>> model = devplan.load("maps/x.yaml", "./checkpoint", attn_implementation="sdpa")
+    >>> model = devplan.load(map="maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml")
+    >>> model = devplan.load("./checkpoint", "maps/x.yaml", attn_implementation="sdpa")
     """
+    if map is None:
+        raise InputError(f"a map is missing; give one: {CALL}")
     # 1. Look: at the arguments, at this machine, at the headers of the checkpoint.
     target = target_of(map, devices)
     loader = loader_of(target, model, from_pretrained, trust_remote_code)
@@ -150,7 +164,7 @@ def load(
     if cache_transfers:
         cache_copies(loaded.parts)
     if diagnose:
-        attach_diagnosis(loaded, map_here)
+        explain_failures(loaded, map_here)
     return loaded.result
 
 
@@ -183,7 +197,7 @@ def _refuse_absent(target: Target, place: str) -> None:
     if is_path(place) and not Path(place).expanduser().is_dir():
         raise InputError(
             f"there is no folder {place} here, which {target.name} is loaded from; give the folder "
-            "or id of the checkpoint: devplan.load(map, FOLDER)"
+            "or id of the checkpoint: devplan.load(FOLDER, MAP)"
         )
 
 
@@ -283,9 +297,9 @@ def cache_copies(parts: Iterable[Part]) -> None:
             cache_transfers(part.model)
 
 
-def attach_diagnosis(loaded: Loaded, map: str | Path | DeviceMapFile) -> None:
+def explain_failures(loaded: Loaded, map: str | Path | DeviceMapFile) -> None:
     """Let each model explain its own failures; one of a pipeline by its part of the map."""
-    from devplan.diagnosis import attach, part_for
+    from devplan.diagnosis import attach_diagnosis, part_for
 
     for part in loaded.parts:
-        attach(part.model, part_for(map, part.name))
+        attach_diagnosis(part.model, part_for(map, part.name))

@@ -25,7 +25,7 @@ from devplan.core import (
     to_hf_device_map,
     wrong,
 )
-from devplan.mapfile import as_device_map, installed_versions
+from devplan.mapfile import MapLike, as_device_map, installed_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +109,7 @@ class Target:
         return found
 
 
-def target_of(
-    map: str | Path | Mapping[str, Any] | DeviceMapFile, devices: Mapping[str, Any] | None = None
-) -> Target:
+def target_of(map: MapLike, devices: Mapping[str, Any] | None = None) -> Target:
     """A map in any of its forms, as it is to be applied here.
 
     Parameters

@@ -16,7 +16,9 @@ from devplan.mapfile.default_name import (
     default_path,
 )
 from devplan.mapfile.device_map_files import (
+    MapLike,
     as_device_map,
+    model_before_map,
     read_device_map,
 )
 from devplan.mapfile.document import (
@@ -66,6 +68,7 @@ __all__ = [
     "LOCK",
     "SCHEMA_VERSION",
     "UNVERIFIED",
+    "MapLike",
     "as_device_map",
     "contract_entries",
     "covering_modules",
@@ -85,6 +88,7 @@ __all__ = [
     "lock_text",
     "machine_document",
     "map_file_of",
+    "model_before_map",
     "model_document",
     "part_cell",
     "read_device_map",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -25,6 +25,8 @@ from devplan.core import (
     Entry,
     InputError,
     NamedInFile,
+    Reader,
+    described,
     device_map_of,
     path,
     read_entry,
@@ -35,17 +37,28 @@ from devplan.io import MAP, read_text
 from devplan.mapfile.read import compose_document, map_of_node
 
 MAP_KINDS = 'a map file, a mapping such as {"model": 0}, or what devplan.suggest gave'
+
+
+class HasMap(Protocol):
+    """What `devplan.suggest` returns."""
+
+    @property
+    def checked_map(self) -> DeviceMapFile:
+        """The map; an `InputError` where there is none that runs."""
+
+
+MapLike = str | Path | Mapping[str, Any] | DeviceMap | DeviceMapFile | HasMap
+"""A map in any of its forms."""
+
 _WRAPPERS = ("device_map", "hf_device_map")
 
 
-def as_device_map(
-    device_map: str | Path | Mapping[str, Any] | DeviceMap | DeviceMapFile,
-) -> DeviceMap:
+def as_device_map(device_map: MapLike) -> DeviceMap:
     """The `DeviceMap` of a map in any form."""
     if isinstance(device_map, DeviceMap):
         return device_map
     if isinstance(device_map, str | os.PathLike):
-        return read_device_map(path(MAP_KINDS)("device_map", device_map))
+        return read_device_map(path(MAP_KINDS)("map", device_map))
     if isinstance(device_map, DeviceMapFile):
         bare = device_map_of(device_map.device_map)
         return DeviceMap(
@@ -64,7 +77,35 @@ def as_device_map(
         return as_device_map(checked)
     if isinstance(device_map, Mapping):
         return device_map_of(device_map)
-    raise wrong("device_map", device_map, MAP_KINDS)
+    raise wrong("map", device_map, MAP_KINDS)
+
+
+def model_before_map(call: str) -> Reader:
+    """The reader of `model` in a function that takes a model and then a map.
+
+    Parameters
+    ----------
+    call
+        The right call, for the message to who gives the map first.
+    """
+
+    def read(name: str, value: Any) -> Any:
+        if _is_map(value):
+            shown = value if isinstance(value, str | os.PathLike) else described(value)
+            raise InputError(f"{name} is a device map, {shown}; the model comes first: {call}")
+        return value
+
+    return read
+
+
+def _is_map(value: Any) -> bool:
+    if isinstance(value, str | os.PathLike):
+        given = Path(value)
+        return given.suffix in (".yaml", ".yml") and not given.is_dir()
+    if isinstance(value, Mapping):
+        devices = [read_entry(str(key), device).device for key, device in value.items()]
+        return bool(devices) and None not in devices
+    return isinstance(value, DeviceMap | DeviceMapFile) or hasattr(value, "checked_map")
 
 
 def read_device_map(path: str | Path) -> DeviceMap:

@@ -72,7 +72,7 @@ def import_lines(map_file: DeviceMapFile) -> list[str]:
 def _pipeline_lines(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
     """A pipeline is loaded by devplan: ``DiffusionPipeline.from_pretrained`` takes no mapping."""
     shown = map_path.as_posix() if isinstance(map_path, PurePath) else map_path
-    lines = [f"pipeline = devplan.load({_quoted(shown)})"]
+    lines = [f"pipeline = devplan.load(map={_quoted(shown)})"]
     return lines + (["pipeline.vae.enable_tiling()"] if map_file.workload.tiling else [])
 
 

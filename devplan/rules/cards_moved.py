@@ -13,7 +13,7 @@ Example:
 
 Use instead:
     devplan doctor MAP --remap FILE         # the same map, its cards renumbered
-    devplan.load(MAP, remap=True)
+    devplan.load(map=MAP, remap=True)
     CUDA_VISIBLE_DEVICES=1,0                # or the other numbers for the same cards
 
 Limits:
@@ -61,7 +61,7 @@ def moved_cards(
         planned=", ".join(f"{need.device} {need.name}" for need in needs),
         found=", ".join(f"{card.device} {card.name}" for card in environment.cards),
         fix=Fix(
-            text="remap it: devplan doctor MAP --remap FILE, or devplan.load(MAP, remap=True); or "
-            + remake
+            text="remap it: devplan doctor MAP --remap FILE, or devplan.load(map=MAP, remap=True); "
+            f"or {remake}"
         ),
     )

@@ -10,7 +10,7 @@ Why it breaks:
     module is in no entry.
 
 Example:
-    devplan.load("maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml", "./qwen2.5-vl-3b")
+    devplan.load("./qwen2.5-vl-3b", "maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c32768.yaml")
 
 Use instead:
     the map of that model: `devplan suggest ./qwen2.5-vl-3b --gpus ...`.

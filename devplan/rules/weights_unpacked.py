@@ -12,7 +12,7 @@ Why it breaks:
 
 Example:
     devplan suggest moonshotai/Kimi-K2-Thinking --gpus 16x80GiB --packed -o map.yaml
-    devplan.load("map.yaml")     # from_pretrained unpacks what the map counts packed
+    devplan.load(map="map.yaml")     # from_pretrained unpacks what the map counts packed
 
 Use instead:
     An engine that keeps the weights packed, or a map without `--packed`.

@@ -7,9 +7,8 @@ patch, and the patch is advised where fewer things stop it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,13 +16,12 @@ from torch import nn
 from devplan.checker import CHECK_ARGUMENTS, RunOptions, prepare, result_of, run_all
 from devplan.core import (
     CheckResult,
-    DeviceMap,
-    DeviceMapFile,
     Finding,
     Workload,
     accepts,
 )
 from devplan.machine import MachineLike
+from devplan.mapfile import MapLike, model_before_map
 from devplan.rules import CheckContext
 from devplan.runtime.patching import (
     input_embedding_names,
@@ -58,12 +56,12 @@ class PatchAdvice:
         return self.after is not None and not self.after.errors
 
 
-@accepts(**CHECK_ARGUMENTS)
+@accepts(model=model_before_map("devplan.needed_patch(MODEL, MAP)"), **CHECK_ARGUMENTS)
 @in_time
 @exclusively
 def needed_patch(
     model: str | nn.Module | Any,
-    device_map: str | Path | Mapping[str, Any] | DeviceMap | DeviceMapFile,
+    map: MapLike,
     *,
     machine: MachineLike | None = None,
     main_device: str | int | None = None,
@@ -85,7 +83,7 @@ def needed_patch(
     """
     prepared = prepare(
         model,
-        device_map,
+        map,
         machine=machine,
         main_device=main_device,
         workload=workload,

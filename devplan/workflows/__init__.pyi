@@ -51,9 +51,6 @@ from .map_diff import (
     MapDiff as MapDiff,
 )
 from .map_diff import (
-    MapLike as MapLike,
-)
-from .map_diff import (
     diff as diff,
 )
 from .plan_runner import (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from devplan.checker import (
@@ -16,7 +15,6 @@ from devplan.checker import (
 )
 from devplan.core import (
     DeviceMap,
-    DeviceMapFile,
     InputError,
     Machine,
     ModelIdentity,
@@ -28,7 +26,7 @@ from devplan.core import (
     optional,
 )
 from devplan.machine import MachineLike
-from devplan.mapfile import as_device_map
+from devplan.mapfile import MapLike, as_device_map, model_before_map
 from devplan.rules import CheckContext
 from devplan.sandbox import exclusively, in_time
 from devplan.workflows.evaluation import Evaluation, built_of, judge
@@ -36,8 +34,6 @@ from devplan.workflows.profiled_model import ProfiledModel, Progress, silent, st
 
 NOWHERE = "nowhere"
 """Where a tensor lies that no entry of a map governs."""
-
-MapLike = str | Path | Mapping[str, Any] | DeviceMap | DeviceMapFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +68,29 @@ class MapDiff:
         )
 
 
+CALL = (
+    "devplan.diff(MODEL, BEFORE, AFTER), or devplan.diff(before=BEFORE, after=AFTER) for the model "
+    "that the maps name"
+)
+_of_model = model_before_map(CALL)
+
+
+def _model_first(name: str, value: Any) -> Any:
+    return model_name(name, _of_model(name, value))
+
+
 @accepts(
-    model=optional(model_name),
+    model=optional(_model_first),
     **CHECK_ARGUMENTS,
     progress=function,
 )
 @in_time
 @exclusively
 def diff(
-    before: MapLike,
-    after: MapLike,
-    *,
     model: str | NamedInFile | None = None,
+    before: MapLike | None = None,
+    after: MapLike | None = None,
+    *,
     machine: MachineLike | None = None,
     main_device: str | int | None = None,
     workload: Workload | None = None,
@@ -96,11 +103,11 @@ def diff(
 
     Parameters
     ----------
+    model
+        Catalogue name, folder, hub id or ``package.module:factory``; None: as a map says.
     before, after
         Map files, mappings as ``from_pretrained`` takes them, or names of its strategies
         (``auto``, ``balanced_low_0``, ``sequential``).
-    model
-        None: as a map says.
     machine
         Cards of both; None: each map its own, and one that says none that of the other.
     main_device, workload
@@ -115,6 +122,8 @@ def diff(
     InputError
         When a map cannot be read, or nobody says which model or cards it is for.
     """
+    if before is None or after is None:
+        raise InputError(f"a map is missing; give two: {CALL}")
     first, second = (
         None if _is_strategy(each) else as_device_map(each) for each in (before, after)
     )

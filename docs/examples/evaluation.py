@@ -15,7 +15,7 @@ BATCH = 4
 
 
 def main(map_path: str, text_file: str, checkpoint: str | None = None, **load) -> float:
-    model = devplan.load(map_path, checkpoint, **load)
+    model = devplan.load(checkpoint, map_path, **load)
     tokenizer = AutoTokenizer.from_pretrained(model.name_or_path, padding_side="right")
     lines = Path(text_file).read_text(encoding="utf-8").splitlines()
     loss, num_tokens = 0.0, 0

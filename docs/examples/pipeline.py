@@ -14,7 +14,7 @@ import devplan
 
 
 def main(map_path: str, checkpoint: str | None = None, prompt: str = "the", **load) -> str:
-    model = devplan.load(map_path, checkpoint, **load)
+    model = devplan.load(checkpoint, map_path, **load)
     tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
     generate = pipeline("text-generation", model=model, tokenizer=tokenizer)
     return generate(prompt, max_new_tokens=20, do_sample=False)[0]["generated_text"]

@@ -13,7 +13,7 @@ QUESTION = "what is in the picture"
 
 
 def main(map_path: str, picture: str, checkpoint: str | None = None, **load) -> str:
-    model = devplan.load(map_path, checkpoint, **load)
+    model = devplan.load(checkpoint, map_path, **load)
     processor = AutoProcessor.from_pretrained(model.name_or_path)
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     prompt = processor.apply_chat_template([{"role": "user", "content": content}])

@@ -83,7 +83,7 @@ def test_the_command_of_fit_plans_what_fit_counted(capsys):
 
 
 def test_a_diff_counts_both_maps_as_the_one_that_says_it():
-    found = diff(MAP, "sequential", model=MODEL)
+    found = diff(MODEL, MAP, "sequential")
     assert found.before.is_clean
     assert found.identity.packed
 
@@ -92,11 +92,11 @@ def test_loading_by_it_is_refused_or_warned_of(monkeypatch, caplog):
     monkeypatch.chdir(HERE / "models")
     stand_ins = {"cuda:0": "cpu", "cuda:1": "cpu"}
     with pytest.raises(DeviceMapError, match=r"DP514.*unpacks them"):
-        devplan.load(MAP, devices=stand_ins)
+        devplan.load(map=MAP, devices=stand_ins)
     # There are no weights beside the configuration: with a warning it comes as far as them.
     no_weights = pytest.raises((DevplanError, OSError), match=r"\.safetensors|no weights")
     with caplog.at_level(logging.WARNING, logger="devplan"), no_weights:
-        devplan.load(MAP, devices=stand_ins, on_difference="warn")
+        devplan.load(map=MAP, devices=stand_ins, on_difference="warn")
     assert "DP514" in caplog.text
 
 

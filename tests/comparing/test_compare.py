@@ -104,14 +104,14 @@ def test_what_does_not_fit_is_said_beside_maps_that_spill(llama):
 
 
 def test_a_map_and_itself_are_the_same(llama, suggestion):
-    found = devplan.diff(suggestion.map_file, suggestion.map_file, model=llama)
+    found = devplan.diff(llama, suggestion.map_file, suggestion.map_file)
     assert found.is_same
     assert found.changes == ()
 
 
 def test_another_spelling_is_the_same(llama):
     split = {"model.embed_tokens": 0, "model.layers": 0, "model.norm": 0, "model.rotary_emb": 0}
-    found = devplan.diff({"": 0}, {**split, "lm_head": "cuda:0"}, model=llama, machine=MACHINE)
+    found = devplan.diff(llama, {"": 0}, {**split, "lm_head": "cuda:0"}, machine=MACHINE)
     assert found.is_same
 
 
@@ -120,7 +120,7 @@ def test_what_moved_is_named_with_both_devices(llama, suggestion):
     moved = next(name for name, device in placed.items() if name.startswith("model.layers."))
     other = "cuda:1" if placed[moved] == "cuda:0" else "cuda:0"
     changed = {**placed, moved: other}
-    found = devplan.diff(suggestion.map_file, changed, model=llama)
+    found = devplan.diff(llama, suggestion.map_file, changed)
     (change,) = found.changes
     assert (change.names, change.before, change.after) == ((moved,), placed[moved], other)
     assert not found.is_same
@@ -136,13 +136,13 @@ def test_what_moved_is_named_with_both_devices(llama, suggestion):
 def test_a_block_that_one_map_divides_is_named_by_its_tensors(llama):
     whole = {"": 0}
     divided = {"": 0, "model.layers.3.mlp.up_proj": 1}
-    found = devplan.diff(whole, divided, model=llama, machine=MACHINE)
+    found = devplan.diff(llama, whole, divided, machine=MACHINE)
     (change,) = found.changes
     assert change.names == ("model.layers.3.mlp.up_proj.weight",)
 
 
 def test_a_strategy_is_asked_for_the_machine_of_the_other_map(llama, suggestion):
-    found = devplan.diff(suggestion.map_file, "sequential", model=llama)
+    found = devplan.diff(llama, suggestion.map_file, "sequential")
     assert found.after.name == "sequential"
     cards = [load.capacity_bytes for load in found.after.loads]
     assert cards == [card.capacity_bytes for card in MACHINE.cards]
@@ -150,15 +150,15 @@ def test_a_strategy_is_asked_for_the_machine_of_the_other_map(llama, suggestion)
 
 def test_another_main_device_is_a_difference(llama):
     other = parse_gpus("512MiB,512MiB", main="1")
-    found = devplan.diff({"": 0}, {"": 0}, model=llama, machine=parse_gpus("512MiB,512MiB"))
+    found = devplan.diff(llama, {"": 0}, {"": 0}, machine=parse_gpus("512MiB,512MiB"))
     assert found.is_same
     assert found.after.subject.main_device == "cuda:0"
-    moved = devplan.diff({"": 1}, {"": 0}, model=llama, machine=other)
+    moved = devplan.diff(llama, {"": 1}, {"": 0}, machine=other)
     assert not moved.is_same
 
 
 def test_nobody_says_which_model_or_which_cards(llama):
     with pytest.raises(InputError, match="--model"):
-        devplan.diff({"": 0}, {"": 1})
+        devplan.diff(before={"": 0}, after={"": 1})
     with pytest.raises(InputError, match="--gpus"):
-        devplan.diff({"": 0}, {"": 1}, model=llama)
+        devplan.diff(llama, {"": 0}, {"": 1})

@@ -42,7 +42,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("blip-2", "seaml
 @pytest.mark.parametrize("name", ["bart", *SLOW])
 def test_it_answers_as_the_whole_model(suggested, name):
     whole = suggested(name)
-    split = devplan_library.load("map.yaml", devices=STAND_INS)
+    split = devplan_library.load(map="map.yaml", devices=STAND_INS)
     assert type(split) is type(whole)
     inputs = inputs_of(whole)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_a_model_that_speaks_is_run_to_the_end_and_says_the_same(suggested, tmp_
     ran = read_map("map.yaml").verification.detail
     assert "thinker prefill" in ran and "talker decode 2, token2wav" in ran
     # [cpu] its buffers would leave the disk, and weigh more than a hundredth of so small a model.
-    split = devplan_library.load("map.yaml", devices=dict.fromkeys(STAND_INS, "cpu"))
+    split = devplan_library.load(map="map.yaml", devices=dict.fromkeys(STAND_INS, "cpu"))
     (text, sound), (expected_text, expected_sound) = _said(split), _said(whole)
     assert torch.equal(text, expected_text)
     torch.testing.assert_close(sound, expected_sound)

@@ -52,7 +52,7 @@ def test_it_loads_by_its_map_and_answers_as_the_whole_model(entry, tmp_path, mon
     assert len(set(content["device_map"].values())) > 1, "nothing is split"
     found = check(folder, "map.yaml")
     assert [each.message for each in found.errors] == []
-    split = devplan_library.load("map.yaml", devices=STAND_INS)
+    split = devplan_library.load(map="map.yaml", devices=STAND_INS)
     assert type(split) is type(whole) is getattr(transformers, entry.class_name)
     inputs = inputs_of(whole)
     with torch.no_grad():
@@ -96,5 +96,5 @@ def test_a_pipeline_loads_by_its_map_and_makes_the_same(model, tmp_path, monkeyp
     assert content["verification"]["status"] == "clean", content["verification"]
     assert len(set(content["device_map"].values())) > 1, "nothing is split"
     assert [each.message for each in check(name, "map.yaml").errors] == []
-    split = devplan_library.load("map.yaml", devices={"cuda:0": "cpu", "cuda:1": "cpu"})
+    split = devplan_library.load(map="map.yaml", devices={"cuda:0": "cpu", "cuda:1": "cpu"})
     torch.testing.assert_close(made(split, name), whole(tmp_path / name, name))

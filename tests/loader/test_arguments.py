@@ -35,7 +35,7 @@ from tests.loader.checkpoints import ALL_CPU
 )
 def test_clashes_get_one_line(tied, arguments, facts):
     with pytest.raises(InputError) as refused:
-        devplan.load(tied.map, tied.folder, devices=ALL_CPU, **arguments)
+        devplan.load(tied.folder, tied.map, devices=ALL_CPU, **arguments)
     assert "\n" not in str(refused.value)
     for fact in facts:
         assert fact in str(refused.value)
@@ -63,7 +63,7 @@ def test_code_that_comes_with_the_model_runs_only_if_trusted(tied):
     identity = replace(map_file.model, class_name="OwnForCausalLM", auto_class="AutoModel")
     remote = replace(map_file, model=identity)
     with pytest.raises(InputError, match="if you trust it give trust_remote_code=True"):
-        devplan.load(remote, tied.folder, devices=ALL_CPU)
+        devplan.load(tied.folder, remote, devices=ALL_CPU)
     assert arguments_for(remote, trust=True)["trust_remote_code"] is True
 
 
@@ -71,11 +71,11 @@ def test_a_class_that_is_not_installed(tied):
     map_file = read_map(tied.map)
     identity = replace(map_file.model, class_name="LlamaForCausalML")
     with pytest.raises(InputError, match=r"LlamaForCausalML, which transformers .* does not have"):
-        devplan.load(replace(map_file, model=identity), tied.folder, devices=ALL_CPU)
+        devplan.load(tied.folder, replace(map_file, model=identity), devices=ALL_CPU)
 
 
 def test_a_map_of_a_function(tied):
     map_file = read_map(tied.map)
     identity = replace(map_file.model, id="package.module:build")
     with pytest.raises(InputError, match=r"give it to devplan\.apply"):
-        devplan.load(replace(map_file, model=identity), tied.folder, devices=ALL_CPU)
+        devplan.load(tied.folder, replace(map_file, model=identity), devices=ALL_CPU)

@@ -23,7 +23,7 @@ from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, layers_on
 
 @pytest.fixture
 def model(tied):
-    return devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK)
+    return devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK)
 
 
 def audit(model, tied, devices=CPU_AND_DISK):
@@ -89,7 +89,7 @@ def test_a_tensor_that_waits_nowhere(model, tied):
 
 def test_a_file_on_disk_that_is_gone(experts, tmp_path):
     folder = tmp_path / "offload"
-    model = devplan.load(experts.map, experts.folder, devices=CPU_AND_DISK, offload_folder=folder)
+    model = devplan.load(experts.folder, experts.map, devices=CPU_AND_DISK, offload_folder=folder)
     next(folder.glob("*gate_up_proj*")).unlink()
     found = devplan.audit(model, experts.map, devices=CPU_AND_DISK)
     assert "waits nowhere" in only(found, "meta").message
@@ -182,8 +182,8 @@ def test_warn_instead_of_raise(tied, caplog):
     loads = tuple(replace(load, weight_bytes=1024) for load in map_file.loads)
     shrunk = replace(map_file, loads=loads)
     with pytest.raises(DeviceMapError):
-        devplan.load(shrunk, tied.folder, devices=ALL_CPU)
-    devplan.load(shrunk, tied.folder, devices=ALL_CPU, on_difference="warn")
+        devplan.load(tied.folder, shrunk, devices=ALL_CPU)
+    devplan.load(tied.folder, shrunk, devices=ALL_CPU, on_difference="warn")
     assert any("the map foretells" in record.getMessage() for record in caplog.records)
 
 

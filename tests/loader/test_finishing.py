@@ -30,7 +30,7 @@ def unverified(experts, device_map):
 
 
 def load(experts, map_file, **more):
-    return devplan.load(map_file, experts.folder, devices=ALL_CPU, **more)
+    return devplan.load(experts.folder, map_file, devices=ALL_CPU, **more)
 
 
 def test_a_map_that_was_proven_is_not_run_again(experts, monkeypatch):
@@ -68,7 +68,7 @@ def test_what_was_proven_with_other_releases_is_run_again(experts, caplog):
 
 
 def test_diagnosis_is_attached_where_it_is_asked_for(tied):
-    model = devplan.load(tied.map, tied.folder, devices=ALL_CPU, diagnose=True)
+    model = devplan.load(tied.folder, tied.map, devices=ALL_CPU, diagnose=True)
     assert isinstance(vars(model)["forward"], AttachedModel)
     assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
     set_weight = torch.nn.Parameter(torch.empty(64, device="meta"))
@@ -77,7 +77,7 @@ def test_diagnosis_is_attached_where_it_is_asked_for(tied):
         outputs(model, tied.inputs)
     told = "\n".join(getattr(failed.value, "__notes__", [])) + str(failed.value)
     assert "model.norm" in told
-    plain = devplan.load(tied.map, tied.folder, devices=ALL_CPU)
+    plain = devplan.load(tied.folder, tied.map, devices=ALL_CPU)
     assert not isinstance(vars(plain)["forward"], AttachedModel)
 
 
@@ -97,11 +97,11 @@ LlamaForCausalLM(LlamaConfig(vocab_size=50_000, **sizes)).save_pretrained(folder
 work = Workload(context=64)
 map_file = suggest(folder, parse_gpus("2x1GiB"), work, verify=False).map_file
 devices = {"cuda:0": "cpu", "cuda:1": "cpu"}
-devplan.load(map_file, folder, devices=devices)
+devplan.load(folder, map_file, devices=devices)
 with open("/proc/self/statm") as statm:
     held = int(statm.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + 20 * 2**20,) * 2)
-devplan.load(map_file, folder, devices=devices)
+devplan.load(folder, map_file, devices=devices)
 """
 
 
@@ -117,9 +117,9 @@ def test_a_load_that_runs_out_of_memory_is_explained(tmp_path):
 
 
 def test_tensors_are_moved_once_unless_told_otherwise(tied):
-    model = devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK)
+    model = devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK)
     assert transfer_cache_of(model) is not None
-    plain = devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK, cache_transfers=False)
+    plain = devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK, cache_transfers=False)
     assert transfer_cache_of(plain) is None
     assert_same(outputs(model, tied.inputs), outputs(plain, tied.inputs))
     assert devplan.audit(model, tied.map, devices=CPU_AND_DISK).is_clean

@@ -27,7 +27,7 @@ TIERS = {
 def test_it_answers_as_the_whole_model(checkpoint_of, name, tiers):
     checkpoint = checkpoint_of(name)
     path = checkpoints.with_offload(checkpoint, tiers)
-    model = devplan.load(path, checkpoint.folder)
+    model = devplan.load(checkpoint.folder, path)
     assert hook_device(model) == "cuda:0"
     inputs = devplan.to_main(model, checkpoint.inputs)
     whole = checkpoint.whole(device_map={"": 0})
@@ -37,7 +37,7 @@ def test_it_answers_as_the_whole_model(checkpoint_of, name, tiers):
 def test_the_cards_memory_stands_beside_the_prediction(tied):
     torch.cuda.empty_cache()
     path = checkpoints.with_offload(tied, TIERS["cpu"])
-    model = devplan.load(path, tied.folder)
+    model = devplan.load(tied.folder, path)
     uses = {use.device: use for use in devplan.audit(model, path).uses}
     use = uses["cuda:0"]
     assert use.placed_bytes == use.predicted_bytes
@@ -55,6 +55,6 @@ def test_apply_on_a_card(tied):
 def test_a_main_device_that_is_not_the_lowest(tied):
     """accelerate would take cuda:0."""
     path = checkpoints.suggest(tied.folder, "--main", "cuda:1", name="main", gpus="1GiB,1GiB")
-    model = devplan.load(path, tied.folder)
+    model = devplan.load(tied.folder, path)
     assert hook_device(model) == "cuda:1"
     assert devplan.to_main(model, tied.inputs)["input_ids"].device == torch.device("cuda:1")

@@ -40,7 +40,7 @@ def on(monkeypatch):
 def load(tied, **arguments):
     """As far as from_pretrained."""
     try:
-        devplan.load(tied.map, tied.folder, **arguments)
+        devplan.load(tied.folder, tied.map, **arguments)
     except StopIteration:
         return
 
@@ -100,7 +100,7 @@ def test_too_little_disk_is_warned_of(tied, on, caplog):
     path = with_offload(tied, {"cuda:2": "disk"})
     calls = on(card(0, 1), card(1, 0.5), disk_bytes=1000)
     with pytest.raises(StopIteration):
-        devplan.load(path, tied.folder)
+        devplan.load(tied.folder, path)
     assert calls
     (said,) = [r.getMessage() for r in caplog.records if "offload_folder" in r.getMessage()]
     assert "keeps on disk" in said
@@ -133,9 +133,9 @@ def large(tied):
 def test_cards_in_another_order(tied, on, large, caplog):
     calls = on(card(0, 12), card(1, 1), card(2, 24))
     with pytest.raises(DeviceMapError, match="remap=True"):
-        devplan.load(large, tied.folder)
+        devplan.load(tied.folder, large)
     with pytest.raises(StopIteration):
-        devplan.load(large, tied.folder, remap=True)
+        devplan.load(tied.folder, large, remap=True)
     moves = {"cuda:0": 1, "cuda:1": 2, "cuda:2": 0}
     expected = {entry: moves[device] for entry, device in large.device_map.items()}
     assert calls[0]["device_map"] == expected
@@ -145,7 +145,7 @@ def test_cards_in_another_order(tied, on, large, caplog):
 def test_no_order_holds_it(tied, on, large):
     on(card(0, 2), card(1, 1), card(2, 4))
     with pytest.raises(InputError, match="no order holds it"):
-        devplan.load(large, tied.folder, remap=True)
+        devplan.load(tied.folder, large, remap=True)
 
 
 def test_remap_and_stand_ins(tied, on):
@@ -166,7 +166,7 @@ def spoilt(tied, tmp_path, **changes):
 
 def test_another_configuration_is_warned_of(tied, tmp_path, caplog):
     folder = spoilt(tied, tmp_path, rms_norm_eps=1e-5)
-    devplan.load(tied.map, folder, devices=ALL_CPU)
+    devplan.load(folder, tied.map, devices=ALL_CPU)
     said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert any("DP509 the configuration of" in line and "devplan suggest" in line for line in said)
 
@@ -174,7 +174,7 @@ def test_another_configuration_is_warned_of(tied, tmp_path, caplog):
 def test_another_class_is_refused(tied, tmp_path):
     folder = spoilt(tied, tmp_path, architectures=["MistralForCausalLM"])
     with pytest.raises(DeviceMapError, match="is a MistralForCausalLM, the map is for a Llama"):
-        devplan.load(tied.map, folder, devices=ALL_CPU)
+        devplan.load(folder, tied.map, devices=ALL_CPU)
 
 
 PLANNED, OTHER = "a" * 40, "b" * 40
@@ -193,7 +193,7 @@ def test_the_commit_of_a_folder_in_the_cache_of_the_hub(
     content = read_map(tied.map)
     of_commit = replace(content, model=replace(content.model, revision=PLANNED))
     with pytest.raises(StopIteration):
-        devplan.load(of_commit, top, **({"subfolder": subfolder} if subfolder else {}))
+        devplan.load(top, of_commit, **({"subfolder": subfolder} if subfolder else {}))
     said = [r.getMessage() for r in caplog.records if "revision" in r.getMessage()]
     assert len(said) == (commit == OTHER)
     for line in said:

@@ -38,7 +38,7 @@ def on_hub(tied, revision=COMMIT):
 
 def test_it_is_loaded_by_the_id_and_revision_of_the_map(hub, tied, tmp_path):
     hub.repositories["acme/tied"] = Repository(tied.folder)
-    model = devplan.load(on_hub(tied), devices=ALL_CPU, cache_dir=str(tmp_path / "cache"))
+    model = devplan.load(map=on_hub(tied), devices=ALL_CPU, cache_dir=str(tmp_path / "cache"))
     assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
     asked = [path for method, path, *_ in hub.requests if "safetensors" in path]
     assert asked and all(COMMIT in path for path in asked)
@@ -52,7 +52,7 @@ def test_what_is_damaged_in_the_cache_is_seen(hub, tied, tmp_path):
     cut = files.shards[1].resolve()
     cut.write_bytes(cut.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"\(1000 bytes\)"):
-        devplan.load(on_hub(tied), devices=ALL_CPU, cache_dir=str(tmp_path / "cache"))
+        devplan.load(map=on_hub(tied), devices=ALL_CPU, cache_dir=str(tmp_path / "cache"))
 
 
 def test_a_repository_that_is_not_there(hub):

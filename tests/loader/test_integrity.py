@@ -38,7 +38,7 @@ def refused(tied, folder, monkeypatch):
 
     def load(**arguments) -> str:
         with pytest.raises(InputError) as error:
-            devplan.load(tied.map, folder, devices=ALL_CPU, **arguments)
+            devplan.load(folder, tied.map, devices=ALL_CPU, **arguments)
         line = str(error.value)
         assert "\n" not in line and "Traceback" not in line
         return line
@@ -108,7 +108,7 @@ def test_shards_of_two_dtypes_that_the_index_knows_of(tied, folder):
     tensors = [t for path in shards(folder) for t in load_file(path).values()]
     index["metadata"]["total_size"] = sum(t.numel() * t.element_size() for t in tensors)
     (folder / INDEX).write_text(json.dumps(index))
-    devplan.load(tied.map, folder, devices=ALL_CPU)
+    devplan.load(folder, tied.map, devices=ALL_CPU)
 
 
 def test_a_checkpoint_that_is_packed(folder, refused):
@@ -147,7 +147,7 @@ def test_another_width_is_converted(tied, folder, caplog):
             {n: t.to(torch.bfloat16) for n, t in load_file(path).items()}, path, {"format": "pt"}
         )
     with caplog.at_level("INFO", logger="devplan"):
-        model = devplan.load(tied.map, folder, devices=ALL_CPU)
+        model = devplan.load(folder, tied.map, devices=ALL_CPU)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert any("stored in bfloat16 and converted to float32" in r.message for r in caplog.records)
 
@@ -157,7 +157,7 @@ def test_another_width_is_converted(tied, folder, caplog):
 
 def test_a_pickle_of_tensors_is_loaded(tied, folder):
     save_pickle(folder, tied.whole().state_dict())
-    model = devplan.load(tied.map, folder, devices=ALL_CPU)
+    model = devplan.load(folder, tied.map, devices=ALL_CPU)
     assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
 
 
@@ -218,5 +218,5 @@ def test_pickles_of_both_forms_are_opened_and_none_is_read_whole(tmp_path, monke
 def test_a_pickle_is_not_taken_where_safetensors_are(tied, folder, tmp_path):
     mark = tmp_path / "it ran"
     torch.save({"lm_head.weight": Harm(mark)}, folder / "pytorch_model.bin")
-    devplan.load(tied.map, folder, devices=ALL_CPU)
+    devplan.load(folder, tied.map, devices=ALL_CPU)
     assert not mark.exists()

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def load(experts):
     def load(folder=None, **more):
         return devplan.load(
-            experts.map, experts.folder, devices=CPU_AND_DISK, offload_folder=folder, **more
+            experts.folder, experts.map, devices=CPU_AND_DISK, offload_folder=folder, **more
         )
 
     return load
@@ -92,8 +92,8 @@ def test_a_load_that_is_not_what_the_map_says_leaves_nothing(experts, tmp_path):
     loads = tuple(replace(load, weight_bytes=1024) for load in map_file.loads)
     with pytest.raises(DeviceMapError):
         devplan.load(
-            replace(map_file, loads=loads),
             experts.folder,
+            replace(map_file, loads=loads),
             devices=CPU_AND_DISK,
             offload_folder=tmp_path / "offload",
         )
@@ -116,7 +116,7 @@ def test_without_a_name_it_goes_with_the_model(load, experts, tmp_path, monkeypa
 
 def test_weights_that_can_be_read_where_they_are_are_not_written(tied, tmp_path):
     folder = tmp_path / "offload"
-    model = devplan.load(tied.map, tied.folder, devices=CPU_AND_DISK, offload_folder=folder)
+    model = devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK, offload_folder=folder)
     assert list(tmp_path.iterdir()) == []
     assert_same(outputs(model, tied.inputs), outputs(tied.whole(), tied.inputs))
 
@@ -189,7 +189,7 @@ def slow(tensors, path, *rest, **more):
     time.sleep(60)
 integration.save_file = slow
 devices = {"cuda:0": "cpu", "cuda:1": "disk", "cuda:2": "disk"}
-devplan.load(sys.argv[1], sys.argv[2], devices=devices, offload_folder=sys.argv[3])
+devplan.load(sys.argv[2], sys.argv[1], devices=devices, offload_folder=sys.argv[3])
 """
 
 
@@ -311,7 +311,7 @@ LIVES = """
 import sys
 import devplan
 devices = {"cuda:0": "cpu", "cuda:1": "disk", "cuda:2": "disk"}
-model = devplan.load(sys.argv[1], sys.argv[2], devices=devices, offload_folder=sys.argv[3])
+model = devplan.load(sys.argv[2], sys.argv[1], devices=devices, offload_folder=sys.argv[3])
 print("loaded", flush=True)
 sys.stdin.read()
 """

@@ -42,7 +42,7 @@ def test_a_map_with_offloaded_buffers_is_loaded_and_applied(tmp_path, make, tier
     map_path = tmp_path / "map.yaml"
     devplan.write_map(found, map_path)
     here = {"devices": {"cuda:0": "cpu"}}
-    loaded = devplan.load(map_path, tmp_path / "model", offload_folder=tmp_path / "a", **here)
+    loaded = devplan.load(tmp_path / "model", map_path, offload_folder=tmp_path / "a", **here)
     applied = devplan.apply(model, map_path, offload_folder=tmp_path / "b", **here)
     for each in (loaded, applied):
         # [main device] stands for cuda:0 here and is the CPU, so that only disk is elsewhere

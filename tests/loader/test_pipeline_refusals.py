@@ -175,4 +175,4 @@ def test_a_variant_is_asked_for_where_a_model_has_files_of_it(tmp_path, file, ha
 def test_a_pipeline_that_is_not_there_is_refused_before_anything_is_read(tmp_path):
     content = target("NoSuchPipeline").content
     with pytest.raises(InputError, match="upgrade diffusers"):
-        devplan.load(content, tmp_path, devices={"cuda:0": "cpu", "cuda:1": "cpu"})
+        devplan.load(tmp_path, content, devices={"cuda:0": "cpu", "cuda:1": "cpu"})

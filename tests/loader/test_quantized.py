@@ -64,19 +64,19 @@ needs_no_fp8 = pytest.mark.skipif(
 @needs_no_fp8
 def test_it_answers_as_the_whole_model(fp8):
     assert "fp8" in read_map(fp8.map).model.quantization
-    model = devplan.load(fp8.map, fp8.folder, devices=ALL_CPU, on_difference="warn")
+    model = devplan.load(fp8.folder, fp8.map, devices=ALL_CPU, on_difference="warn")
     assert_same(outputs(model, fp8.inputs), outputs(fp8.whole(), fp8.inputs))
 
 
 @needs_no_fp8
 def test_it_is_more_than_was_foretold(fp8):
     with pytest.raises(DeviceMapError, match="the map foretells") as refused:
-        devplan.load(fp8.map, fp8.folder, devices=ALL_CPU)
+        devplan.load(fp8.folder, fp8.map, devices=ALL_CPU)
     assert [difference.code for difference in refused.value.differences] == ["memory"]
 
 
 def test_a_checkpoint_that_is_not_quantized(fp8, tied):
     """The map is of packed weights, and these are not."""
     with pytest.raises(InputError, match="is not quantized, the map is of fp8") as refused:
-        devplan.load(fp8.map, tied.folder, devices=ALL_CPU)
+        devplan.load(tied.folder, fp8.map, devices=ALL_CPU)
     assert "\n" not in str(refused.value)

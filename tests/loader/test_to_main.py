@@ -19,7 +19,7 @@ Pair = namedtuple("Pair", ["one", "other"])
 @pytest.fixture
 def model(tied):
     """Its main device is one on which tensors can be told from others: meta."""
-    return devplan.load(tied.map, tied.folder, devices=dict.fromkeys(ALL_CPU, "meta"))
+    return devplan.load(tied.folder, tied.map, devices=dict.fromkeys(ALL_CPU, "meta"))
 
 
 def test_every_tensor_moves_and_every_type_stays(model):

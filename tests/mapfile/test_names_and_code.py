@@ -228,7 +228,7 @@ def call(imports, head, *arguments):
         (
             {"components": ("unet",), "id": "a:make"},
             DIFFUSERS,
-            ["import devplan", 'pipeline = devplan.load("m.yaml")'],
+            ["import devplan", 'pipeline = devplan.load(map="m.yaml")'],
         ),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_pipeline_decodes_in_tiles_where_the_workload_does():
     model = replace(MAP_FILE.model, components=("vae",))
     tiled = replace(MAP_FILE, model=model, workload=replace(MAP_FILE.workload, tiling=True))
     path = PureWindowsPath("maps\\m.yaml")
-    lines = ['pipeline = devplan.load("maps/m.yaml")', "pipeline.vae.enable_tiling()"]
+    lines = ['pipeline = devplan.load(map="maps/m.yaml")', "pipeline.vae.enable_tiling()"]
     assert load_code(tiled, path) == ["import devplan", *lines]
     assert load_line(tiled, path) == "; ".join(lines)
     assert import_lines(tiled) == ["import devplan"]

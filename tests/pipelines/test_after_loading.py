@@ -16,7 +16,7 @@ from devplan import runtime as live
 from devplan.core.errors import DeviceMapError, InputError
 from devplan.core.findings import CheckResult
 from devplan.core.types import Verification
-from devplan.diagnosis.attached import AttachedModel, attach, detach
+from devplan.diagnosis.attached import AttachedModel, attach_diagnosis, detach_diagnosis
 from devplan.diagnosis.from_exception import report_of
 from devplan.loader.auditing import audit_line
 from devplan.loader.offloading import DRAFT_PREFIX
@@ -37,8 +37,8 @@ ONE = {"cuda:0": "cpu"}
 
 
 def test_tensors_are_moved_once_unless_told_otherwise(split_flux, saved):
-    pipeline = devplan.load(split_flux, devices=STAND_INS)
-    other = devplan.load(split_flux, devices=STAND_INS, cache_transfers=False)
+    pipeline = devplan.load(map=split_flux, devices=STAND_INS)
+    other = devplan.load(map=split_flux, devices=STAND_INS, cache_transfers=False)
     for name in MODELS:
         assert transfer_cache_of(getattr(pipeline, name)) is not None
         assert transfer_cache_of(getattr(other, name)) is None
@@ -49,11 +49,11 @@ def test_a_map_that_was_not_proven_is_run_to_see_whether_it_needs_the_patch(spli
     verification = Verification(status="unverified", detail="written by hand")
     map_file = replace(read_map(split_flux), verification=verification)
     with caplog.at_level(logging.INFO, logger="devplan"):
-        devplan.load(map_file, devices=STAND_INS)
+        devplan.load(map=map_file, devices=STAND_INS)
     assert any("no embedding needs a patch" in r.getMessage() for r in caplog.records)
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="devplan"):
-        devplan.load(map_file, devices=STAND_INS, patch_embeddings=False)
+        devplan.load(map=map_file, devices=STAND_INS, patch_embeddings=False)
     assert not any("needs a patch" in r.getMessage() for r in caplog.records)
 
 
@@ -63,7 +63,7 @@ def test_the_patch_goes_to_the_model_that_has_the_embedding(split_flux, monkeypa
     monkeypatch.setattr(live, "needed_patch", lambda *_, **__: advice)
     verification = Verification(status="unverified", detail="written by hand")
     map_file = replace(read_map(split_flux), verification=verification)
-    pipeline = devplan.load(map_file, devices=STAND_INS)
+    pipeline = devplan.load(map=map_file, devices=STAND_INS)
     (patched,) = patched_embeddings(pipeline.text_encoder_2)
     assert (patched.name, patched.device) == ("shared", "cpu")
     assert not patched_embeddings(pipeline.text_encoder)
@@ -91,7 +91,7 @@ def without_values(module: nn.Module) -> None:
 )
 def test_every_model_explains_its_own_failures(split_flux, component, module):
     """A pipeline calls the first two as they are, and ``decode`` of the third."""
-    pipeline = devplan.load(split_flux, devices=STAND_INS, diagnose=True)
+    pipeline = devplan.load(map=split_flux, devices=STAND_INS, diagnose=True)
     without_values(getattr(pipeline, component).get_submodule(module))
     with pytest.raises((RuntimeError, NotImplementedError)) as failed:
         made(pipeline, "flux")
@@ -106,30 +106,30 @@ def test_every_model_explains_its_own_failures(split_flux, component, module):
 
 
 def test_a_pipeline_may_be_watched_and_attached_to_as_it_is(split_flux):
-    pipeline = devplan.load(split_flux, devices=STAND_INS)
+    pipeline = devplan.load(map=split_flux, devices=STAND_INS)
     without_values(pipeline.transformer.transformer_blocks[2].attn.norm_q)
     with pytest.raises(RuntimeError) as failed, devplan.diagnose(pipeline, split_flux):
         made(pipeline, "flux")
     watched = report_of(failed.value)
     assert "the model is transformer of FluxPipeline" in watched.notes
-    attach(pipeline, split_flux)
+    attach_diagnosis(pipeline, split_flux)
     with pytest.raises(RuntimeError) as failed:
         made(pipeline, "flux")
     for report in (watched, report_of(failed.value)):
         assert report.module == "transformer.transformer_blocks.2.attn.norm_q"
         assert report.entry.key in read_map(split_flux).device_map
-    detach(pipeline)
+    detach_diagnosis(pipeline)
     assert "decode" not in vars(pipeline.vae)
     with pytest.raises(InputError, match="is no model and holds none"):
-        attach(object.__new__(type("Empty", (), {})))
+        attach_diagnosis(object.__new__(type("Empty", (), {})))
 
 
 def test_diagnosis_changes_nothing_and_is_there_where_it_is_asked_for(split_flux, saved):
-    pipeline = devplan.load(split_flux, devices=STAND_INS, diagnose=True)
+    pipeline = devplan.load(map=split_flux, devices=STAND_INS, diagnose=True)
     for name, entry in [("transformer", "forward"), ("vae", "decode"), ("vae", "encode")]:
         assert isinstance(vars(getattr(pipeline, name))[entry], AttachedModel)
     assert torch.equal(made(pipeline, "flux"), whole(saved("flux"), "flux"))
-    other = devplan.load(split_flux, devices=STAND_INS)
+    other = devplan.load(map=split_flux, devices=STAND_INS)
     assert "decode" not in vars(other.vae)
 
 
@@ -142,7 +142,7 @@ def drafts(place):
 
 def test_the_offload_folder_appears_when_all_is_complete(on_disk, saved, tmp_path):
     folder = tmp_path / "deep" / "offload"
-    pipeline = devplan.load(on_disk, devices=ONE, offload_folder=folder)
+    pipeline = devplan.load(map=on_disk, devices=ONE, offload_folder=folder)
     names = {path.name for path in folder.iterdir() if path.is_dir()}
     offloaded = {
         e.partition(".")[0] for e, d in read_map(on_disk).device_map.items() if d == "disk"
@@ -151,7 +151,7 @@ def test_the_offload_folder_appears_when_all_is_complete(on_disk, saved, tmp_pat
     assert devplan.audit(pipeline, on_disk, devices=ONE).is_clean
     output = made(pipeline, "qwen-image")
     torch.testing.assert_close(output, whole(saved("qwen-image"), "qwen-image"))
-    other = devplan.load(on_disk, devices=ONE, cache_transfers=False)
+    other = devplan.load(map=on_disk, devices=ONE, cache_transfers=False)
     assert torch.equal(output, made(other, "qwen-image"))
 
 
@@ -159,7 +159,7 @@ def test_without_a_name_it_lives_as_long_as_any_model_of_the_pipeline(
     on_disk, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    pipeline = devplan.load(on_disk, devices=ONE)
+    pipeline = devplan.load(map=on_disk, devices=ONE)
     (folder,) = drafts(tmp_path)
     made(pipeline, "qwen-image")
     kept = pipeline.vae
@@ -186,7 +186,7 @@ def test_a_load_that_fails_leaves_nothing(on_disk, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pipelines, "_read", failing)
     with pytest.raises(RuntimeError, match="broken"):
-        devplan.load(on_disk, devices=ONE, offload_folder=tmp_path / "offload")
+        devplan.load(map=on_disk, devices=ONE, offload_folder=tmp_path / "offload")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -195,19 +195,19 @@ def test_a_load_that_is_not_what_the_map_says_leaves_nothing(on_disk, tmp_path):
     loads = tuple(replace(load, weight_bytes=1024) for load in map_file.loads)
     with pytest.raises(DeviceMapError, match="of weights and buffers, the map foretells"):
         devplan.load(
-            replace(map_file, loads=loads), devices=ONE, offload_folder=tmp_path / "offload"
+            map=replace(map_file, loads=loads), devices=ONE, offload_folder=tmp_path / "offload"
         )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_a_pipeline_reads_is_not_replaced(on_disk, tmp_path):
     folder = tmp_path / "offload"
-    pipeline = devplan.load(on_disk, devices=ONE, offload_folder=folder)
+    pipeline = devplan.load(map=on_disk, devices=ONE, offload_folder=folder)
     with pytest.raises(InputError, match="is being read by a model that is loaded"):
-        devplan.load(on_disk, devices=ONE, offload_folder=folder)
+        devplan.load(map=on_disk, devices=ONE, offload_folder=folder)
     del pipeline
     gc.collect()
-    devplan.load(on_disk, devices=ONE, offload_folder=folder)
+    devplan.load(map=on_disk, devices=ONE, offload_folder=folder)
 
 
 # ------------------------------------------------------------------ a pipeline that is there
@@ -246,7 +246,7 @@ def test_a_bare_map_of_a_pipeline(saved):
 
 
 def test_an_audit_says_which_model_is_elsewhere(split_flux):
-    pipeline = devplan.load(split_flux, devices=STAND_INS)
+    pipeline = devplan.load(map=split_flux, devices=STAND_INS)
     without_values(pipeline.vae.decoder.conv_out)
     (difference,) = devplan.audit(pipeline, split_flux, devices=STAND_INS).differences
     assert (difference.code, difference.module) == ("meta", "vae.decoder.conv_out.weight")
@@ -256,7 +256,7 @@ def test_an_audit_says_which_model_is_elsewhere(split_flux):
 
 
 def test_bytes_are_those_of_all_models_together(split_flux):
-    pipeline = devplan.load(split_flux, devices=STAND_INS)
+    pipeline = devplan.load(map=split_flux, devices=STAND_INS)
     (use,) = devplan.audit(pipeline, split_flux, devices=STAND_INS).uses
     loads = read_map(split_flux).loads
     assert use.predicted_bytes == sum(load.weight_bytes + load.buffer_bytes for load in loads)
@@ -303,6 +303,6 @@ def test_inputs_enter_where_the_pipeline_makes_its_latents(split_flux, saved):
     pipeline = plain(saved("flux"))
     x = {"image": torch.ones(2)}
     assert devplan.to_main(pipeline, x)["image"].device.type == "cpu"
-    devplan.load(split_flux, devices=STAND_INS)
-    elsewhere = devplan.load(split_flux, devices={"cuda:0": "meta", "cuda:1": "meta"})
+    devplan.load(map=split_flux, devices=STAND_INS)
+    elsewhere = devplan.load(map=split_flux, devices={"cuda:0": "meta", "cuda:1": "meta"})
     assert devplan.to_main(elsewhere, x)["image"].is_meta

@@ -56,7 +56,7 @@ def on(monkeypatch):
 def test_no_gpu(split_flux, on, read):
     on()
     with pytest.raises(DeviceMapError, match="torch sees no GPU here"):
-        devplan.load(split_flux)
+        devplan.load(map=split_flux)
     assert not read
 
 
@@ -78,10 +78,10 @@ def unequal(split_flux):
 def test_cards_in_another_order(unequal, on, read, caplog):
     on(card(0, 12), card(1, 24))
     with pytest.raises(DeviceMapError, match="remap=True"):
-        devplan.load(unequal)
+        devplan.load(map=unequal)
     assert not read
     with pytest.raises(StopIteration):
-        devplan.load(unequal, remap=True)
+        devplan.load(map=unequal, remap=True)
     ((name, found),) = read.items()
     moves = {"cuda:0": 1, "cuda:1": 0}
     assert found[""] == moves[unequal.device_map[name]]
@@ -90,7 +90,7 @@ def test_cards_in_another_order(unequal, on, read, caplog):
 
 def test_remap_and_stand_ins(split_flux, read):
     with pytest.raises(InputError, match="give one"):
-        devplan.load(split_flux, remap=True, devices=STAND_INS)
+        devplan.load(map=split_flux, remap=True, devices=STAND_INS)
     assert not read
 
 
@@ -105,7 +105,7 @@ def spoilt(saved, tmp_path, file, **changes):
 
 
 def test_the_pipeline_that_the_map_was_made_for(split_flux, caplog):
-    devplan.load(split_flux, devices=STAND_INS)
+    devplan.load(map=split_flux, devices=STAND_INS)
     assert not [r for r in caplog.records if r.levelname == "WARNING" and r.name == "devplan"]
 
 
@@ -114,7 +114,7 @@ def test_another_configuration_of_a_component_is_warned_of(
 ):
     folder = spoilt(saved, tmp_path, "vae/config.json", scaling_factor=2.0)
     with pytest.raises(StopIteration):
-        devplan.load(split_flux, folder, devices=STAND_INS)
+        devplan.load(folder, split_flux, devices=STAND_INS)
     said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert any("DP509 the configuration of" in line for line in said)
 
@@ -122,20 +122,20 @@ def test_another_configuration_of_a_component_is_warned_of(
 def test_another_size_of_a_component_is_refused(split_flux, saved, tmp_path, read):
     folder = spoilt(saved, tmp_path, "transformer/config.json", num_layers=2)
     with pytest.raises(DeviceMapError, match="parameters, the map is for"):
-        devplan.load(split_flux, folder, devices=STAND_INS)
+        devplan.load(folder, split_flux, devices=STAND_INS)
     assert not read
 
 
 def test_another_class_is_refused(split_flux, saved, tmp_path, read):
     folder = spoilt(saved, tmp_path, "model_index.json", _class_name="FluxImg2ImgPipeline")
     with pytest.raises(DeviceMapError, match="is a FluxImg2ImgPipeline, the map is for a FluxPipe"):
-        devplan.load(split_flux, folder, devices=STAND_INS)
+        devplan.load(folder, split_flux, devices=STAND_INS)
     assert not read
 
 
 def test_a_folder_that_holds_no_pipeline(split_flux, saved):
     with pytest.raises(InputError, match=r"it has no model_index\.json"):
-        devplan.load(split_flux, saved("flux") / "vae", devices=STAND_INS)
+        devplan.load(saved("flux") / "vae", split_flux, devices=STAND_INS)
 
 
 def test_doctor_knows_the_class_of_a_pipeline(saved, split_flux):
@@ -181,7 +181,7 @@ def test_a_damaged_file_is_found_before_any_model_is_read(
     path = folder / component / file
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(InputError, match=component) as refused:
-        devplan.load(split_flux, folder, devices=STAND_INS)
+        devplan.load(folder, split_flux, devices=STAND_INS)
     assert "\n" not in str(refused.value) and not read
 
 
@@ -189,7 +189,7 @@ def test_a_model_without_its_file(split_flux, saved, tmp_path, read):
     folder = shutil.copytree(saved("flux"), tmp_path / "copy")
     (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(InputError, match="transformer holds no weights that diffusers would load"):
-        devplan.load(split_flux, folder, devices=STAND_INS)
+        devplan.load(folder, split_flux, devices=STAND_INS)
     assert not read
 
 
@@ -200,7 +200,7 @@ def test_a_variant_is_that_of_each_model_that_has_it(split_flux, saved, tmp_path
         (file,) = path.glob("*.safetensors")
         shutil.copy(file, file.with_suffix(".fp16.safetensors"))
         file.write_bytes(b"damaged")
-    pipeline = devplan.load(split_flux, folder, devices=STAND_INS, variant="fp16")
+    pipeline = devplan.load(folder, split_flux, devices=STAND_INS, variant="fp16")
     assert torch.equal(made(pipeline, "flux"), whole(saved("flux"), "flux"))
 
 
@@ -221,7 +221,7 @@ def test_a_variant_is_that_of_each_model_that_has_it(split_flux, saved, tmp_path
 )
 def test_what_would_be_ignored_or_contradicts_the_map_is_refused(split_flux, read, given, said):
     with pytest.raises(InputError, match=said) as refused:
-        devplan.load(split_flux, devices=STAND_INS, **given)
+        devplan.load(map=split_flux, devices=STAND_INS, **given)
     assert "\n" not in str(refused.value) and not read
 
 
@@ -232,7 +232,7 @@ def test_a_configuration_that_quantizes_a_pipeline(split_flux):
         quant_backend="bitsandbytes_8bit", quant_kwargs={"load_in_8bit": True}
     )
     with pytest.raises(InputError, match="PipelineQuantizationConfig does not go with"):
-        devplan.load(split_flux, devices=STAND_INS, quantization_config=config)
+        devplan.load(map=split_flux, devices=STAND_INS, quantization_config=config)
 
 
 def test_what_the_map_says_too_and_what_the_class_takes(split_flux):
@@ -241,6 +241,6 @@ def test_what_the_map_says_too_and_what_the_class_takes(split_flux):
 
     scheduler = FlowMatchHeunDiscreteScheduler()
     pipeline = devplan.load(
-        split_flux, devices=STAND_INS, scheduler=scheduler, torch_dtype=torch.float32
+        map=split_flux, devices=STAND_INS, scheduler=scheduler, torch_dtype=torch.float32
     )
     assert pipeline.scheduler is scheduler

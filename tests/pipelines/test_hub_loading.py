@@ -40,7 +40,7 @@ def map_file(split_flux):
 
 def test_it_is_fetched_at_the_revision_of_the_map(hub, map_file, saved, tmp_path, caplog):
     cache = str(tmp_path / "cache")
-    pipeline = devplan.load(map_file, devices=STAND_INS, cache_dir=cache)
+    pipeline = devplan.load(map=map_file, devices=STAND_INS, cache_dir=cache)
     assert pipeline.config._name_or_path == "acme/flux"
     assert torch.equal(made(pipeline, "flux"), whole(saved("flux"), "flux"))
     asked = [path for method, path, *_ in hub.requests if "safetensors" in path]
@@ -50,8 +50,8 @@ def test_it_is_fetched_at_the_revision_of_the_map(hub, map_file, saved, tmp_path
 
 def test_what_is_damaged_in_the_cache_is_seen(hub, map_file, tmp_path):
     cache = tmp_path / "cache"
-    devplan.load(map_file, devices=STAND_INS, cache_dir=str(cache))
+    devplan.load(map=map_file, devices=STAND_INS, cache_dir=str(cache))
     (cut,) = cache.rglob("snapshots/*/transformer/*.safetensors")
     cut.resolve().write_bytes(cut.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"transformer.*\(1000 bytes\)"):
-        devplan.load(map_file, devices=STAND_INS, cache_dir=str(cache))
+        devplan.load(map=map_file, devices=STAND_INS, cache_dir=str(cache))

@@ -41,7 +41,7 @@ def test_a_map_over_two_cards_is_clean_and_loads_the_pipeline(studied, saved, tm
     assert set(map_file.verification.phase_bytes) == set(needed.graph.components)
     assert map_file.model.components == tuple(known.skeleton.components)
     assert devplan.check(str(saved(name)), str(path)).is_clean
-    pipeline = devplan.load(path, devices=STAND_INS)
+    pipeline = devplan.load(map=path, devices=STAND_INS)
     assert type(pipeline).__name__ == known.skeleton.class_name
     torch.testing.assert_close(made(pipeline, name), whole(saved(name), name))
 
@@ -49,7 +49,7 @@ def test_a_map_over_two_cards_is_clean_and_loads_the_pipeline(studied, saved, tm
 def test_a_transformer_that_no_card_holds_is_split_and_computes_the_same(studied, saved, tmp_path):
     path = split_map(studied("flux"), tmp_path)
     assert any(entry.startswith("transformer.") for entry in read_map(path).device_map)
-    pipeline = devplan.load(path, devices=STAND_INS)
+    pipeline = devplan.load(map=path, devices=STAND_INS)
     assert torch.equal(made(pipeline, "flux"), whole(saved("flux"), "flux"))
 
 
@@ -58,7 +58,7 @@ def test_what_is_offloaded_computes_the_same(studied, saved, tmp_path, tier):
     path = offloaded_map(studied("qwen-image"), tier, tmp_path)
     assert read_map(path).offload_bytes[tier]
     folder = tmp_path / "offload" if tier == "disk" else None
-    pipeline = devplan.load(path, devices={"cuda:0": "cpu"}, offload_folder=folder)
+    pipeline = devplan.load(map=path, devices={"cuda:0": "cpu"}, offload_folder=folder)
     torch.testing.assert_close(
         made(pipeline, "qwen-image"), whole(saved("qwen-image"), "qwen-image")
     )
@@ -71,7 +71,7 @@ def test_the_lines_to_paste_load_the_pipeline_and_its_tiles(studied):
     suggestion = suggest_studied(known, cards(2**30), pins={}, verify=False)
     assert load_code(suggestion.map_file, "maps/x.yaml") == [
         "import devplan",
-        'pipeline = devplan.load("maps/x.yaml")',
+        'pipeline = devplan.load(map="maps/x.yaml")',
     ]
     tiled = replace(suggestion.map_file, workload=replace(known.workload, tiling=True))
     assert load_code(tiled, "x.yaml")[-1] == "pipeline.vae.enable_tiling()"

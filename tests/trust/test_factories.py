@@ -86,9 +86,9 @@ def test_with_the_flag_it_works_as_ever(devplan, canary, full, command):
 
 def test_a_function_of_python_takes_it_from_its_caller_alone(canary, full):
     with pytest.raises(InputError, match="function of yours"):
-        api.load(full)
+        api.load(map=full)
     with pytest.raises(InputError, match="is code"):
-        api.diff(full, full)
+        api.diff(before=full, after=full)
     assert not canary.has_sung
     assert api.check(canary.factory, full).runs
     assert canary.has_sung

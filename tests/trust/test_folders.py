@@ -142,7 +142,7 @@ def test_code_of_the_folder_does_not_run_and_nobody_is_asked(devplan, folder, ca
 def test_nor_when_it_is_loaded(folder, canary, asked, here, devplan, what):
     assert devplan("suggest", folder, *CARDS, "-o", "map.yaml").status == 0
     plant(folder, PLANTED[what])
-    api.load("map.yaml", devices=CPU, on_difference="warn")
+    api.load(map="map.yaml", devices=CPU, on_difference="warn")
     assert (asked, canary.has_sung) == ([], False)
 
 
@@ -180,7 +180,7 @@ def test_an_attention_of_a_repository_is_not_fetched(devplan, folder):
         plant(folder, {"config.json": {key: "org/kernel"}})
     assert devplan("suggest", folder, *CARDS, "-o", "map.yaml").status == 0
     with pytest.raises(InputError, match=r"attn_implementation: 'org/kernel', which is code"):
-        api.load("map.yaml", devices=CPU)
+        api.load(map="map.yaml", devices=CPU)
 
 
 def test_what_names_code_is_taken_out_at_any_depth():

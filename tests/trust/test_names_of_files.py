@@ -71,7 +71,7 @@ def test_it_is_refused_before_it_is_loaded(devplan, folder, name):
     assert devplan("suggest", folder, *CARDS, "-o", "map.yaml").status == 0
     redirect(folder, OUTSIDE[name])
     with pytest.raises(InputError, match="not below its own folder"):
-        api.load("map.yaml", devices=CPU)
+        api.load(map="map.yaml", devices=CPU)
 
 
 def test_a_configuration_names_no_weights_elsewhere(devplan, folder):
@@ -80,7 +80,7 @@ def test_a_configuration_names_no_weights_elsewhere(devplan, folder):
     weights = "../secret/model.safetensors"
     path.write_text(json.dumps({**json.loads(path.read_text()), "transformers_weights": weights}))
     with pytest.raises(InputError, match="not below its own folder"):
-        api.load("map.yaml", devices=CPU)
+        api.load(map="map.yaml", devices=CPU)
 
 
 def test_a_link_in_the_folder_is_followed(devplan, folder):

@@ -155,7 +155,7 @@ def test_what_the_map_does_not_place_is_looked_at_too(
 ):
     spoil(flux, **{component: [library, class_name]})
     with pytest.raises(InputError, match=class_name):
-        api.load(split_flux, flux, devices=CPU)
+        api.load(flux, split_flux, devices=CPU)
     assert not canary.has_sung
 
 
@@ -163,5 +163,5 @@ def test_what_the_map_does_not_place_is_looked_at_too(
 def test_code_that_diffusers_would_look_for_first_is_refused(flux, canary, split_flux, file):
     (flux / file).write_text(canary.code())
     with pytest.raises(InputError, match=r"is code that comes with .*trust_remote_code=True"):
-        api.load(split_flux, flux, devices=CPU)
+        api.load(flux, split_flux, devices=CPU)
     assert not canary.has_sung

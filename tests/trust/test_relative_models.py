@@ -46,7 +46,7 @@ def test_so_does_every_command_that_reads_a_map(devplan, project):
 
 def test_it_is_loaded_from_there_too(project):
     stand_ins = {"cuda:0": "cpu", "cuda:1": "cpu"}
-    model = api.load(project / "beside.yaml", devices=stand_ins)
+    model = api.load(map=project / "beside.yaml", devices=stand_ins)
     assert type(model).__name__ == "LlamaForCausalLM"
 
 

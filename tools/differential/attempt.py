@@ -256,7 +256,7 @@ def _from_pretrained(subject: Subject, device_map: Mapping[str, str], folder: Pa
 
 def _load(subject: Subject, made: DeviceMapFile, folder: Path) -> Any:
     checkpoint = subject.folder / "checkpoint"
-    return devplan.load(made, checkpoint, devices=STAND_INS, offload_folder=folder)
+    return devplan.load(checkpoint, made, devices=STAND_INS, offload_folder=folder)
 
 
 def _apply(subject: Subject, device_map: Mapping[str, str], folder: Path) -> Any:
