@@ -16,8 +16,8 @@ SEEDS := 1 2 3 4 5
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
 
-# The maps in maps/ and their index anew, after a change that is meant to change them: minutes on two
-# cores.  Some only: make maps MAPS="Qwen/Qwen3-8B google/gemma-3-4b-it".
+# The table and the maps in maps/ and their index anew, after a change that is meant to change them:
+# minutes on two cores.  Some only: make maps MAPS="Qwen/Qwen3-8B google/gemma-3-4b-it".
 maps: $(STAMP)
 	$(BIN)/python -m tools.gallery $(MAPS)
 

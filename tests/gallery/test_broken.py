@@ -9,8 +9,8 @@ import pytest
 
 from devplan.cli.app import main
 from devplan.rules.table import RULES
-from tools.gallery.index import ROOT
 from tools.gallery.refused import PAGE, broken_maps, page_text
+from tools.gallery.table import ROOT
 
 MAPS = broken_maps()
 

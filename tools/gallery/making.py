@@ -16,6 +16,7 @@ from devplan.mapfile.write import dump_map
 from devplan.workflows.profiled_model import ProfiledModel, on_machine, study
 from devplan.workflows.suggesting import suggest_studied
 from tools.gallery.rows import Gallery, Row
+from tools.gallery.table import Line, line_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +25,17 @@ class Made:
 
     model: str
     gpus: str
-    path: str | None = None
-    """None: it does not fit, or does not run."""
+    path: str = ""
+    """Of the map file; empty: the model does not fit, or does not run."""
     text: str = ""
     status: str = "does not fit"
+    line: Line | None = None
+    """Of the table; None where there is no map."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the gallery keeps the file, beside the line."""
+        return self.line is not None and bool(self.line.file)
 
 
 def make_row(gallery: Gallery, row: Row) -> list[Made]:
@@ -69,9 +77,14 @@ def make_cell(row: Row, known: Known, gpus: str) -> Made:
     named = replace(suggestion.workload, dtype=request.dtype, kv_dtype=request.kv_dtype)
     label, is_packed = machine_label(machine), map_file.model.packed
     path = default_path(map_file.model.id, label, named, packed=is_packed)
-    text = dump_map(map_file, path)
-    status = map_file.verification.status
-    return Made(model=row.model, gpus=gpus, path=path.as_posix(), text=text, status=status)
+    return Made(
+        model=row.model,
+        gpus=gpus,
+        path=path.as_posix(),
+        text=dump_map(map_file, path),
+        status=map_file.verification.status,
+        line=line_of(gpus, map_file, path.name if gpus in row.files else ""),
+    )
 
 
 def _is_beyond(known: ProfiledModel, machine: Machine) -> bool:

@@ -28,6 +28,8 @@ class Row:
     """Machine -> what is asked of it instead: less, where it does not hold the model with all."""
     machines: tuple[str, ...] = ()
     """Beside those of the gallery."""
+    files: tuple[str, ...] = ()
+    """Machines whose map is kept as a file; every other map is a line of the table only."""
     packed: bool = False
     is_pipeline: bool = False
 
@@ -53,7 +55,7 @@ class Gallery:
 
     rows: tuple[Row, ...]
     machines: tuple[str, ...]
-    """As ``--gpus`` takes them; each that holds a model gets a map."""
+    """As ``--gpus`` takes them; each that holds a model gets a line."""
     larger: tuple[str, ...]
     """For models that none of `machines` holds: the first of them that does."""
     left_out: dict[str, str]
@@ -64,8 +66,10 @@ def read_gallery() -> Gallery:
     """The content of `ROWS`."""
     raw = yaml.safe_load(ROWS.read_text(encoding="utf-8"))
     pipelines = [_pipeline(model, options) for model, options in raw["pipelines"].items()]
+    rows = (*(row for model in raw["models"] for row in _of_tokens(model, raw)), *pipelines)
+    kept = {label: tuple(machines) for label, machines in raw["files"].items()}
     return Gallery(
-        rows=(*(row for model in raw["models"] for row in _of_tokens(model, raw)), *pipelines),
+        rows=tuple(replace(row, files=kept.get(row.label, ())) for row in rows),
         machines=tuple(raw["machines"]),
         larger=tuple(raw["larger"]),
         left_out=raw["left_out"],
