@@ -17,6 +17,58 @@ from types import CodeType, ModuleType
 from typing import Any
 
 _NOTE = "__note_call__"
+# Subpackage -> the folders and files whose tests are about it; of these a mistake meets those that
+# call its function.  What is not listed has a folder of its own name.
+_TESTS = {
+    "planning": (
+        "tests/planning/",
+        "tests/pipelines/test_planning.py",
+        "tests/fitting/",
+        "tests/test_lessons.py",
+        "tests/test_proving",
+    ),
+    # The profile and the check are runs of virtual: most of it is only there for them.
+    "virtual": (
+        "tests/virtual/",
+        "tests/profile/",
+        "tests/checks/",
+        "tests/live/",
+        "tests/sandbox/",
+        "tests/test_calls.py",
+        "tests/test_uncounted.py",
+    ),
+    "profile": (
+        "tests/profile/",
+        "tests/test_blocks.py",
+        "tests/test_own_models.py",
+        "tests/test_uncounted.py",
+        "tests/pipelines/test_planning.py",
+    ),
+    "rules": ("tests/checks/", "tests/environment/"),
+    "checker": ("tests/checks/", "tests/environment/test_lock.py", "tests/test_own_models.py"),
+    "runtime": ("tests/live/", "tests/pipelines/test_cache_virtual.py"),
+    "loader": ("tests/loader/", "tests/pipelines/", "tests/test_reading.py"),
+    "mapfile": (
+        "tests/mapfile/",
+        "tests/checks/test_device_map_files.py",
+        "tests/checks/test_own_maps.py",
+        "tests/environment/test_lock.py",
+        "tests/test_proving.py",
+        "tests/test_writing.py",
+    ),
+    "workflows": (
+        "tests/fitting/",
+        "tests/comparing/",
+        "tests/test_examining.py",
+        "tests/test_lessons.py",
+        "tests/test_module_graph.py",
+        "tests/test_own_models.py",
+        "tests/test_proving",
+        "tests/test_uncounted.py",
+        "tests/pipelines/test_planning.py",
+        "tests/report/",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +150,11 @@ def noting(copy: Path, into: Path) -> Callable[[], None]:
 
 
 def is_beside(test: str, path: str) -> bool:
-    """Whether a test file is named for the part of the project that a file belongs to."""
+    """Whether a test file is about the part of the project that a file belongs to."""
+    return test.startswith(tests_of(path))
+
+
+def tests_of(path: str) -> tuple[str, ...]:
+    """How the names of the test files of a file's part begin."""
     part = path.split("/")[1].removesuffix(".py")
-    return test.startswith((f"tests/{part}/", f"tests/test_{part}"))
+    return _TESTS.get(part, (f"tests/{part}/", f"tests/test_{part}"))

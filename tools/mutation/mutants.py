@@ -22,11 +22,11 @@ PARTS = (
     "devplan/planning",
     "devplan/virtual",
     "devplan/profile",
+    "devplan/rules",
     "devplan/checker",
     "devplan/loader",
     "devplan/mapfile",
-    "devplan/workflows/constraints.py",
-    "devplan/workflows/refinement.py",
+    "devplan/workflows",
 )
 # Of Cosmic Ray's 205 operators those that make a mistake which somebody could make: the neighbour
 # or the opposite of a comparison and the opposite of an operation, not every other one.
