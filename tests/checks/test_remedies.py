@@ -15,6 +15,7 @@ from devplan.core.device_map import device_map_of
 from devplan.core.findings import MismatchEvent, OperandFact
 from devplan.core.names import find_entry, is_inside
 from devplan.core.types import OFFLOAD_DEVICES, BlockGraph
+from devplan.core.workload import Workload
 from devplan.rules.context import CheckContext
 from devplan.rules.fixes import (
     entries_that_meet,
@@ -91,6 +92,7 @@ def subject(entries, main: str = "cuda:0") -> CheckContext:
         map=device_map_of(entries),
         machine=None,
         main_device=main,
+        workload=Workload(context=1),
     )
 
 
