@@ -48,9 +48,9 @@ class DeviceMapError(DevplanError):
         What differs, or the findings of a check, in the order of the lines.
     """
 
-    def __init__(self, message: str, *, differences: tuple = ()) -> None:
+    def __init__(self, message: str, *, findings: tuple = ()) -> None:
         super().__init__(message)
-        self.differences = differences
+        self.findings = findings
 
 
 class InternalError(RuntimeError):

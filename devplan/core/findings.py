@@ -340,7 +340,7 @@ class CheckResult:
         ------
         DeviceMapError
             With one line for each finding: its code, where it is and what is wrong.  The findings
-            are its ``differences``.
+            are its ``findings``.
 
         Examples
         --------
@@ -352,7 +352,7 @@ class CheckResult:
         if found:
             lines = [f"{self.map_name} does not fit {self.model}:"]
             lines += [f"{finding.code} {finding.where}: {finding.message}" for finding in found]
-            raise DeviceMapError("\n  ".join(lines), differences=found)
+            raise DeviceMapError("\n  ".join(lines), findings=found)
 
     def __repr__(self) -> str:
         """The outcome in one line; the parts are attributes, of up to a megabyte."""

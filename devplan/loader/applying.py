@@ -52,7 +52,7 @@ def apply(
     offload_folder: str | Path | None = None,
     offload_buffers: bool = False,
     preload_module_classes: Sequence[str] = (),
-    cache_transfers: bool = True,
+    cache_transfers: bool = False,
 ) -> Any:
     """Spread a model that has its weights over the devices of a map, with accelerate's hooks.
 
@@ -113,8 +113,7 @@ def apply(
     else:
         _dispatch_all(parts, None, **how)
         answer(audit_parts(parts, target), on_difference)
-    if cache_transfers:
-        cache_copies(parts)
+    cache_copies(parts, is_asked=cache_transfers)
     return model
 
 

@@ -33,6 +33,7 @@ from devplan.core import (
     is_inside,
     joined,
 )
+from devplan.environment import missing_notes
 from devplan.loader.parts import Part, parts_of
 from devplan.loader.target import Target, target_of
 from devplan.mapfile import MapLike, model_before_map
@@ -65,21 +66,42 @@ class Audit:
     """All of an audit."""
 
     map_name: str
-    differences: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
     """Errors with one of `CODES`, and as ``module`` the module or tensor, or a device."""
     uses: tuple[DeviceUsage, ...]
     num_tensors: int
     """Parameters and buffers that were looked at, under each of their names."""
+    notes: tuple[str, ...] = ()
+    """Names of other libraries that devplan reads and these releases lack."""
 
     @property
     def is_clean(self) -> bool:
         """Whether the model is what the map says."""
-        return not self.differences
+        return not self.findings
+
+    def raise_for_findings(self) -> None:
+        """Raise if the model is not what the map says.
+
+        Raises
+        ------
+        DeviceMapError
+            With one line for each finding; they are its ``findings``.
+        """
+        if self.findings:
+            count = len(self.findings)
+            lines = "\n".join(map(audit_line, self.findings))
+            raise DeviceMapError(
+                f"the model is not what {self.map_name} says, {count} "
+                f"difference{'s' if count > 1 else ''}:\n{lines}",
+                findings=self.findings,
+            )
 
     def __str__(self) -> str:
-        count = len(self.differences)
+        count = len(self.findings)
         head = f"{self.map_name}: {self.num_tensors} tensors, {count or 'no'} differences"
-        return "\n".join([head, *map(audit_line, self.differences), *map(usage_line, self.uses)])
+        notes = [f"note: {note}" for note in self.notes]
+        findings = map(audit_line, self.findings)
+        return "\n".join([head, *findings, *map(usage_line, self.uses), *notes])
 
 
 @accepts(model=model_before_map("devplan.audit(MODEL, MAP)"))
@@ -103,7 +125,7 @@ def audit(
     Returns
     -------
     Audit
-        Its ``differences``, and the use of each device beside the prediction.
+        Its ``findings``, and the use of each device beside the prediction.
 
     Raises
     ------
@@ -139,7 +161,11 @@ def audit_parts(parts: Iterable[Part], target: Target) -> Audit:
     uses = uses_of(placed, target)
     differences += memory_differences(uses, left_behind)
     return Audit(
-        map_name=target.name, differences=tuple(differences), uses=uses, num_tensors=num_tensors
+        map_name=target.name,
+        findings=tuple(differences),
+        uses=uses,
+        num_tensors=num_tensors,
+        notes=missing_notes(),
     )
 
 
@@ -149,24 +175,6 @@ def _of_component(difference: Finding, component: str) -> Finding:
         return difference
     module = joined(component, difference.module)
     return replace(difference, module=module, message=f"{component}: {difference.message}")
-
-
-def refuse_differences(found: Audit) -> None:
-    """Raise what an audit found, one line for each difference.
-
-    Raises
-    ------
-    DeviceMapError
-        Where there is one.
-    """
-    if found.differences:
-        count = len(found.differences)
-        lines = "\n".join(map(audit_line, found.differences))
-        raise DeviceMapError(
-            f"the model is not what {found.map_name} says, {count} "
-            f"difference{'s' if count > 1 else ''}:\n{lines}",
-            differences=found.differences,
-        )
 
 
 # ------------------------------------------------------------------------------------ places

@@ -7,6 +7,7 @@ that is not the map's, the hooks are taken off and put on again; the weights sta
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from devplan.virtual import (
     spelled_out_map,
 )
 
+log = logging.getLogger("devplan")
+
 
 def settle(model: nn.Module, target: Target, *, offload_buffers: bool = False) -> None:
     """Hooks for a model whose weights lie where the map says, unless it has the right ones."""
@@ -41,6 +44,7 @@ def settle(model: nn.Module, target: Target, *, offload_buffers: bool = False) -
         return
     index = None
     if is_dispatched(model):
+        log.info("accelerate's hooks are attached again: inputs enter on %s", target.main_device)
         index = index_on_disk(model)
         bring_home(model, (CPU,))
     dispatch(model, target, offload_index=index, offload_buffers=offload_buffers)

@@ -20,7 +20,7 @@ from devplan.core import (
     relative,
 )
 from devplan.diagnosis import Diagnosis
-from devplan.loader.auditing import Audit, audit_line, audit_parts, refuse_differences, usage_line
+from devplan.loader.auditing import Audit, audit_line, audit_parts, usage_line
 from devplan.loader.integrity import check_integrity, refuse_fetched_code
 from devplan.loader.offloading import offload_folder as writing_to
 from devplan.loader.one_model import model_loader
@@ -74,7 +74,7 @@ def load(
     offload_folder: str | Path | None = None,
     remap: bool = False,
     patch_embeddings: bool = True,
-    cache_transfers: bool = True,
+    cache_transfers: bool = False,
     diagnose: bool = False,
     trust_remote_code: bool = False,
     **from_pretrained: Any,
@@ -83,8 +83,10 @@ def load(
 
     Class, dtype and revision are those of the map.  Before anything is loaded this machine is
     compared with the map's, and the checkpoint's headers are looked at; afterwards the model is
-    audited (`devplan.audit`).  Threads take turns: checks and loads of other threads wait until the
-    model is loaded, and notice what `devplan.check` says.
+    audited (`devplan.audit`).  Nothing else is changed in the model but what the arguments ask for
+    and, where the map does not run without it, the embedding patch; each change is logged to
+    ``logging.getLogger("devplan")``.  Threads take turns: checks and loads of other threads wait
+    until the model is loaded, and notice what `devplan.check` says.
 
     Parameters
     ----------
@@ -161,8 +163,7 @@ def load(
     # 4. Add what the map needs, or the caller asked for.
     if patch_embeddings:
         patch_if_needed(loaded, target, environment.versions, trust_remote_code)
-    if cache_transfers:
-        cache_copies(loaded.parts)
+    cache_copies(loaded.parts, is_asked=cache_transfers)
     if diagnose:
         explain_failures(loaded, map_here)
     return loaded.result
@@ -182,14 +183,16 @@ def loader_of(
 
 
 def answer(found: Audit, on_difference: str) -> None:
-    """Say what an audit found, or raise it."""
+    """Log what an audit found, or raise it."""
+    for note in found.notes:
+        log.warning("%s", note)
     for use in found.uses:
         log.info("%s", usage_line(use))
     if on_difference == "warn":
-        for difference in found.differences:
-            log.warning("%s", audit_line(difference))
+        for finding in found.findings:
+            log.warning("%s", audit_line(finding))
     else:
-        refuse_differences(found)
+        found.raise_for_findings()
 
 
 def _refuse_absent(target: Target, place: str) -> None:
@@ -288,13 +291,15 @@ def _is_proven(content: DeviceMapFile, versions: Mapping[str, str]) -> bool:
     return content.verification.status == CLEAN and same
 
 
-def cache_copies(parts: Iterable[Part]) -> None:
-    """Move each tensor to a device once in a forward, where accelerate's hooks move any."""
-    from devplan.runtime import cache_transfers
+def cache_copies(parts: Iterable[Part], *, is_asked: bool) -> None:
+    """Move each tensor to a device once in a forward, where accelerate's hooks move any and the
+    caller asks for it; a model that has a cache already keeps it with its new hooks."""
+    from devplan.runtime import cache_transfers, transfer_cache_of
 
     for part in parts:
-        if is_dispatched(part.model):
+        if is_dispatched(part.model) and (is_asked or transfer_cache_of(part.model)):
             cache_transfers(part.model)
+            log.info("%s caches its transfers", type(part.model).__name__)
 
 
 def explain_failures(loaded: Loaded, map: str | Path | DeviceMapFile) -> None:
@@ -303,3 +308,4 @@ def explain_failures(loaded: Loaded, map: str | Path | DeviceMapFile) -> None:
 
     for part in loaded.parts:
         attach_diagnosis(part.model, part_for(map, part.name))
+        log.info("%s explains its own failures", type(part.model).__name__)

@@ -162,7 +162,7 @@ def answer_differences(target: Target, found: tuple[Finding, ...], on_difference
         lines = "\n".join(map(_line, errors))
         raise DeviceMapError(
             f"{target.name} cannot be loaded here; nothing was loaded:\n{lines}{_hint(errors)}",
-            differences=tuple(errors),
+            findings=tuple(errors),
         )
 
 

@@ -8,6 +8,9 @@ from .advice import (
 from .caching import (
     cache_transfers as cache_transfers,
 )
+from .caching import (
+    transfer_cache_of as transfer_cache_of,
+)
 from .patching import (
     patch_embeddings as patch_embeddings,
 )

@@ -22,7 +22,7 @@ def test_findings_are_raised_one_a_line(broken):
         broken.raise_for_findings()
     head, *lines = str(raised.value).splitlines()
     assert head == f"{BROKEN} does not fit {MODEL}:"
-    assert len(lines) == len(broken.errors) == len(raised.value.differences)
+    assert len(lines) == len(broken.errors) == len(raised.value.findings)
     for line, finding in zip(lines, broken.errors, strict=True):
         assert finding.code in line and finding.message in line
         assert finding.where in line

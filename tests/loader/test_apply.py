@@ -207,7 +207,7 @@ def test_files_of_tied_weights_that_were_made_two_are_a_difference(tied, tmp_pat
     content = head.read_bytes()
     head.unlink()
     head.write_bytes(content)
-    (found,) = devplan.audit(model, device_map).differences
+    (found,) = devplan.audit(model, device_map).findings
     assert found.code == "tie" and found.module == "lm_head.weight"
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import devplan
 from devplan.core.errors import DeviceMapError
-from devplan.loader.auditing import audit_line, refuse_differences
+from devplan.loader.auditing import audit_line
 from devplan.mapfile.read import read_map
 from devplan.virtual.hooks import align_hooks, offloaded_weights
 from tests.loader.checkpoints import ALL_CPU, CPU_AND_DISK, layers_on
@@ -32,7 +32,7 @@ def audit(model, tied, devices=CPU_AND_DISK):
 
 def only(found, kind):
     """The one difference that there is."""
-    (difference,) = found.differences
+    (difference,) = found.findings
     assert difference.code == kind
     return difference
 
@@ -45,7 +45,7 @@ def test_a_loaded_model_is_clean(model, tied):
         "disk": True,
     }
     assert "no differences" in str(found)
-    refuse_differences(found)
+    found.raise_for_findings()
 
 
 def test_a_tensor_that_lies_elsewhere(model, tied):
@@ -64,19 +64,19 @@ def test_a_tensor_that_was_spilled(model, tied):
     """The model of one machine, the map of another: what lies on disk was to lie on the CPU."""
     devices = {**CPU_AND_DISK, "cuda:1": "cpu"}
     found = audit(model, tied, devices)
-    spilled = next(d for d in found.differences if d.code == "place")
+    spilled = next(d for d in found.findings if d.code == "place")
     assert spilled.module.startswith(f"{layers_on(tied, 'cuda:1')[0]}.")
     assert "was offloaded to disk" in spilled.message
     with pytest.raises(DeviceMapError, match="is not what") as refused:
-        refuse_differences(found)
-    assert refused.value.differences == found.differences
-    assert len(str(refused.value).splitlines()) == 1 + len(found.differences)
+        found.raise_for_findings()
+    assert refused.value.findings == found.findings
+    assert len(str(refused.value).splitlines()) == 1 + len(found.findings)
 
 
 def test_a_tensor_that_was_to_wait_and_does_not(model, tied):
     layer = model.get_submodule(layers_on(tied, "cuda:2")[0]).mlp.up_proj
     set_module_tensor_to_device(layer, "weight", "cpu", value=torch.zeros(128, 64))
-    kinds = {difference.code for difference in audit(model, tied).differences}
+    kinds = {difference.code for difference in audit(model, tied).findings}
     assert "place" in kinds
 
 
@@ -146,10 +146,10 @@ def test_hooks_that_another_module_has_too(model, tied):
 def test_ties_that_came_apart(model, tied):
     model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
     found = audit(model, tied)
-    difference = next(d for d in found.differences if d.code == "tie")
+    difference = next(d for d in found.findings if d.code == "tie")
     assert "lm_head.weight and model.embed_tokens.weight are tied" in difference.message
     # the second copy is more than was foretold, too
-    assert [d.code for d in found.differences] == ["tie", "memory"]
+    assert [d.code for d in found.findings] == ["tie", "memory"]
 
 
 def test_more_bytes_than_foretold(tied):
@@ -160,8 +160,8 @@ def test_more_bytes_than_foretold(tied):
 
 def test_a_model_that_was_never_dispatched(tied):
     found = devplan.audit(tied.whole(), tied.map)
-    assert {d.code for d in found.differences} == {"place", "hook"}
-    assert len(found.differences) < 30, "one line for each entry and kind, not for each tensor"
+    assert {d.code for d in found.findings} == {"place", "hook"}
+    assert len(found.findings) < 30, "one line for each entry and kind, not for each tensor"
 
 
 def test_one_device_needs_no_hooks(tied):
@@ -173,7 +173,7 @@ def test_a_tensor_that_no_entry_governs(tied):
     """Beside the rest on one device it lies as transformers puts it; elsewhere it is a stranger."""
     assert devplan.audit(tied.whole(), {"model": "cpu"}).is_clean
     found = devplan.audit(tied.whole(), {"model": "cuda:0"})
-    texts = [each.message for each in found.differences if "lm_head" in each.message]
+    texts = [each.message for each in found.findings if "lm_head" in each.message]
     assert any("no entry of the map says where" in text for text in texts)
 
 

@@ -210,9 +210,9 @@ def test_how_an_audit_is_told():
     full = DeviceUsage(device="cuda:0", predicted_bytes=0, placed_bytes=12, allocated_bytes=0)
     assert usage_line(use) == "cuda:0: 12 B of weights and buffers"
     assert usage_line(full) == f"{usage_line(use)}, 0 B predicted, 0 B allocated by PyTorch"
-    clean = Audit(map_name="m.yaml", differences=(), uses=(use,), num_tensors=3)
+    clean = Audit(map_name="m.yaml", findings=(), uses=(use,), num_tensors=3)
     assert clean.is_clean and str(clean) == f"m.yaml: 3 tensors, no differences\n{usage_line(use)}"
-    wrong = Audit(map_name="m.yaml", differences=(plain, placed), uses=(), num_tensors=3)
+    wrong = Audit(map_name="m.yaml", findings=(plain, placed), uses=(), num_tensors=3)
     assert not wrong.is_clean
     assert (
         str(wrong) == f"m.yaml: 3 tensors, 2 differences\n{audit_line(plain)}\n{audit_line(placed)}"

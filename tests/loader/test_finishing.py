@@ -116,10 +116,10 @@ def test_a_load_that_runs_out_of_memory_is_explained(tmp_path):
     assert "note: the model was being loaded, and nothing had run" in ran.stderr
 
 
-def test_tensors_are_moved_once_unless_told_otherwise(tied):
-    model = devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK)
+def test_tensors_are_moved_once_where_it_is_asked_for(tied):
+    model = devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK, cache_transfers=True)
     assert transfer_cache_of(model) is not None
-    plain = devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK, cache_transfers=False)
+    plain = devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK)
     assert transfer_cache_of(plain) is None
     assert_same(outputs(model, tied.inputs), outputs(plain, tied.inputs))
     assert devplan.audit(model, tied.map, devices=CPU_AND_DISK).is_clean
@@ -127,11 +127,46 @@ def test_tensors_are_moved_once_unless_told_otherwise(tied):
 
 def test_everything_at_once_and_another_map_afterwards(experts):
     """Patch, cache and diagnosis on one model, which is then spread anew."""
-    model = load(experts, unverified(experts, AWAY), diagnose=True)
+    model = load(experts, unverified(experts, AWAY), diagnose=True, cache_transfers=True)
     expected = outputs(experts.whole(), experts.inputs)
     assert_same(outputs(model, experts.inputs), expected)
     cache = transfer_cache_of(model)
     devplan.apply(model, experts.map, devices=CPU_AND_DISK)
-    assert transfer_cache_of(model) is cache
+    assert transfer_cache_of(model) is cache  # which was asked for before
     assert_same(outputs(model, experts.inputs), expected)
     assert cache.last.num_forwards == 1
+
+
+def test_nothing_is_changed_beyond_the_map(tied):
+    """Loaded by devplan, and dispatched by accelerate alone: the same modules and attributes."""
+    from accelerate import dispatch_model
+
+    model = devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK)
+    plain = dispatch_model(
+        type(model).from_pretrained(tied.folder, dtype=model.dtype),
+        model.hf_device_map,
+        main_device="cpu",
+        offload_dir=str(tied.folder / "offloaded"),
+        force_hooks=True,
+    )
+    assert model.config.to_dict() == plain.config.to_dict()
+    modules, others = dict(model.named_modules()), dict(plain.named_modules())
+    assert list(modules) == list(others)
+    for name, module in modules.items():
+        other = others[name]
+        assert type(module) is type(other) and module.training == other.training
+        assert {*vars(module)} - {*vars(other)} <= {"_hf_hook", "_old_forward", "forward"}, name
+    for (name, ours), (_, theirs) in zip(
+        model.named_parameters(), plain.named_parameters(), strict=True
+    ):
+        assert (ours.dtype, ours.requires_grad) == (theirs.dtype, theirs.requires_grad), name
+
+
+def test_each_change_is_logged(tied, caplog):
+    caplog.set_level("INFO", logger="devplan")
+    devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK)
+    assert not [said for said in caplog.messages if "caches" in said or "explains" in said]
+    asked = {"cache_transfers": True, "diagnose": True}
+    devplan.load(tied.folder, tied.map, devices=CPU_AND_DISK, **asked)
+    assert "LlamaForCausalLM caches its transfers" in caplog.messages
+    assert "LlamaForCausalLM explains its own failures" in caplog.messages

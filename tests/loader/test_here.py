@@ -58,7 +58,7 @@ def test_no_gpu(tied, on):
         load(tied)
     assert not calls and "nothing was loaded" in str(refused.value)
     assert 'devices={"cuda:0": "cpu"' in str(refused.value)
-    assert refused.value.differences[0].code == CARD_MISSING
+    assert refused.value.findings[0].code == CARD_MISSING
 
 
 def test_a_card_is_missing(tied, on):
@@ -92,7 +92,7 @@ def test_a_card_that_is_not_stood_in_for_is_asked_for(tied, on):
     on(card(0, 1))
     with pytest.raises(DeviceMapError) as refused:
         load(tied, devices={"cuda:1": "cpu"})
-    assert [each.module for each in refused.value.differences] == ["cuda:2"]
+    assert [each.module for each in refused.value.findings] == ["cuda:2"]
 
 
 def test_too_little_disk_is_warned_of(tied, on, caplog):

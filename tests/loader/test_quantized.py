@@ -72,7 +72,7 @@ def test_it_answers_as_the_whole_model(fp8):
 def test_it_is_more_than_was_foretold(fp8):
     with pytest.raises(DeviceMapError, match="the map foretells") as refused:
         devplan.load(fp8.folder, fp8.map, devices=ALL_CPU)
-    assert [difference.code for difference in refused.value.differences] == ["memory"]
+    assert [difference.code for difference in refused.value.findings] == ["memory"]
 
 
 def test_a_checkpoint_that_is_not_quantized(fp8, tied):

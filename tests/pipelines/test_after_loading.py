@@ -36,9 +36,9 @@ ONE = {"cuda:0": "cpu"}
 # ------------------------------------------------------------- cache, patch and diagnosis
 
 
-def test_tensors_are_moved_once_unless_told_otherwise(split_flux, saved):
-    pipeline = devplan.load(map=split_flux, devices=STAND_INS)
-    other = devplan.load(map=split_flux, devices=STAND_INS, cache_transfers=False)
+def test_tensors_are_moved_once_where_it_is_asked_for(split_flux, saved):
+    pipeline = devplan.load(map=split_flux, devices=STAND_INS, cache_transfers=True)
+    other = devplan.load(map=split_flux, devices=STAND_INS)
     for name in MODELS:
         assert transfer_cache_of(getattr(pipeline, name)) is not None
         assert transfer_cache_of(getattr(other, name)) is None
@@ -151,7 +151,7 @@ def test_the_offload_folder_appears_when_all_is_complete(on_disk, saved, tmp_pat
     assert devplan.audit(pipeline, on_disk, devices=ONE).is_clean
     output = made(pipeline, "qwen-image")
     torch.testing.assert_close(output, whole(saved("qwen-image"), "qwen-image"))
-    other = devplan.load(map=on_disk, devices=ONE, cache_transfers=False)
+    other = devplan.load(map=on_disk, devices=ONE, cache_transfers=True)
     assert torch.equal(output, made(other, "qwen-image"))
 
 
@@ -248,7 +248,7 @@ def test_a_bare_map_of_a_pipeline(saved):
 def test_an_audit_says_which_model_is_elsewhere(split_flux):
     pipeline = devplan.load(map=split_flux, devices=STAND_INS)
     without_values(pipeline.vae.decoder.conv_out)
-    (difference,) = devplan.audit(pipeline, split_flux, devices=STAND_INS).differences
+    (difference,) = devplan.audit(pipeline, split_flux, devices=STAND_INS).findings
     assert (difference.code, difference.module) == ("meta", "vae.decoder.conv_out.weight")
     line = audit_line(difference)
     assert f"{split_flux.as_posix()}:" in line
