@@ -142,6 +142,7 @@ def test_the_fullest_moment_of_runs_at_the_workload_counts():
 
 def test_what_no_entry_places_is_on_no_device():
     loads = device_loads(subject({"layers.1": "cuda:1"}))
+    assert set(loads) == {"cuda:0", "cuda:1"}
     assert loads["cuda:0"] == DeviceMemory(device="cuda:0")
     assert loads["cuda:1"].weight_bytes == 60
 

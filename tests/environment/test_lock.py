@@ -103,6 +103,12 @@ def test_locking_again_replaces_the_section(tmp_path):
     assert read_map(path).environment.driver == "590.10"
 
 
+def test_a_file_that_does_not_end_its_last_line_is_locked_too():
+    section = lock_text(locked(loads_map(SMALL, "small.yaml"), HERE))
+    text = SMALL.rstrip("\n")
+    assert spliced(text, LOCK, section) == spliced(text + "\n", LOCK, section)
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_a_section_is_put_into_any_order_of_sections(data):

@@ -10,7 +10,7 @@ from transformers import BitsAndBytesConfig
 
 import devplan
 from devplan.core.errors import InputError
-from devplan.loader.arguments import from_pretrained_arguments, loadable
+from devplan.loader.arguments import from_pretrained_arguments, loadable, location
 from devplan.loader.target import target_of
 from devplan.mapfile.read import read_map
 from tests.loader.checkpoints import ALL_CPU
@@ -79,3 +79,23 @@ def test_a_map_of_a_function(tied):
     identity = replace(map_file.model, id="package.module:build")
     with pytest.raises(InputError, match=r"give it to devplan\.apply"):
         devplan.load(tied.folder, replace(map_file, model=identity), devices=ALL_CPU)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "revision"),
+    [("org/name", "../../elsewhere"), ("org/name/../../elsewhere", "main"), ("org/name", "/etc")],
+)
+def test_a_map_cannot_lead_to_files_outside_of_its_repository(tied, model_id, revision):
+    content = read_map(tied.map)
+    content = replace(content, model=replace(content.model, id=model_id, revision=revision))
+    target = replace(target_of(tied.map), content=content)
+    with pytest.raises(InputError, match="which is not below its own folder"):
+        location(target, None)
+
+
+def test_a_part_of_a_repository_is_its_subfolder(tied):
+    content = read_map(tied.map)
+    content = replace(content, model=replace(content.model, id="org/name/part", revision="main"))
+    target = replace(target_of(tied.map), content=content)
+    assert location(target, None) == ("org/name", "part")
+    assert location(target, "elsewhere") == ("elsewhere", None)

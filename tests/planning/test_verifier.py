@@ -15,7 +15,7 @@ from devplan.core.workload import Workload
 from devplan.planning.instance import PlanRequest
 from devplan.planning.routes import route, tower_modules
 from devplan.planning.verifier import verify
-from tests.planning.strategies import layer, machine, plan, text_graph, vision_graph
+from tests.planning.strategies import cpu, layer, machine, plan, text_graph, vision_graph
 
 LAYERS = [layer(i, 4, (CacheGrowth(bytes_per_token=1),)) for i in range(4)]
 GRAPH = text_graph(LAYERS, tied=True)
@@ -55,6 +55,16 @@ SPOILED = {
     "lower bound above": certificate(lower_bound=0.999),
     "fewer tokens": certificate(most_tokens=1),
     "bound below": certificate(most_tokens=5, most_tokens_bound=4),
+    "bound below what": certificate(most_tokens=None, most_tokens_bound=4),
+    "stated": load(weight_bytes=GOOD.loads[0].weight_bytes - 1),
+    "cuda:0: stated": load(onload_bytes=1),
+    "cuda:0: stated .*, counted": load(activation_bytes=1),
+    "to the same device": replace(
+        GOOD, transfers=(replace(GOOD.transfers[0], source=GOOD.transfers[0].target),)
+    ),
+    "mixed stage": replace(
+        GOOD, stages=(replace(GOOD.stages[0], device="cuda:1"), *GOOD.stages[1:])
+    ),
 }
 
 
@@ -147,3 +157,21 @@ def test_blocks_tied_among_themselves_alone_are_not_excused():
     found = plan(graph, MACHINE, WORKLOAD, pins=PINS)
     with pytest.raises(VerificationError, match="neither pinned nor"):
         verify(replace(found, pins=()), graph, REQUEST)
+
+
+OFFLOADED = [
+    plan(text_graph(LAYERS), machine(32, tiers=(tier,)), WORKLOAD) for tier in (cpu(8), cpu())
+]
+
+
+def test_what_is_offloaded_is_counted_and_fits_its_tier():
+    graph = text_graph(LAYERS)
+    for tier, found in zip((cpu(8), cpu()), OFFLOADED, strict=True):
+        asked = replace(REQUEST, machine=machine(32, tiers=(tier,)), pins={})
+        verify(found, graph, asked)
+        with pytest.raises(VerificationError, match="cpu: wrong total"):
+            verify(replace(found, offload_bytes={"cpu": 1}), graph, asked)
+        assert found.offload_bytes == {"cpu": 8}
+    small = replace(REQUEST, machine=machine(32, tiers=(cpu(7),)), pins={})
+    with pytest.raises(VerificationError, match="cpu overflows"):
+        verify(OFFLOADED[1], graph, small)

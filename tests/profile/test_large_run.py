@@ -181,3 +181,11 @@ def test_layers_like_the_one_that_loops_are_foretold_with_it_and_others_are_run(
     assert found.notes == ()
     # once until a layer loops, once with both of them given
     assert model.lengths == [24, 40, 5000, 5000]
+
+
+def test_a_model_of_many_ops_may_take_as_many_times_more_in_the_large_run(monkeypatch):
+    """The limit is for code that loops over tokens: a few times the ops of the small run."""
+    monkeypatch.setattr("devplan.profile.runs.MOST_OPS", 1)
+    found = measured(meta(Windowed), 5000)
+    assert found.notes == ()
+    assert found.cache == {f"layers.{index}": SLIDING for index in range(3)}

@@ -34,6 +34,8 @@ _TESTS = {
         "tests/checks/",
         "tests/live/",
         "tests/sandbox/",
+        "tests/loader/test_audit",
+        "tests/pipelines/",
         "tests/test_calls.py",
         "tests/test_uncounted.py",
     ),
