@@ -23,8 +23,7 @@ COPY = WORK / "copy"
 LOG = WORK / "last_run.log"
 RUNS = WORK / "runs"
 PAGE = ROOT / "docs" / "measurements" / "mutation.md"
-# Seconds for the tests of one mistake; and how much longer than usual a run may take.
-_BUDGET = 300
+# How much longer than usual a run of tests may take.
 _SLOWER, _GRACE = 3, 60
 _MOST_SECONDS = 900
 
@@ -39,20 +38,21 @@ def main() -> int:
     mutants = sample(COPY, parts, options.sample, options.seed)
     tests = _Tests(fresh=options.fresh, far=tuple(options.also) if options.near else ("tests",))
     which = "".join(f"-{each}" for each in ("near", *options.also)) if options.near else ""
+    which += f"-{options.budget}s"
     journal = WORK / f"{_state()}-{options.seed}{which.replace('/', '.')}.jsonl"
     done = {each["name"]: each for each in _lines(journal)}
     for number, mutant in enumerate(mutants, 1):
         if mutant.name not in done:
-            done[mutant.name] = _tried(mutant, tests)
+            done[mutant.name] = _tried(mutant, tests, options.budget)
             _add_line(journal, done[mutant.name])
         said = "noticed" if done[mutant.name]["noticed"] else "NOT NOTICED"
         print(f"{number}/{len(mutants)} {said}: {_said(done[mutant.name])}", flush=True)
     results = [done[mutant.name] for mutant in mutants]
     if not options.only:
         today = datetime.date.today().isoformat()
-        near = " and ".join(("the own folder", *options.also))
+        near = " and ".join(("of its subpackage", *options.also))
         about = {"commit": copied, "date": today, "seed": options.seed}
-        about["tests"] = near if options.near else "all folders"
+        about["tests"] = f"{near if options.near else 'all'}, {options.budget} s"
         _keep({**about, "parts": parts, "results": results})
         kept = [json.loads(each.read_text(encoding="utf-8")) for each in sorted(RUNS.glob("*"))]
         PAGE.write_text(document(kept), encoding="utf-8")
@@ -65,10 +65,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=100, help="how many mistakes")
     parser.add_argument("--seed", type=int, default=1, help="which mistakes")
     parser.add_argument("--only", action="append", help="a folder or file; nothing is written")
-    parser.add_argument("--near", action="store_true", help="only the tests of the own folder")
+    parser.add_argument("--near", action="store_true", help="only the tests of its subpackage")
     parser.add_argument(
         "--also", action="append", default=[], help="with --near: a folder or file of tests more"
     )
+    parser.add_argument("--budget", type=int, default=300, help="seconds of tests for a mistake")
     parser.add_argument("--fresh", action="store_true", help="look again which test calls what")
     return parser.parse_args()
 
@@ -77,7 +78,7 @@ class _Tests:
     """The test files that could notice a mistake, each looked up when it is first asked for."""
 
     def __init__(self, *, fresh: bool, far: tuple[str, ...]) -> None:
-        """`far` are the folders and files of tests beside a function's own folder."""
+        """`far` are the folders and files of tests beside those of a function's subpackage."""
         self._kept = WORK / "calls.jsonl"
         if fresh:
             self._kept.unlink(missing_ok=True)
@@ -90,7 +91,7 @@ class _Tests:
         }
 
     def calling(self, mutant: Mutant) -> Iterator[tuple[str, float]]:
-        """(file, seconds that it takes) of what calls a function, its own folder's first."""
+        """(file, seconds that it takes) of what calls a function, its subpackage's first."""
         beside = [name for name in self._hashes if calls.is_beside(name, mutant.path)]
         far = [
             name
@@ -139,7 +140,7 @@ def _looked_up(name: str, hashed: str) -> dict[str, Any]:
     return {"file": name, "hash": hashed, "seconds": seconds, "passed": passed, "called": called}
 
 
-def _tried(mutant: Mutant, tests: _Tests) -> dict[str, Any]:
+def _tried(mutant: Mutant, tests: _Tests, budget_s: int) -> dict[str, Any]:
     """Make the mistake in the copy, run the tests that could notice it, take it back."""
     calling = tests.calling(mutant)
     target = COPY / mutant.path
@@ -149,7 +150,7 @@ def _tried(mutant: Mutant, tests: _Tests) -> dict[str, Any]:
     result["before"], result["after"] = _difference(original, code)
     result["files"], spent = 0, 0.0
     for file, usual in calling:
-        if spent + usual > _BUDGET and result["files"]:
+        if spent + usual > budget_s and result["files"]:
             break
         target.write_text(code, encoding="utf-8")
         try:

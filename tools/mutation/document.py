@@ -17,10 +17,10 @@ _HEAD = """\
 # Would the tests notice a mistake?
 
 Written by `make mutation`; not to be edited. One mistake at a time was made in a copy of the code,
-and the quick test files that call the function were run: those of the function's own folder, and
-where a run says so those of other folders. Which mistakes are made is drawn by the seed; nobody had
-seen a seed before its run. The score leaves out mistakes that change nothing, each with its reason
-below. `-dirty` is that commit with the tests that the runs before it led to."""
+and the quick test files that call the function were run, the fastest first, for as many seconds as
+a run says: those that are about its subpackage (`tools/mutation/calls.py`), or all. Which mistakes
+are made is drawn by the seed; nobody had seen a seed before its run. The score leaves out mistakes
+that change nothing, each with its reason below."""
 
 
 def document(runs: Iterable[Mapping[str, Any]]) -> str:
