@@ -11,19 +11,8 @@ from collections.abc import Sequence
 import click
 
 from devplan import __version__
-from devplan.cli.check import check_command
 from devplan.cli.command import CONTEXT_SETTINGS, Group, help_option
-from devplan.cli.compare import compare_command
-from devplan.cli.diff import diff_command
-from devplan.cli.doctor import doctor_command
-from devplan.cli.explain import explain_command
-from devplan.cli.fit import fit_command
-from devplan.cli.gpus import gpus_command
-from devplan.cli.graph import graph_command
-from devplan.cli.lock import lock_command
-from devplan.cli.models import models_command
 from devplan.cli.printing import say
-from devplan.cli.suggest import suggest_command
 from devplan.core import DevplanError, InputError, UserCodeError
 from devplan.io import CannotWrite, flush, prose, visible
 
@@ -49,25 +38,25 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
         context.exit()
 
 
+COMMANDS = {
+    "suggest": "Compute the best device map of MODEL for a machine, and write it to a file.",
+    "check": "Check device maps: names, memory, structure, and virtual runs of the split model.",
+    "fit": "Find the machines and precisions that hold MODEL.",
+    "compare": "Compare devplan's map of MODEL with those of accelerate and transformers.",
+    "diff": "Show what changes from map A to map B: entries, memory, copies and most tokens.",
+    "graph": "Draw a split model: its blocks by device and the tensors between them.",
+    "models": "List the models that devplan knows by name, or show one of them.",
+    "gpus": "List the GPUs that --gpus accepts by name, with their memory.",
+    "explain": "Explain a rule, or a pasted traceback or log.",
+    "doctor": "Show this machine, and how it differs from the machine of MAP; works without GPUs.",
+    "lock": "Record this machine's GPUs, driver and versions in MAP, if the map fits it.",
+}
+"""Each command and the first line of its help, which `devplan --help` shows without an import."""
+
 devplan = Group(
     name="devplan",
     help="Plan device maps for Hugging Face models that are split over several GPUs.",
-    commands={
-        each.name: each
-        for each in (
-            suggest_command,
-            check_command,
-            fit_command,
-            compare_command,
-            diff_command,
-            graph_command,
-            models_command,
-            gpus_command,
-            explain_command,
-            doctor_command,
-            lock_command,
-        )
-    },
+    summaries=COMMANDS,
     params=[
         click.Option(
             ["--version"],

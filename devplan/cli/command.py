@@ -14,6 +14,7 @@ An option that was not typed has its value from the settings of the project (cli
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -193,10 +194,31 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """All commands, in the order in which they are listed."""
+    """All commands, in the order in which they are listed; each is imported when it is used.
+
+    Parameters
+    ----------
+    summaries
+        Command -> the first line of its help.  The command ``NAME`` is ``NAME_command`` of the
+        module ``devplan.cli.NAME``.
+    """
+
+    def __init__(self, *, summaries: Mapping[str, str], **more: Any) -> None:
+        super().__init__(**more)
+        self.summaries = summaries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(self.summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.summaries:
+            return None
+        module = importlib.import_module(f"devplan.cli.{cmd_name}")
+        return getattr(module, f"{cmd_name}_command")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.summaries.items()))
 
 
 def command(

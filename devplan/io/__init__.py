@@ -6,88 +6,58 @@ digits, and no more.  The bounds are stated in ``docs/limits.md``; each lets ten
 file through that is known.  May import ``core``.
 """
 
-from devplan.io.bounded import (
-    BASELINE,
-    CONFIG,
-    INDEX,
-    LOG,
-    MAP,
-    SETTINGS,
-    bounded_bytes,
-    read_bytes,
-    read_text,
-    text_of,
-)
-from devplan.io.escaping import (
-    LONGEST_IN_JSON,
-    LONGEST_PROSE,
-    in_quotes,
-    json_text,
-    needs_quotes,
-    printed,
-    prose,
-    python_text,
-    shortened,
-    shown,
-    visible,
-)
-from devplan.io.json_input import (
-    parse_json,
-)
-from devplan.io.streams import (
-    CannotWrite,
-    err,
-    flush,
-    out,
-    own_streams,
-    users_code,
-)
-from devplan.io.writing import (
-    WriteOutcome,
-    is_stdout,
-    refuse_unwritable,
-    write_text,
-)
-from devplan.io.yaml_input import (
-    compose,
-    construct,
-    load_yaml,
-)
+# The stub has the same names for type checkers; reading it here would cost each command time.
+import lazy_loader
 
-__all__ = [
-    "BASELINE",
-    "CONFIG",
-    "INDEX",
-    "LOG",
-    "LONGEST_IN_JSON",
-    "LONGEST_PROSE",
-    "MAP",
-    "SETTINGS",
-    "CannotWrite",
-    "WriteOutcome",
-    "bounded_bytes",
-    "compose",
-    "construct",
-    "err",
-    "flush",
-    "in_quotes",
-    "is_stdout",
-    "json_text",
-    "load_yaml",
-    "needs_quotes",
-    "out",
-    "own_streams",
-    "parse_json",
-    "printed",
-    "prose",
-    "python_text",
-    "read_bytes",
-    "read_text",
-    "refuse_unwritable",
-    "shortened",
-    "shown",
-    "text_of",
-    "users_code",
-    "visible",
-    "write_text",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "bounded": [
+            "BASELINE",
+            "CONFIG",
+            "INDEX",
+            "LOG",
+            "MAP",
+            "SETTINGS",
+            "bounded_bytes",
+            "read_bytes",
+            "read_text",
+            "text_of",
+        ],
+        "escaping": [
+            "LONGEST_IN_JSON",
+            "LONGEST_PROSE",
+            "in_quotes",
+            "json_text",
+            "needs_quotes",
+            "printed",
+            "prose",
+            "python_text",
+            "shortened",
+            "shown",
+            "visible",
+        ],
+        "json_input": [
+            "parse_json",
+        ],
+        "streams": [
+            "CannotWrite",
+            "err",
+            "flush",
+            "out",
+            "own_streams",
+            "users_code",
+        ],
+        "writing": [
+            "WriteOutcome",
+            "is_stdout",
+            "refuse_unwritable",
+            "write_text",
+        ],
+        "yaml_input": [
+            "compose",
+            "construct",
+            "load_yaml",
+        ],
+    },
+)

@@ -7,12 +7,13 @@ import re
 import pytest
 
 from devplan.cli import options as declared
+from devplan.cli.app import COMMANDS as SUMMARIES
 from devplan.cli.app import devplan as application
 from devplan.cli.command import Argument, Option, Options
 from devplan.cli.precedence import planned_machine, planned_workload
 from devplan.core.errors import InputError
 
-COMMANDS = application.commands
+COMMANDS = {name: application.get_command(None, name) for name in SUMMARIES}
 ALL = [(name, each) for name, command in COMMANDS.items() for each in command.params]
 
 
@@ -27,6 +28,7 @@ def test_a_help_is_one_or_more_sentences_in_the_words_of_the_field(name, option)
 def test_a_help_of_a_command_begins_with_a_verb_and_fits_its_line(command):
     first = command.help.partition("\n")[0]
     assert re.match(r"[A-Z][a-z]+ .*\.$", first), first
+    assert first == SUMMARIES[command.name], "`devplan --help` shows another line"
     names = [name for option in command.params for name in option.opts]
     assert len(names) == len(set(names)), "an option that a command takes twice"
 
