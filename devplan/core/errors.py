@@ -11,8 +11,12 @@ An infeasible plan is neither: it is a result (``devplan.core.types.Infeasible``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from devplan.core.spelling import near_names
+
+if TYPE_CHECKING:
+    from devplan.core.findings import Finding
 
 
 class DevplanError(Exception):
@@ -44,11 +48,11 @@ class DeviceMapError(DevplanError):
 
     Attributes
     ----------
-    differences : tuple
-        What differs, or the findings of a check, in the order of the lines.
+    findings : tuple of Finding
+        What a check or an audit found, in the order of the lines.
     """
 
-    def __init__(self, message: str, *, findings: tuple = ()) -> None:
+    def __init__(self, message: str, *, findings: tuple[Finding, ...] = ()) -> None:
         super().__init__(message)
         self.findings = findings
 

@@ -13,11 +13,13 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from devplan.core import InputError, Reader, accepts, optional, wrong
 from devplan.diagnosis.failure_report import FailureKind
 from devplan.mapfile import model_before_map
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 EXPLAINED_KINDS = frozenset({FailureKind.MISMATCH, FailureKind.MEMORY, FailureKind.META})
 """What `diagnose` speaks of: tensors on devices that do not go together (a tensor without values is
@@ -55,7 +57,7 @@ class Diagnosis:
 
         add_report(error, self.model, self.map, kinds=EXPLAINED_KINDS)
 
-    def __call__(self, function: Callable) -> Callable:
+    def __call__(self, function: Function) -> Function:
         """The function, diagnosed: plain, a generator, a coroutine or an async generator."""
         for is_of_kind, wrapped in _WRAPPERS:
             if is_of_kind(function):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from devplan import __version__
-from devplan.core import Card, Environment, Machine
+from devplan.core import Card, Environment, Machine, accepts, path
 from devplan.environment import reading as host
 from devplan.environment.driver import read_driver
 from devplan.environment.torch_gpus import read_torch
@@ -21,6 +21,7 @@ OFFLOAD_FOLDER = "offload"
 """Where weights for the disk go if nobody says otherwise; what devplan's own messages propose."""
 
 
+@accepts(offload_folder=path("a folder, which need not exist"))
 def read_environment(offload_folder: str | os.PathLike[str] = OFFLOAD_FOLDER) -> Environment:
     """What is on this machine: cards, driver, libraries, memory.
 

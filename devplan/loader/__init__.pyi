@@ -3,6 +3,9 @@ from .applying import (
     apply as apply,
 )
 from .auditing import (
+    Audit as Audit,
+)
+from .auditing import (
     audit as audit,
 )
 from .dispatching import (

@@ -203,9 +203,7 @@ def _stand_ins(given: DeviceMap, devices: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def device_map(
-    map: str | Path | DeviceMapFile, *, devices: Mapping[str, Any] | None = None
-) -> dict[str, int | str]:
+def device_map(map: MapLike, *, devices: Mapping[str, Any] | None = None) -> dict[str, int | str]:
     """The device map of a map file as ``from_pretrained(device_map=...)`` takes it.
 
     The file is checked like every map: unknown keys, wrong values and contradictions are refused
@@ -214,7 +212,7 @@ def device_map(
     Parameters
     ----------
     map
-        A map file, or what ``devplan.mapfile.read_map`` gave.
+        A map file, or what `devplan.read_map` or `devplan.suggest` returned.
     devices
         Card of the map -> device that stands in for it, as in `devplan.load`.
 
@@ -232,6 +230,4 @@ def device_map(
     --------
     >>> AutoModel.from_pretrained(name, device_map=devplan.device_map("maps/x.yaml"))
     """
-    from devplan.loader.target import target_of
-
     return target_of(map, devices).hf_device_map

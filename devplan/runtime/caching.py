@@ -22,7 +22,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,10 +30,6 @@ from torch import nn
 from devplan.core import InputError, described, format_bytes, prefixes
 from devplan.runtime.copies import Copies
 from devplan.virtual import align_hooks, hook_devices
-
-if TYPE_CHECKING:
-    from devplan.runtime.caching import TransferCache
-
 
 log = logging.getLogger(__name__)
 
