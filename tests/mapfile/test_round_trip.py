@@ -25,6 +25,12 @@ from devplan.core.types import (
     Verification,
 )
 from devplan.core.workload import Workload
+from devplan.mapfile.document import (
+    machine_document,
+    model_document,
+    to_document,
+    workload_document,
+)
 from devplan.mapfile.header import card_table
 from devplan.mapfile.read import loads_map
 from devplan.mapfile.write import dump_map
@@ -313,3 +319,12 @@ def test_published_files_are_fresh():
 def test_schema_is_draft_2020_12():
     assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     jsonschema.Draft202012Validator.check_schema(json.loads(json.dumps(schema())))
+
+
+@pytest.mark.parametrize("map_file", [MAP_FILE, TIMED_FILE])
+def test_sections_by_themselves_are_those_of_the_whole(map_file):
+    whole = to_document(map_file)
+    assert whole["model"] == model_document(map_file.model)
+    assert whole["workload"] == workload_document(map_file.workload)
+    assert whole["machine"] == machine_document(map_file.machine)
+    assert whole["workload"] and whole["model"]["id"] and whole["machine"]["cards"]

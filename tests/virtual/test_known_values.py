@@ -137,4 +137,6 @@ def test_a_check_of_all_holds_however_it_is_written(execution):
     """Code asks it before it raises."""
     values = abstract(2, 2)
     assert (values >= 0).all() and torch.all(values < 0) and not (values < 0).any()
+    assert torch.all(values < 0, dim=0).tolist() == [True, True]
+    assert (values < 0).all(-1, keepdim=True).tolist() == [[True], [True]]
     assert not torch.all(torch.tensor([True, False]))

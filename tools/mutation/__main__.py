@@ -83,7 +83,10 @@ class _Tests:
         if fresh:
             self._kept.unlink(missing_ok=True)
         self._far = far
-        self._known = {(each["file"], each["hash"]): each for each in _lines(self._kept)}
+        # A file that failed is looked up again: what it failed by may lie in another one.
+        self._known = {
+            (each["file"], each["hash"]): each for each in _lines(self._kept) if each["passed"]
+        }
         found = sorted((COPY / "tests").rglob("test_*.py"))
         self._hashes = {
             path.relative_to(COPY).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()

@@ -57,6 +57,7 @@ _TESTS = {
         "tests/environment/test_lock.py",
         "tests/test_proving.py",
         "tests/test_writing.py",
+        "tests/report/",
     ),
     "workflows": (
         "tests/fitting/",
