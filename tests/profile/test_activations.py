@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from devplan.core.findings import BlockActivation, RunRecord
 from devplan.core.types import ActivationGrowth
 from devplan.core.workload import Workload
 from devplan.models.blocks import partition
@@ -15,6 +17,7 @@ from devplan.profile.activations import (
     joined_activations,
     made_shapes,
     measure_activations,
+    most_needed,
     rising,
 )
 from devplan.profile.model import ActivationProfile
@@ -99,3 +102,42 @@ def test_every_context_is_run_and_the_batch_is_that_of_the_workload():
     assert [tokens for tokens, _ in layer.samples] == [32, 64, 256] and layer.batch == 3
     assert all(size > 0 for _, size in layer.samples)
     assert found.raised == "" and found.notes == ()
+
+
+def test_the_most_of_all_phases_counts_on_that_card_alone():
+    found = (
+        ("a", "prefill", "cuda:0", 7),
+        ("a", "decode 1", "cuda:0", 9),
+        ("a", "decode 2", "cuda:0", 3),
+        ("a", "prefill", "cpu", 90),
+        ("", "prefill", "cuda:0", 2),
+        ("b", "prefill", "cpu", 5),
+    )
+    activations = tuple(
+        BlockActivation(block=block, phase=phase, device=device, num_bytes=size)
+        for block, phase, device, size in found
+    )
+    record = RunRecord(phases=("prefill",), inputs="text", activations=activations)
+    assert most_needed(record, "cuda:0") == {"a": 9, "": 2}
+    assert most_needed(record, "cpu") == {"a": 90, "b": 5}
+    assert most_needed(record, "cuda:1") == {}
+
+
+def test_code_that_is_not_here_is_not_run_and_what_raises_is_no_error(monkeypatch):
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    small |= {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 64}
+    skeleton = skeleton_of_type("llama", **small)
+    sites = partition(skeleton.model)
+    absent = replace(skeleton, executable=False)
+    assert measure_activations(absent, sites, Workload(context=64)) == ActivationProfile()
+
+    def fails(*args, **kwargs):
+        raise ValueError("no such input\nand more")
+
+    monkeypatch.setattr("devplan.profile.activations.example_inputs", fails)
+    found = measure_activations(skeleton, sites, Workload(context=64))
+    assert found.blocks == {} and found.between is None
+    assert "no such input" in found.raised and "\n" not in found.raised
+    (note,) = found.notes
+    assert note.startswith("activations are not counted, the virtual run failed (")
+    assert note.endswith("); --reserve holds them")

@@ -70,6 +70,7 @@ _TESTS = {
         "tests/test_uncounted.py",
         "tests/pipelines/test_planning.py",
         "tests/report/",
+        "tests/cli/",
     ),
 }
 
