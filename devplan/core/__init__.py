@@ -149,6 +149,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Remedy",
             "SharedCopies",
             "SharedInput",
+            "Shortfall",
             "Stage",
             "Transfer",
             "Verification",

@@ -18,7 +18,7 @@ from torch import nn
 
 from devplan.inputs.facts import Facts
 from devplan.inputs.images import image_candidates, video_candidates
-from devplan.inputs.probe import Probed, probe
+from devplan.inputs.probe import Probed, asked_on_one_card, probe
 from devplan.inputs.request import Candidate, ExampleInputs, InputRequest
 from devplan.inputs.required import FoundForms, made_of, required_arguments
 from devplan.inputs.sounds import sound_candidates
@@ -306,6 +306,11 @@ def _copied(value: Any) -> Any:
 
 def inputs_from_config(facts: Facts) -> ExampleInputs:
     """Keyword arguments made from what the model says about itself."""
+    with asked_on_one_card(facts):
+        return _from_config(facts)
+
+
+def _from_config(facts: Facts) -> ExampleInputs:
     facts.filled = _filled(facts)
     chosen, notes = chosen_forms(facts)
     kwargs = combined_arguments(facts, chosen)

@@ -16,11 +16,16 @@ from devplan.inputs.facts import Facts
 from devplan.inputs.processor import NoProcessor, inputs_from_folder
 from devplan.inputs.request import ExampleInputs, InputRequest, NoExampleInputs
 from devplan.models import PipelineModule
-from devplan.virtual import entered_part
+from devplan.virtual import OneCard, entered_part
 
 
 def example_inputs(
-    model: nn.Module, config: Any, request: InputRequest, *, folder: Path | None = None
+    model: nn.Module,
+    config: Any,
+    request: InputRequest,
+    *,
+    folder: Path | None = None,
+    card: OneCard | None = None,
 ) -> ExampleInputs:
     """Arguments for ``forward`` and ``generate`` of a skeleton.
 
@@ -34,6 +39,8 @@ def example_inputs(
         What the example should contain.
     folder
         Of the model, where it is on this machine; only its files are read.
+    card
+        Where the model is asked, if that is to be where it is run later.
 
     Raises
     ------
@@ -47,7 +54,9 @@ def example_inputs(
         name, model = entered
         config = model.config
         notes = (f"the model has no forward: inputs are those of its part {name!r}",)
-    facts = Facts(model, config, request)
+    if card is not None and (card.model is not model or folder is not None):
+        card.clear()  # a part is asked on a card of its own; a processor is no code of devplan
+    facts = Facts(model, config, request, card if card and card.model is model else None)
     if folder is not None:
         try:
             made = inputs_from_folder(facts, folder)

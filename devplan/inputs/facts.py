@@ -18,6 +18,7 @@ from torch import nn
 
 from devplan.inputs.request import InputRequest
 from devplan.models import BlockSite, partition
+from devplan.virtual import OneCard
 
 SIDES = {
     "vision": re.compile(r"vis|image|img|vit|backbone|video"),
@@ -37,7 +38,9 @@ _GENERIC = re.compile(r"encoder")
 class Facts:
     """A model, its configuration and what is asked for, with the look-ups that makers need."""
 
-    def __init__(self, model: nn.Module, config: Any, request: InputRequest) -> None:
+    def __init__(
+        self, model: nn.Module, config: Any, request: InputRequest, card: OneCard | None = None
+    ) -> None:
         self.model = model
         self.config = config
         self.request = request
@@ -47,6 +50,8 @@ class Facts:
         """What the model's code said of the forms of pictures that were offered so far."""
         self.said_sides: tuple[int, ...] | None = None
         """Sides of pictures in these, in the order of likelihood; None: not asked for yet."""
+        self.card = card
+        """Where the model is asked (``devplan.inputs.probe``); None: on a card of its own."""
 
     @cached_property
     def accepted(self) -> Mapping[str, inspect.Parameter]:

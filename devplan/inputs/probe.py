@@ -22,7 +22,7 @@ from torch import nn
 
 from devplan.core import named_line
 from devplan.inputs.facts import Facts, has_weights
-from devplan.virtual import Limits, Trace, layer_kinds, run_traced
+from devplan.virtual import Dispatched, ForwardCall, Observer, OneCard, Run
 
 _OURS = tuple(
     os.path.join(folder, "")
@@ -31,7 +31,7 @@ _OURS = tuple(
 """Folders of devplan and of torch; an environment may lie in a folder of such a name."""
 _SAID = re.compile(r"tokens: (\d+), features:? (\d+)")
 """How transformers refuses a text with another number of placeholders than there are features."""
-_LIMITS = Limits(run_ops=150_000)
+_MOST_OPS = 150_000
 """About ten seconds: a tower that takes more is not asked again."""
 _FEATURES = re.compile(r"^(?:get|pack)_(?!text)\w*features$")
 
@@ -63,45 +63,43 @@ class Probed:
 
 def probe(facts: Facts, inputs: Mapping[str, Any]) -> Probed:
     """Ask the model: up to its first text layer, and to the end where that tells nothing."""
-    answer = _probe(facts, inputs, _stop)
-    if answer.error is None and not answer.accepted:
-        answer = _probe(facts, inputs, None)  # the text came first: CLIP-like models
+    with asked_on_one_card(facts) as card:
+        answer = _probe(card.placed, inputs, stops_at_text=True)
+        if answer.error is None and not answer.accepted:  # the text came first: CLIP-like models
+            answer = _probe(card.placed, inputs, stops_at_text=False)
     return answer
 
 
-def _stop(*_: Any) -> None:
-    raise _Reached
-
-
-def _probe(facts: Facts, inputs: Mapping[str, Any], at_text: Callable[..., None] | None) -> Probed:
-    model = facts.model
-    embedding = text_embedding(model)
-    width = embedding.weight.shape[-1] if embedding is not None else 0
-    named: list[int] = []
-    others: list[int] = []
-    called: list[nn.Module] = []
-    error: str | None = None
-    trace = Trace()
-    with contextlib.ExitStack() as undo:
-        undo.enter_context(_hooks_kept(model))
-        for module in model.modules():
-            _watch_methods(module, width, named, undo)
-        if embedding is not None:
-            _watch_beside_text(model, embedding, width, others, called, undo)
-            stack = _text_stack(model, embedding)
-            if stack is not None and at_text is not None:
-                undo.callback(stack[0].register_forward_pre_hook(at_text).remove)
+@contextlib.contextmanager
+def asked_on_one_card(facts: Facts) -> Iterator[OneCard]:
+    """Let all probes inside, the first of which places the model, ask it in one place."""
+    if facts.card is not None:
+        yield facts.card
+        return
+    with OneCard(facts.model, facts.config, facts.sites) as facts.card:
         try:
-            kinds = layer_kinds(facts.sites, facts.config)
-            run_traced(model, facts.sites, inputs, kinds=kinds, limits=_LIMITS, trace=trace)
-        except _Reached:
-            pass
-        except Exception as raised:  # whatever the model's own code raises is an answer
-            error = describe(raised)
-    said = _rows_said(error, width)
-    rows = (named or others or [said])[-1]
-    tower_ran = embedding is None or bool(called)
-    return Probed(rows=rows, said=said, error=error, num_ops=trace.num_ops, tower_ran=tower_ran)
+            yield facts.card
+        finally:
+            facts.card = None
+
+
+def _probe(placed: Dispatched, inputs: Mapping[str, Any], *, stops_at_text: bool) -> Probed:
+    watch = _Watch(stops_at_text=stops_at_text)
+    error: str | None = None
+    try:
+        placed.follow(inputs, call=ForwardCall(), observers=(watch,), limit_ops=_MOST_OPS)
+    except _Reached:
+        pass
+    except Exception as raised:  # whatever the model's own code raises is an answer
+        error = describe(raised)
+    said = _rows_said(error, watch.width)
+    return Probed(
+        rows=(watch.named or watch.others or [said])[-1],
+        said=said,
+        error=error,
+        num_ops=watch.num_ops,
+        tower_ran=not watch.has_text or bool(watch.called),
+    )
 
 
 def text_embedding(model: nn.Module) -> nn.Module | None:
@@ -124,67 +122,74 @@ def describe(error: BaseException) -> str:
 # --------------------------------------------------------------------------------- watching
 
 
-def _watch_methods(module: nn.Module, width: int, seen: list[int], undo) -> None:
-    for name in dir(type(module)):
-        if _FEATURES.match(name) and callable(getattr(type(module), name)):
-            undo.enter_context(_wrapped(module, name, width, seen))
+class _Watch(Observer):
+    """Watches what runs beside the text, with hooks and wrappers that the run takes off again."""
+
+    def __init__(self, *, stops_at_text: bool) -> None:
+        self.stops_at_text = stops_at_text
+        self.has_text = False
+        self.width = 0
+        """Of the text's vectors."""
+        self.named: list[int] = []
+        """Rows that methods gave whose name says that they make features."""
+        self.others: list[int] = []
+        """Rows that modules beside the text gave."""
+        self.called: list[nn.Module] = []
+        """Modules beside the text that ran."""
+        self.num_ops = 0
+
+    def begin(self, run: Run) -> None:
+        super().begin(run)
+        model = run.split.model
+        embedding = text_embedding(model)
+        if embedding is not None:
+            self.has_text, self.width = True, embedding.weight.shape[-1]
+        for module in model.modules():
+            self._watch_methods(module)
+        if embedding is not None:
+            self._watch_beside_text(model, embedding)
+            stack = _text_stack(model, embedding)
+            if stack is not None and self.stops_at_text:
+                stack[0].register_forward_pre_hook(_stop)
+
+    def end(self, is_complete: bool) -> None:
+        self.num_ops = self.run.execution.num_ops
+
+    def _watch_methods(self, module: nn.Module) -> None:
+        for name in dir(type(module)):
+            if _FEATURES.match(name) and callable(getattr(type(module), name)):
+                vars(module)[name] = self._wrapped(getattr(module, name))
+
+    def _wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if rows := num_rows(result, self.width):
+                self.named.append(rows)
+            return result
+
+        return watched
+
+    def _watch_beside_text(self, model: nn.Module, embedding: nn.Module) -> None:
+        """Note which modules beside the text model run, and what they make of its width."""
+        text = _around_text(model, embedding)
+        for name, module in model.named_modules():
+            related = name == text or text.startswith(f"{name}.") or name.startswith(f"{text}.")
+            if (
+                name
+                and not related
+                and module is not embedding
+                and name.count(".") <= 2
+                and has_weights(module)
+            ):
+                module.register_forward_hook(self._note)
+
+    def _note(self, module: nn.Module, _args: Any, result: Any) -> None:
+        self.called.append(module)
+        self.others.extend(filter(None, [num_rows(result, self.width)]))
 
 
-@contextlib.contextmanager
-def _hooks_kept(model: nn.Module) -> Iterator[None]:
-    """Take away hooks that the run installs: transformers puts its own there at the first call.
-
-    It notes in an attribute that they are there; a run restores attributes, and the next one would
-    install them a second time.
-    """
-    kept = [
-        (hooks, dict(hooks))
-        for module in model.modules()
-        for hooks in (module._forward_hooks, module._forward_pre_hooks)
-    ]
-    try:
-        yield
-    finally:
-        for hooks, content in kept:
-            hooks.clear()
-            hooks.update(content)
-
-
-@contextlib.contextmanager
-def _wrapped(module: nn.Module, name: str, width: int, seen: list[int]) -> Iterator[None]:
-    original = getattr(module, name)
-
-    def watched(*args, **kwargs):
-        result = original(*args, **kwargs)
-        if rows := num_rows(result, width):
-            seen.append(rows)
-        return result
-
-    vars(module)[name] = watched
-    try:
-        yield
-    finally:
-        vars(module).pop(name, None)
-
-
-def _watch_beside_text(model, embedding, width: int, rows: list[int], called: list, undo) -> None:
-    """Note which modules beside the text model run, and what they make of the text's width."""
-    text = _around_text(model, embedding)
-    for name, module in model.named_modules():
-        related = name == text or text.startswith(f"{name}.") or name.startswith(f"{text}.")
-        if (
-            name
-            and not related
-            and module is not embedding
-            and name.count(".") <= 2
-            and has_weights(module)
-        ):
-
-            def note(module, _args, result):
-                called.append(module)
-                rows.extend(filter(None, [num_rows(result, width)]))
-
-            undo.callback(module.register_forward_hook(note).remove)
+def _stop(*_: Any) -> None:
+    raise _Reached
 
 
 def _around_text(model: nn.Module, embedding: nn.Module) -> str:

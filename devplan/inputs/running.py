@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from devplan.core import RunRecord
 from devplan.inputs.request import ExampleInputs
-from devplan.virtual import Dispatched, ModelCall, TooManyOps, other_ways_in, run_entering
+from devplan.virtual import Dispatched, ModelCall, TooManyOps, has_forward, other_ways_in
 
 MOST_OPS = 150_000
 """Ops that a run may take, about ten seconds: beyond, the code loops over tokens (the slow path of
@@ -25,7 +26,52 @@ def run_as_usual(
     """On inputs that devplan made; what the user made is run as it is."""
     if example.source == "user":
         return run_as_asked(placed, example, call=call, **options)
-    return run_entering(placed, example.kwargs, call=call, **options)
+    return _run_entering(placed, example.kwargs, call=call, **options)
+
+
+# ``generate`` of some classes requires an argument that cannot be made up: a voice of the
+# checkpoint, a language to translate to. It raises before any block has run. Then ``forward`` is
+# run instead or, where the class has none, the part that ``generate`` begins with, even if a
+# later part raised. The record names the call that ran, and modules that it did not reach stay
+# unverified.
+
+
+def _run_entering(
+    placed: Dispatched, inputs: Mapping[str, Any], *, call: ModelCall, **options: Any
+) -> RunRecord:
+    """Run a split model with inputs that were made for it, by the first way in that it takes.
+
+    Parameters
+    ----------
+    placed, options
+        The model on its devices, and how it is run (`Dispatched.run`).
+    inputs
+        All that were made; each call takes what it needs.
+    call
+        How the model is used.
+    """
+    model = placed.split.model
+    first = placed.run(call.takes(model, inputs), call=call, **options)
+    if first.error is None or first.mismatches or (first.executed and has_forward(model)):
+        return first
+    refused = []
+    for other in other_ways_in(model, call):
+        record = placed.run(other.takes(model, inputs), call=other, **options)
+        if record.executed:
+            entered = (
+                f"{call.name} of {type(model).__name__} {_raised(first)}; {other.name} was run "
+                "instead, and what it does not reach is unverified: give what is missing with "
+                "--inputs"
+            )
+            return replace(record, entered=entered)
+        refused.append(f"{other.name} was tried after it and {_raised(record)}")
+    return replace(first, notes=(*first.notes, *refused))
+
+
+def _raised(record: RunRecord) -> str:
+    if record.error is None:
+        return "called no module that holds weights"
+    return f"raised {record.error.type}: {' '.join(record.error.message.split())[:160]}"
 
 
 def run_few_tokens(

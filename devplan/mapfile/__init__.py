@@ -25,7 +25,6 @@ from devplan.mapfile.document import (
     lock_document,
     machine_document,
     model_document,
-    prediction_document,
     to_document,
     workload_document,
 )
@@ -92,7 +91,6 @@ __all__ = [
     "model_before_map",
     "model_document",
     "part_cell",
-    "prediction_document",
     "read_device_map",
     "read_map",
     "shown_parts",

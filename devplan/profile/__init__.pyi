@@ -38,6 +38,9 @@ from .profiling import (
 from .profiling import (
     sizes_in_memory as sizes_in_memory,
 )
+from .profiling import (
+    weights_on_cards as weights_on_cards,
+)
 from .variants import (
     QUANTIZED_BITS as QUANTIZED_BITS,
 )

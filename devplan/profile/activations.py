@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial, reduce
 from typing import Any
 
@@ -44,15 +45,13 @@ from devplan.profile.model import ActivationProfile
 from devplan.virtual import (
     BETWEEN,
     DECODE_STEPS,
+    ONE_CARD,
     ModelCall,
-    SplitModel,
+    OneCard,
     TooManyOps,
-    VirtualCard,
-    dispatched,
     usual_call,
 )
 
-CARD = "cuda:0"
 FEW_TOKENS = (32, 64, 128)
 """Tokens of the runs of code that loops."""
 
@@ -62,24 +61,29 @@ def measure_activations(
     sites: tuple[BlockSite, ...],
     workload: Workload,
     calls: tuple[ModelCall, ...] = (),
+    *,
+    card: OneCard | None = None,
 ) -> ActivationProfile:
     """Run a skeleton on one virtual card and read off what its blocks need while they run.
 
     The most of all `calls` counts; none: of the one by which its class is used.  A run that fails
-    is no error: the profile is then empty, and a note gives the reason.
+    is no error: the profile is then empty, and a note gives the reason.  `card` is one on which
+    the model may lie already.
     """
     if not skeleton.executable:
         return ActivationProfile()
     calls = calls or (usual_call(skeleton.model),)
-    return reduce(joined_activations, (_of_call(skeleton, sites, workload, c) for c in calls))
+    with nullcontext(card) if card else OneCard(skeleton.model, skeleton.config, sites) as card:
+        found = (_of_call(skeleton, card, workload, call) for call in calls)
+        return reduce(joined_activations, found)
 
 
 def _of_call(
-    skeleton: Skeleton, sites: tuple[BlockSite, ...], workload: Workload, call: ModelCall
+    skeleton: Skeleton, card: OneCard, workload: Workload, call: ModelCall
 ) -> ActivationProfile:
     shown: list[tuple[int, ...]] = []
     try:
-        records, notes = _records(skeleton, sites, workload, shown, call)
+        records, notes = _records(skeleton, card, workload, shown, call)
     except (InputError, UserCodeError):
         raise
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
@@ -87,7 +91,7 @@ def _of_call(
         return ActivationProfile(raised=reason, notes=(_uncounted(reason),))
     samples: dict[str, dict[int, int]] = defaultdict(dict)
     for tokens, record in records.items():
-        for name, num_bytes in most_needed(record, CARD).items():
+        for name, num_bytes in most_needed(record, ONE_CARD).items():
             samples[name][tokens] = num_bytes
     grown = {
         name: ActivationGrowth(samples=rising(found), batch=workload.batch)
@@ -109,7 +113,7 @@ def contexts(context: int) -> tuple[int, ...]:
 
 def _records(
     skeleton: Skeleton,
-    sites: tuple[BlockSite, ...],
+    card: OneCard,
     workload: Workload,
     shown: list[tuple[int, ...]],
     call: ModelCall,
@@ -117,15 +121,15 @@ def _records(
     """Context -> what the run showed; the shape of what a pipeline made is put into `shown`."""
     if skeleton.components or skeleton.own_inputs:  # what it needs does not grow with tokens
         tokens = workload.tokens
-        record = _run(skeleton, sites, workload, tokens, run_as_usual, call, shown)
+        record = _run(skeleton, card, workload, tokens, run_as_usual, call, shown)
         return {tokens: record, 1: record}, ()
     asked = contexts(workload.tokens)
     try:  # the largest first: where it takes too long, the others need not be tried
         limited = partial(run_as_usual, limit_ops=MOST_OPS)
-        records = {n: _run(skeleton, sites, workload, n, limited, call) for n in asked[::-1]}
+        records = {n: _run(skeleton, card, workload, n, limited, call) for n in asked[::-1]}
         return records, _ways_in(records.values())
     except TooManyOps as reason:
-        few = {n: _run(skeleton, sites, workload, n, run_few_tokens, call) for n in FEW_TOKENS}
+        few = {n: _run(skeleton, card, workload, n, run_few_tokens, call) for n in FEW_TOKENS}
         note = f"activations are foretold from runs of up to {FEW_TOKENS[-1]} tokens ({reason})"
         return few, (note, *_ways_in(few.values()))
 
@@ -137,7 +141,7 @@ def _ways_in(records: Iterable[RunRecord]) -> tuple[str, ...]:
 
 def _run(
     skeleton: Skeleton,
-    sites: tuple[BlockSite, ...],
+    card: OneCard,
     workload: Workload,
     context: int,
     run: Callable[..., RunRecord],
@@ -149,27 +153,19 @@ def _run(
     prompt = max(context - new_tokens, 1)
     request = request_for(workload, prompt)
     if skeleton.own_inputs is not None:
+        card.clear()
         example = user_inputs(skeleton.own_inputs, model, skeleton.config)
     else:
-        example = example_inputs(model, skeleton.config, request)
+        example = example_inputs(model, skeleton.config, request, card=card)
     if workload.images and context == workload.tokens:
         _refuse_images(example, workload, request)
-    split = SplitModel(
-        model=model,
-        config=skeleton.config,
-        sites=sites,
-        device_map={"": CARD},
-        main_device=CARD,
-        cards=(VirtualCard(),),
+    record = run(
+        card.placed,
+        example,
+        described="",
+        call=call,
+        on_output=lambda output: None if shown is None else shown.extend(made_shapes(output)),
     )
-    with dispatched(split) as placed:
-        record = run(
-            placed,
-            example,
-            described="",
-            call=call,
-            on_output=lambda output: None if shown is None else shown.extend(made_shapes(output)),
-        )
     if record.error is not None and not record.activations:
         raise RuntimeError(f"{record.error.type}: {record.error.message}")
     return record

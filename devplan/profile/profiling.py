@@ -15,7 +15,7 @@ from devplan.profile.parameters import component_sizes, loading_bytes, parameter
 from devplan.profile.quantization import config_on_cards, unpacked_note
 from devplan.profile.runs import measure_run
 from devplan.profile.weights import measure_blocks
-from devplan.virtual import entered_part
+from devplan.virtual import OneCard, entered_part
 
 __all__ = [
     "Profile",
@@ -40,6 +40,7 @@ def profile_skeleton(
     *,
     least_capability: tuple[int, int] | None = None,
     packed: bool = False,
+    card: OneCard | None = None,
 ) -> Profile:
     """Everything that the planner needs to know of a model.
 
@@ -56,9 +57,11 @@ def profile_skeleton(
         quantized weights stay packed.
     packed
         Count quantized weights as they are stored, also where transformers unpacks them.
+    card
+        Where the model is run, and left for further runs; it does not lie there yet.
     """
     sites = partition(skeleton.model, skeleton.no_split)
-    weights = _weights(skeleton, source, sites, least_capability, packed)
+    weights = weights_on_cards(skeleton, source, sites, least_capability, packed=packed)
     kv_dtype = parse_dtype(workload.kv_dtype) if workload.kv_dtype else None
     entered = entered_part(skeleton.model)
     name, entry = entered or (None, skeleton.model)
@@ -66,7 +69,11 @@ def profile_skeleton(
         sites=sites,
         weights=weights,
         run=measure_run(
-            skeleton, sites, workload, kv_element_bytes=kv_dtype.itemsize if kv_dtype else None
+            skeleton,
+            sites,
+            workload,
+            kv_element_bytes=kv_dtype.itemsize if kv_dtype else None,
+            card=card,
         ),
         embedding=block_of(sites, _embeddings(entry, "get_input_embeddings")),
         head=block_of(sites, _embeddings(entry, "get_output_embeddings")),
@@ -76,13 +83,15 @@ def profile_skeleton(
     )
 
 
-def _weights(
+def weights_on_cards(
     skeleton: Skeleton,
     source: ModelSource,
     sites: tuple[BlockSite, ...],
-    least_capability: tuple[int, int] | None,
-    packed: bool,
+    least_capability: tuple[int, int] | None = None,
+    *,
+    packed: bool = False,
 ) -> WeightProfile:
+    """Bytes of every block, with quantized weights as they lie on cards of that capability."""
     if skeleton.components:
         return _measure_components(skeleton, sites, least_capability, packed)
     stored_as = (source.config or {}).get("quantization_config")

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from torch import nn
@@ -27,16 +29,17 @@ from devplan.models import BlockSite, Skeleton
 from devplan.profile.cache import block_growths
 from devplan.profile.model import RunProfile
 from devplan.virtual import (
+    ForwardCall,
     GenerateCall,
-    Limits,
+    ModelCall,
+    OneCard,
     Outcome,
+    PartCall,
     TooManyOps,
     Trace,
     entered_part,
     extrapolate,
     layer_kinds,
-    quiet,
-    run_traced,
 )
 
 SMALL_TOKENS, MEDIUM_TOKENS = 24, 40
@@ -71,9 +74,12 @@ class SmallRuns:
     """A skeleton, how it is run, and its two small runs."""
 
     skeleton: Skeleton
+    card: OneCard
+    """Where it is run."""
     sites: tuple[BlockSite, ...]
     inputs: MakesInputs
-    kinds: Mapping[str, Hashable] = field(default_factory=dict)
+    fold: bool
+    """Whether identical layers are run once."""
     small: Trace = field(default_factory=Trace)
     medium: Trace = field(default_factory=Trace)
 
@@ -82,19 +88,14 @@ class SmallRuns:
         """Blocks that are part of a stack."""
         return {site.name for site in self.sites if site.stack is not None}
 
-    def run(
-        self, tokens: int, preset: Mapping[str, Outcome] | None = None, limits: Limits | None = None
-    ) -> Trace:
-        with quiet():
-            return run_traced(
-                self.skeleton.model,
-                self.sites,
-                self.inputs.make(tokens),
-                kinds=self.kinds,
-                preset=preset or {},
-                limits=limits or Limits(run_ops=MOST_SMALL_OPS),
-                entry=entry_of(self.skeleton),
-            )
+    def run(self, inputs: Mapping[str, Any], **options: Any) -> Trace:
+        """Follow one forward of the model; options as for `Dispatched.follow`."""
+        part, trace = entered_part(self.skeleton.model), Trace()
+        call: ModelCall = ForwardCall()
+        if part is not None:
+            call = PartCall(part=part[0], call=call)
+        self.card.placed.follow(inputs, call=call, observers=(trace,), fold=self.fold, **options)
+        return trace
 
 
 def entry_of(skeleton: Skeleton) -> nn.Module:
@@ -103,7 +104,9 @@ def entry_of(skeleton: Skeleton) -> nn.Module:
     return part[1] if part is not None else skeleton.model
 
 
-def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> SmallRuns:
+def small_runs(
+    skeleton: Skeleton, card: OneCard, sites: tuple[BlockSite, ...], fold: bool
+) -> SmallRuns:
     """The two small runs, with the first kind of inputs that the model accepts.
 
     Raises
@@ -112,18 +115,19 @@ def small_runs(skeleton: Skeleton, sites: tuple[BlockSite, ...], fold: bool) -> 
         What the model said to the first kind of inputs, when it accepts none.
     """
     entry = entry_of(skeleton)
+    both = partial(_both, skeleton, card, sites, fold)
     if skeleton.own_inputs is not None and entry is skeleton.model:
-        return _both(SmallRuns(skeleton=skeleton, sites=sites, inputs=_OwnInputs(skeleton)), fold)
+        return both(_OwnInputs(skeleton, card))
     config = skeleton.config if entry is skeleton.model else entry.config
     try:
         kinds: list[MakesInputs] = list(plain_inputs(entry, config))
         reason: Exception | None = None
     except NoExampleInputs as error:
         kinds, reason = [], error
-    kinds.append(_AnyInputs(model=entry, config=config))
+    kinds.append(_AnyInputs(model=entry, config=config, card=card))
     for inputs in kinds:
         try:
-            return _both(SmallRuns(skeleton=skeleton, sites=sites, inputs=inputs), fold)
+            return both(inputs)
         except Exception as error:  # the model's own code: anything can happen
             reason = reason or error
     assert reason is not None
@@ -136,9 +140,11 @@ class _AnyInputs:
 
     model: nn.Module
     config: Any
+    card: OneCard
 
     def make(self, tokens: int) -> Mapping[str, Any]:
-        made = example_inputs(self.model, self.config, InputRequest(tokens=tokens))
+        request = InputRequest(tokens=tokens)
+        made = example_inputs(self.model, self.config, request, card=self.card)
         accepted = inspect.signature(self.model.forward).parameters
         return {**made.kwargs, **({"use_cache": True} if "use_cache" in accepted else {})}
 
@@ -148,26 +154,35 @@ class _OwnInputs:
     """What the user's function gives, however many tokens are asked for."""
 
     skeleton: Skeleton
+    card: OneCard
 
     def make(self, tokens: int) -> Mapping[str, Any]:
+        self.card.clear()
         reference = self.skeleton.own_inputs
         return user_inputs(reference, self.skeleton.model, self.skeleton.config).kwargs
 
 
-def _both(runs: SmallRuns, fold: bool) -> SmallRuns:
+def _both(
+    skeleton: Skeleton,
+    card: OneCard,
+    sites: tuple[BlockSite, ...],
+    fold: bool,
+    inputs: MakesInputs,
+) -> SmallRuns:
     """The two small runs, identical layers folded where asked and where the code bears it."""
-    runs.inputs.make(SMALL_TOKENS)  # may raise: then the layers need not be compared
-    kinds = layer_kinds(runs.sites, runs.skeleton.config) if fold else {}
+    few, more = inputs.make(SMALL_TOKENS), inputs.make(MEDIUM_TOKENS)
+    runs = SmallRuns(skeleton=skeleton, card=card, sites=sites, inputs=inputs, fold=fold)
     try:
-        return _run_both(replace(runs, kinds=kinds))
+        return _run_both(runs, few, more)
     except Exception:
-        if not kinds:
+        if not (fold and layer_kinds(sites, skeleton.config)):
             raise
-    return _run_both(runs)
+    return _run_both(replace(runs, fold=False), few, more)
 
 
-def _run_both(runs: SmallRuns) -> SmallRuns:
-    return replace(runs, small=runs.run(SMALL_TOKENS), medium=runs.run(MEDIUM_TOKENS))
+def _run_both(runs: SmallRuns, few: Mapping[str, Any], more: Mapping[str, Any]) -> SmallRuns:
+    limited = partial(runs.run, limit_ops=MOST_SMALL_OPS)
+    return replace(runs, small=limited(few), medium=limited(more))
 
 
 # -------------------------------------------------------------------------------- large run
@@ -223,15 +238,16 @@ def _run_without_loops(runs: SmallRuns, tokens: int) -> Trace:
     """
     small_growths = growths(runs, None, None)
     preset: dict[str, Outcome] = {}
-    limits = Limits(
-        run_ops=max(MOST_OPS, LOOP_FACTOR * runs.medium.num_ops),
-        block_ops={
+    limits = {
+        "limit_ops": max(MOST_OPS, LOOP_FACTOR * runs.medium.num_ops),
+        "block_limits": {
             name: LOOP_FACTOR * ops + LOOP_OPS for name, ops in runs.medium.num_block_ops.items()
         },
-    )
+    }
+    inputs = runs.inputs.make(tokens)
     while True:
         try:
-            return runs.run(tokens, preset, limits)
+            return runs.run(inputs, preset=preset, **limits)
         except TooManyOps as error:
             given = _foretold(runs, small_growths, error.block, tokens)
             if not given or error.block in preset:
@@ -282,6 +298,7 @@ def measure_run(
     *,
     kv_element_bytes: int | None = None,
     fold: bool = True,
+    card: OneCard | None = None,
 ) -> RunProfile:
     """Run the main path of a skeleton virtually and read off what it shows.
 
@@ -300,11 +317,26 @@ def measure_run(
         Bytes of an element of a KV cache of another dtype than the model's.
     fold
         Whether identical layers are run once.
+    card
+        One on which the model may lie already, and is left.
     """
     if not skeleton.executable:
         return _nothing("not run: the model's code is not here, so the KV cache is not counted")
+    own = OneCard(skeleton.model, skeleton.config, sites)
+    with nullcontext(card) if card is not None else own as card:
+        return _measured(skeleton, card, sites, workload, kv_element_bytes, fold)
+
+
+def _measured(
+    skeleton: Skeleton,
+    card: OneCard,
+    sites: tuple[BlockSite, ...],
+    workload: Workload,
+    kv_element_bytes: int | None,
+    fold: bool,
+) -> RunProfile:
     try:
-        runs = small_runs(skeleton, sites, fold)
+        runs = small_runs(skeleton, card, sites, fold)
     except (InputError, UserCodeError):  # of the user's function, which is theirs to repair
         raise
     except Exception as error:  # the model's own code, on inputs that we made: anything can happen
@@ -336,17 +368,12 @@ def _order_of_whole(runs: SmallRuns) -> tuple[str, ...]:
     if skeleton.own_inputs is None or entered_part(skeleton.model) is None:
         return ()
     call, model = GenerateCall(), skeleton.model
+    runs.card.clear()
     given = user_inputs(skeleton.own_inputs, model, skeleton.config).kwargs
+    trace, inputs = Trace(), call.takes(model, given)
+    options = {"observers": (trace,), "fold": runs.fold, "limit_ops": MOST_SMALL_OPS}
     try:
-        with quiet():
-            trace = run_traced(
-                model,
-                runs.sites,
-                call.takes(model, given),
-                kinds=runs.kinds,
-                limits=Limits(run_ops=MOST_SMALL_OPS),
-                entry=lambda **inputs: call.run(model, inputs),
-            )
+        runs.card.placed.follow(inputs, call=call, **options)
     except Exception:  # the model's own code: anything can happen
         return ()
     return tuple(trace.order)

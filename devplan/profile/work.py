@@ -32,20 +32,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from devplan.core import DECODE, PREFILL, STEPS, Workload, named_line
 from devplan.inputs import example_inputs, request_for
 from devplan.models import BlockSite, Skeleton
-from devplan.profile.activations import CARD, FEW_TOKENS, MOST_OPS
+from devplan.profile.activations import FEW_TOKENS, MOST_OPS
 from devplan.profile.model import ReadWork, WorkProfile
 from devplan.virtual import (
     BETWEEN,
     DECODE_STEPS,
     ModelCall,
     PipelineCall,
-    SplitModel,
     TooManyOps,
-    VirtualCard,
     entered_part,
     layer_kinds,
     limited,
     maker_of,
+    on_one_card,
     run_split,
     usual_call,
 )
@@ -96,14 +95,7 @@ def _counted(
     kwargs = example_inputs(model, skeleton.config, request_for(workload, prompt)).kwargs
     call = _CountingCall(inner=inner, counter=Counter(model, sites))
     record = run_split(
-        SplitModel(
-            model=model,
-            config=skeleton.config,
-            sites=sites,
-            device_map={"": CARD},
-            main_device=CARD,
-            cards=(VirtualCard(),),
-        ),
+        on_one_card(model, skeleton.config, sites),
         call.takes(model, kwargs),
         described="",
         call=call,

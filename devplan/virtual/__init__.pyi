@@ -16,6 +16,9 @@ from .calls import (
     ModelCall as ModelCall,
 )
 from .calls import (
+    PartCall as PartCall,
+)
+from .calls import (
     PipelineCall as PipelineCall,
 )
 from .calls import (
@@ -29,6 +32,9 @@ from .calls import (
 )
 from .calls import (
     has_forward as has_forward,
+)
+from .calls import (
+    other_ways_in as other_ways_in,
 )
 from .calls import (
     steps_asked_for as steps_asked_for,
@@ -120,6 +126,9 @@ from .memory import (
 from .memory import (
     cache_places as cache_places,
 )
+from .observing import (
+    Observer as Observer,
+)
 from .patches import (
     VirtualCard as VirtualCard,
 )
@@ -141,6 +150,30 @@ from .placing import (
 from .rules.plan import (
     native_facts as native_facts,
 )
+from .run import (
+    ONE_CARD as ONE_CARD,
+)
+from .run import (
+    Dispatched as Dispatched,
+)
+from .run import (
+    OneCard as OneCard,
+)
+from .run import (
+    Run as Run,
+)
+from .run import (
+    SplitModel as SplitModel,
+)
+from .run import (
+    dispatched as dispatched,
+)
+from .run import (
+    on_one_card as on_one_card,
+)
+from .run import (
+    run_split as run_split,
+)
 from .source_lines import (
     carries as carries,
 )
@@ -150,30 +183,6 @@ from .source_lines import (
 from .source_lines import (
     shown_path as shown_path,
 )
-from .split import (
-    Dispatched as Dispatched,
-)
-from .split import (
-    SplitModel as SplitModel,
-)
-from .split import (
-    dispatched as dispatched,
-)
-from .split import (
-    other_ways_in as other_ways_in,
-)
-from .split import (
-    run_entering as run_entering,
-)
-from .split import (
-    run_split as run_split,
-)
-from .tracing import (
-    Limits as Limits,
-)
 from .tracing import (
     Trace as Trace,
-)
-from .tracing import (
-    run_traced as run_traced,
 )

@@ -256,6 +256,19 @@ def entered_part(model: nn.Module) -> tuple[str, nn.Module] | None:
     return next(parts, None)
 
 
+def other_ways_in(model: nn.Module, call: ModelCall) -> Iterator[ModelCall]:
+    """What is run where ``generate``, with nothing asked for by the user, refuses its inputs."""
+    if not isinstance(call, GenerateCall) or call.arguments:
+        return
+    if has_forward(model):
+        yield ForwardCall()
+    elif (entered := entered_part(model)) is not None:
+        name, part = entered
+        if can_generate(part):
+            yield PartCall(part=name, call=GenerateCall())
+        yield PartCall(part=name, call=ForwardCall())
+
+
 ENTRIES = ("forward", "encode", "decode")
 """Methods by which a pipeline enters a component; autoencoders have the last two."""
 

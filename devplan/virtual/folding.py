@@ -319,11 +319,8 @@ class RanCall:
     """What a representative's call did, to be done again for the layers it stands for."""
 
     outcome: Outcome
-    events: list[tuple[str, Any]]
-    kept_bytes: Mapping[torch.device, int]
-    """Bytes that lived on after the call, its result aside."""
-    peak_bytes: Mapping[torch.device, int]
-    """Bytes at the fullest moment of the call beyond those before it."""
+    noted: tuple[Any, ...]
+    """What each observer of the run noted of it."""
 
 
 def kinds_with_repeats(sites: Iterable[BlockSite], config: Any) -> dict[str, Hashable]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +160,7 @@ def cache_places(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
             yield from _walk(value, field, seen)
 
 
-def cache_bytes(output: Any, stands_for: Mapping[str | None, set[str]]) -> dict[torch.device, int]:
+def cache_bytes(output: Any, stands_for: Mapping[str, Collection[str]]) -> dict[torch.device, int]:
     """Bytes of the caches of a model output on each virtual device, folded layers included.
 
     Parameters
@@ -179,7 +179,7 @@ def cache_bytes(output: Any, stands_for: Mapping[str | None, set[str]]) -> dict[
         device, storage = label_of(tensor), tensor.untyped_storage()
         if device is not None and id(storage) not in storages:
             storages.add(id(storage))
-            num_layers = 1 + len(stands_for.get(maker_of(tensor), set()) - makers)
+            num_layers = 1 + len(set(stands_for.get(maker_of(tensor), ())) - makers)
             found[device] = found.get(device, 0) + num_layers * rounded(storage.nbytes())
     return found
 

@@ -1,4 +1,4 @@
-"""What a split run records: mismatches, transfers, made-up values, each kind once with a count.
+"""What a run records for findings: mismatches, transfers and made-up values, each with a count.
 
 An event is the same as an earlier one when it happened at the same line of code, in the same
 module and phase, between the same devices; the count then rises.  When a layer was folded into
@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -28,16 +28,26 @@ from devplan.core import (
 )
 from devplan.virtual import source_lines
 from devplan.virtual.labels import META, attribute_path, label_of, maker_of, name_of, sources_of
+from devplan.virtual.memory import given_bytes
+from devplan.virtual.observing import Observer
 from devplan.virtual.rules.rule import Mismatch, Operand
 
+if TYPE_CHECKING:
+    from devplan.virtual.folding import Outcome
+    from devplan.virtual.run import Run
 
-class Recorder:
+
+Event = tuple[str, Any]
+"""Kind and key of an event."""
+
+
+class Recorder(Observer):
     """Collects the events of one run.
 
     Attributes
     ----------
     phase : str
-        Set by the runner: ``prefill``, ``decode 1``, ...
+        What runs now: ``prefill``, ``decode 1``, ...
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -60,8 +70,10 @@ class Recorder:
         """Weights and buffers that ops took."""
         self._latest: dict[torch.device, str] = {}
         """Device -> the block that last gave a result there."""
-        self._log: list[tuple[str, Any]] = []
-        """Kind and key of every event, in order; what a folded layer repeats is a slice of it."""
+        self._log: list[Event] = []
+        """Every event, in order; what a folded layer repeats is a slice of it."""
+        self._begun: list[int] = []
+        """Places in the log at which the blocks began whose code runs."""
 
     def anew(self) -> Recorder:
         """One that knows the same names, and has recorded nothing."""
@@ -134,23 +146,38 @@ class Recorder:
 
     # -------------------------------------------------------------------------------- folding
 
-    def mark(self) -> int:
-        """A place in the order of events."""
-        return len(self._log)
+    def begin(self, run: Run) -> None:
+        super().begin(run)
+        self.phase = run.phase
 
-    def events_since(self, mark: int) -> list[tuple[str, Any]]:
-        """What happened since."""
-        return self._log[mark:]
+    def turn(self, phase: str) -> None:
+        self.phase = phase
 
-    def repeat(self, events: list[tuple[str, Any]], ran: str, stands_for: str) -> None:
-        """Record the events of block `ran` once more, as those of a block folded into it."""
-        for kind, key in events:
+    def enter(self, block: str, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        if self.run.is_in_first_phase:
+            self._took(block, (args, kwargs))
+
+    def start(self, block: str) -> None:
+        self._begun.append(len(self._log))
+
+    def finish(self, block: str, result: Any, outcome: Outcome | None) -> list[Event]:
+        self._gave(block, result)
+        return self._log[self._begun.pop() :]
+
+    def abandon(self, block: str) -> None:
+        self._begun.pop()
+
+    def repeat(self, block: str, ran: str, noted: list[Event]) -> None:
+        for kind, key in noted:
             if kind == "mismatches":  # one place in the code: the count says how often
                 self._count(kind, key)
             elif kind == "made_up":
                 self._count_made_up(key)
             else:
-                self._repeat_transfer(key, ran, stands_for)
+                self._repeat_transfer(key, ran, block)
+
+    def repeated(self, block: str, result: Any, noted: list[Event]) -> None:
+        self._gave(block, result)
 
     def _repeat_transfer(self, kind: TransferEvent, ran: str, stands_for: str) -> None:
         if is_inside(kind.module, ran):
@@ -185,8 +212,8 @@ class Recorder:
             known = name_of(tensor)
         return known or attribute_path(tensor, source_lines.modules_on_stack(), self._names)
 
-    def took(self, block: str, arguments: Any) -> None:
-        """A block is called with these arguments, which no hook has moved yet."""
+    def _took(self, block: str, arguments: Any) -> None:
+        """The tensors among the arguments of a block are where they came from."""
         for tensor in tree_leaves(arguments):
             device = label_of(tensor) if isinstance(tensor, torch.Tensor) else None
             if device is not None:
@@ -195,9 +222,9 @@ class Recorder:
                 item = BlockInput(block=block, maker=maker, device=str(device), num_bytes=size)
                 self.entering[item] += 1
 
-    def gave(self, block: str, device: torch.device) -> None:
-        """A block gave a result on a device."""
-        self._latest[device] = block
+    def _gave(self, block: str, result: Any) -> None:
+        """A block gave results of its own on their devices."""
+        self._latest.update(dict.fromkeys(given_bytes(result, block), block))
 
     def _makers(self, tensor: torch.Tensor, device: torch.device) -> tuple[str, ...]:
         """What no block made (positions, anchors) follows the result that came last."""

@@ -9,7 +9,8 @@ longer contexts or larger batches has more of them run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -40,6 +41,7 @@ from devplan.models import (
     Skeleton,
     build_skeleton,
     native_class,
+    partition,
     remote_auto_class,
     resolve,
 )
@@ -56,9 +58,10 @@ from devplan.profile import (
     measure_work,
     profile_skeleton,
     quantized_profile,
+    weights_on_cards,
 )
 from devplan.sandbox import exclusively, time_limit
-from devplan.virtual import ModelCall
+from devplan.virtual import ModelCall, OneCard
 
 Progress = Callable[[str], None]
 
@@ -204,9 +207,13 @@ def study(
         workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
     )
     progress("running it virtually")
-    profile = _profile(skeleton, source, workload, machines, packed)
     calls = workload_calls(skeleton, run)
-    activations = measure_activations(skeleton, profile.sites, workload, calls)
+    sites = partition(skeleton.model, skeleton.no_split)
+    lie = {"least_capability": least_of_all(machines), "packed": packed}
+    with OneCard(skeleton.model, skeleton.config, sites) as card:
+        with _naming(source):
+            profile = profile_skeleton(skeleton, source, workload, card=card, **lie)
+        activations = measure_activations(skeleton, sites, workload, calls, card=card)
     profile = replace(profile, activations=activations)
     workload = as_made(workload, activations.made_shape)
     notes = (*source.notes, *skeleton.notes, *profile.notes, *workload_notes)
@@ -245,9 +252,14 @@ def on_machine(studied: ProfiledModel, machine: Machine) -> ProfiledModel:
     """The same with weights as they lie on the cards of one machine: some unpack, some do not."""
     if not (studied.source.config or {}).get("quantization_config"):
         return studied
-    weights = _profile(
-        studied.skeleton, studied.source, studied.workload, (machine,), studied.packed
-    ).weights
+    with _naming(studied.source):
+        weights = weights_on_cards(
+            studied.skeleton,
+            studied.source,
+            studied.profile.sites,
+            least_of_all((machine,)),
+            packed=studied.packed,
+        )
     return replace(studied, profile=replace(studied.profile, weights=weights))
 
 
@@ -332,20 +344,10 @@ def padded_activations(studied: ProfiledModel) -> ActivationProfile:
     return more if more.blocks else known
 
 
-def _profile(
-    skeleton: Skeleton,
-    source: ModelSource,
-    workload: Workload,
-    machines: Iterable[Machine],
-    packed: bool,
-) -> Profile:
+@contextmanager
+def _naming(source: ModelSource) -> Iterator[None]:
+    """An error of a quantization config, which does not know whose it is, names the model."""
     try:
-        return profile_skeleton(
-            skeleton,
-            source,
-            workload,
-            least_capability=least_of_all(machines),
-            packed=packed,
-        )
-    except InputError as error:  # of its quantization config, which does not know whose it is
+        yield
+    except InputError as error:
         raise InputError(f"{source.id}: {error}") from error

@@ -14,7 +14,7 @@ from devplan.models.source import Skeleton
 from devplan.profile.work import measure_work
 from devplan.virtual.calls import GREEDY, GenerateCall, entered_part, parts_stop_after
 from devplan.virtual.patches import VirtualCard
-from devplan.virtual.split import SplitModel, dispatched
+from devplan.virtual.run import SplitModel, dispatched
 
 MANY = 500
 

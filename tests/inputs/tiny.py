@@ -8,7 +8,8 @@ from torch import nn
 from devplan.inputs.example import example_inputs
 from devplan.inputs.request import ExampleInputs, InputRequest
 from devplan.models.blocks import partition
-from devplan.virtual.tracing import Trace, run_traced
+from devplan.virtual.tracing import Trace
+from tests.virtual.traced import traced
 
 TEXT = {
     "hidden_size": 32,
@@ -32,7 +33,7 @@ def on_meta(model_class: type, config) -> nn.Module:
 def made_and_run(model: nn.Module, **request) -> tuple[ExampleInputs, Trace]:
     """The example for a request, and the virtual run that it is good for."""
     example = example_inputs(model, model.config, InputRequest(**request))
-    return example, run_traced(model, partition(model), example.kwargs)
+    return example, traced(model, partition(model), example.kwargs)
 
 
 def made_and_watched(model: nn.Module, name: str, **request) -> tuple[ExampleInputs, Trace, int]:
@@ -41,7 +42,7 @@ def made_and_watched(model: nn.Module, name: str, **request) -> tuple[ExampleInp
     calls: list[None] = []
     handle = model.get_submodule(name).register_forward_hook(lambda *_: calls.append(None))
     try:
-        trace = run_traced(model, partition(model), example.kwargs)
+        trace = traced(model, partition(model), example.kwargs)
     finally:
         handle.remove()
     return example, trace, len(calls)

@@ -10,7 +10,7 @@ from torch import nn
 
 from devplan.core.findings import RunRecord
 from devplan.virtual.calls import ForwardCall, GenerateCall, ModelCall
-from devplan.virtual.split import run_split
+from devplan.virtual.run import run_split
 from tests.virtual import tiny
 from tests.virtual.test_fidelity import tensors_of
 

@@ -152,7 +152,7 @@ def run_module(
     model: nn.Module, inputs: Mapping[str, Any], device_map: Mapping[str, str], call: Any
 ) -> tuple[RunRecord, list]:
     from devplan.virtual.patches import VirtualCard
-    from devplan.virtual.split import SplitModel, run_split
+    from devplan.virtual.run import SplitModel, run_split
 
     given: list[torch.Tensor] = []
     split = SplitModel(

@@ -17,7 +17,7 @@ from devplan.models.build import declared_no_split
 from devplan.models.pipeline_module import PipelineModule
 from devplan.virtual.calls import PipelineCall
 from devplan.virtual.patches import VirtualCard
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.run import SplitModel, run_split
 from tests.pipelines.tiny import SIZES, tiny_pipeline
 from tests.virtual.test_fidelity import tensors_of
 

@@ -10,7 +10,7 @@ from devplan.inputs.request import request_for
 from devplan.models.blocks import partition
 from devplan.virtual.calls import usual_call
 from devplan.virtual.patches import VirtualCard
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.run import SplitModel, run_split
 from tests.pipelines.tiny import NAMES, SIZES, tiny_pipeline
 
 PHASES = {

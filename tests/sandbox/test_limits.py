@@ -15,10 +15,10 @@ import devplan
 from devplan import RunOptions
 from devplan.sandbox.limits import OutOfTime, within
 from devplan.virtual.limited import TooManyOps
-from devplan.virtual.tracing import Limits, run_traced
 from tests.sandbox import models
 from tests.sandbox.models import Small, map_of, meta
 from tests.sandbox.names import changed, process_now
+from tests.virtual.traced import traced
 
 LONGEST_S = 20
 """On a busy machine; each of these would last for ever."""
@@ -176,7 +176,7 @@ def test_a_run_has_an_end_without_a_limit_of_time():
     model = meta(Small, 1, models.swallows_ops)
     with pytest.raises(TooManyOps):
         ids = torch.ones(1, 4, dtype=torch.int64)
-        run_traced(model, (), {"input_ids": ids}, limits=Limits(run_ops=500))
+        traced(model, (), {"input_ids": ids}, limit_ops=500)
 
 
 def test_a_chat_template_that_loops_is_stopped(tmp_path):

@@ -14,7 +14,7 @@ from devplan.core.findings import Severity
 from devplan.models.boundary import RememberIntegers
 from devplan.virtual.calls import ForwardCall
 from devplan.virtual.labels import attribute_path, plain_tensors
-from devplan.virtual.split import run_split
+from devplan.virtual.run import run_split
 from tests.virtual import tiny
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from devplan.virtual.calls import ForwardCall
-from devplan.virtual.split import run_split
+from devplan.virtual.run import run_split
 from tests.virtual import tiny
 
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from devplan.core.findings import RunRecord
 from devplan.virtual.calls import ForwardCall, GenerateCall
 from devplan.virtual.memory import cache_places
-from devplan.virtual.split import run_split
+from devplan.virtual.run import run_split
 from tests.virtual import tiny
 
 NO_GENERATE = {

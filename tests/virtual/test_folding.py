@@ -10,11 +10,11 @@ from devplan.core.workload import Workload
 from devplan.inputs.plain import plain_inputs
 from devplan.models.blocks import partition
 from devplan.profile.runs import measure_run
-from devplan.virtual.folding import layer_kinds
 from devplan.virtual.limited import TooManyOps
-from devplan.virtual.tracing import Limits, Trace, run_traced
+from devplan.virtual.tracing import Trace
 from tests.profile.twins import CASES
 from tests.virtual.models import skeleton_of_module, skeleton_of_type, types_of_task
+from tests.virtual.traced import traced
 
 WORKLOAD = Workload(context=512)
 
@@ -49,9 +49,8 @@ def test_every_causal_type(model_type):
 
 def stands_for(skeleton) -> dict[str, list[str]]:
     sites = partition(skeleton.model, skeleton.no_split)
-    kinds = layer_kinds(sites, skeleton.config)
     example = plain_inputs(skeleton.model, skeleton.config)[0]
-    trace = run_traced(skeleton.model, sites, example.make(24), kinds=kinds)
+    trace = traced(skeleton.model, sites, example.make(24), fold=True)
     return dict(trace.stands_for)
 
 
@@ -105,9 +104,8 @@ def test_arguments_that_are_passed_through_stay_the_same_object():
         model = Model([Layer() for _ in range(3)])
     skeleton = skeleton_of_module(model)
     sites = partition(model)
-    kinds = layer_kinds(sites, None)
     ids = torch.ones(1, 24, dtype=torch.int64)
-    trace = run_traced(model, sites, {"input_ids": ids}, kinds=kinds)
+    trace = traced(model, sites, {"input_ids": ids}, fold=True)
     memories = {id(trace.inputs[f"layers.{index}"][1].tensor) for index in range(3)}
     assert memories == {id(trace.output[1])}
     assert skeleton.model is model
@@ -154,15 +152,12 @@ def test_a_model_that_cannot_be_folded_is_run_in_full():
     assert run.order == ("embed", "layers.0", "layers.1", "layers.2")
 
 
-def test_a_trace_that_is_given_is_the_one_that_is_filled_and_holds_what_ran_before_an_error():
+def test_a_trace_holds_what_ran_before_an_error():
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)).to("meta")
     ids = {"input": torch.empty(1, 8, device="meta")}
-    whole = Trace()
-    assert run_traced(model, (), ids, trace=whole) is whole
+    whole = traced(model, (), ids)
     assert whole.num_ops > 1
     begun = Trace()
     with pytest.raises(TooManyOps):
-        run_traced(model, (), ids, limits=Limits(run_ops=1), trace=begun)
+        traced(model, (), ids, limit_ops=1, trace=begun)
     assert 0 < begun.num_ops <= whole.num_ops
-    fresh = run_traced(model, (), ids)
-    assert fresh is not whole and fresh.num_ops == whole.num_ops

@@ -88,7 +88,7 @@ def test_the_line_that_runs_and_those_around_it():
     [
         ("torch.nn.modules.module", True),
         ("accelerate.hooks", True),
-        ("devplan.virtual.split", True),
+        ("devplan.virtual.run", True),
         ("functools", True),
         ("transformers.utils.generic", True),
         ("transformers.models.llama.modeling_llama", False),
@@ -142,9 +142,9 @@ def test_a_slip_of_devplans_is_told_from_an_error_of_the_model():
             return error
         raise AssertionError
 
-    assert is_devplans(raised("devplan.virtual.split", KeyError))
+    assert is_devplans(raised("devplan.virtual.run", KeyError))
     assert is_devplans(raised("devplan", InternalError))
-    assert not is_devplans(raised("devplan.virtual.split", ValueError))
+    assert not is_devplans(raised("devplan.virtual.run", ValueError))
     assert not is_devplans(raised("devplanner", KeyError))
     assert not is_devplans(KeyError("never raised"))
 

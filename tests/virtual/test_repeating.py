@@ -9,7 +9,7 @@ from devplan.models.blocks import partition
 from devplan.virtual.calls import ForwardCall
 from devplan.virtual.folding import are_as_before, lists_among
 from devplan.virtual.patches import VirtualCard
-from devplan.virtual.split import SplitModel, run_split
+from devplan.virtual.run import SplitModel, run_split
 
 
 class Handing(nn.Module):

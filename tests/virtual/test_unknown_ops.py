@@ -9,8 +9,8 @@ from torch import nn
 from devplan.models.blocks import partition
 from devplan.virtual.calls import ForwardCall
 from devplan.virtual.patches import VirtualCard
+from devplan.virtual.run import SplitModel, run_split
 from devplan.virtual.shapes import MOST_ELEMENTS
-from devplan.virtual.split import SplitModel, run_split
 
 KERNELS = {
     "halves(Tensor x, Tensor y) -> Tensor": "CPU",

@@ -20,7 +20,7 @@ from devplan.inputs.text import plain_id, special_ids
 from devplan.models.blocks import BlockSite, partition
 from devplan.models.build import declared_no_split
 from devplan.virtual.patches import VirtualCard
-from devplan.virtual.split import SplitModel
+from devplan.virtual.run import SplitModel
 from tests.profile import twins
 from tools.sweep.universe import model_classes
 

@@ -35,8 +35,7 @@ from devplan.models.source import ModelSource
 from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import plan
 from devplan.rules.context import CheckContext
-from devplan.virtual.calls import usual_call
-from devplan.virtual.split import other_ways_in
+from devplan.virtual.calls import other_ways_in, usual_call
 from tools.differential.real import RealCall, raise_out_of_memory, real_call, tried
 from tools.differential.row import Failure, MapRow, Row, Stage, Way
 from tools.differential.tiny import SIZES, TooLarge, tiny_model
