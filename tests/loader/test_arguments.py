@@ -10,7 +10,7 @@ from transformers import BitsAndBytesConfig
 
 import devplan
 from devplan.core.errors import InputError
-from devplan.loader.arguments import from_pretrained_arguments, loadable, location
+from devplan.loader.arguments import dtype_argument, from_pretrained_arguments, loadable, location
 from devplan.loader.target import target_of
 from devplan.mapfile.read import read_map
 from tests.loader.checkpoints import ALL_CPU
@@ -99,3 +99,26 @@ def test_a_part_of_a_repository_is_its_subfolder(tied):
     target = replace(target_of(tied.map), content=content)
     assert location(target, None) == ("org/name", "part")
     assert location(target, "elsewhere") == ("elsewhere", None)
+
+
+@pytest.mark.parametrize(
+    ("library", "planned", "given", "passed"),
+    [
+        ("transformers", "auto", {}, "auto"),
+        ("transformers", "auto", {"dtype": "float16"}, "float16"),
+        ("transformers", "auto", {"torch_dtype": torch.float16}, torch.float16),
+        ("transformers", "auto", {"dtype": None, "torch_dtype": "float32"}, "float32"),
+        ("transformers", "bfloat16", {}, "bfloat16"),
+        ("transformers", "bfloat16", {"dtype": "bfloat16"}, "bfloat16"),
+        ("diffusers", "auto", {}, None),
+        ("diffusers", "auto", {"torch_dtype": torch.float16}, torch.float16),
+        ("diffusers", "bfloat16", {}, torch.bfloat16),
+    ],
+)
+def test_the_dtype_is_the_callers_only_where_the_map_leaves_it(
+    tied, monkeypatch, library, planned, given, passed
+):
+    monkeypatch.setattr("devplan.loader.arguments.load_dtype", lambda content: planned)
+    found = dtype_argument(read_map(tied.map), library, given)
+    assert found == ({} if passed is None else {next(iter(found)): passed})
+    assert set(found) <= ({"torch_dtype"} if library == "diffusers" else {"dtype", "torch_dtype"})
