@@ -20,7 +20,7 @@ GRAPH = text_graph([layer(index, 20) for index in range(4)])
 PINS = {"lm_head": "cuda:0"}
 REQUEST = PlanRequest(machine=machine(90, 60), workload=Workload(context=4096), pins=PINS)
 PLAN = plan(GRAPH, machine(90, 60), Workload(context=4096), pins=PINS)
-NOTHING_FITS = Infeasible(reason="too little", shortfalls=(), lower_bound=2.0, proven=True)
+NOTHING_FITS = Infeasible(reason="too little", lower_bound=2.0, proven=True)
 ERROR = Finding(code="DP301", severity=Severity.ERROR, message="apart")
 LESSON = Constraint(change="a on b", finding="why")
 
@@ -100,7 +100,7 @@ def test_nothing_that_keeps_to_what_was_learnt_fits(monkeypatch):
     assert proof.result.reason.startswith("pinned apart; the model's code needs: ")
     assert not proof.result.proven
     # Nothing was counted, so nothing is said of how much is missing.
-    assert proof.result.lower_bound == 0 and proof.result.shortfalls == ()
+    assert proof.result.lower_bound == 0 and proof.result.shortfalls == {}
 
 
 ONE, TWO = (warned("model.norm"),), (warned("model.norm"), warned("model.rotary_emb"))

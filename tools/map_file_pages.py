@@ -97,7 +97,8 @@ and these:
 |---|---|---|
 | `status` | `"infeasible"` | |
 | `reason` | text | One line with the numbers. |
-| `shortfalls` | list of `device`, `missing_bytes` | What the cards lack in the best placement. |
+| `prediction` | GPU -> as in the file | The placement that overflows least; empty without one. |
+| `shortfalls` | list of `device`, `missing_bytes` | What the GPUs lack in that placement. |
 | `lower_bound` | number or null | No placement is below this share; null: no bound is known. |
 | `proven` | true or false | Whether it is proven that nothing fits. |
 | `remedies` | list of text | Changes that make it fit, the smallest of each kind. |

@@ -162,14 +162,18 @@ def _look_at_default(studied: ProfiledModel, *, target: _Target) -> None:
 
 
 def _show_infeasible(suggestion: Suggestion, options: Options, target: _Target) -> int:
-    from devplan.report import infeasible_json, infeasible_text, terminal_of
+    from devplan.report import infeasible_json, infeasible_text, sums_text, terminal_of
 
     about = (suggestion.result, suggestion.identity, target.machine, suggestion.workload)
     if options.json:
         say(infeasible_json(*about, suggestion.notes), end="")
     else:
         terminal = terminal_of(out())
-        say(infeasible_text(*about, terminal, suggestion.notes), end="")
+        text = infeasible_text(*about, suggestion.graph, terminal, suggestion.notes)
+        if options.explain and suggestion.result.loads:
+            result, _, *planned_for = about
+            text += "\n" + sums_text(result, suggestion.graph, *planned_for, terminal)
+        say(text, end="")
         say_notes(options.settings.notes)
     return DOES_NOT_FIT
 
@@ -207,7 +211,11 @@ def _write_and_show(suggestion: Suggestion, options: Options, target: _Target) -
         terminal = terminal_of(stream)
         text = plan_text(plan, map_file, terminal, path, outcome)
         if options.explain:
-            text += "\n" + sums_text(plan, suggestion.graph, map_file, suggestion.check, terminal)
+            text += "\n" + sums_text(
+                *(plan, suggestion.graph, map_file.machine, map_file.workload, terminal),
+                check=suggestion.check,
+                peak_bytes=map_file.verification.peak_bytes,
+            )
         say(text, end="", to_stderr=to_stdout)
         say_notes(options.settings.notes)
     if refused is not None:

@@ -149,7 +149,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Remedy",
             "SharedCopies",
             "SharedInput",
-            "Shortfall",
             "Stage",
             "Transfer",
             "Verification",

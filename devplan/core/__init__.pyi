@@ -363,9 +363,6 @@ from .types import (
     SharedInput as SharedInput,
 )
 from .types import (
-    Shortfall as Shortfall,
-)
-from .types import (
     Stage as Stage,
 )
 from .types import (

@@ -274,6 +274,8 @@ class DeviceMemory:
     """Room for weights of an offloaded block while it runs; 0 without offload."""
     activation_bytes: int = 0
     """Of the block that needs most of them while it runs or is loaded, temporaries among them."""
+    activation_block: str = field(default="", compare=False)
+    """That block; empty: the code between the blocks, or not known."""
     reserve_bytes: int = 0
     capacity_bytes: int = 0
     """0 where the size of the device is not known."""
@@ -400,14 +402,6 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shortfall:
-    """What a card lacks in the best placement that was found."""
-
-    device: str
-    missing_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Remedy:
     """A change that makes the plan feasible, the smallest of its kind."""
 
@@ -421,12 +415,20 @@ class Infeasible:
 
     reason: str
     """One line with the numbers."""
-    shortfalls: tuple[Shortfall, ...]
+    loads: tuple[DeviceMemory, ...] = ()
+    """Of every GPU, in the placement that overflows least; empty where none was made."""
+    placement: Placement = field(default_factory=dict)
+    """Block name -> device in that placement."""
     lower_bound: float
     """Bottleneck that no placement can go below; above 1 proves that nothing fits."""
     proven: bool
     """Whether it is proven that nothing fits, or only that nothing was found."""
     remedies: tuple[Remedy, ...] = ()
+
+    @property
+    def shortfalls(self) -> dict[str, int]:
+        """GPU -> the bytes that it lacks in that placement."""
+        return {load.device: -load.headroom_bytes for load in self.loads if load.headroom_bytes < 0}
 
 
 # ------------------------------------------------------------------------------------ map file

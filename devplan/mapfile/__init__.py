@@ -25,6 +25,7 @@ from devplan.mapfile.document import (
     lock_document,
     machine_document,
     model_document,
+    prediction_document,
     to_document,
     workload_document,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "model_before_map",
     "model_document",
     "part_cell",
+    "prediction_document",
     "read_device_map",
     "read_map",
     "shown_parts",

@@ -6,11 +6,12 @@ directions: `to_plain` and `from_plain` walk it beside the value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from devplan.core import DeviceMapFile, Lock, Machine, ModelIdentity, Workload
+from devplan.core import DeviceMapFile, DeviceMemory, Lock, Machine, ModelIdentity, Workload
 from devplan.mapfile.keys import ENVIRONMENT, MACHINE, MAP_FILE, MODEL, WORKLOAD
+from devplan.mapfile.plan_keys import PREDICTION
 from devplan.mapfile.shape import (
     Coded,
     Key,
@@ -39,6 +40,11 @@ def from_document(document: dict[str, Any]) -> DeviceMapFile:
 def model_document(model: ModelIdentity) -> dict[str, Any]:
     """The section ``model``."""
     return to_plain(MODEL, model)
+
+
+def prediction_document(loads: Sequence[DeviceMemory]) -> dict[str, Any]:
+    """The section ``prediction``: GPU -> its memory by part."""
+    return to_plain(PREDICTION, tuple(loads))
 
 
 def machine_document(machine: Machine) -> dict[str, Any]:

@@ -31,11 +31,11 @@ from devplan.core import (
     to_hf_device_map,
 )
 from devplan.mapfile.plan_keys import (
-    CARD_LOAD,
     CERTIFICATE,
     CONSTRAINT,
     LINKS,
     PINS,
+    PREDICTION,
     RELAXATION,
     SHARED_COPY,
     TIMING,
@@ -258,7 +258,7 @@ MAP_FILE = record(
     Key("links", LINKS, "What joins the devices, in either direction."),
     Key(
         "prediction",
-        TableOf(DEVICE, CARD_LOAD, key_field="device"),
+        PREDICTION,
         "What will lie on each card at this workload.",
         field="loads",
     ),

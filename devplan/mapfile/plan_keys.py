@@ -117,6 +117,7 @@ CARD_LOAD = record(
     Key("capacity_bytes", Whole(minimum=1), "Memory of the card, as in machine."),
     values=_load_values,
 )
+PREDICTION = TableOf(DEVICE, CARD_LOAD, key_field="device")
 
 # --------------------------------------------------------------------------------------------- pins
 

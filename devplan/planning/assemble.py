@@ -93,14 +93,16 @@ def predicted_memory(
     """What a placement puts on every card at the workload."""
     tokens, batch = workload.tokens, workload.batch
     weights, buffers, cache = ({card.device: 0 for card in machine.cards} for _ in range(3))
-    active = dict.fromkeys(weights, 0)
+    active = dict.fromkeys(weights, (0, ""))
     if graph.between is not None:
-        active[machine.main_device] = graph.between.bytes_at(tokens, batch)
+        active[machine.main_device] = (graph.between.bytes_at(tokens, batch), "")
     for block in graph.blocks:
         device = placement[block.name]
         runs_on = execution_device(device, machine.main_device)
         cache[runs_on] += block.cache_bytes(tokens, batch)
-        active[runs_on] = max(active[runs_on], block.activation_bytes(tokens, batch))
+        needed = block.activation_bytes(tokens, batch)
+        if needed > active[runs_on][0]:
+            active[runs_on] = (needed, block.name)
         buffers[runs_on] += block.buffer_bytes  # accelerate offloads parameters only
         if device not in OFFLOAD_DEVICES:
             weights[device] += block.weight_bytes
@@ -112,7 +114,8 @@ def predicted_memory(
             buffer_bytes=buffers[card.device],
             cache_bytes=cache[card.device],
             onload_bytes=onload if card.device == machine.main_device else 0,
-            activation_bytes=active[card.device],
+            activation_bytes=active[card.device][0],
+            activation_block=active[card.device][1],
             reserve_bytes=card.reserve_bytes,
             capacity_bytes=card.capacity_bytes,
         )

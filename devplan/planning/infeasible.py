@@ -1,8 +1,8 @@
-"""Why nothing fits: which card lacks how much in the best placement, and whether that is proven.
+"""Why nothing fits: which GPU lacks how much in the best placement, and whether that is proven.
 
 Proven means: the lower bound over all placements is above 1, or the exact packing found none even
 with every default pin given up.  With offloading allowed only the pins can prove anything, as
-blocks may leave the cards.
+blocks may leave the GPUs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from devplan.core import (
     GIB,
     MIB,
     Card,
+    DeviceMemory,
     Infeasible,
     Machine,
     OffloadTier,
+    Placement,
     Remedy,
-    Shortfall,
     ensure,
     format_bytes,
 )
+from devplan.planning.assemble import predicted_memory
 from devplan.planning.bounds import lower_bound
-from devplan.planning.instance import Instance, PlanRequest, contract
+from devplan.planning.instance import Instance, PlanRequest, contract, expand
 from devplan.planning.pins import default_pins, resolve_user_pins
-from devplan.planning.problem import Assignment, Problem, slot_loads, slot_rooms
 from devplan.planning.search import find_offload, fits, largest, loosest, relaxations
 from devplan.planning.solvers import chain, packing
 
@@ -35,26 +36,30 @@ from devplan.planning.solvers import chain, packing
 def explain(instance: Instance, request: PlanRequest) -> Infeasible:
     """What is missing where, and the smallest changes that would make it fit."""
     bound = lower_bound(instance.loads_bytes, instance.loosest_budgets_bytes)
-    problem, assignment = _best_overflowing(instance)
+    placement = _least_overflowing(instance)
+    loads = predicted_memory(instance.graph, instance.machine, instance.workload, placement)
     proven = _is_proven(instance, bound)
     return Infeasible(
-        reason=_reason(instance, bound, problem, assignment, proven),
-        shortfalls=_shortfalls(problem, assignment),
+        reason=_reason(instance, bound, loads, proven),
+        loads=loads,
+        placement=placement,
         lower_bound=float(bound),
         proven=proven,
         remedies=remedies_for(instance, request),
     )
 
 
-def _best_overflowing(instance: Instance) -> tuple[Problem, Assignment]:
-    """The placement on the cards alone that overflows least, as far as one was found."""
-    problems = [replace(instance, relaxed=each).problem() for each in relaxations(instance)]
-    problems.append(loosest(instance).problem())
+def _least_overflowing(instance: Instance) -> Placement:
+    """The placement on the GPUs alone that overflows least, as far as one was found."""
+    tried = [replace(instance, relaxed=each) for each in relaxations(instance)]
+    tried.append(loosest(instance))
+    problems = [each.problem() for each in tried]
     shares = [chain.smallest_share(problem) for problem in problems]
     share, index = min((s, i) for i, s in enumerate(shares) if s is not None)
     assignment = chain.arrange(problems[index], share)
     ensure(assignment is not None, "the share was attained")
-    return problems[index], assignment
+    best = tried[index]
+    return expand(best.graph, best.units, best.devices(assignment))
 
 
 def _is_proven(instance: Instance, bound: Fraction) -> bool:
@@ -66,41 +71,41 @@ def _is_proven(instance: Instance, bound: Fraction) -> bool:
     return within.proven and within.assignment is None
 
 
-def _shortfalls(problem: Problem, assignment: Assignment) -> tuple[Shortfall, ...]:
-    pairs = zip(slot_loads(problem, assignment), slot_rooms(problem, assignment), strict=True)
-    return tuple(
-        Shortfall(device=slot.device, missing_bytes=load - room)
-        for slot, (load, room) in zip(problem.slots, pairs, strict=True)
-        if load > room
-    )
-
-
 def _reason(
-    instance: Instance, bound: Fraction, problem: Problem, assignment: Assignment, proven: bool
+    instance: Instance, bound: Fraction, loads: tuple[DeviceMemory, ...], proven: bool
 ) -> str:
     needed, offered = int(instance.loads_bytes.sum()), sum(instance.loosest_budgets_bytes)
     if needed > offered:
         return _too_little(instance, needed, offered)
     if bound > 1:
         return (
-            f"every placement fills some card to at least {float(bound):.3f} of its budget: "
+            f"every placement fills some GPU to at least {float(bound):.1%}: "
             f"{format_bytes(needed)} would fit into {format_bytes(offered)}, "
-            "but blocks cannot be divided that way"
+            "but the blocks cannot be divided that way"
         )
-    worst = max(_shortfalls(problem, assignment), key=lambda s: s.missing_bytes, default=None)
+    worst = min(loads, key=lambda load: load.headroom_bytes)
     claim = "no placement fits" if proven else "no placement was found"
     pinned = " with these pins" if instance.user_pins else ""
-    lacks = f": at best {worst.device} lacks {format_bytes(worst.missing_bytes)}" if worst else ""
+    missing = -worst.headroom_bytes
+    lacks = f": at best {worst.device} lacks {format_bytes(missing)}" if missing > 0 else ""
     return f"{claim}{pinned}{lacks}"
 
 
 def _too_little(instance: Instance, needed: int, offered: int) -> str:
-    workload = instance.workload
+    """What is needed, and what becomes of the memory of all GPUs; the sums are exact."""
+    workload, cards = instance.workload, instance.machine.cards
     cache = int(instance.units.cache_bytes(workload.tokens, workload.batch).sum())
+    capacity = sum(card.capacity_bytes for card in cards)
+    reserve = capacity - sum(instance.budgets_bytes)
+    have = f"the {len(cards)} GPUs have" if len(cards) > 1 else "the GPU has"
+    beside = (
+        "the reserve leaves" if capacity - reserve == offered else "reserve and activations leave"
+    )
     return (
-        f"needs {format_bytes(needed)}, {format_bytes(cache)} of it cache for "
-        f"{workload.tokens} tokens x batch {workload.batch}; the cards hold "
-        f"{format_bytes(offered)}: {format_bytes(needed - offered)} are missing"
+        f"weights need {format_bytes(needed - cache)} and the cache {format_bytes(cache)} for "
+        f"{workload.tokens:,} tokens x batch {workload.batch}; {have} {format_bytes(capacity)}, of "
+        f"which {beside} at most {format_bytes(offered)}: {format_bytes(needed - offered)} "
+        "are missing"
     )
 
 
@@ -238,7 +243,7 @@ def _one_more_card(instance: Instance) -> Iterator[str]:
     sizes = [size for size in CARD_SIZES_GIB if size * GIB > reserve]
     smallest = _smallest(sizes, lambda size: _fits(with_card(size)))
     if smallest is not None:
-        yield f"one more card of {smallest}GiB"
+        yield f"one more GPU of {smallest}GiB"
 
 
 def _next_device(machine: Machine) -> str:

@@ -6,6 +6,7 @@ A function gives the lines of its section without the heading; no lines mean no 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from tabulate import tabulate
 
@@ -209,6 +210,45 @@ def card_lines(loads: Sequence[DeviceMemory], terminal: Terminal) -> list[str]:
         explained += "; ?: not counted"
     notes = [terminal.paint(line, "dim") for line in terminal.paragraph(explained)]
     return [terminal.paint(f"  {table[0]}", "bold"), *rows, *notes]
+
+
+def overflow_lines(loads: Sequence[DeviceMemory], terminal: Terminal) -> list[str]:
+    """Capacity, parts of the load, reserve and what is missing; GPUs that are alike share a row."""
+    parts = shown_parts(loads)
+    heads = ["GPU", "capacity", *(_SHORT.get(head, head) for head in parts), "reserve", "missing"]
+    rows = []
+    for run in _alike(loads):
+        load = run[0]
+        missing = gib_cell(max(-load.headroom_bytes, 0))
+        cells = [part_cell(load, attribute) for attribute in parts.values()]
+        cells = [gib_cell(load.capacity_bytes), *cells, gib_cell(load.reserve_bytes)]
+        rows.append([_devices_in_words(run), *cells, terminal.paint(missing, "red")])
+    table = tabulate(
+        [heads, *rows],
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=["left", *["right"] * (len(heads) - 1)],
+    ).splitlines()
+    short = "; activ.: activations" if "activations" in parts else ""
+    notes = [terminal.paint(line, "dim") for line in terminal.paragraph(f"In GiB{short}.")]
+    return [terminal.paint(f"  {table[0]}", "bold"), *(f"  {row}" for row in table[1:]), *notes]
+
+
+def _alike(loads: Sequence[DeviceMemory]) -> list[list[DeviceMemory]]:
+    """Runs of neighbors that differ in the device only."""
+    runs: list[list[DeviceMemory]] = []
+    for load in loads:
+        if runs and replace(load, device="") == replace(runs[-1][0], device=""):
+            runs[-1].append(load)
+        else:
+            runs.append([load])
+    return runs
+
+
+def _devices_in_words(loads: Sequence[DeviceMemory]) -> str:
+    """``cuda:0``, ``cuda:0-3``."""
+    first, last = loads[0].device, loads[-1].device
+    return first if len(loads) == 1 else f"{first}-{last.rpartition(':')[2]}"
 
 
 def _row(load: DeviceMemory, attributes: Iterable[str], terminal: Terminal) -> list[str]:

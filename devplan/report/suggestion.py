@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from devplan.core import (
+    BlockGraph,
     DeviceMapFile,
+    DeviceMemory,
     Infeasible,
     Machine,
     ModelIdentity,
@@ -30,6 +32,7 @@ from devplan.mapfile import (
     load_line,
     machine_document,
     model_document,
+    prediction_document,
     to_document,
     workload_document,
 )
@@ -37,6 +40,7 @@ from devplan.report.sections import (
     card_lines,
     certificate_lines,
     offload_lines,
+    overflow_lines,
     pin_lines,
     relaxed_lines,
     stage_lines,
@@ -109,6 +113,7 @@ def infeasible_text(
     model: ModelIdentity,
     machine: Machine,
     workload: Workload,
+    graph: BlockGraph,
     terminal: Terminal,
     notes: Sequence[str] = (),
 ) -> str:
@@ -116,6 +121,7 @@ def infeasible_text(
     sections = [
         ("", heading_lines(model, machine, workload, terminal)),
         ("", _verdict_lines(infeasible, terminal)),
+        ("Closest placement", _overflow_lines(infeasible, graph, workload, terminal)),
         (
             "What would make it fit (each alone)",
             [
@@ -142,19 +148,49 @@ def _heading(plan: Plan, map_file: DeviceMapFile, terminal: Terminal) -> list[st
 
 
 def _verdict_lines(infeasible: Infeasible, terminal: Terminal) -> list[str]:
-    verdict = terminal.paint("Does not fit.", "red")
-    sizes = [format_bytes(each.missing_bytes) for each in infeasible.shortfalls]
-    wide = max(map(len, sizes), default=0)
-    lacks = [
-        f"  {each.device} lacks {size:>{wide}}"
-        for each, size in zip(infeasible.shortfalls, sizes, strict=True)
-    ]
     return [
-        verdict,
+        terminal.paint("Does not fit.", "red"),
         *terminal.paragraph(infeasible.reason),
-        *lacks,
         *terminal.paragraph(_bound_sentence(infeasible)),
     ]
+
+
+def _overflow_lines(
+    infeasible: Infeasible, graph: BlockGraph, workload: Workload, terminal: Terminal
+) -> list[str]:
+    """The table of GPUs in the placement that overflows least, and its largest part in words."""
+    if not infeasible.loads:
+        return []
+    largest = _largest_part(infeasible.loads, graph, workload)
+    return overflow_lines(infeasible.loads, terminal) + terminal.paragraph(largest)
+
+
+def _largest_part(loads: Sequence[DeviceMemory], graph: BlockGraph, workload: Workload) -> str:
+    """Which part takes most of the memory of all GPUs, and what it comes from."""
+    sums = {
+        "weights": sum(load.weight_bytes + load.buffer_bytes for load in loads),
+        "KV cache": sum(load.cache_bytes for load in loads),
+        "activations": sum(load.activation_bytes for load in loads),
+        "reserve": sum(load.reserve_bytes for load in loads),
+    }
+    sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in sums.items() if size)
+    text = f"Of all GPUs together: {sizes}."
+    most = max(loads, key=lambda load: load.activation_bytes)
+    if not most.activation_bytes:
+        return text
+    alike = sum(load.activation_bytes == most.activation_bytes for load in loads)
+    where = "every GPU" if alike == len(loads) > 1 else most.device
+    size = format_bytes(most.activation_bytes)
+    if not most.activation_block:
+        return f"{text} The code between the blocks needs {size} on {where} while it runs."
+    block = graph.block(most.activation_block)
+    what = f"{block.name} ({block.class_name})"
+    if most.activation_bytes == block.loading_bytes:
+        return f"{text} Loading {what} needs {size} on {where}."
+    if graph.components:
+        return f"{text} Running {what} needs {size} on {where}."
+    tokens = workload.tokens * workload.batch
+    return f"{text} A prefill of {tokens:,} tokens at once needs {size} on {where}, in {what}."
 
 
 def _bound_sentence(infeasible: Infeasible) -> str:
@@ -221,9 +257,10 @@ def infeasible_json(
         "main_device": machine.main_device,
         "reason": infeasible.reason,
         "shortfalls": [
-            {"device": each.device, "missing_bytes": each.missing_bytes}
-            for each in infeasible.shortfalls
+            {"device": device, "missing_bytes": missing}
+            for device, missing in infeasible.shortfalls.items()
         ],
+        "prediction": prediction_document(infeasible.loads),
         "lower_bound": bound if math.isfinite(bound) else None,
         "proven": infeasible.proven,
         "remedies": [remedy.change for remedy in infeasible.remedies],

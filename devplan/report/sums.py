@@ -1,8 +1,8 @@
-"""What the sum of each card is made of, part by part (``devplan suggest --explain``)."""
+"""What each GPU holds, part by part (``devplan suggest --explain``)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from devplan.core import (
     OFFLOAD_DEVICES,
@@ -10,10 +10,14 @@ from devplan.core import (
     BlockGraph,
     CheckResult,
     Constraint,
-    DeviceMapFile,
+    DeviceMemory,
     Finding,
+    Infeasible,
+    Machine,
+    Placement,
     Plan,
     RunRecord,
+    Workload,
 )
 from devplan.machine import reserve_parts
 from devplan.mapfile import gib_cell
@@ -25,60 +29,94 @@ _LARGEST = 4
 
 
 def sums_text(
-    plan: Plan,
+    result: Plan | Infeasible,
     graph: BlockGraph,
-    map_file: DeviceMapFile,
-    check: CheckResult | None,
+    machine: Machine,
+    workload: Workload,
     terminal: Terminal,
+    *,
+    check: CheckResult | None = None,
+    peak_bytes: Mapping[str, int] | None = None,
 ) -> str:
-    """A paragraph for each card, with a line for each part of what it holds.
+    """A paragraph for each GPU, with a line for each part of what it holds.
 
     Parameters
     ----------
-    plan, graph, map_file
-        The plan, the blocks that it places, and the map made of it.
+    result, graph
+        The plan and the blocks that it places; or why there is none, with the placement that
+        overflows least.
+    machine, workload
+        What was planned for.
     check
         Of the virtual run; None where the plan was not run.
+    peak_bytes
+        GPU -> the most that it held in the virtual run.
     """
-    lines = [terminal.paint("What each card holds (GiB)", "bold")]
+    lines = [terminal.paint("What each GPU holds (GiB)", "bold")]
     fullest = {peak.device: peak for run in (check.runs[:1] if check else ()) for peak in run.peaks}
-    for load in plan.loads:
-        here = [block for block in graph.blocks if _runs_on(plan, block, map_file) == load.device]
-        lying = [block for block in here if plan.placement[block.name] == load.device]
+    for load in result.loads:
+        here, lying = _blocks_on(load.device, result.placement, graph, machine)
         lines.append(f"  {load.device}")
-        parts = [
-            (load.weight_bytes, "weights", _weights_in_words(lying)),
-            (load.buffer_bytes, "buffers", ""),
-            (load.cache_bytes, "KV cache", _cache_in_words(here, map_file)),
-            (load.onload_bytes, "onload", "weights of one module of an offloaded block at a time"),
-            (load.activation_bytes, "activations", _activations_in_words(here, graph, map_file)),
-            *((size, f"reserve, {part}", "") for part, size in reserve_parts(load.reserve_bytes)),
-            (load.headroom_bytes, "headroom", ""),
-        ]
-        for num_bytes, name, words in parts:
-            if num_bytes or name in ("weights", "headroom"):
-                lines += terminal.paragraph(
-                    f"{name}{': ' if words else ''}{words}",
-                    first=f"  {gib_cell(num_bytes):>8}  ",
-                    rest=" " * 14,
-                )
-            if name == "activations" and check and check.runs:
-                for line in _phases(check.runs[0], graph, load.device):
-                    lines += terminal.paragraph(line, first=" " * 14, rest=" " * 16)
-        peak, most = fullest.get(load.device), map_file.verification.peak_bytes.get(load.device)
+        lines += _part_lines(load, here, lying, workload, terminal)
+        if check and check.runs and load.activation_bytes:
+            for line in _phases(check.runs[0], graph, load.device):
+                lines += terminal.paragraph(line, first=" " * 14, rest=" " * 16)
+        lines += _rest_lines(load, terminal)
+        peak, most = fullest.get(load.device), (peak_bytes or {}).get(load.device)
         if peak is not None and most is not None:
             where = f"in {peak.module}" if peak.module else "between the blocks"
-            lines += terminal.paragraph(
-                f"at the fullest moment of the virtual run, {where} ({peak.phase})",
-                first=f"  {gib_cell(most):>8}  ",
-                rest=" " * 14,
+            lines += _line(
+                most, f"at the fullest moment of the virtual run, {where} ({peak.phase})", terminal
             )
     return "\n".join(lines) + "\n"
 
 
-def _runs_on(plan: Plan, block: Block, map_file: DeviceMapFile) -> str:
-    device = plan.placement[block.name]
-    return map_file.machine.main_device if device in OFFLOAD_DEVICES else device
+def _blocks_on(
+    device: str, placement: Placement, graph: BlockGraph, machine: Machine
+) -> tuple[list[Block], list[Block]]:
+    """Blocks that run on a GPU, and those of them whose weights are there."""
+    offloaded = {block.name for block in graph.blocks if placement[block.name] in OFFLOAD_DEVICES}
+    here = [
+        block
+        for block in graph.blocks
+        if device == (machine.main_device if block.name in offloaded else placement[block.name])
+    ]
+    return here, [block for block in here if block.name not in offloaded]
+
+
+def _part_lines(
+    load: DeviceMemory,
+    here: Sequence[Block],
+    lying: Sequence[Block],
+    workload: Workload,
+    terminal: Terminal,
+) -> list[str]:
+    """Weights to activations; a part that is 0 is left out, weights aside."""
+    parts = [
+        (load.weight_bytes, "weights", _weights_in_words(lying)),
+        (load.buffer_bytes, "buffers", ""),
+        (load.cache_bytes, "KV cache", _cache_in_words(here, workload)),
+        (load.onload_bytes, "onload", "weights of one module of an offloaded block at a time"),
+        (load.activation_bytes, "activations", _activations_in_words(load, here)),
+    ]
+    lines = []
+    for num_bytes, name, words in parts:
+        if num_bytes or name == "weights":
+            lines += _line(num_bytes, f"{name}{': ' if words else ''}{words}", terminal)
+    return lines
+
+
+def _rest_lines(load: DeviceMemory, terminal: Terminal) -> list[str]:
+    lines = []
+    for part, size in reserve_parts(load.reserve_bytes):
+        lines += _line(size, f"reserve, {part}", terminal) if size else []
+    if load.headroom_bytes < 0:
+        return lines + _line(-load.headroom_bytes, "missing", terminal)
+    return lines + _line(load.headroom_bytes, "headroom", terminal)
+
+
+def _line(num_bytes: int, words: str, terminal: Terminal) -> list[str]:
+    return terminal.paragraph(words, first=f"  {gib_cell(num_bytes):>8}  ", rest=" " * 14)
 
 
 def _weights_in_words(blocks: Sequence[Block]) -> str:
@@ -101,22 +139,17 @@ def _named(blocks: Sequence[str], num_bytes: int) -> str:
     return f"{name} {gib_cell(num_bytes)}"
 
 
-def _cache_in_words(blocks: Iterable[Block], map_file: DeviceMapFile) -> str:
-    workload = map_file.workload
+def _cache_in_words(blocks: Iterable[Block], workload: Workload) -> str:
     holding = [block for block in blocks if block.cache]
     number = f"{len(holding)} block{'' if len(holding) == 1 else 's'}"
     return f"of {number}, {workload.tokens:,} tokens x batch {workload.batch}"
 
 
-def _activations_in_words(
-    blocks: Iterable[Block], graph: BlockGraph, map_file: DeviceMapFile
-) -> str:
-    tokens, batch = map_file.workload.tokens, map_file.workload.batch
-    most = max(blocks, key=lambda block: block.activation_bytes(tokens, batch), default=None)
-    between = graph.between.bytes_at(tokens, batch) if graph.between else 0
-    if most is None or between > most.activation_bytes(tokens, batch):
+def _activations_in_words(load: DeviceMemory, blocks: Iterable[Block]) -> str:
+    if not load.activation_block:
         return "of the code between the blocks"
-    is_loading = most.activation_bytes(tokens, batch) == most.loading_bytes
+    most = next(block for block in blocks if block.name == load.activation_block)
+    is_loading = load.activation_bytes == most.loading_bytes
     return f"most in {most.name}{' while it is loaded' if is_loading else ''}"
 
 

@@ -106,7 +106,7 @@ class Row:
         """What the cards lack in the best placement that was found; 0 where it fits."""
         if isinstance(self.asked, VerifiedPlan):
             return 0
-        return sum(each.missing_bytes for each in self.asked.shortfalls)
+        return sum(self.asked.shortfalls.values())
 
     @property
     def total_bytes(self) -> int:

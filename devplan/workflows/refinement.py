@@ -94,7 +94,7 @@ def _planned(request: PlanRequest, learnt: Learnt) -> Plan | Infeasible:
     try:
         return plan(learnt.graph, replace(request, pins=learnt.pins))
     except InputError as error:  # a lesson that contradicts the user's pins
-        return Infeasible(reason=str(error), shortfalls=(), lower_bound=0.0, proven=False)
+        return Infeasible(reason=str(error), lower_bound=0.0, proven=False)
 
 
 def _infeasible(result: Infeasible, learnt: Learnt) -> VerifiedPlan:

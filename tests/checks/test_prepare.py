@@ -128,6 +128,14 @@ def test_map_for_another_model():
     assert "'transformer.wte'" in str(caught.value)
 
 
+def test_a_map_that_shares_a_quarter_of_its_names_is_looked_at():
+    known = {"model.norm": 0}
+    at_most = {**known, "a": 0, "b": 0, "c": 0}
+    assert prepare(LLAMA, at_most).map.entries[1].key == "a"
+    with pytest.raises(InputError, match=r"lacks 4 of its 5 modules, such as 'a'$"):
+        prepare(LLAMA, {**at_most, "d": 0})
+
+
 def test_map_file_says_which_model_it_was_made_for():
     with pytest.raises(InputError) as caught:
         prepare(model_name("tiny_t5"), MAP_FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devplan.core.devices import to_hf_device_map
+from devplan.core.errors import InputError
 from devplan.core.types import (
     Constraint,
     DeviceMemory,
@@ -328,3 +330,19 @@ def test_sections_by_themselves_are_those_of_the_whole(map_file):
     assert whole["workload"] == workload_document(map_file.workload)
     assert whole["machine"] == machine_document(map_file.machine)
     assert whole["workload"] and whole["model"]["id"] and whole["machine"]["cards"]
+
+
+@pytest.mark.parametrize("key", ["prefill_s", "decode_step_s", "request_s"])
+@pytest.mark.parametrize(("factor", "is_refused"), [(1.001, True), (1 + 1e-9, False)])
+def test_times_that_are_not_the_sums_of_their_parts_are_refused(key, factor, is_refused):
+    text = dump_map(TIMED_FILE)
+    section = text[text.index("\ntiming:") :]
+    stated = re.search(rf"^  {key}: (\S+)$", section, re.MULTILINE)
+    changed = section.replace(stated[0], f"  {key}: {float(stated[1]) * factor!r}", 1)
+    text = text.replace(section, changed)
+    if is_refused:
+        words = rf"{key} is .*, but cards and transfers add up to {stated[1]}; correct one of them"
+        with pytest.raises(InputError, match=words):
+            loads_map(text, "map.yaml")
+    else:
+        assert loads_map(text, "map.yaml").timing == TIMED_FILE.timing

@@ -60,7 +60,7 @@ def test_a_larger_card_takes_the_place_of_that_which_needs_the_smallest():
 @pytest.mark.parametrize(("reserve", "size"), [(0, 8), (GIB, 12), (9 * GIB, 24)])
 def test_one_more_card_has_the_reserve_of_the_others(reserve, size):
     found = changes(of_layers(8 * GIB, 8 * GIB), machine(8 * GIB + ASIDE, reserve=reserve))
-    assert starting(found, "one more") == [f"one more card of {size}GiB"]
+    assert starting(found, "one more") == [f"one more GPU of {size}GiB"]
 
 
 def test_a_layer_that_no_card_holds_has_no_card_as_remedy():

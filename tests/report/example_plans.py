@@ -10,6 +10,8 @@ from dataclasses import replace
 
 from devplan.core.costs import CardTime, Timing, Traffic
 from devplan.core.types import (
+    Block,
+    BlockGraph,
     Card,
     Certificate,
     DeviceMapFile,
@@ -22,7 +24,6 @@ from devplan.core.types import (
     Plan,
     Relaxation,
     Remedy,
-    Shortfall,
     Stage,
     Transfer,
     Verification,
@@ -286,15 +287,43 @@ def offload_plan() -> tuple[Plan, DeviceMapFile]:
 
 INFEASIBLE = Infeasible(
     reason="45.12 GiB of weights and cache do not fit into 34.50 GiB on 2 cards",
-    shortfalls=(
-        Shortfall(device="cuda:0", missing_bytes=7 * GIB),
-        Shortfall(device="cuda:1", missing_bytes=3 * GIB + 717 * MIB),
+    loads=(
+        DeviceMemory(
+            device="cuda:0",
+            weight_bytes=24 * GIB,
+            cache_bytes=2 * GIB,
+            activation_bytes=4 * GIB,
+            activation_block="model.language_model.layers.0",
+            reserve_bytes=1 * GIB,
+            capacity_bytes=24 * GIB,
+        ),
+        DeviceMemory(
+            device="cuda:1",
+            weight_bytes=9 * GIB + 717 * MIB,
+            cache_bytes=1 * GIB,
+            activation_bytes=4 * GIB,
+            activation_block="model.language_model.layers.17",
+            reserve_bytes=1 * GIB,
+            capacity_bytes=12 * GIB,
+        ),
     ),
     lower_bound=1.3077,
     proven=True,
     remedies=(
         Remedy(change="--context 21504 instead of 32768"),
-        Remedy(change="--gpus 24GiB,12GiB,12GiB: one more card of at least 11.40 GiB"),
+        Remedy(change="--gpus 24GiB,12GiB,12GiB: one more GPU of at least 11.40 GiB"),
         Remedy(change="--offload cpu=12GiB"),
     ),
+)
+
+INFEASIBLE_GRAPH = BlockGraph(
+    blocks=tuple(
+        Block(
+            name=f"model.language_model.layers.{index}",
+            class_name="Qwen2_5_VLDecoderLayer",
+            weight_bytes=LAYER_BYTES,
+            buffer_bytes=0,
+        )
+        for index in (0, 17)
+    )
 )

@@ -18,6 +18,7 @@ from devplan.report.suggestion import infeasible_json, infeasible_text, plan_jso
 from devplan.report.terminal import Terminal
 from tests.report.example_plans import (
     INFEASIBLE,
+    INFEASIBLE_GRAPH,
     MAP_FILE,
     MAP_PATH,
     MODEL,
@@ -40,7 +41,7 @@ REPORTS = {
     "plan_wide": lambda: plan_text(PLAN, MAP_FILE, Terminal(width=110), MAP_PATH),
     "offload": lambda: plan_text(*offload_plan(), PIPE, MAP_PATH, "unchanged"),
     "timed": lambda: plan_text(TIMED, TIMED_FILE, PIPE, MAP_PATH),
-    "infeasible": lambda: infeasible_text(*INFEASIBLE_CASE, PIPE),
+    "infeasible": lambda: infeasible_text(*INFEASIBLE_CASE, INFEASIBLE_GRAPH, PIPE),
     "plan_json": lambda: plan_json(PLAN, MAP_FILE, MAP_PATH),
     "infeasible_json": lambda: infeasible_json(*INFEASIBLE_CASE),
     "map_file": lambda: dump_map(MAP_FILE),

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from devplan.core.types import Relaxation, Transfer
-from devplan.core.units import GIB
+from devplan.core.units import GIB, MIB
 from devplan.mapfile.document import to_document
 from devplan.report.sections import tokens_sentence, transfer_lines
 from devplan.report.suggestion import infeasible_json, infeasible_text, plan_json, plan_text
@@ -18,6 +18,7 @@ from devplan.report.terminal import Terminal, terminal_of
 from devplan.report.words import blocks_in_words, format_count, layers_in_words, machine_in_words
 from tests.report.example_plans import (
     INFEASIBLE,
+    INFEASIBLE_GRAPH,
     LOADS,
     MAP_FILE,
     MAP_PATH,
@@ -44,7 +45,7 @@ def plan_report(plan=PLAN, map_file=MAP_FILE, terminal=PIPE) -> str:
 
 
 def infeasible_report(infeasible=INFEASIBLE, terminal=PIPE) -> str:
-    return infeasible_text(infeasible, MODEL, machine(24, 12), WORKLOAD, terminal)
+    return infeasible_text(infeasible, MODEL, machine(24, 12), WORKLOAD, INFEASIBLE_GRAPH, terminal)
 
 
 @pytest.mark.parametrize(
@@ -100,14 +101,43 @@ def test_offload_says(fact):
     "fact",
     [
         "Does not fit. 45.12 GiB of weights and cache do not fit into 34.50 GiB on 2 cards",
-        "cuda:0 lacks 7.00 GiB",
-        "cuda:1 lacks 3.70 GiB",
+        "GPU capacity weights buffers KV cache activ. reserve missing",
+        "cuda:0 24.00 24.00 0.00 2.00 4.00 1.00 7.00",
+        "cuda:1 12.00 9.70 0.00 1.00 4.00 1.00 3.70",
+        "weights 33.70 GiB, KV cache 3.00 GiB, activations 8.00 GiB, reserve 2.00 GiB.",
+        "A prefill of 32,768 tokens at once needs 4.00 GiB on every GPU, in "
+        "model.language_model.layers.0 (Qwen2_5_VLDecoderLayer).",
         "Proven: every placement of these blocks fills a GPU to 130.8% or more.",
         "--context 21504 instead of 32768",
     ],
 )
 def test_infeasible_says(fact):
     assert fact in flat(infeasible_report())
+
+
+def test_gpus_that_are_alike_share_a_row():
+    first = INFEASIBLE.loads[0]
+    loads = (first, replace(first, device="cuda:1"), replace(INFEASIBLE.loads[1], device="cuda:2"))
+    text = flat(infeasible_report(replace(INFEASIBLE, loads=loads)))
+    assert "cuda:0-1 24.00 24.00 0.00 2.00 4.00 1.00 7.00 cuda:2 12.00" in text
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("", "The code between the blocks needs 4.00 GiB on cuda:0 while it runs."),
+        ("model.language_model.layers.17", "needs 4.00 GiB on cuda:0, in model.language_model."),
+    ],
+)
+def test_what_needs_most_is_named_with_its_gpu(block, said):
+    first, second = INFEASIBLE.loads
+    loads = (replace(first, activation_block=block), replace(second, activation_bytes=GIB))
+    assert said in flat(infeasible_report(replace(INFEASIBLE, loads=loads)))
+
+
+def test_without_a_placement_there_is_no_table():
+    text = infeasible_report(replace(INFEASIBLE, loads=()))
+    assert "Closest placement" not in text and "45.12 GiB of weights" in flat(text)
 
 
 def test_not_proven_is_said():
@@ -271,6 +301,7 @@ def test_infeasible_json():
     report = json.loads(infeasible_json(INFEASIBLE, MODEL, machine(24, 12), WORKLOAD))
     assert report["status"] == "infeasible"
     assert report["shortfalls"][0] == {"device": "cuda:0", "missing_bytes": 7 * GIB}
+    assert report["prediction"]["cuda:1"]["headroom_bytes"] == -(3 * GIB + 717 * MIB)
     assert report["proven"] is True
     assert report["remedies"] == [remedy.change for remedy in INFEASIBLE.remedies]
     unbounded = replace(INFEASIBLE, lower_bound=float("inf"))
