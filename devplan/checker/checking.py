@@ -47,6 +47,7 @@ def check(
     main_device: str | int | None = None,
     workload: Workload | None = None,
     packed: bool = False,
+    quantize: str | None = None,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
     environment: Environment | None = None,
@@ -70,6 +71,9 @@ def check(
         None: as the map says; a bare map says nothing.
     packed
         Whether quantized weights count as they are stored; a map that was made so says so itself.
+    quantize
+        How transformers quantizes the weights while it loads them, as for `devplan.suggest`; None:
+        as the map says.
     options
         How the model is run.
     trust_remote_code
@@ -105,6 +109,7 @@ def check(
         main_device=main_device,
         workload=workload,
         packed=packed,
+        quantize=quantize,
         trust_remote_code=trust_remote_code,
     )
     if environment is not None:

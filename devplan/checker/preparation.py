@@ -45,6 +45,7 @@ from devplan.environment import facts_of_skeleton
 from devplan.machine import least_capability
 from devplan.mapfile import as_device_map, installed_versions
 from devplan.models import ModelSource, Skeleton, build_skeleton, model_path, resolve
+from devplan.profile import quantized_source
 from devplan.rules import CheckContext, Renames, Structure, differences, obstacles
 from devplan.sandbox import exclusively, when_interrupted
 
@@ -76,6 +77,7 @@ def prepare(
     main_device: str | None = None,
     workload: Workload | None = None,
     packed: bool = False,
+    quantize: str | None = None,
     trust_remote_code: bool = False,
 ) -> CheckContext:
     """Everything that the rules look at, but the runs.
@@ -92,6 +94,9 @@ def prepare(
         None is left to the model.
     packed
         Whether quantized weights count as they are stored; a map may say so itself.
+    quantize
+        How transformers quantizes the weights while it loads them (``devplan.core.quantize``);
+        None: as the map says.
 
     Raises
     ------
@@ -110,6 +115,7 @@ def prepare(
         trust_remote_code=trust_remote_code,
         least_capability=least_capability(cards) if cards else None,
         packed=packed or bool(map and map.packed),
+        quantize=quantize or (map.quantize if map else None),
     )
     if map is None:
         map = inferred_map(str(device_map), built.skeleton, machine)
@@ -166,14 +172,26 @@ def build(
     trust_remote_code: bool,
     least_capability: tuple[int, int] | None = None,
     packed: bool = False,
+    quantize: str | None = None,
 ) -> Built:
     """The skeleton and structure of a model in any of its forms; names are built once."""
+    lie = _Lie(least_capability=least_capability, packed=packed, quantize=quantize)
     if isinstance(model, str | PathLike | NamedInFile):
         model = model if isinstance(model, NamedInFile) else fspath(model)
         state = _state_of(model_path(model) if isinstance(model, NamedInFile) else model)
-        return _build_named(model, state, workload, trust_remote_code, least_capability, packed)
-    source = source_of_model(model) if isinstance(model, nn.Module) else source_of_config(model)
-    return _built(source, workload, least_capability, packed)
+        return _build_named(model, state, workload, trust_remote_code, lie)
+    if isinstance(model, nn.Module):  # [quantized] its parameters lie as they are already
+        return _built(source_of_model(model), workload, replace(lie, quantize=None))
+    return _built(source_of_config(model), workload, lie)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lie:
+    """How quantized weights lie in memory."""
+
+    least_capability: tuple[int, int] | None
+    packed: bool
+    quantize: str | None
 
 
 def _state_of(model: str) -> tuple[str, ...]:
@@ -195,28 +213,24 @@ def _build_named(
     state: tuple[str, ...],
     workload: Workload,
     trust_remote_code: bool,
-    least_capability: tuple[int, int] | None,
-    packed: bool,
+    lie: _Lie,
 ) -> Built:
     source = resolve(model, trust_remote_code=trust_remote_code)
-    return _built(source, workload, least_capability, packed)
+    return _built(source, workload, lie)
 
 
 when_interrupted(_build_named.cache_clear)
 
 
-def _built(
-    source: ModelSource,
-    workload: Workload,
-    least_capability: tuple[int, int] | None,
-    packed: bool,
-) -> Built:
+def _built(source: ModelSource, workload: Workload, lie: _Lie) -> Built:
     skeleton = build_skeleton(source, workload.dtype)
+    if lie.quantize is not None:
+        source = quantized_source(source, lie.quantize)
     workload, _ = resolve_workload(
         workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
     )
     structure = build_structure(
-        skeleton, source, workload, least_capability=least_capability, packed=packed
+        skeleton, source, workload, least_capability=lie.least_capability, packed=lie.packed
     )
     return Built(source=source, skeleton=skeleton, structure=structure, workload=workload)
 

@@ -34,6 +34,7 @@ from devplan.core import (
     optional,
     read_device,
     read_image_size,
+    read_quantize,
     user_function,
     whole_number,
     wrong,
@@ -159,6 +160,7 @@ CHECK_ARGUMENTS: Mapping[str, Reader] = {
     "main_device": optional(read_device),
     "workload": as_workload,
     "packed": flag,
+    "quantize": optional(read_quantize),
     "options": optional(of_class("devplan.RunOptions(...)", RunOptions)),
     "trust_remote_code": flag,
 }

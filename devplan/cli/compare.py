@@ -12,6 +12,7 @@ from devplan.cli.options import (
     NO_PIN,
     OBJECTIVE,
     PIN,
+    QUANTIZE,
     REPORT,
     RESERVE,
     REVISION,
@@ -26,8 +27,8 @@ NOT_CLEAN = 1
 
 
 @command(
-    *("compare", MODEL, GPUS, MEMORY, MAIN, RESERVE, *WORKLOAD, OBJECTIVE, PIN, NO_PIN, TIMEOUT),
-    *(FORMAT, REPORT, REVISION, TRUST_REMOTE_CODE),
+    *("compare", MODEL, GPUS, MEMORY, MAIN, RESERVE, *WORKLOAD, QUANTIZE, OBJECTIVE, PIN),
+    *(NO_PIN, TIMEOUT, FORMAT, REPORT, REVISION, TRUST_REMOTE_CODE),
 )
 def compare_command(options: Options) -> int:
     """Compare devplan's map of MODEL with those of accelerate and transformers.
@@ -51,6 +52,7 @@ def compare_command(options: Options) -> int:
             objective=options.objective,
             pins=pins,
             default_pins=not options.no_pin,
+            quantize=options.typed_or_set("quantize"),
             trust_remote_code=options.trust_remote_code,
             revision=options.revision,
             timeout_s=options.timeout_s,

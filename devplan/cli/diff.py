@@ -81,6 +81,7 @@ def _diff(options: Options) -> MapDiff:
             main_device=main_device_for_map(options),
             workload=workload_for_map(options, sized),
             packed=options.packed,
+            quantize=options.typed("quantize"),
             options=run_options(options),
             trust_remote_code=options.trust_remote_code,
             progress=progress,

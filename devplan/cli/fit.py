@@ -13,6 +13,7 @@ from devplan.cli.options import (
     MODEL,
     NO_VERIFY,
     PACKED,
+    QUANTIZE,
     REPORT,
     RESERVE,
     REVISION,
@@ -30,7 +31,7 @@ NOTHING_FITS = 1
 
 
 @command(
-    *("fit", MODEL, MACHINES, CARD, *WORKLOAD, RESERVE, PACKED),
+    *("fit", MODEL, MACHINES, CARD, *WORKLOAD, QUANTIZE, RESERVE, PACKED),
     *(NO_VERIFY.but(help="Skip the virtual runs of the best rows."), TIMEOUT, FORMAT, REPORT),
     *(REVISION, TRUST_REMOTE_CODE),
 )
@@ -58,6 +59,7 @@ def fit_command(options: Options) -> int:
             workload=workload,
             reserve=options.reserve,
             packed=options.packed,
+            quantize=options.typed_or_set("quantize"),
             trust_remote_code=options.trust_remote_code,
             revision=options.revision,
             verify=not options.no_verify,

@@ -10,6 +10,7 @@ from devplan.cli.precedence import (
     machine_for_map,
     main_device_for_map,
     model_for_map,
+    quantize_for_map,
     refuse_without_map,
     run_options,
     workload_for_map,
@@ -74,6 +75,7 @@ def _graph(options: Options) -> networkx.DiGraph:
             main_device=main_device_for_map(options),
             workload=workload_for_map(options, given),
             packed=options.packed,
+            quantize=quantize_for_map(options, given),
             trust_remote_code=options.trust_remote_code,
         )
         return module_graph(prepared, run_options(options))

@@ -193,6 +193,15 @@ TILING = Option(
     setting=values.set_switch,
     help="Let a pipeline's autoencoder work in tiles (enable_tiling).",
 )
+QUANTIZE = Option(
+    "--quantize",
+    metavar="4bit|8bit|fp8|FILE.json",
+    read=values.read_quantization,
+    setting=values.set_text,
+    help="Quantize the weights while they are loaded: 4bit or 8bit (bitsandbytes), fp8, or a "
+    "quantization config of transformers in a JSON file.",
+    default_words="load them as they are stored",
+)
 WORKLOAD = (BATCH, CONTEXT, DTYPE, KV_DTYPE, IMAGES, IMAGE_SIZE)
 """What every plan is made for."""
 
@@ -295,7 +304,7 @@ def from_map(option: Option) -> Option:
 
 FOR_MAP = (
     MAP_MODEL,
-    *map(from_map, (GPUS, MEMORY, MAIN, BATCH, CONTEXT, IMAGES, IMAGE_SIZE, PACKED)),
+    *map(from_map, (GPUS, MEMORY, MAIN, BATCH, CONTEXT, IMAGES, IMAGE_SIZE, PACKED, QUANTIZE)),
 )
 """What a map is for: model, machine and workload."""
 
@@ -361,7 +370,7 @@ EXPLAIN = Option("--explain", is_flag=True, help="Show the parts of each GPU's t
 SETTINGS: Mapping[str, Option | Argument] = {
     max(option.opts, key=len).lstrip("-"): option
     for option in (
-        *(MODEL, GPUS, MEMORY, MAIN, RESERVE, LINKS, *WORKLOAD, FRAMES, TILING),
+        *(MODEL, GPUS, MEMORY, MAIN, RESERVE, LINKS, *WORKLOAD, QUANTIZE, FRAMES, TILING),
         *(OBJECTIVE, PIN, NO_PIN, OFFLOAD, OUTPUT, IGNORE),
     )
 }

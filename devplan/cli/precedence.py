@@ -176,6 +176,13 @@ def model_for_map(options: Options, given: DeviceMap | None) -> str | NamedInFil
     return model
 
 
+def quantize_for_map(options: Options, given: DeviceMap | None) -> str | None:
+    """How the weights are quantized while loading; a map of devplan's says it by being silent."""
+    if options.is_typed("quantize") or (given and given.content is not None):
+        return options.typed("quantize")
+    return options.set("quantize")
+
+
 def machine_for_map(options: Options, given: DeviceMap | None) -> Machine | None:
     """The machine that a map is checked for; None where nothing names it."""
     offload = options.typed("offload")

@@ -27,6 +27,7 @@ from devplan.cli.options import (
     PACKED,
     PIN,
     PLANNED_CALLS,
+    QUANTIZE,
     RESERVE,
     REVISION,
     TILING,
@@ -60,27 +61,33 @@ class _Target:
     objective: str
     force: bool
 
-    def default_path(self, model: str, workload: Workload, *, packed: bool) -> Path:
+    def default_path(
+        self, model: str, workload: Workload, *, packed: bool, quantize: str | None
+    ) -> Path:
         """The file of a map that was given no name."""
         from devplan.machine import machine_label
         from devplan.mapfile import default_path
 
         asked = self.workload
         named = replace(workload, dtype=asked.dtype, kv_dtype=asked.kv_dtype)
-        return default_path(model, machine_label(self.machine), named, packed=packed)
+        return default_path(
+            model, machine_label(self.machine), named, packed=packed, quantize=quantize
+        )
 
     def path(self, suggestion: Suggestion) -> str | Path:
         """The file, or that of the default name where the map goes to stdout."""
         if self.output is not None and not is_stdout(self.output):
             return self.output
         model = suggestion.map_file.model
-        return self.default_path(model.id, suggestion.workload, packed=model.packed)
+        return self.default_path(
+            model.id, suggestion.workload, packed=model.packed, quantize=model.quantize
+        )
 
 
 @command(
-    *("suggest", MODEL, GPUS, MEMORY, MAIN, RESERVE, LINKS, *WORKLOAD, FRAMES, TILING, INPUTS),
-    *(PLANNED_CALLS, OBJECTIVE, PIN, NO_PIN, PACKED, OFFLOAD, OUTPUT, FORCE, NO_VERIFY, EXPLAIN),
-    *(TIMEOUT, JSON, REVISION, TRUST_REMOTE_CODE),
+    *("suggest", MODEL, GPUS, MEMORY, MAIN, RESERVE, LINKS, *WORKLOAD, QUANTIZE, FRAMES, TILING),
+    *(INPUTS, PLANNED_CALLS, OBJECTIVE, PIN, NO_PIN, PACKED, OFFLOAD, OUTPUT, FORCE, NO_VERIFY),
+    *(EXPLAIN, TIMEOUT, JSON, REVISION, TRUST_REMOTE_CODE),
 )
 def suggest_command(options: Options) -> int:
     """Compute the best device map of MODEL for a machine, and write it to a file.
@@ -112,6 +119,7 @@ def suggest_command(options: Options) -> int:
             pins=pins,
             default_pins=not options.no_pin,
             packed=options.packed,
+            quantize=options.typed_or_set("quantize"),
             trust_remote_code=options.trust_remote_code,
             revision=options.revision,
             inputs=options.inputs,
@@ -156,7 +164,12 @@ def _look_at_default(studied: ProfiledModel, *, target: _Target) -> None:
     """The same for the file of a map that was given no name: it is known once the model is."""
     if target.output is not None:
         return
-    path = target.default_path(studied.identity.id, studied.workload, packed=studied.packed)
+    path = target.default_path(
+        studied.identity.id,
+        studied.workload,
+        packed=studied.packed,
+        quantize=studied.source.quantize,
+    )
     # [context] the most tokens are part of the name, and known at the end.
     look_at_target(path, force=target.force or target.objective == "context")
 

@@ -18,6 +18,7 @@ from devplan.core import (
     nearest,
     parse_tokens,
     parse_whole,
+    read_quantize,
 )
 
 AUTO = "auto"
@@ -85,6 +86,16 @@ def read_dtype(option: str, full_name: Callable[[str], str]) -> Callable[[str], 
             raise InputError(f"{option}: {error}") from error
 
     return read
+
+
+def read_quantization(text: str) -> str:
+    """``--quantize``: a word, a file with a quantization config, or the config itself."""
+    from devplan.io import CONFIG, read_text
+
+    given = text.strip()
+    if given.endswith(".json"):
+        return read_quantize(f"--quantize {given}", read_text(given, CONFIG))
+    return read_quantize("--quantize", given)
 
 
 def read_objective(text: str) -> str:

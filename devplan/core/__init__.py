@@ -125,6 +125,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "prefixes",
             "relative",
         ],
+        "quantize": [
+            "quantize_config",
+            "quantize_label",
+            "read_quantize",
+        ],
         "types": [
             "ActivationGrowth",
             "Block",

@@ -293,6 +293,15 @@ from .names import (
 from .names import (
     relative as relative,
 )
+from .quantize import (
+    quantize_config as quantize_config,
+)
+from .quantize import (
+    quantize_label as quantize_label,
+)
+from .quantize import (
+    read_quantize as read_quantize,
+)
 from .types import (
     CPU as CPU,
 )

@@ -59,6 +59,8 @@ class DeviceMap:
     workload: Workload | None = None
     packed: bool = False
     """Whether it counts quantized weights as they are stored."""
+    quantize: str | None = None
+    """How the weights are quantized while they are loaded; None: they lie as they are stored."""
     versions: Mapping[str, str] = field(default_factory=dict)
     content: DeviceMapFile | None = None
     """The whole map file, if devplan wrote it."""

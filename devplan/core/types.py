@@ -454,6 +454,8 @@ class ModelIdentity:
     """Where the files of a pipeline are, if not under its id."""
     packed: bool = False
     """Whether quantized weights count as they are stored, where transformers would unpack them."""
+    quantize: str | None = None
+    """How transformers quantizes the weights while it loads them (`devplan.core.quantize`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

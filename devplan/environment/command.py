@@ -59,6 +59,8 @@ def _arguments(map_file: DeviceMapFile, environment: Environment) -> Iterator[st
         yield from ("--offload", f"{tier.device}{size}")
     if map_file.model.packed:
         yield "--packed"
+    if map_file.model.quantize is not None:
+        yield from ("--quantize", map_file.model.quantize)
     if map_file.model.auto_class:
         yield "--trust-remote-code"
 

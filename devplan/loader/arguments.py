@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from devplan.core import DeviceMapFile, InputError, ModelIdentity, NamedInFile, nearest
+from devplan.core import (
+    DeviceMapFile,
+    InputError,
+    ModelIdentity,
+    NamedInFile,
+    nearest,
+    quantize_config,
+)
 from devplan.loader.target import Target
 from devplan.mapfile import dtype_keyword, hub_parts, load_dtype
 from devplan.models import ModelSource, is_factory, model_path, native_class, require_inside
@@ -129,6 +136,8 @@ def from_pretrained_arguments(
         arguments["weights_only"] = True
         if not _has_own_way(found.model_class):
             arguments["output_loading_info"] = True
+    if target.content.model.quantize is not None:
+        arguments["quantization_config"] = quantize_config(target.content.model.quantize)
     arguments |= {
         name: value for name, value in given.items() if name not in ("dtype", "torch_dtype")
     }

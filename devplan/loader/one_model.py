@@ -43,7 +43,7 @@ class ModelLoader:
         return Stored(
             folder=files.folder,
             files=((files, target.content),),
-            quantizes=self.given.get("quantization_config") is not None,
+            quantizes=self._arguments(target).get("quantization_config") is not None,
         )
 
     def loaded(self, target: Target, offload_folder: Path | None) -> Loaded:

@@ -18,6 +18,7 @@ from devplan.core import (
     InputError,
     from_hf_device,
     full_dtype_name,
+    read_quantize,
 )
 from devplan.mapfile.document import from_plain
 from devplan.mapfile.plan_keys import TIMING, TRAFFIC
@@ -42,6 +43,7 @@ def check_consistency(document: dict[str, Any], refuse: Refuse) -> None:
 
     `refuse` takes the path of a value and a message; it raises.
     """
+    _check_quantize(document["model"], refuse)
     _check_machine(document["machine"], refuse)
     _check_workload(document["workload"], refuse)
     _check_devices(document, refuse)
@@ -52,6 +54,15 @@ def check_consistency(document: dict[str, Any], refuse: Refuse) -> None:
     _check_timing(document["timing"], refuse)
     _check_lock(document, cards, refuse)
     _check_gap(document["certificate"], refuse)
+
+
+def _check_quantize(model: dict[str, Any], refuse: Refuse) -> None:
+    if model.get("quantize") is None:
+        return
+    try:
+        read_quantize("quantize", model["quantize"])
+    except InputError as error:
+        refuse(("model", "quantize"), str(error))
 
 
 def _check_machine(machine: dict[str, Any], refuse: Refuse) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from devplan.core import Workload
+from devplan.core import Workload, quantize_label
 
 FOLDER = "maps"
 
@@ -20,14 +20,23 @@ _LONGEST_PART = 80
 
 
 def default_path(
-    model_id: str, machine_label: str, workload: Workload, *, packed: bool = False
+    model_id: str,
+    machine_label: str,
+    workload: Workload,
+    *,
+    packed: bool = False,
+    quantize: str | None = None,
 ) -> Path:
-    """The path of a map where none is given; `packed`: quantized weights stay as stored.
+    """The path of a map where none is given.
+
+    `packed` and `quantize` are those of the map's model.
 
     >>> default_path("Qwen/Qwen2.5-VL-7B-Instruct", "24+12gib", Workload(context=4096)).as_posix()
     'maps/qwen2.5-vl-7b-instruct__24+12gib__b1-c4096.yaml'
     """
     label = f"{model_label(model_id)}-packed" if packed else model_label(model_id)
+    if quantize is not None:
+        label = f"{label}-{quantize_label(quantize)}"
     parts = (label, machine_label, workload_label(workload))
     return Path(FOLDER) / f"{'__'.join(_file_safe(part) for part in parts)}.yaml"
 

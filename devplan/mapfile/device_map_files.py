@@ -69,6 +69,7 @@ def as_device_map(device_map: MapLike) -> DeviceMap:
             machine=device_map.machine,
             workload=device_map.workload,
             packed=device_map.model.packed,
+            quantize=device_map.model.quantize,
             versions=device_map.versions,
             content=device_map,
         )
@@ -156,6 +157,7 @@ def _devplan_map(node: yaml.Node, name: str, entries: yaml.Node) -> DeviceMap:
         machine=content.machine,
         workload=content.workload,
         packed=content.model.packed,
+        quantize=content.model.quantize,
         versions=content.versions,
         content=content,
     )

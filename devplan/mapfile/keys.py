@@ -98,6 +98,12 @@ MODEL = record(
         "these cards (--packed); absent: as transformers has them in memory.",
         field="packed",
     ),
+    Key(
+        "quantize",
+        Optional(TEXT),
+        "How transformers quantizes the weights while it loads them (--quantize): 4bit, 8bit, fp8, "
+        "or a quantization config as JSON; absent: they are loaded as they are stored.",
+    ),
 )
 
 CARD = record(

@@ -15,7 +15,7 @@ import keyword
 import re
 from pathlib import PurePath
 
-from devplan.core import COMPUTE_DTYPES, DISK, DeviceMapFile, parse_whole
+from devplan.core import COMPUTE_DTYPES, DISK, DeviceMapFile, parse_whole, quantize_config
 from devplan.io import python_text, visible
 
 _DTYPE_KEYWORD_SINCE = (4, 56)
@@ -108,6 +108,8 @@ def _arguments(map_file: DeviceMapFile, map_path: str | PurePath) -> list[str]:
     arguments = [*_model_arguments(map_file), *_dtype_argument(map_file)]
     if map_file.model.auto_class:
         arguments.append("trust_remote_code=True")
+    if map_file.model.quantize is not None:
+        arguments.append(f"quantization_config={quantize_config(map_file.model.quantize)!r}")
     arguments.append(f'device_map=yaml.safe_load(open({_quoted(shown)}))["device_map"]')
     if DISK in map_file.device_map.values():
         arguments.append('offload_folder="offload"')

@@ -57,8 +57,10 @@ def dump_map(map_file: DeviceMapFile, shown_path: str | PurePath | None = None) 
     """Text of a map file; `shown_path` in the Python code of its header, by default its own."""
     if shown_path is None:
         label = machine_label(map_file.machine)
-        is_packed = map_file.model.packed
-        shown_path = default_path(map_file.model.id, label, map_file.workload, packed=is_packed)
+        model = map_file.model
+        shown_path = default_path(
+            model.id, label, map_file.workload, packed=model.packed, quantize=model.quantize
+        )
     document = to_document(map_file)
     for section in ("pins", "relaxed"):
         for item in document[section]:

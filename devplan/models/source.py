@@ -67,6 +67,9 @@ class ModelSource:
     """Builds the module on the meta device, or raises InputError or UserCodeError."""
     catalogue_model: Any | None = None
     """The entry of the catalogue (``devplan.catalog.models.CatalogModel``)."""
+    quantize: str | None = None
+    """How transformers quantizes it while loading (`devplan.core.quantize`), which `config` then
+    says as if the checkpoint were quantized; None: it is loaded as it is stored."""
     notes: tuple[str, ...] = ()
     """What the user should know: weights that were not read, and why."""
 

@@ -51,7 +51,7 @@ from .variants import (
     how_to_load as how_to_load,
 )
 from .variants import (
-    quantization_config as quantization_config,
+    quantize_word as quantize_word,
 )
 from .variants import (
     quantized_profile as quantized_profile,

@@ -214,6 +214,25 @@ def loading_bytes(
     return found
 
 
+def quantizing_bytes(
+    model: nn.Module,
+    dtype: torch.dtype,
+    sizes: ParameterSizes,
+    config: Mapping[str, Any],
+) -> dict[str, int]:
+    """Parameter -> bytes of the wider form beside it while it is quantized on its device.
+
+    transformers 5 reads no tensor ahead when it quantizes (``convert_and_load_state_dict_in_model``
+    of 5.23 makes no threads then), so one weight at a time is there in the model's dtype.  For 8
+    bits bitsandbytes makes a float16 copy of it first (``Int8Params._quantize``, 0.50.2); the
+    tensor in the model's dtype is still held by ``Bnb8bitQuantize``.
+    """
+    beside = dtype.itemsize
+    if sizes.quantization == "bitsandbytes_8bit" and not config.get("llm_int8_has_fp16_weight"):
+        beside += torch.float16.itemsize
+    return {name: model.get_parameter(name).numel() * beside for name in sizes.packed}
+
+
 _REFERENCE = re.compile(r"\\\\\d|\\\d")
 """A group of the source pattern, in a target pattern."""
 

@@ -11,7 +11,12 @@ from torch import nn
 from devplan.core import Workload, parse_dtype
 from devplan.models import BlockSite, ModelSource, Skeleton, StoredTensor, partition
 from devplan.profile.model import Profile, RunProfile, WeightProfile
-from devplan.profile.parameters import component_sizes, loading_bytes, parameter_bytes
+from devplan.profile.parameters import (
+    component_sizes,
+    loading_bytes,
+    parameter_bytes,
+    quantizing_bytes,
+)
 from devplan.profile.quantization import config_on_cards, unpacked_note
 from devplan.profile.runs import measure_run
 from devplan.profile.weights import measure_blocks
@@ -103,6 +108,7 @@ def weights_on_cards(
         quantization_config=stored_as if packed else runs_as,
         stored=source.stored,
         packed=packed,
+        quantizes=source.quantize is not None,
     )
     if is_unpacked and packed:
         return replace(weights, packed=True, notes=(PACKED_NOTE,))
@@ -158,10 +164,12 @@ def measure_weights(
     quantization_config: Mapping[str, Any] | None = None,
     stored: Mapping[str, StoredTensor] | None = None,
     packed: bool = False,
+    quantizes: bool = False,
 ) -> WeightProfile:
     """Bytes of parameters and buffers of every block, as they will lie in memory.
 
     With `packed`, quantized weights count as they are stored even where transformers unpacks them.
+    With `quantizes`, they are stored in the model's dtype and quantized while they are loaded.
     """
     if skeleton.components:
         return _measure_components(skeleton, sites, packed=packed)
@@ -175,6 +183,9 @@ def measure_weights(
     loading = loading_bytes(
         skeleton.model, sizes=exceptions, packed=sizes.packed, stored=stored or ()
     )
+    if quantizes and quantization_config is not None:
+        wide = quantizing_bytes(skeleton.model, skeleton.dtype, sizes, quantization_config)
+        loading = {name: max(loading.get(name, 0), wide.get(name, 0)) for name in loading | wide}
     measured = measure_blocks(sites, exceptions, loading)
     is_packed = packed and not sizes.stays_packed
     return WeightProfile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from itertools import groupby
 from typing import Any
 
@@ -123,8 +124,6 @@ def _next_lines(result: FitResult, terminal: Terminal) -> list[str]:
         return terminal.paragraph(
             f"Nothing fits. The nearest is {best.offer.label} with {best.precision}: {reason}"
         )
-    if best.load:
-        return terminal.paragraph(f"load with {best.load}; --format json holds the device map")
     command = f"devplan suggest {result.identity.id} --gpus {gpus_option(best.offer.machine)}"
     options = {
         "--batch": asked.batch if asked.batch > 1 else None,
@@ -135,6 +134,7 @@ def _next_lines(result: FitResult, terminal: Terminal) -> list[str]:
     }
     told = [f"{name} {value}" for name, value in options.items() if value is not None]
     told += ["--packed"] if result.identity.packed else []
+    told += [f"--quantize {shlex.quote(best.quantize)}"] if best.quantize else []
     return terminal.paragraph(" ".join([command, *told]), rest="      ")
 
 

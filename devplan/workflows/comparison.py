@@ -86,6 +86,7 @@ def compare(
     pins: Mapping[str, str] | None = None,
     default_pins: bool = True,
     packed: bool = False,
+    quantize: str | None = None,
     trust_remote_code: bool = False,
     revision: str | None = None,
     timeout_s: float | None = None,
@@ -103,7 +104,7 @@ def compare(
         The workload at which all maps are judged.
     objective, pins, default_pins
         Of devplan's plan, as for `devplan.suggest`; the others take none.
-    packed, trust_remote_code, revision, timeout_s, progress
+    packed, quantize, trust_remote_code, revision, timeout_s, progress
         As there.
 
     Raises
@@ -116,6 +117,7 @@ def compare(
         workload or Workload(),
         (machine,),
         packed=packed,
+        quantize=quantize,
         trust_remote_code=trust_remote_code,
         revision=revision,
         of_tokens="compare",

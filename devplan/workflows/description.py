@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from devplan.catalog import CatalogModel
-from devplan.core import InputError, dtype_name
+from devplan.core import InputError, dtype_name, quantize_config
 from devplan.models import Skeleton, build_skeleton, partition, resolve_catalogue
 from devplan.profile import (
     QUANTIZED_BITS,
     WeightProfile,
-    how_to_load,
     measure_weights,
-    quantization_config,
+    quantize_word,
 )
 
 OTHER_DTYPES = ("float32", "bfloat16")
@@ -102,8 +101,9 @@ def _other_sizes(entry: CatalogModel, skeleton: Skeleton) -> list[Size]:
         return sizes
     sites = partition(skeleton.model, skeleton.no_split)
     for bits in QUANTIZED_BITS:
-        weights = measure_weights(skeleton, sites, quantization_config=quantization_config(bits))
-        size = Size(name=f"{bits} bit", how=how_to_load(bits), num_bytes=_total(weights))
+        word = quantize_word(bits)
+        weights = measure_weights(skeleton, sites, quantization_config=quantize_config(word))
+        size = Size(name=f"{bits} bit", how=f"--quantize {word}", num_bytes=_total(weights))
         sizes.append(size)
     return sizes
 

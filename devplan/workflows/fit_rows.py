@@ -22,6 +22,7 @@ from devplan.profile import (
     build_graph,
     can_be_quantized,
     how_to_load,
+    quantize_word,
     quantized_profile,
     quantized_source,
 )
@@ -50,6 +51,8 @@ class Row:
     """0: as it is stored."""
     load: str
     """Argument of ``from_pretrained`` that gives this precision; empty where none is needed."""
+    quantize: str | None
+    """What ``--quantize`` of `devplan suggest` gives this precision with; None: nothing."""
     weight_bytes: int
     asked: VerifiedPlan | Infeasible
     """At the workload that was asked."""
@@ -201,15 +204,19 @@ def variants_on(
     )
     if not can_be_quantized(profile, source):
         return (stored,)
+    in_bits = (
+        (rank, bits, quantized_source(source, quantize_word(bits)))
+        for rank, bits in enumerate(QUANTIZED_BITS, start=1)
+    )
     quantized = (
         replace(
             stored,
             name=f"{bits} bit",
             load=f"quantization_config={how_to_load(bits)}",
             rank=rank,
-            source=quantized_source(source, bits),
-            profile=quantized_profile(profile, studied.skeleton, bits),
+            source=quantized,
+            profile=quantized_profile(profile, studied.skeleton, quantized),
         )
-        for rank, bits in enumerate(QUANTIZED_BITS, start=1)
+        for rank, bits, quantized in in_bits
     )
     return (stored, *quantized)

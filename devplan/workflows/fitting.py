@@ -74,6 +74,7 @@ def fit(
     workload: Workload | None = None,
     reserve: str | None = None,
     packed: bool = False,
+    quantize: str | None = None,
     trust_remote_code: bool = False,
     revision: str | None = None,
     verify: bool = True,
@@ -95,7 +96,7 @@ def fit(
         Batch, context and dtypes that have to fit; what is None is left to the model.
     reserve
         Kept free on each card of `cards` and of machines given as text.
-    packed, trust_remote_code, revision, timeout_s, progress
+    packed, quantize, trust_remote_code, revision, timeout_s, progress
         As for `devplan.suggest`.
     verify
         Whether the best precision of every offer is run virtually.
@@ -131,6 +132,7 @@ def fit(
         workload or Workload(),
         offered,
         packed=packed,
+        quantize=quantize,
         trust_remote_code=trust_remote_code,
         revision=revision,
         of_tokens="fit",
@@ -257,6 +259,7 @@ def row_of(offer: Offer, variant: ModelVariant) -> Filled:
         precision=variant.name,
         precision_rank=variant.rank,
         load=variant.load,
+        quantize=variant.source.quantize,
         weight_bytes=variant.weight_bytes,
         limit_tokens=variant.studied.limit_tokens,
         asked=_answer(variant.graph, variant.request(machine)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,7 @@ def diff(
     main_device: str | int | None = None,
     workload: Workload | None = None,
     packed: bool = False,
+    quantize: str | None = None,
     options: RunOptions | None = None,
     trust_remote_code: bool = False,
     progress: Progress = silent,
@@ -114,6 +115,8 @@ def diff(
         None: as the maps say, the first before the second.
     packed
         Whether quantized weights count as they are stored; a map that was made so says so itself.
+    quantize
+        How transformers quantizes the weights while it loads them; None: as the maps say.
     options
         How both are run.
 
@@ -134,6 +137,7 @@ def diff(
         _workload(workload, known),
         machines,
         packed=packed or any(given.packed for given in known),
+        quantize=quantize or _quantize(known),
         trust_remote_code=trust_remote_code,
         of_tokens="diff",
         progress=progress,
@@ -147,6 +151,18 @@ def diff(
         progress(f"running {name} virtually")
         judged.append(judge(name, built, given, cards, main_device=main_device, options=options))
     return _diff(studied, *judged)
+
+
+def _quantize(known: Sequence[DeviceMap]) -> str | None:
+    """How the maps have the weights quantized while loading: both alike, or only one says it."""
+    stated = {given.quantize for given in known if given.content is not None}
+    if len(stated) > 1:
+        first, second = (given.quantize or "as stored" for given in known)
+        raise InputError(
+            f"the weights of one map are loaded {first}, those of the other {second}; plan both "
+            "with the same --quantize"
+        )
+    return next(iter(stated), None)
 
 
 def _diff(studied: ProfiledModel, before: Evaluation, after: Evaluation) -> MapDiff:

@@ -32,6 +32,7 @@ from devplan.core import (
     one_of,
     optional,
     read_pins,
+    read_quantize,
     resolve_workload,
     text,
 )
@@ -52,12 +53,13 @@ from devplan.profile import (
     build_graph,
     cache_notes,
     can_be_quantized,
-    how_to_load,
     joined_activations,
     measure_activations,
     measure_work,
     profile_skeleton,
+    quantize_word,
     quantized_profile,
+    quantized_source,
     weights_on_cards,
 )
 from devplan.sandbox import exclusively, time_limit
@@ -69,6 +71,7 @@ MODEL_ARGUMENTS: Mapping[str, Reader] = {
     "model": model_name,
     "workload": as_workload,
     "packed": flag,
+    "quantize": optional(read_quantize),
     "trust_remote_code": flag,
     "revision": optional(text("a branch, tag or commit as text")),
     "timeout_s": time_limit,
@@ -151,6 +154,7 @@ class ProfiledModel:
             components=tuple(skeleton.components),
             repository=_repository(source),
             packed=weights.packed,
+            quantize=source.quantize,
         )
 
 
@@ -167,6 +171,7 @@ def study(
     machines: Iterable[Machine],
     *,
     packed: bool = False,
+    quantize: str | None = None,
     trust_remote_code: bool = False,
     revision: str | None = None,
     inputs: str | None = None,
@@ -184,7 +189,7 @@ def study(
         Batch, context and dtypes; what is None is left to the model.
     machines
         What is planned for: their least compute capability decides how quantized weights lie.
-    packed, trust_remote_code, revision, inputs, run, progress
+    packed, quantize, trust_remote_code, revision, inputs, run, progress
         As for `devplan.suggest`.
     of_tokens
         The command that asks, where its questions are about tokens and a pipeline is refused.
@@ -203,6 +208,9 @@ def study(
         )
     progress(f"building {source.class_name or model} on the meta device")
     skeleton = replace(build_skeleton(source, workload.dtype), own_inputs=inputs)
+    if quantize is not None:  # the skeleton stays as it was: sizes follow from the method
+        source = quantized_source(source, quantize)
+        refuse_offload(source, machines)
     workload, workload_notes = resolve_workload(
         workload, dtype=dtype_name(skeleton.dtype), max_tokens=skeleton.max_tokens
     )
@@ -226,6 +234,20 @@ def study(
         packed=packed,
         run=run,
     )
+
+
+def refuse_offload(source: ModelSource, machines: Iterable[Machine]) -> None:
+    """Refuse offloading of weights that bitsandbytes quantizes, which it does on GPUs only.
+
+    transformers raises where a map has entries on cpu or disk beside GPUs
+    (``Bnb4BitHfQuantizer.validate_environment``).
+    """
+    config = (source.config or {}).get("quantization_config") or {}
+    if config.get("quant_method") == "bitsandbytes" and any(each.tiers for each in machines):
+        raise InputError(
+            f"--quantize {source.quantize} and --offload do not go together: bitsandbytes "
+            "quantizes no weights that are offloaded; leave one of them out"
+        )
 
 
 def as_made(workload: Workload, made_shape: tuple[int, ...] | None) -> Workload:
@@ -321,12 +343,10 @@ def lighter_forms(studied: ProfiledModel) -> dict[str, Callable[[], BlockGraph]]
         return {}
 
     def in_bits(bits: int) -> BlockGraph:
-        return build_graph(quantized_profile(studied.profile, studied.skeleton, bits))
+        source = quantized_source(studied.source, quantize_word(bits))
+        return build_graph(quantized_profile(studied.profile, studied.skeleton, source))
 
-    return {
-        f"load in {bits} bit ({how_to_load(bits)})": partial(in_bits, bits)
-        for bits in QUANTIZED_BITS
-    }
+    return {f"--quantize {quantize_word(bits)}": partial(in_bits, bits) for bits in QUANTIZED_BITS}
 
 
 @exclusively

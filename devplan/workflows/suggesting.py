@@ -72,6 +72,7 @@ def suggest(
     pins: Mapping[str, str] | None = None,
     default_pins: bool = True,
     packed: bool = False,
+    quantize: str | None = None,
     trust_remote_code: bool = False,
     revision: str | None = None,
     inputs: str | None = None,
@@ -102,6 +103,9 @@ def suggest(
         Whether embedding, towers and head belong on the main device.
     packed
         Count quantized weights as they are stored, also where transformers unpacks them.
+    quantize
+        How transformers quantizes the weights while it loads them: ``"4bit"``, ``"8bit"``,
+        ``"fp8"``, or a quantization config.
     trust_remote_code
         Whether code that comes with the model may run.
     revision
@@ -143,6 +147,7 @@ def suggest(
         workload or Workload(),
         (machine,),
         packed=packed,
+        quantize=quantize,
         trust_remote_code=trust_remote_code,
         revision=revision,
         inputs=inputs,

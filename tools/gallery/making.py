@@ -75,8 +75,10 @@ def make_cell(row: Row, known: Known, gpus: str) -> Made:
         status = "does not run" if suggestion.errors else "does not fit"
         return Made(model=row.model, gpus=gpus, status=status)
     named = replace(suggestion.workload, dtype=request.dtype, kv_dtype=request.kv_dtype)
-    label, is_packed = machine_label(machine), map_file.model.packed
-    path = default_path(map_file.model.id, label, named, packed=is_packed)
+    label, of_model = machine_label(machine), map_file.model
+    path = default_path(
+        of_model.id, label, named, packed=of_model.packed, quantize=of_model.quantize
+    )
     return Made(
         model=row.model,
         gpus=gpus,

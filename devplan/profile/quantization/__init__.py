@@ -28,7 +28,14 @@ from devplan.profile.quantization.fields import require_fields
 from devplan.profile.quantization.sizes import QuantizedSizes
 from devplan.profile.tree import NamedModules, named_modules
 
-__all__ = ["METHODS", "QuantizedSizes", "method_of", "quantization_config_of", "quantized_bytes"]
+__all__ = [
+    "METHODS",
+    "QuantizedSizes",
+    "method_of",
+    "quantization_config_of",
+    "quantized_bytes",
+    "quantizes_while_loading",
+]
 
 SizesOf = Callable[[nn.Module, NamedModules, Mapping[str, Any], torch.dtype], QuantizedSizes]
 
@@ -83,6 +90,36 @@ def quantized_bytes(
         )
     require_fields(quantization_config)
     return METHODS[method](model, modules or named_modules(model), quantization_config, dtype)
+
+
+WHILE_LOADING = frozenset(
+    {
+        *("bitsandbytes_4bit", "bitsandbytes_8bit", "eetq", "fbgemm_fp8", "fp8", "quanto"),
+        "torchao",
+    }
+)
+"""Methods by which transformers quantizes a checkpoint in floats while it loads it, of those that
+need no data for it (``requires_calibration`` of its quantizers)."""
+
+
+def quantizes_while_loading(quantization_config: Mapping[str, Any]) -> str:
+    """The method of a config, which is one that quantizes while loading.
+
+    Raises
+    ------
+    InputError
+        When it is not, with those that are.
+    """
+    method = method_of(quantization_config)
+    if method not in WHILE_LOADING:
+        known = method in METHODS
+        why = "needs a checkpoint that is quantized already" if known else "is not known to devplan"
+        raise InputError(
+            f"quantization method {method!r} {why}; methods that quantize while loading are "
+            f"{', '.join(sorted(WHILE_LOADING))}"
+        )
+    require_fields(quantization_config)
+    return method
 
 
 def method_of(quantization_config: Mapping[str, Any]) -> str:
