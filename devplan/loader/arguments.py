@@ -6,6 +6,7 @@ same is no contradiction: ``dtype="bfloat16"`` for a map in bfloat16 passes.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,7 @@ def refuse_clashes(target: Target, given: Mapping[str, Any]) -> None:
     assert target.content is not None
     _refuse_other_dtype(target, target.content, given)
     _refuse_other_quantization(target, target.content, given)
+    _refuse_missing_package(target, target.content)
 
 
 def _refuse_other_dtype(target: Target, content: DeviceMapFile, given: Mapping[str, Any]) -> None:
@@ -68,6 +70,33 @@ def _refuse_other_dtype(target: Target, content: DeviceMapFile, given: Mapping[s
                 f"{name}={stated} is not the {wanted} that {target.name} was made for; leave it "
                 f"out, or plan again: devplan suggest {content.model.id} --dtype {stated}"
             )
+
+
+_PACKAGES = {
+    "bitsandbytes": ("bitsandbytes", "bitsandbytes"),
+    "quanto": ("optimum.quanto", "optimum-quanto"),
+    "torchao": ("torchao", "torchao"),
+}
+"""Method that quantizes while loading -> the module that does it, and its name for pip."""
+
+
+def _refuse_missing_package(target: Target, content: DeviceMapFile) -> None:
+    if content.model.quantize is None:
+        return
+    method = _method(quantize_config(content.model.quantize))
+    module, package = _PACKAGES.get(method, ("", ""))
+    if module and not _is_here(module):
+        raise InputError(
+            f"{target.name} has the weights quantized by {method} while they are loaded, which is "
+            f"not installed; pip install {package}"
+        )
+
+
+def _is_here(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
 
 
 def _refuse_other_quantization(

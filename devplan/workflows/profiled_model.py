@@ -209,6 +209,11 @@ def study(
     progress(f"building {source.class_name or model} on the meta device")
     skeleton = replace(build_skeleton(source, workload.dtype), own_inputs=inputs)
     if quantize is not None:  # the skeleton stays as it was: sizes follow from the method
+        if packed:
+            raise InputError(
+                "--packed is for checkpoints that are quantized already, and --quantize for those "
+                "that are not; leave one of them out"
+            )
         source = quantized_source(source, quantize)
         refuse_offload(source, machines)
     workload, workload_notes = resolve_workload(
