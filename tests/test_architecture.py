@@ -33,12 +33,6 @@ FAMILIES = {
     "published_texts": "tools.",
 }
 
-# Names that two modules define; the set only shrinks.
-STILL_TWICE = {
-    "Layout",
-    "suggest_command",
-}
-
 # Subpackages that are imported before it is known what a command needs.
 LIGHT = ("core", "io", "sandbox", "catalog", "machine", "mapfile", "environment", "cli")
 HEAVY = ("torch", "transformers", "accelerate", "diffusers", "numpy", "huggingface_hub", "networkx")
@@ -153,7 +147,7 @@ def test_a_public_name_is_defined_once():
                 defined[node.name].add(module_of(path))
     twice = {name: sorted(where) for name, where in defined.items() if len(where) > 1}
     twice = {name: where for name, where in twice.items() if not _is_a_family(name, where)}
-    assert not {*twice} - STILL_TWICE, twice
+    assert not twice
 
 
 def _is_a_family(name: str, where: list[str]) -> bool:

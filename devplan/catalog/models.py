@@ -47,7 +47,6 @@ from devplan.core import dtype_bytes
 ENTRIES = Path(__file__).parent / "entries"
 ALIASES = Path(__file__).parent / "aliases.yaml"
 LIBRARIES = ("transformers", "diffusers", "tensors", "code")
-VERIFIED = ("exact", "rounded", "unverified")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ that no entry governs, a device that does not exist.  What needs no run is found
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from devplan.checker.preparation import against, prepare
@@ -18,7 +17,6 @@ from devplan.checker.running import run_all
 from devplan.core import (
     CheckResult,
     Environment,
-    Machine,
     Workload,
     accepts,
     of_class,
@@ -115,38 +113,3 @@ def check(
     if environment is not None:
         context = against(context, environment)
     return result_of(run_all(context, options))
-
-
-def check_structure(
-    model: Any,
-    device_map: Any,
-    *,
-    machine: Machine | None = None,
-    main_device: str | None = None,
-    workload: Workload | None = None,
-    trust_remote_code: bool = False,
-    why: str = "",
-) -> CheckResult:
-    """What can be said of a map without running the model; DP901 says that nothing ran.
-
-    Parameters
-    ----------
-    model, device_map, machine, main_device, workload, trust_remote_code
-        As `devplan.checker.preparation.prepare` takes them.
-    why
-        Why nothing is run, for people.
-
-    Raises
-    ------
-    InputError
-        As `devplan.checker.preparation.prepare`.
-    """
-    context = prepare(
-        model,
-        device_map,
-        machine=machine,
-        main_device=main_device,
-        workload=workload,
-        trust_remote_code=trust_remote_code,
-    )
-    return result_of(replace(context, not_run=why))

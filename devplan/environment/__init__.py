@@ -3,14 +3,14 @@
     read_environment -> Environment                        what is here
     needs_of, assignment                                   what a map needs of a GPU, and who has it
     map + Environment -> remapped                          the map with its GPUs renumbered
-    map + Environment -> suggest_command                   the command that makes the map again
+    map + Environment -> renewal_command                   the command that makes the map again
     model -> ModelFacts                                    what is known before weights are read
 
 ``devplan.rules.differences`` compares a map with an environment.
 """
 
 from devplan.environment.command import (
-    suggest_command,
+    renewal_command,
 )
 from devplan.environment.model_facts import (
     changes_of,
@@ -57,6 +57,6 @@ __all__ = [
     "read_environment",
     "read_model_facts",
     "remapped",
-    "suggest_command",
+    "renewal_command",
     "with_sizes",
 ]

@@ -30,7 +30,7 @@ BALANCE = "balance"
 BY_USER = "user"
 
 
-def suggest_command(map_file: DeviceMapFile, environment: Environment) -> str:
+def renewal_command(map_file: DeviceMapFile, environment: Environment) -> str:
     """The command line.
 
     Examples

@@ -27,7 +27,7 @@ from devplan.core import (
     format_bytes,
     main_device_notes,
 )
-from devplan.environment.command import suggest_command
+from devplan.environment.command import renewal_command
 from devplan.environment.needs import Need, assignment, is_same_kind, needs_of
 
 Rename = Callable[[str], str]
@@ -65,7 +65,7 @@ def _impossible(map_file: DeviceMapFile, needs: tuple[Need, ...], environment: E
     return (
         f"the map needs cards with {wanted}, reserve included, and here "
         f"{'are ' + rooms if rooms else 'is no GPU that torch can use'}: no order holds it; "
-        f"plan for them: {suggest_command(map_file, environment)}"
+        f"plan for them: {renewal_command(map_file, environment)}"
     )
 
 

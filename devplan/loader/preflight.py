@@ -27,7 +27,7 @@ from devplan.environment import (
     facts_of_pipeline,
     read_environment,
     remapped,
-    suggest_command,
+    renewal_command,
     with_sizes,
 )
 from devplan.loader.target import Target
@@ -104,7 +104,7 @@ def model_at_hand(target: Target, environment: Environment, folder: Path) -> tup
     facts = _facts(folder, target.content)
     if facts is None:
         return ()
-    remake = f"make the map again: {suggest_command(target.content, environment)}"
+    remake = f"make the map again: {renewal_command(target.content, environment)}"
     return tuple(compare_model(target.content, facts, remake))
 
 

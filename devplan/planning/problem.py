@@ -133,11 +133,6 @@ def transfer_cost(problem: Problem, assignment: Sequence[int]) -> float:
     return math.fsum(problem.distances[a][b] for a, b in itertools.pairwise(walk))
 
 
-def num_new_slots(problem: Problem, assignment: Sequence[int]) -> int:
-    """Slots that are used only because of the items."""
-    return sum(not problem.slots[slot].in_use for slot in set(assignment))
-
-
 def is_contiguous(assignment: Sequence[int]) -> bool:
     """Whether the items of every slot follow one another."""
     num_changes = sum(a != b for a, b in itertools.pairwise(assignment))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from devplan.core import DeviceMapFile, Environment, Finding, FoundCard, ModelFacts, Severity
-from devplan.environment import Need, assignment, needs_of, suggest_command
+from devplan.environment import Need, assignment, needs_of, renewal_command
 from devplan.rules.card_missing import missing_card, no_cards
 from devplan.rules.card_of_another_kind import other_kind
 from devplan.rules.card_smaller import smaller_card
@@ -60,7 +60,7 @@ def differences(
     >>> found = differences(map_file, read_environment())          # doctest: +SKIP
     >>> [each.message for each in found if each.severity is Severity.ERROR]  # doctest: +SKIP
     """
-    remake = f"make the map again: {suggest_command(map_file, environment)}"
+    remake = f"make the map again: {renewal_command(map_file, environment)}"
     found = [
         *compare_cards(map_file, environment),
         *(compare_model(map_file, model, remake) if model is not None else ()),
@@ -116,7 +116,7 @@ def compare_cards(map_file: DeviceMapFile, environment: Environment) -> Iterator
     if needs and not environment.cards:
         yield no_cards(needs)
         return
-    remake = f"plan for this machine: {suggest_command(map_file, environment)}"
+    remake = f"plan for this machine: {renewal_command(map_file, environment)}"
     as_numbered = [d for need in needs for d in _of_card(need, environment, remake)]
     found = assignment(needs, environment.cards)
     if found is None or all(old == new for old, new in found.items()):

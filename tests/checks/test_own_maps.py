@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devplan.checker.checking import check, check_structure
+from devplan.checker.checking import check
 from devplan.checker.run_options import RunOptions
 from devplan.core.device_map import device_map_of
 from devplan.core.findings import Severity
@@ -12,6 +12,7 @@ from devplan.core.workload import Workload
 from devplan.machine.parse import parse_gpus
 from devplan.workflows.suggesting import suggest
 from tests.checks.case import HERE, model_name
+from tests.checks.structure_only import check_structure
 from tests.small_models import config_folder, small_llama
 
 MODELS = sorted(folder.name for folder in (HERE / "models").iterdir())

@@ -16,13 +16,13 @@ from transformers import (
     T5Config,
 )
 
-from devplan.checker.checking import check_structure
 from devplan.checker.from_model import source_of_config
 from devplan.checker.preparation import prepare
 from devplan.core.devices import chosen_by_accelerate
 from devplan.core.errors import InputError
 from devplan.machine.parse import parse_gpus
 from tests.checks.case import model_name
+from tests.checks.structure_only import check_structure
 from tests.report.example_plans import MAP_FILE
 
 LLAMA = model_name("tiny_llama")

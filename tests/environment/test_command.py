@@ -12,7 +12,7 @@ from devplan.cli.command import Options
 from devplan.cli.suggest import suggest_command as the_command
 from devplan.core.types import OffloadTier, Pin
 from devplan.core.units import GIB, MIB
-from devplan.environment.command import links_option, suggest_command
+from devplan.environment.command import links_option, renewal_command
 from devplan.machine.parse import parse_gpus
 from tests.environment.machines import card, example_map, machine
 
@@ -31,7 +31,7 @@ def machine_asked(command: str):
 
 
 def test_the_example_on_a_laptop():
-    command = suggest_command(example_map(), LAPTOP)
+    command = renewal_command(example_map(), LAPTOP)
     assert command == (
         "devplan suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768 "
         "--dtype bfloat16"
@@ -79,7 +79,7 @@ def rich_map():
 
 def test_everything_that_was_asked_for_is_asked_for_again():
     given = rich_map()
-    command = suggest_command(given, LAPTOP)
+    command = renewal_command(given, LAPTOP)
     options = options_of(command)
     assert precedence.planned_model(options) == given.model.id
     again = precedence.planned_machine(options)
@@ -107,7 +107,7 @@ def test_numbers_of_cards_are_kept():
     moved = replace(
         given, machine=replace(given.machine, cards=cards, main_device="cuda:2", links=())
     )
-    assert machine_asked(suggest_command(moved, LAPTOP)).cards == cards
+    assert machine_asked(renewal_command(moved, LAPTOP)).cards == cards
 
 
 def test_cards_that_the_driver_named():
@@ -117,11 +117,11 @@ def test_cards_that_the_driver_named():
         replace(given.machine.cards[1], name="Some Card Of Tomorrow"),
     )
     named = replace(given, machine=replace(given.machine, cards=cards))
-    assert "--gpus rtx-4090,12GiB" in suggest_command(named, LAPTOP)
+    assert "--gpus rtx-4090,12GiB" in renewal_command(named, LAPTOP)
 
 
 def test_on_a_machine_with_cards_they_are_named_by_number():
-    command = suggest_command(rich_map(), machine(card(0, 48), card(1, 48), card(2, 48)))
+    command = renewal_command(rich_map(), machine(card(0, 48), card(1, 48), card(2, 48)))
     options = options_of(command)
     assert options.gpus == "0,1,2"
     assert options.reserve == f"0={2}GiB,1=700MiB"
@@ -131,7 +131,7 @@ def test_on_a_machine_with_cards_they_are_named_by_number():
 
 
 def test_a_pin_to_a_card_that_is_not_here_is_left_out():
-    command = suggest_command(rich_map(), machine(card(0, 48)))
+    command = renewal_command(rich_map(), machine(card(0, 48)))
     options = options_of(command)
     assert not options.pins
     assert options.main is None
@@ -142,14 +142,14 @@ def test_measured_links_are_measured_again_where_there_are_cards():
     links = tuple(replace(link, basis="measured") for link in given.machine.links)
     timed = replace(given, machine=replace(given.machine, links=links))
     here = machine(card(0, 24), card(1, 12))
-    assert options_of(suggest_command(timed, here)).links == "measured"
-    assert options_of(suggest_command(timed, LAPTOP)).links == "pcie4x16-host"
+    assert options_of(renewal_command(timed, here)).links == "measured"
+    assert options_of(renewal_command(timed, LAPTOP)).links == "pcie4x16-host"
 
 
 def test_no_pin_is_read_off_the_pins():
     given = replace(example_map(), pins=(), relaxed=())
-    assert options_of(suggest_command(given, LAPTOP)).no_pin is True
-    assert options_of(suggest_command(example_map(), LAPTOP)).no_pin is False
+    assert options_of(renewal_command(given, LAPTOP)).no_pin is True
+    assert options_of(renewal_command(example_map(), LAPTOP)).no_pin is False
 
 
 def test_a_pinned_module_is_one_argument():
@@ -157,14 +157,14 @@ def test_a_pinned_module_is_one_argument():
     tower = [pin for pin in given.pins if pin.block.startswith("model.visual")]
     others = [pin for pin in given.pins if pin not in tower]
     pinned = replace(given, pins=(*others, *(replace(pin, reason="user") for pin in tower)))
-    assert options_of(suggest_command(pinned, LAPTOP)).pins == (("model.visual", "cuda:0"),)
+    assert options_of(renewal_command(pinned, LAPTOP)).pins == (("model.visual", "cuda:0"),)
 
 
 @pytest.mark.parametrize("objective, has_context", [("balance", True), ("context", False)])
 def test_the_context_that_was_found_is_no_wish(objective, has_context):
     given = example_map()
     given = replace(given, certificate=replace(given.certificate, objective=objective))
-    assert (options_of(suggest_command(given, LAPTOP)).context is not None) == has_context
+    assert (options_of(renewal_command(given, LAPTOP)).context is not None) == has_context
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hypothesis import strategies as st
@@ -20,7 +21,8 @@ from devplan.core.types import (
 from devplan.core.workload import Workload
 from devplan.planning.instance import PlanRequest
 from devplan.planning.planner import place
-from devplan.planning.problem import Problem, Slot
+from devplan.planning.problem import Assignment, Problem, Slot, is_contiguous
+from devplan.planning.solvers import exhaustive
 
 
 def plan(graph: BlockGraph, on: Machine, workload: Workload, **asked) -> Plan | Infeasible:
@@ -211,3 +213,14 @@ def cases(draw, *, max_layers: int = 5):
         pins,
         draw(st.booleans()),
     )
+
+
+def num_new_slots(problem: Problem, assignment: Sequence[int]) -> int:
+    """Slots that are used only because of the items."""
+    return sum(not problem.slots[slot].in_use for slot in set(assignment))
+
+
+def best_in_stages(problem: Problem) -> Assignment | None:
+    """The best contiguous assignment of all; None when there is none."""
+    contiguous = filter(is_contiguous, exhaustive.assignments(problem))
+    return min(contiguous, key=lambda each: exhaustive.cost(problem, each), default=None)

@@ -15,14 +15,13 @@ from devplan.planning.problem import (
     Problem,
     Slot,
     is_contiguous,
-    num_new_slots,
     respects_pins,
     share_of,
     transfer_cost,
 )
 from devplan.planning.solvers import chain, exhaustive, fastest
 from devplan.planning.solvers.fastest import Costs, seconds_of
-from tests.planning.strategies import problems
+from tests.planning.strategies import num_new_slots, problems
 
 SPEEDS = st.sampled_from([1, 1, 2, 5])
 DISTANCES = st.sampled_from([1, 1, 2, 7])

@@ -18,6 +18,7 @@ from devplan.planning.search import loosest
 from devplan.planning.solvers import chain, exhaustive, packing, sequential
 from devplan.planning.verifier import verify
 from tests.planning.strategies import (
+    best_in_stages,
     block,
     cases,
     cpu,
@@ -75,7 +76,7 @@ def check_nothing_fits(posed) -> None:
 
 def check_best_of_its_class(answer: Plan, problem, objective: str) -> None:
     """Default pins kept and balanced: as good as the oracle; given up: the oracle fails too."""
-    best = exhaustive.solve_contiguous(problem)
+    best = best_in_stages(problem)
     fits = best is not None and share_of(problem, best) <= 1
     plain = not answer.relaxed and not answer.offload_bytes and answer.contiguous
     assert not fits or plain or objective == "context"

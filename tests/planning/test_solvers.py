@@ -13,7 +13,6 @@ from devplan.planning.problem import (
     Slot,
     is_contiguous,
     most_held,
-    num_new_slots,
     num_transfers,
     respects_pins,
     share_of,
@@ -21,7 +20,7 @@ from devplan.planning.problem import (
 )
 from devplan.planning.solvers import SOLVERS, chain, exhaustive, packing, sequential
 from devplan.planning.solvers.reach import Reach
-from tests.planning.strategies import problems
+from tests.planning.strategies import best_in_stages, num_new_slots, problems
 
 GIB = 2**30
 
@@ -40,7 +39,7 @@ def slots(*budgets, base=0):
 
 def check_chain(problem: Problem) -> None:
     """Equal to the oracle in share, transfers, and beginning on the main slot."""
-    found, best = chain.solve(problem), exhaustive.solve_contiguous(problem)
+    found, best = chain.solve(problem), best_in_stages(problem)
     assert (found is None) == (best is None)
     if found is None:
         return

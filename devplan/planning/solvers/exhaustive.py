@@ -9,7 +9,6 @@ from devplan.core import ensure
 from devplan.planning.problem import (
     Assignment,
     Problem,
-    is_contiguous,
     num_transfers,
     respects_pins,
     share_of,
@@ -21,13 +20,7 @@ MAX_ASSIGNMENTS = 1_000_000
 
 def solve(problem: Problem) -> Assignment | None:
     """The assignment of any kind with the smallest share and, among those, fewest transfers."""
-    return min(assignments(problem), key=lambda a: _cost(problem, a), default=None)
-
-
-def solve_contiguous(problem: Problem) -> Assignment | None:
-    """The same among contiguous assignments; None when there is none."""
-    contiguous = filter(is_contiguous, assignments(problem))
-    return min(contiguous, key=lambda a: _cost(problem, a), default=None)
+    return min(assignments(problem), key=lambda a: cost(problem, a), default=None)
 
 
 def assignments(problem: Problem) -> Iterator[Assignment]:
@@ -38,6 +31,7 @@ def assignments(problem: Problem) -> Iterator[Assignment]:
     return (assignment for assignment in every if respects_pins(problem, assignment))
 
 
-def _cost(problem: Problem, assignment: Assignment) -> tuple:
+def cost(problem: Problem, assignment: Assignment) -> tuple:
+    """What `solve` minimizes: share, transfers, and whether it starts on another slot than main."""
     starts_elsewhere = assignment[:1] != (problem.main,)
     return share_of(problem, assignment), num_transfers(problem, assignment), starts_elsewhere

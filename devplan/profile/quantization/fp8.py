@@ -39,7 +39,7 @@ _DEFAULT_BLOCK = (128, 128)
 _NEEDS_CAPABILITY = "8.9"
 
 
-class Layout(NamedTuple):
+class Fp8Layout(NamedTuple):
     """The parts of the config that decide bytes."""
 
     block: tuple[int, int] | None
@@ -80,14 +80,14 @@ def sizes(
     return ledger.close()
 
 
-def _layout(config: Mapping[str, Any]) -> Layout:
+def _layout(config: Mapping[str, Any]) -> Fp8Layout:
     block = config.get("weight_block_size", _DEFAULT_BLOCK)
     if block is not None and (len(block) != 2 or min(block) <= 0):
         raise InputError(
             f"weight_block_size of the quantization config is {block!r}; it must be two positive "
             "numbers or null"
         )
-    return Layout(
+    return Fp8Layout(
         block=None if block is None else (int(block[0]), int(block[1])),
         scale_bytes=1 if config.get("scale_fmt") == "ue8m0" else _FLOAT32,
         static=str(config.get("activation_scheme", "dynamic")).lower() == "static",
@@ -120,7 +120,7 @@ def _unfit(module: nn.Module) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def linear_pieces(linear: Linear, layout: Layout) -> Pieces:
+def linear_pieces(linear: Linear, layout: Fp8Layout) -> Pieces:
     """Pieces of `linear.count` equal linears."""
     if layout.block is None:
         scales = _FLOAT32
@@ -135,7 +135,7 @@ def linear_pieces(linear: Linear, layout: Layout) -> Pieces:
     return pieces
 
 
-def expert_pieces(fused: FusedWeight, layout: Layout) -> Pieces:
+def expert_pieces(fused: FusedWeight, layout: Fp8Layout) -> Pieces:
     """Pieces of one fused parameter: blocks cover the fused matrix of each expert."""
     if layout.fp4_experts:
         rows, columns = fused.fused_out_features, math.ceil(fused.linear.in_features / _FP4_GROUP)

@@ -57,7 +57,7 @@ _BLOCK_PREFIXES = (
 )
 
 
-class Layout(NamedTuple):
+class GptqLayout(NamedTuple):
     """The parts of the config that decide bytes."""
 
     bits: int
@@ -93,12 +93,12 @@ def sizes(
     return ledger.close()
 
 
-def _packed(linear: Linear, layout: Layout | None, reason: str) -> Answer:
+def _packed(linear: Linear, layout: GptqLayout | None, reason: str) -> Answer:
     return reason if layout is None else pieces(linear, layout)
 
 
 @lru_cache(maxsize=4096)
-def pieces(linear: Linear, layout: Layout) -> Pieces:
+def pieces(linear: Linear, layout: GptqLayout) -> Pieces:
     """Pieces of `linear.count` equal linears."""
     out_features, in_features, count = linear
     groups = 1 if layout.group_size == -1 else math.ceil(in_features / layout.group_size)
@@ -127,7 +127,7 @@ class _Choice:
         self._dynamic = config.get("dynamic") or {}
         self._lm_head = bool(config.get("lm_head"))
 
-    def __call__(self, name: str) -> tuple[Layout | None, str]:
+    def __call__(self, name: str) -> tuple[GptqLayout | None, str]:
         if not name.startswith(self._prefix) and not (self._lm_head and name == "lm_head"):
             return None, f"outside the blocks {self._prefix!r}"
         if self._endings is not None and not name.endswith(self._endings):
@@ -143,7 +143,7 @@ class _Choice:
 
 def _choice_of_experts(
     choose: _Choice, fused: FusedWeight, rules: tuple[list[Any], list[Any]]
-) -> tuple[Layout | None, str]:
+) -> tuple[GptqLayout | None, str]:
     """The choice for the first projection of the first expert, under any of its names."""
     answers = [
         choose(names[0]) for names in stored_projections(rules, fused.parameter, fused.projections)
@@ -151,7 +151,7 @@ def _choice_of_experts(
     return next((answer for answer in answers if answer[0] is None), answers[0])
 
 
-def _layout(config: Mapping[str, Any]) -> Layout:
+def _layout(config: Mapping[str, Any]) -> GptqLayout:
     bits, group_size = config.get("bits"), config.get("group_size", 128)
     if bits not in BITS:
         raise InputError(f"GPTQ packs {BITS} bits, the quantization config says {bits!r}")
@@ -159,7 +159,7 @@ def _layout(config: Mapping[str, Any]) -> Layout:
         raise InputError(
             f"group_size of the quantization config is {group_size!r}; it must be positive or -1"
         )
-    return Layout(bits, group_size)
+    return GptqLayout(bits, group_size)
 
 
 def _block_prefix(modules: NamedModules) -> str:
