@@ -175,7 +175,7 @@ REFUSED = {
     "unknown key": ("batch: 1\ncontxt: 5\n", ["line 2", "contxt", "did you mean context"]),
     "underscore": ("kv_dtype: x\n", ["line 1", "kv_dtype", "did you mean kv-dtype"]),
     "nothing near": ("zzzz: 1\n", ["zzzz", "no setting", "model, gpus"]),
-    "key that is no text": ("1: 1\n", ["line 1", "1 is no setting"]),
+    "key that is not text": ("1: 1\n", ["line 1", "1 is not a setting"]),
     "text for a count": ("context: 32kb\n", ["line 1", "'32kb'", "whole number", "32k"]),
     "zero": ("batch: 0\n", ["batch", "0", "above 0"]),
     "true for a count": ("batch: yes\n", ["True", "whole number"]),

@@ -201,11 +201,11 @@ def test_names_that_are_the_same_but_for_case_and_separators_stand_alone():
     ],
 )
 def test_a_device_in_other_words_finds_its_name(typed, meant):
-    with pytest.raises(InputError, match=rf"is no device; did you mean {meant}\?$"):
+    with pytest.raises(InputError, match=rf"is not a device; did you mean {meant}\?$"):
         from_hf_device(typed)
 
 
 @pytest.mark.parametrize("typed", ["frobnicate", "first", "cuda:-1", "x:0", "0,1", "cuda:0:1"])
 def test_what_is_no_device_at_all_gets_the_forms(typed):
-    with pytest.raises(InputError, match=r"is no device; write 0, cuda:0, cpu or disk$"):
+    with pytest.raises(InputError, match=r"is not a device; write 0, cuda:0, cpu or disk$"):
         from_hf_device(typed)

@@ -163,7 +163,7 @@ def test_permissions_and_links_stay(tmp_path):
         (lambda path: path.mkdir(), "it is a folder; name a file with -o FILE"),
         (lambda path: path.symlink_to(path.parent), "it is a folder"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
-        (lambda path: os.mkfifo(path), "it is no regular file"),
+        (lambda path: os.mkfifo(path), "it is not a regular file"),
     ],
 )
 def test_what_is_no_file(tmp_path, make, words):
@@ -217,7 +217,7 @@ def test_a_pipe_that_is_read(tmp_path):
 def test_a_pipe_that_nobody_reads(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    assert "nobody reads from that pipe" in refusal("x", path, streams=True)
+    assert "the pipe has no reader" in refusal("x", path, streams=True)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")

@@ -133,7 +133,7 @@ def read_baseline(path: str | Path) -> Baseline:
         return _baseline(content)
     except (TypeError, KeyError, ValueError):
         raise InputError(
-            f"{path} is no baseline of devplan; write it with --write-baseline"
+            f"{path} is not a baseline of devplan; write it with --write-baseline"
         ) from None
 
 

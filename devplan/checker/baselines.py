@@ -148,7 +148,7 @@ def inferred_map(strategy: str, skeleton: Skeleton, machine: Machine | None) -> 
             f"{nearest(strategy, STRATEGIES)}"
         )
     if machine is None:
-        raise InputError(f"--device-map {strategy} needs the cards; give --gpus 24GiB,12GiB")
+        raise InputError(f"--device-map {strategy} needs the GPUs; give --gpus 24GiB,12GiB")
     from devplan.models import of_the_library
 
     said = f"device_map={strategy!r} cannot be had: the libraries' own planner raised"

@@ -64,7 +64,7 @@ def main_call(model: nn.Module, options: RunOptions) -> ModelCall:
 
 
 def workload_calls(skeleton: Skeleton, run: str) -> tuple[ModelCall, ...]:
-    """The calls that ``--run`` makes at the workload; none where the model's code is not here.
+    """The calls that ``--run`` makes at the workload; none where the model's code is not available.
 
     Raises
     ------

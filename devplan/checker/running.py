@@ -414,7 +414,7 @@ def request_of(context: CheckContext, options: RunOptions) -> InputRequest:
 def cannot_run(context: CheckContext) -> str:
     """Why a map cannot be applied at all; empty where it can."""
     if not context.skeleton.executable:
-        return "the model's own code is not here"
+        return "the model's own code is not available"
     tensors = context.structure.tensors.values()
     # [saved] what is no part of the state dict accelerate does not ask for.
     refused = [t.name for t in tensors if t.persistent and context.device_of(t.name) is None]

@@ -65,7 +65,7 @@ def doctor_command(options: Options) -> int:
         if remap is not None:
             here = remapped(map_file, environment)
             outcome, refused = written(here, remap, options.force, option="--remap")
-            told = "the cards have their numbers already" if here is map_file else here.notes[-1]
+            told = "the GPUs have their numbers already" if here is map_file else here.notes[-1]
             notes.append(f"{remap} ({outcome}): {told}")
             map_file, map_path = here, remap
         found = differences(map_file, environment, facts)
@@ -90,7 +90,7 @@ def look_around(offload_folder: str, *, measure: bool = False) -> Environment:
     from devplan.environment import measured, read_environment
 
     with progress_on_stderr() as progress:
-        progress("looking at the cards and the driver")
+        progress("looking at the GPUs and the driver")
         environment = read_environment(offload_folder)
         if measure and environment.cards:
             progress("timing copies between the cards")

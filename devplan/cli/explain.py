@@ -98,7 +98,7 @@ def _text_of(subject: str) -> str | bytes:
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return data.decode("utf-16", errors="replace")
     if b"\0" in data:
-        raise InputError(f"{subject} is no text; give the log or the traceback as text")
+        raise InputError(f"{subject} is not text; give the log or the traceback as text")
     return data
 
 

@@ -172,7 +172,7 @@ def model_for_map(options: Options, given: DeviceMap | None) -> str | NamedInFil
     model = options.typed("model") or (given.model if given else None) or options.set("model")
     if model is None:
         name = given.name if given else f"--device-map {options.device_map}"
-        raise InputError(f"{name} does not say which model it is for; give --model")
+        raise InputError(f"{name} does not name its model; give --model")
     return model
 
 
@@ -190,13 +190,13 @@ def machine_for_map(options: Options, given: DeviceMap | None) -> Machine | None
         return _parsed(gpus, options.typed, offload)
     for name in ("memory", "reserve"):
         if options.is_typed(name):
-            raise InputError(f"--{name} describes cards; give them with --gpus")
+            raise InputError(f"--{name} describes GPUs; give them with --gpus")
     machine = given.machine if given else None
     if machine is None and (gpus := options.set("gpus")):
         machine = _parsed(gpus, options.set, options.set("offload"))
     if offload:
         if machine is None:
-            raise InputError("--offload belongs to a machine; give its cards with --gpus")
+            raise InputError("--offload belongs to a machine; give its GPUs with --gpus")
         machine = replace(machine, tiers=read_tiers(tuple(offload)))
     return machine
 

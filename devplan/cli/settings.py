@@ -150,7 +150,9 @@ def _project_table(path: Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: broken TOML ({error}); correct it") from error
     table = tool.get("devplan") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):
-        raise InputError(f"{path}: tool.devplan is no table; write {TABLE} and one setting a line")
+        raise InputError(
+            f"{path}: tool.devplan is not a table; write {TABLE} and one setting a line"
+        )
     return table
 
 
@@ -193,7 +195,7 @@ def _read_value(found: Settings, key: Any, value: Any) -> Any:
     option = SETTINGS.get(key)
     if option is None:
         known = nearest(str(key), SETTINGS) or f"; the settings are {', '.join(SETTINGS)}"
-        raise InputError(f"{where} is no setting{known}")
+        raise InputError(f"{where} is not a setting{known}")
     try:
         value = option.setting(value)
     except Refused as refused:

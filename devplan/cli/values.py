@@ -134,7 +134,7 @@ def read_generation(text: str) -> tuple[str, Any]:
     try:
         return name, load_yaml(value, "--generate")
     except InputError:
-        raise InputError(f"--generate {text!r}: the value is no YAML; quote it") from None
+        raise InputError(f"--generate {text!r}: the value is not valid YAML; quote it") from None
 
 
 def read_strategy(text: str) -> str:

@@ -110,7 +110,7 @@ def refuse_no_map(map: DeviceMap) -> DeviceMap:
     if all(entry.device is None for entry in map.entries):
         first = map.entries[0]
         raise InputError(
-            f"{map.name} is no device map: none of its values is a device, the first is "
+            f"{map.name} is not a device map: none of its values is a device, the first is "
             f"{first.key}: {first.written}"
         )
     return map

@@ -71,7 +71,7 @@ def from_hf_device_map(mapping: Mapping[str, Any]) -> dict[str, str]:
     for entry, value in mapping.items():
         if not isinstance(entry, str):
             raise InputError(
-                f"device_map holds the name {entry!r}, which is no text; write it in quotes"
+                f"device_map holds the name {entry!r}, which is not text; write it in quotes"
             )
         devices[entry] = from_hf_device(value, where=f"device_map entry {entry!r}")
     return devices
@@ -86,11 +86,12 @@ def from_hf_device(value: Any, *, where: str = "device") -> str:
         When the value is no device.
     """
     if isinstance(value, bool):
-        raise InputError(f"{where}: {value} is no device; {_FORMS}")
+        raise InputError(f"{where}: {value} is not a device; {_FORMS}")
     if isinstance(value, numbers.Integral):  # numpy's among them
         if not 0 <= value <= MAX_INDEX:
             raise InputError(
-                f"{where}: {_shown(value)} is no device index, these are 0 to {MAX_INDEX}; {_FORMS}"
+                f"{where}: {_shown(value)} is not a device index, these are 0 to "
+                f"{MAX_INDEX}; {_FORMS}"
             )
         return f"cuda:{int(value)}"
     # [torch.device] its text is what torch reads; its class is not imported for that.
@@ -119,11 +120,11 @@ def _refusal(value: Any, text: str) -> str:
         number = parse_whole(text)
         return f"{value!r} is text, and torch knows no device of that name; write {number}"
     if _BEYOND.fullmatch(text):
-        return f"{text[:24]!r} is no device, indices are 0 to {MAX_INDEX}; {_FORMS}"
+        return f"{text[:24]!r} is not a device, indices are 0 to {MAX_INDEX}; {_FORMS}"
     if not text:
-        return f"{_shown(value)} is no device; {_FORMS}"
+        return f"{_shown(value)} is not a device; {_FORMS}"
     near = ", ".join(_meant(text))
-    return f"{value!r} is no device; " + (f"did you mean {near}?" if near else _FORMS)
+    return f"{value!r} is not a device; " + (f"did you mean {near}?" if near else _FORMS)
 
 
 def _meant(text: str) -> list[str]:
@@ -208,7 +209,7 @@ def main_device_notes(devices_in_use: Iterable[str], machine: Machine) -> tuple[
     return (
         f"from_pretrained will send the inputs to cuda:{cards[0]} first and not to the main device "
         f"cuda:{main}: it tells accelerate of no main device, which then takes the lowest index in "
-        f"the map; make the main card the lowest (CUDA_VISIBLE_DEVICES={_main_first(main, machine)}"
+        f"the map; make the main GPU the lowest (CUDA_VISIBLE_DEVICES={_main_first(main, machine)}"
         " and --gpus in that order), or load on the CPU and call "
         f'accelerate.dispatch_model(model, device_map, main_device="cuda:{main}")',
     )

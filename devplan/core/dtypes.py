@@ -96,7 +96,7 @@ def full_dtype_name(name: str) -> str:
     full = _ALIASES.get(typed, typed)
     if full not in _NAMED:
         close = nearest(typed, [*_NAMED, *_ALIASES])
-        raise InputError(f"{name!r} is no dtype; write one such as bfloat16 or float16{close}")
+        raise InputError(f"{name!r} is not a dtype; write one such as bfloat16 or float16{close}")
     return full
 
 

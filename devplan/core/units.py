@@ -42,7 +42,7 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     factor = _SUFFIX_BYTES.get(match[2].lower()) if match else None
     if factor is None:
-        raise InputError(f"{text!r} is no size; write it with a unit, such as 24GiB or 512MiB")
+        raise InputError(f"{text!r} is not a size; write it with a unit, such as 24GiB or 512MiB")
     if len(match[1]) > _MOST_DIGITS:
         raise InputError(f"a size of {len(match[1])} digits is none; write it such as 24GiB")
     return int(float(match[1]) * factor)

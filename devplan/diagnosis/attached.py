@@ -92,7 +92,7 @@ def attach_diagnosis(model: Any, map: Any = None) -> None:
     held = _models(model)
     if not held:
         raise InputError(
-            f"{type(model).__name__} is no model and holds none; give the model that is called"
+            f"{type(model).__name__} is not a model and holds none; give the model that is called"
         )
     for component, each in held.items():
         _attach(each, part_for(map, component))

@@ -53,7 +53,7 @@ class MappedModel:
         given = as_device_map(map)
         name = model or given.model
         if name is None:
-            raise InputError(f"{given.name} does not say which model it is for; give --model")
+            raise InputError(f"{given.name} does not name its model; give --model")
         subject = prepare(name, given, trust_remote_code=trust_remote_code)
         known = CommandFacts(
             model=str(name),
@@ -219,8 +219,8 @@ def _enough_memory(done: CheckedMap, devices: Sequence[str]) -> str:
     needs = ", ".join(f"{format_bytes(done.loads[each])} on {each}" for each in named)
     asked = f"at batch {workload.batch} and {workload.tokens:,} tokens it needs {needs}"
     if machine is None:
-        return f"{asked}; the map does not say how large the cards are"
-    return f"{asked}, and the cards hold that: the call was larger, or something else is there"
+        return f"{asked}; the map does not give the size of the GPUs"
+    return f"{asked}, and the GPUs hold that: the call was larger, or something else is there"
 
 
 def _found(result: CheckResult, finding: Finding | None, detail: str) -> Confirmation:

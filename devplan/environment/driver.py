@@ -60,7 +60,7 @@ def read_driver() -> DriverFacts:
     version = version_in(_PROC.read_text(errors="replace")) if _PROC.is_file() else None
     notes = ()
     if version is not None or cuda is not None:
-        notes = ("nvidia-smi is not here: the driver's own list of cards was not read",)
+        notes = ("nvidia-smi was not found, so the driver's list of GPUs was not read",)
     return DriverFacts(version=version, cuda=cuda, notes=notes)
 
 

@@ -63,7 +63,7 @@ def _impossible(map_file: DeviceMapFile, needs: tuple[Need, ...], environment: E
         f"{format_bytes(card.room_bytes)} ({card.device})" for card in environment.cards
     )
     return (
-        f"the map needs cards with {wanted}, reserve included, and here "
+        f"the map needs GPUs with {wanted}, reserve included, and here "
         f"{'are ' + rooms if rooms else 'is no GPU that torch can use'}: no order holds it; "
         f"plan for them: {renewal_command(map_file, environment)}"
     )
@@ -224,6 +224,6 @@ def _note(map_file: DeviceMapFile, cards: Mapping[str, FoundCard], *, kept: bool
         return f"remapped by capacity: {moves}"
     return (
         f"remapped by capacity: {moves}; the sizes are not those planned for, so that the lower "
-        "bound is only that of all loads over all cards, and the most tokens are those that "
+        "bound is only that of all loads over all GPUs, and the most tokens are those that "
         "certainly fit"
     )

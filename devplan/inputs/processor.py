@@ -134,7 +134,7 @@ def _refuse_unbounded(folder: Path) -> None:
         except OSError:  # a link to nothing: not there, for transformers too
             continue
         if not stat.S_ISREG(found.st_mode):
-            raise NoProcessor(f"{path} is no regular file")
+            raise NoProcessor(f"{path} is not a regular file")
         if found.st_size > MOST_BYTES:
             raise NoProcessor(f"{path} is larger than {MOST_BYTES // 2**20} MiB")
 
@@ -182,7 +182,7 @@ def _has_part(processor: Any, arguments: tuple[str, ...]) -> bool:
 
 
 def _length(made: Any) -> int:
-    """Tokens of the longest sequence; 0 where there is no text."""
+    """Tokens of the longest sequence; 0 where there is not text."""
     ids = dict(made).get("input_ids")
     return int(ids.shape[-1]) if isinstance(ids, torch.Tensor) else 0
 

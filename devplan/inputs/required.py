@@ -272,7 +272,7 @@ def _widths(facts: Facts) -> Iterator[int]:
 # so its shape is one form to offer.
 
 STEPS = 64
-"""Of a sequence that is no text."""
+"""Of a sequence that is not text."""
 
 _LENGTH = re.compile(r"len|seq|steps|tokens|frames|samples|^time$")
 _SIDE = {"height": 0, "width": 1, "image_size": None, "frame_size": None, "img_size": None}

@@ -112,7 +112,7 @@ def prose(text: str) -> str:
 
 
 def shown(value: Value) -> Value:
-    """A record with every text in it visible; paths and what is no text stay as they are."""
+    """A record with every text in it visible; paths and what is not text stay as they are."""
     if isinstance(value, str) and not isinstance(value, Enum):
         return prose(value) if " " in value else visible(value)
     if is_dataclass(value) and not isinstance(value, type):

@@ -85,13 +85,14 @@ def _too_deep(where: str) -> InputError:
 
 
 def _refuse_half_characters(text: str, content: Any, where: str) -> None:
-    """``"\\ud800"`` alone is no character, and nothing that holds it can be written again."""
+    """``"\\ud800"`` alone is not a character, and nothing that holds it can be written again."""
     if "\\ud" not in text.lower():
         return
     try:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character; "
+            f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is not a "
+            "character; "
             "correct the file or download it again"
         ) from None

@@ -114,7 +114,7 @@ def refuse_unwritable(
             return None
         nearest = next(folder for folder in target.parents if os.path.lexists(folder))
         if not nearest.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is no folder")
+            raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is not a folder")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, f"no permission to write in {nearest}")
         return target
@@ -155,20 +155,20 @@ def _looked_at(path: str | PurePath, option: str, streams: bool) -> Path | None:
     except FileNotFoundError:
         if os.fspath(path).endswith((os.sep, os.altsep or os.sep)) or not os.fspath(path):
             raise InputError(
-                f"cannot write {os.fspath(path)!r}: that is no name of a file; give one with "
+                f"cannot write {os.fspath(path)!r}: that is not a name of a file; give one with "
                 f"{option} FILE"
             ) from None
         return target
     except NotADirectoryError as error:
         strange = next(each for each in target.parents if each.exists())
-        raise NotADirectoryError(errno.ENOTDIR, f"{strange} is no folder") from error
+        raise NotADirectoryError(errno.ENOTDIR, f"{strange} is not a folder") from error
     if stat.S_ISDIR(mode):
         raise InputError(f"cannot write {path}: it is a folder; name a file with {option} FILE")
     if streams and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
         return None
     if not stat.S_ISREG(mode):
         raise InputError(
-            f"cannot write {path}: it is no regular file; name another with {option} FILE"
+            f"cannot write {path}: it is not a regular file; name another with {option} FILE"
             f"{_or_stdout(option)}"
         )
     if not os.access(target, os.W_OK):
@@ -182,7 +182,7 @@ def _write_stream(content: bytes, path: str | PurePath) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise OSError(errno.ENXIO, "nobody reads from that pipe") from None
+            raise OSError(errno.ENXIO, "the pipe has no reader") from None
         raise
     os.set_blocking(handle, True)
     try:
@@ -199,7 +199,7 @@ def _folder_made(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder") from error
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is not a folder") from error
     try:
         yield
     except BaseException:

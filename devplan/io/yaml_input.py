@@ -58,7 +58,7 @@ def compose(text: str, file: str) -> yaml.Node | None:
         character = error.character if isinstance(error.character, int) else ord(error.character)
         line = text.count("\n", 0, error.position) + 1
         raise InputError(
-            f"{file}:{line}: the character U+{character:04X} may not stand in YAML"
+            f"{file}:{line}: the character U+{character:04X} is not allowed in YAML"
         ) from None
     except _BeyondBound as error:
         raise InputError(f"{file}:{error.line}: {error}") from None

@@ -27,7 +27,7 @@ _DTYPES = ("dtype", "torch_dtype")
 
 # Said by the map, or meaningless beside one: argument -> why.
 _THE_MAPS_OWN = {
-    "device_map": "the map says where everything lies",
+    "device_map": "the map already places every tensor",
     "max_memory": "it bounds maps that accelerate makes, and this one is made",
     "tp_plan": "tensor parallelism and a device map exclude each other",
     "tp_size": "tensor parallelism and a device map exclude each other",
@@ -49,7 +49,7 @@ def refuse_clashes(target: Target, given: Mapping[str, Any]) -> None:
             raise InputError(f"{name}= does not go with {target.name}: {reason}; leave it out")
     if given.get("weights_only") is False:
         raise InputError(
-            "weights_only=False would run code that stands in a .bin file; leave it out, or "
+            "weights_only=False would run code that is stored in a .bin file; leave it out, or "
             "convert the checkpoint to safetensors where you trust it"
         )
     assert target.content is not None
@@ -110,7 +110,7 @@ def _refuse_other_quantization(
         made_for = content.model.quantization or "unquantized weights"
         raise InputError(
             f"quantization_config={stated} does not go with {target.name}, which was made for "
-            f"{made_for}: its bytes per card would be others; plan again for the quantized model"
+            f"{made_for}: its bytes per GPU would be others; plan again for the quantized model"
         )
 
 

@@ -199,7 +199,8 @@ def _refuse_absent(target: Target, place: str) -> None:
     """A folder that is not here is said in one line, and is not looked for on the hub."""
     if is_path(place) and not Path(place).expanduser().is_dir():
         raise InputError(
-            f"there is no folder {place} here, which {target.name} is loaded from; give the folder "
+            f"there is no folder {place} here, which {target.name} is loaded from; give "
+            "the folder "
             "or id of the checkpoint: devplan.load(FOLDER, MAP)"
         )
 

@@ -363,7 +363,7 @@ def _is_ours(name: str, known: frozenset[str] | None) -> bool:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Everything below a folder that is no folder, links to folders among it."""
+    """Everything below a folder that is not a folder, links to folders among it."""
     for where, folders, files in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(where, name))]
         for name in (*files, *links):

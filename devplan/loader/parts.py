@@ -60,7 +60,8 @@ def parts_of(model: Any, target: Target) -> tuple[Part, ...]:
         return (Part(name="", model=model, target=target),)
     if not is_pipeline(model):
         raise InputError(
-            f"{described(model)} is no torch module and no diffusers pipeline; give the model or "
+            f"{described(model)} is not a torch module and no diffusers pipeline; give the "
+            "model or "
             "the pipeline that the map is of"
         )
     models = models_of(model)
@@ -87,7 +88,7 @@ def warn_of_others(names: Iterable[str], target: Target) -> None:
     """Say of models that the map knows nothing of that nothing is done with them."""
     for name in sorted(names):
         log.warning(
-            "%s says nothing of %s: it stays where it is, and its inputs are not moved to it",
+            "%s does not mention %s, so it stays where it is and its inputs are not moved to it",
             target.name,
             name,
         )

@@ -82,7 +82,8 @@ class PipelineLoader:
             )
         if not (folder / PIPELINE_FILE).is_file():
             raise InputError(
-                f"{folder} is no pipeline, as it has no {PIPELINE_FILE}; give the folder that holds"
+                f"{folder} is not a pipeline, as it has no {PIPELINE_FILE}; give the folder "
+                "that holds"
                 " it, or the id of the pipeline"
             )
         self._refuse_code(folder)

@@ -59,7 +59,7 @@ def on_these_cards(target: Target, environment: Environment) -> Target:
         When the cards do not hold the map, or stand-ins were named beside.
     """
     if target.stand_ins:
-        raise InputError("remap= and devices= both say which card is which; give one")
+        raise InputError("remap= and devices= both say which GPU is which; give one")
     assert target.content is not None
     content = remapped(target.content, environment)
     if content is target.content:

@@ -197,7 +197,7 @@ def _stand_ins(given: DeviceMap, devices: Mapping[str, Any]) -> dict[str, str]:
         key = from_hf_device(card, where="devices")
         if key not in cards:
             known = ", ".join(sorted(cards))
-            raise InputError(f"devices: {key} is no card of {given.name}; it has {known}")
+            raise InputError(f"devices: {key} is not a GPU of {given.name}; it has {known}")
         # [meta] is no place for a map, but a stand-in may be: shapes without values.
         found[key] = device if device == "meta" else from_hf_device(device, where=f"devices {key}")
     return found

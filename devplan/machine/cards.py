@@ -43,7 +43,7 @@ def read_cards(gpus: str, memory: str | None) -> tuple[Card, ...]:
     if words[0] in LOCAL and len(words) == 1:
         items = _all_local(words[0], memory)
     elif not {*LOCAL}.isdisjoint(words):
-        raise InputError(f"--gpus {gpus}: all stands alone; name the cards, or write all only")
+        raise InputError(f"--gpus {gpus}: all stands alone; name the GPUs, or write all only")
     else:
         items = read_items(gpus, "--gpus")
     indices = [item.index for item in items if item.index is not None]
@@ -61,7 +61,7 @@ def find_device(text: str, cards: Sequence[Card], option: str) -> str:
     known = [card.device for card in cards]
     if device not in known:
         given = text.strip() or repr(text)
-        raise InputError(f"{option} {given} is not among the cards; they are {', '.join(known)}")
+        raise InputError(f"{option} {given} is not among the GPUs; they are {', '.join(known)}")
     return device
 
 
@@ -79,14 +79,14 @@ def _refuse_repeats(indices: Sequence[int], gpus: str) -> None:
     if twice:
         raise InputError(
             f"--gpus {gpus} names GPU {_listing(twice)} twice; name each once, "
-            "or write two cards of a size as 2x24GiB"
+            "or write two GPUs of a size as 2x24GiB"
         )
 
 
 def _from_memory(indices: Sequence[int], memory: str) -> list[tuple[str, int]]:
     if not indices:
         raise InputError(
-            f"--memory {memory} gives the sizes of cards named by index, and --gpus names none; "
+            f"--memory {memory} gives the sizes of GPUs named by index, and --gpus names none; "
             "leave --memory out"
         )
     items = read_items(memory, "--memory")
@@ -126,7 +126,7 @@ def _not_here(indices: Sequence[int], missing: Sequence[int], seen: int) -> str:
     numbers = ",".join(map(str, indices))
     sizes = ",".join(["24GiB"] * len(indices))
     return (
-        f"{what}; to plan for cards elsewhere give their sizes: "
+        f"{what}; to plan for GPUs elsewhere give their sizes: "
         f"--gpus {numbers} --memory {sizes} or --gpus {sizes}"
     )
 
@@ -143,7 +143,7 @@ def _all_local(word: str, memory: str | None) -> tuple[Item, ...]:
     if not seen:
         raise InputError(
             f"--gpus {word}: no GPU on this machine (torch sees 0 CUDA devices); "
-            "give the cards to plan for: --gpus 24GiB,12GiB or --gpus 2xrtx-4090"
+            "give the GPUs to plan for: --gpus 24GiB,12GiB or --gpus 2xrtx-4090"
         )
     return tuple(Item(text=str(index), index=index) for index in range(seen))
 
@@ -202,12 +202,12 @@ def read_items(text: str, option: str) -> tuple[Item, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not any(parts):
-        raise InputError(f"{option} is empty; give cards such as 24GiB,12GiB or 2xrtx-4090")
+        raise InputError(f"{option} is empty; give GPUs such as 24GiB,12GiB or 2xrtx-4090")
     if not all(parts):
-        raise InputError(f"{option} {text} has an empty item; write one card between commas")
+        raise InputError(f"{option} {text} has an empty item; write one GPU between commas")
     items = tuple(item for part in parts for item in _read_part(part, option))
     if len(items) > MAX_CARDS:
-        raise InputError(f"{option} names {len(items)} cards; at most {MAX_CARDS} are planned for")
+        raise InputError(f"{option} names {len(items)} GPUs; at most {MAX_CARDS} are planned for")
     return items
 
 
@@ -220,7 +220,7 @@ def read_size(text: str, option: str) -> int:
         return 0
     _refuse_missing_unit(text, option)
     if not is_size(text):
-        raise InputError(f"{option}: {text!r} is no size; write one such as 2GiB or 512MiB")
+        raise InputError(f"{option}: {text!r} is not a size; write one such as 2GiB or 512MiB")
     return parse_bytes(text)
 
 
@@ -267,7 +267,7 @@ def _read_one(text: str, option: str) -> Item:
         gpu = catalogue.find_gpu(text)
         return Item(text=text, name=gpu.id, capacity_bytes=gpu.capacity_bytes)
     raise InputError(
-        f"{option}: {text} cannot be read; a card is an index (0), a size (24GiB), "
+        f"{option}: {text} cannot be read; a GPU is an index (0), a size (24GiB), "
         "a count (2x24GiB) or a name (rtx-4090)"
     )
 
@@ -284,7 +284,7 @@ def _checked_index(index: int, option: str) -> int:
 def _card_of_that_name(number: int) -> str:
     """``4090`` typed alone: the card is meant."""
     gpu = catalogue.known_gpu(str(number))
-    return f"; for the card write {gpu.id}" if gpu is not None else ""
+    return f"; for the GPU write {gpu.id}" if gpu is not None else ""
 
 
 def _refuse_missing_unit(text: str, option: str) -> None:

@@ -64,8 +64,8 @@ def speeds_of(machine: Machine) -> tuple[Speed, ...]:
     if unknown:
         names = ", ".join(f"{card.device} ({card.name})" for card in unknown)
         raise InputError(
-            f"--objective latency needs the speed of every card, and that of {names} is not known; "
-            "name cards of the catalogue, such as --gpus a100-80gb,rtx-4090"
+            f"--objective latency needs the speed of every GPU, and that of {names} is not known; "
+            "name GPUs of the catalogue, such as --gpus a100-80gb,rtx-4090"
         )
     return tuple(speeds)
 

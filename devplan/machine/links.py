@@ -56,7 +56,7 @@ LANES = (1, 2, 4, 8, 16)
 _JOINED = re.compile(r"([0-9a-z]+(?:-[0-9a-z]+)+):(.+)")
 _PCIE = re.compile(r"pcie([0-9])x([0-9]{1,2})(-host)?")
 _NVLINK = re.compile(r"nvlink([0-9]?)")
-_FORMS = "pcie4x16, pcie4x16-host, nvlink, nvlink4, host, peer or 50GB/s, for some cards 0-1:nvlink"
+_FORMS = "pcie4x16, pcie4x16-host, nvlink, nvlink4, host, peer or 50GB/s, for some GPUs 0-1:nvlink"
 
 
 def with_links(machine: Machine, links: str | None = None) -> Machine:
@@ -163,7 +163,7 @@ def _given(machine: Machine, links: str) -> dict[frozenset[str], str]:
         for pair in pairs:
             if pair in found:
                 who = " and ".join(sorted(pair)) or "all other cards"
-                hint = "" if pair else "; write which cards one is for, such as 0-1:nvlink"
+                hint = "" if pair else "; write which GPUs one is for, such as 0-1:nvlink"
                 raise InputError(f"--links {links} gives {who} two links{hint}")
             found[pair] = text
     return found
@@ -175,15 +175,15 @@ def _pairs(machine: Machine, ends: str, item: str) -> list[frozenset[str]]:
         device = end if end == CPU else f"cuda:{end}"
         if device != CPU and device not in machine.devices:
             known = ", ".join(each.removeprefix("cuda:") for each in machine.devices)
-            raise InputError(f"--links {item}: {end} is no card; there are {known} and cpu")
+            raise InputError(f"--links {item}: {end} is not a GPU; there are {known} and cpu")
         devices.append(device)
     if len(set(devices)) < len(devices):
-        raise InputError(f"--links {item} joins a card to itself; name different cards")
+        raise InputError(f"--links {item} joins a GPU to itself; name two GPUs")
     return [frozenset(pair) for pair in combinations(devices, 2)]
 
 
 def _check(text: str, links: str) -> None:
-    """Refuse what is no link, before it is asked which cards it joins."""
+    """Refuse what is not a link, before it is asked which cards it joins."""
     if text == MEASURED:
         raise InputError(f"--links {links}: measured stands alone")
     pcie, nvlink = _PCIE.fullmatch(text), _NVLINK.fullmatch(text)
@@ -199,7 +199,7 @@ def _check(text: str, links: str) -> None:
         if nvlink[1] and int(nvlink[1]) not in generations:
             raise InputError(f"--links {text}: NVLink generations are {_listed(generations)}")
     elif text not in ("host", "peer") and not _bytes_per_s(text):
-        raise InputError(f"--links: {text!r} is no link; give {_FORMS}")
+        raise InputError(f"--links: {text!r} is not a link; give {_FORMS}")
 
 
 def _kind(text: str, a: Card, b: Card) -> LinkKind:
@@ -229,7 +229,7 @@ def _known_nvlink(a: Card, b: Card) -> LinkKind:
         if gpu is None or gpu.nvlink_gb_s is None:
             raise InputError(
                 f"--links nvlink: no NVLink is known of {card.device} ({card.name}); give its "
-                "generation (nvlink3), a bandwidth (50GB/s), or name the cards that have one "
+                "generation (nvlink3), a bandwidth (50GB/s), or name the GPUs that have one "
                 "(0-1:nvlink)"
             )
         figures.append(gpu.nvlink_gb_s)
@@ -292,7 +292,7 @@ def _way(a: Card, b: Card, torch) -> str:
     if not torch.cuda.can_device_access_peer(first, second):
         return "through the host"
     has_nvlink = all((gpu := gpu_of(card)) is not None and gpu.nvlink_gb_s for card in (a, b))
-    return "from card to card, NVLink or PCIe" if has_nvlink else "PCIe from card to card"
+    return "from GPU to GPU, NVLink or PCIe" if has_nvlink else "PCIe from GPU to GPU"
 
 
 def _measured(source: str, target: str, way: str, torch) -> Link:

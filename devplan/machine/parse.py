@@ -87,7 +87,7 @@ def _number_text(number: int) -> str:
 def _device_text(name: str, device: Any) -> str:
     is_number = isinstance(device, numbers.Integral) and not isinstance(device, bool)
     if not is_number and not isinstance(device, str) and type(device).__name__ != "device":
-        raise wrong(name, device, "a card such as 1 or cuda:1")
+        raise wrong(name, device, "a GPU such as 1 or cuda:1")
     return str(device)
 
 
@@ -186,7 +186,7 @@ def _read_tier(text: str) -> OffloadTier:
     if device not in OFFLOAD_DEVICES:
         hint = nearest(device, OFFLOAD_DEVICES)
         raise InputError(
-            f"--offload {text or repr(text)} is no tier{hint or ';'} "
+            f"--offload {text or repr(text)} is not a tier{hint or ';'} "
             "give cpu, cpu=64GiB, disk or disk=200GiB"
         )
     if not equals:

@@ -100,7 +100,7 @@ def _read(reserve: str, cards: tuple[Card, ...]) -> Mapping[str, int]:
         sizes *= len(cards)
     if len(sizes) != len(cards):
         raise InputError(
-            f"--reserve gives {len(sizes)} sizes for {len(cards)} cards; give one for each, "
+            f"--reserve gives {len(sizes)} sizes for {len(cards)} GPUs; give one for each, "
             "or a single one for all"
         )
     return {card.device: size for card, size in zip(cards, sizes, strict=True)}

@@ -71,7 +71,7 @@ def _check_machine(machine: dict[str, Any], refuse: Refuse) -> None:
         for index, item in enumerate(machine[kind]):
             path = ("machine", kind, index)
             if item["device"] in seen:
-                refuse(path, f"{item['device']} stands in the machine twice; remove one")
+                refuse(path, f"{item['device']} is in the machine twice; remove one")
             seen.add(item["device"])
     for index, card in enumerate(machine["cards"]):
         if card["reserve_bytes"] >= card["capacity_bytes"]:
@@ -105,12 +105,14 @@ def _check_devices(document: dict[str, Any], refuse: Refuse) -> None:
     if document["main_device"] not in cards:
         refuse(
             ("main_device",),
-            f"main_device is {document['main_device']}, which is no card of the machine; "
+            f"main_device is {document['main_device']}, which is not a GPU of the machine; "
             f"it has {', '.join(cards)}",
         )
     for device in document["prediction"]:
         if device not in cards:
-            refuse(("prediction", device), f"prediction for {device}, which is no card; remove it")
+            refuse(
+                ("prediction", device), f"prediction for {device}, which is not a GPU; remove it"
+            )
 
 
 def _check_prediction(document: dict[str, Any], refuse: Refuse) -> None:
@@ -176,7 +178,7 @@ def _check_timing(section: dict[str, Any] | None, refuse: Refuse) -> None:
         if not isclose(section[key], total, rel_tol=1e-6, abs_tol=1e-12):
             refuse(
                 ("timing", key),
-                f"{key} is {section[key]}, but cards and transfers add up to {total}; correct one "
+                f"{key} is {section[key]}, but GPUs and transfers add up to {total}; correct one "
                 "of them",
             )
 
@@ -188,7 +190,7 @@ def _check_lock(document: dict[str, Any], known: list[str], refuse: Refuse) -> N
         if card["device"] not in known:
             refuse(
                 ("environment", "cards", index),
-                f"the map is locked to {card['device']}, which is no card of its machine; "
+                f"the map is locked to {card['device']}, which is not a GPU of its machine; "
                 f"it has {', '.join(known)}; lock it again with `devplan lock`",
             )
 

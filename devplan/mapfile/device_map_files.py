@@ -170,7 +170,7 @@ def _bare_map(node: yaml.MappingNode, name: str, model: str | None) -> DeviceMap
         key = _key(key_node, name, line)
         if key in entries:
             raise InputError(
-                f"{name}:{line}: {key!r} stands in the map twice, first on line "
+                f"{name}:{line}: {key!r} is in the map twice, first on line "
                 f"{entries[key].line}; remove one"
             )
         entries[key] = read_entry(key, _value(value_node), file=name, line=line)

@@ -26,7 +26,7 @@ def header_lines(map_file: DeviceMapFile, shown_path: str | PurePath) -> list[st
         "",
         *(f"    {line}" for line in load_code(map_file, shown_path)),
         "",
-        "GiB per card:",
+        "GiB per GPU:",
         "",
         *card_table(map_file).splitlines(),
     ]

@@ -86,7 +86,7 @@ MODEL = record(
         TEXT_OR_NULL,
         "Auto class that loads it, where its class is code that comes with the model.",
     ),
-    Key("dtype", TEXT, "Dtype in which the weights lie in memory."),
+    Key("dtype", TEXT, "Dtype of the weights in memory."),
     Key("quantization", TEXT_OR_NULL, "Method of quantization, null for none."),
     Key("num_parameters", WHOLE, "Parameters, tied ones once."),
     Key("components", Optional(ListOf(MODULE, min_items=1)), "Of a pipeline: its models."),
@@ -95,7 +95,7 @@ MODEL = record(
         "weights",
         optional_word("packed"),
         "packed: quantized weights count as they are stored, which transformers would unpack on "
-        "these cards (--packed); absent: as transformers has them in memory.",
+        "these GPUs (--packed); absent: as transformers has them in memory.",
         field="packed",
     ),
     Key(
@@ -108,7 +108,7 @@ MODEL = record(
 
 CARD = record(
     Card,
-    Key("device", DEVICE, "The card's device."),
+    Key("device", DEVICE, "The GPU's device."),
     Key("name", TEXT, "As the driver or the catalogue calls it, or its size."),
     Key("capacity_bytes", Whole(minimum=1), "Memory of the card."),
     Key("reserve_bytes", BYTES, "Kept free of the plan: CUDA context, workspaces, fragmentation."),
@@ -182,10 +182,10 @@ CAPABILITY = Coded(
 
 LOCKED_CARD = record(
     LockedCard,
-    Key("device", DEVICE, "The card's device."),
+    Key("device", DEVICE, "The GPU's device."),
     Key("name", TEXT, "As the driver calls it."),
     Key("capacity_bytes", Whole(minimum=1), "What torch can allocate of it."),
-    Key("uuid", TEXT_OR_NULL, "The very card, null where it is not known."),
+    Key("uuid", TEXT_OR_NULL, "The very GPU, null where it is not known."),
     Key("compute_capability", Nullable(CAPABILITY), "Such as '8.9', null where it is not known."),
 )
 
@@ -265,7 +265,7 @@ MAP_FILE = record(
     Key(
         "prediction",
         PREDICTION,
-        "What will lie on each card at this workload.",
+        "Predicted memory of each GPU at this workload.",
         field="loads",
     ),
     Key(
@@ -298,7 +298,7 @@ MAP_FILE = record(
     Key(
         "constraints", ListOf(CONSTRAINT), "What virtual runs of earlier plans taught the planner."
     ),
-    Key("certificate", CERTIFICATE, "How good the plan is, and who says so."),
+    Key("certificate", CERTIFICATE, "How good the plan is, and how that was established."),
     Key("verification", VERIFICATION, "What was run to prove the map."),
     Key(
         "versions",

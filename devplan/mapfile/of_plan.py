@@ -27,7 +27,7 @@ from devplan.core import (
 )
 
 UNVERIFIED = Verification(
-    status="unverified", detail="planned from sizes and virtual runs on one card; not run as split"
+    status="unverified", detail="planned from sizes and virtual runs on one GPU; not run as split"
 )
 
 

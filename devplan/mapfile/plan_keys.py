@@ -71,7 +71,7 @@ LINK = record(
     Key(
         "basis",
         choice("given", "measured", "catalogue", "assumed"),
-        "Who says so: given, measured, catalogue or assumed.",
+        "Where the figure comes from: given, measured, catalogue or assumed.",
     ),
     Key("between", ListOf(PAIR, min_items=1), "The pairs of devices that have such a link."),
 )
@@ -111,10 +111,10 @@ CARD_LOAD = record(
     Key(
         "headroom_bytes",
         Whole(minimum=None),
-        "What is left: capacity less all that was counted; negative when the card overflows.",
+        "What is left: capacity less all that was counted; negative when the GPU overflows.",
         derived=True,
     ),
-    Key("capacity_bytes", Whole(minimum=1), "Memory of the card, as in machine."),
+    Key("capacity_bytes", Whole(minimum=1), "Memory of the GPU, as in machine."),
     values=_load_values,
 )
 PREDICTION = TableOf(DEVICE, CARD_LOAD, key_field="device")
@@ -268,7 +268,7 @@ TIMING = record(
     Key("basis", TEXT, "How it was come by: predicted, unmeasured.", derived=True),
     Key("prompt_tokens", Whole(minimum=1), "Text tokens of each sequence in the prefill."),
     Key("new_tokens", Whole(minimum=1), "Tokens that a request makes."),
-    Key("prefill_s", SECONDS, "A prefill: work of all cards and transfers.", derived=True),
+    Key("prefill_s", SECONDS, "A prefill: work of all GPUs and transfers.", derived=True),
     Key(
         "decode_step_s",
         SECONDS,
@@ -300,16 +300,16 @@ CERTIFICATE = record(
     Key(
         "bottleneck",
         Number(),
-        "Largest share of a card: load over capacity less reserve and activations.",
+        "Largest share of a GPU: load over capacity less reserve and activations.",
     ),
-    Key("lower_bound", Number(), "No placement of these blocks on these cards is below this."),
+    Key("lower_bound", Number(), "No placement of these blocks on these GPUs is below this."),
     Key("gap", Number(minimum=-1.0), "bottleneck / lower_bound - 1.", derived=True),
     Key("solver", TEXT, "Which solver found the plan."),
     Key("optimal_within", TEXT, "Placements among which it is proven best; empty: not proven."),
     Key(
         "most_tokens",
         Nullable(WHOLE),
-        "Tokens per sequence at which the first card is full; null when nothing grows.",
+        "Tokens per sequence at which the first GPU is full; null when nothing grows.",
     ),
     Key(
         "most_tokens_bound",
@@ -319,7 +319,7 @@ CERTIFICATE = record(
     Key(
         "first_full",
         Nullable(DEVICE),
-        "The card that is full first when the context grows; null when nothing grows.",
+        "The GPU that is full first when the context grows; null when nothing grows.",
     ),
 )
 
@@ -342,7 +342,7 @@ VERIFICATION = record(
     Key(
         "peak_bytes",
         PEAKS,
-        "Everything on each card at the fullest moment of the run, the reserve aside.",
+        "Everything on each GPU at the fullest moment of the run, the reserve aside.",
     ),
     Key(
         "phase_bytes",

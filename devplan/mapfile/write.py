@@ -116,7 +116,7 @@ def spliced(text: str, name: str, section: str) -> str:
 def _beginnings(text: str, lines: Sequence[str]) -> dict[str, int]:
     """Section -> its first line, which may be a comment right above it."""
     node = compose_document(text, "map")
-    ensure(isinstance(node, yaml.MappingNode), "a map that was read is no mapping")
+    ensure(isinstance(node, yaml.MappingNode), "a map that was read is not a mapping")
     begins = {}
     for key, _ in node.value:
         line = key.start_mark.line

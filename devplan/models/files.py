@@ -170,7 +170,7 @@ def _require_component(name: str, value: list[Any], where: str) -> None:
         )
     if texts and not name.isidentifier():
         raise InputError(
-            f"{where}: {name!r} is no name of a component, which is a folder beside the index; "
+            f"{where}: {name!r} is not a name of a component, which is a folder beside the index; "
             'write a name such as "vae"'
         )
 

@@ -80,7 +80,7 @@ def skeleton_from_summary(source: ModelSource, dtype: str | None) -> Skeleton:
         for name, shape in summary.buffers.items()
     )
     model = module_from_tensors([*parameters, *buffers], summary.layer_class)
-    why = f"{source.class_name} is the model's own code and not here"
+    why = f"{source.class_name} is the model's own code, which is not available"
     no_split = frozenset(summary.layers.values())
     return _skeleton(source, model, compute, why, no_split)
 

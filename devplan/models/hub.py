@@ -97,13 +97,13 @@ def parse_address(model: str, revision: str | None) -> HubAddress:
         validate_repo_id(f"{org}/{name}")
     except HFValidationError as error:
         raise InputError(
-            f"{model!r} is no folder, not in the catalogue, and no hub id, which is written "
+            f"{model!r} is not a folder, not in the catalogue, and no hub id, which is written "
             f"org/name in letters, digits, '-', '_' and '.'{did_you_mean(model)}"
         ) from error
     for part in ("/".join(below), inline, revision):
         if part and not is_below(part):
             raise InputError(
-                f"{model!r}: {part!r} is no folder or revision of {org}/{name}; write "
+                f"{model!r}: {part!r} is not a folder or revision of {org}/{name}; write "
                 "org/name/folder or org/name@revision"
             )
     return HubAddress(
@@ -128,7 +128,7 @@ def snapshot_of(address: HubAddress, config_path: Path) -> Snapshot:
     depth = len(Path(address.subfolder).parts) if address.subfolder else 0
     snapshot = Snapshot(root=config_path.parents[depth], folder=folder)
     if not _COMMIT.fullmatch(snapshot.commit):
-        raise OddAnswer(f"{snapshot.commit} is no commit")
+        raise OddAnswer(f"{snapshot.commit} is not a commit")
     return snapshot
 
 
@@ -348,7 +348,7 @@ def _remote_header(pinned: HubAddress, name: str) -> dict[str, StoredTensor]:
             pinned.repo, path, revision=pinned.revision
         )
     except SafetensorsParsingError as error:
-        raise InputError(f"{where} on the hub is no safetensors file") from error
+        raise InputError(f"{where} on the hub is not a safetensors file") from error
     return {
         key: stored_tensor(key, tensor.dtype, tensor.shape, where)
         for key, tensor in header.tensors.items()

@@ -190,7 +190,8 @@ def _unknown_class(library: str, source: ModelSource) -> InputError:
     hint = nearest(what, [name for name in known if name != named])
     if named is not None and named in dir(module):
         return InputError(
-            f"{source.id} names {named}, which is no model of {library} {module.__version__}; name "
+            f"{source.id} names {named}, which is not a model of {library} "
+            f"{module.__version__}; name "
             f'the class of the model under "architectures" of its config.json{hint}'
         )
     return InputError(

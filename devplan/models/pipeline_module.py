@@ -189,7 +189,7 @@ def _pipeline_class(source: ModelSource) -> type:
         return found
     known = [name for name in dir(diffusers) if name.endswith("Pipeline")]
     raise InputError(
-        f"{source.id} needs {source.class_name}, which is no pipeline of diffusers "
+        f"{source.id} needs {source.class_name}, which is not a pipeline of diffusers "
         f"{diffusers.__version__}; upgrade diffusers, or correct the class in its model_index.json"
         f"{nearest(str(source.class_name), known)}"
     )
@@ -312,7 +312,7 @@ def component_class(id: str, library: str, class_name: str | None) -> type:
     is_own = found.__module__.partition(".")[0] in LIBRARIES
     if not is_own or not issubclass(found, _kinds()) or found in _kinds():
         raise InputError(
-            f"{id} is a {class_name} of {library}, which is no model, scheduler, tokenizer or "
+            f"{id} is a {class_name} of {library}, which is not a model, scheduler, tokenizer or "
             "processor; correct the class in the pipeline's model_index.json"
         )
     return found

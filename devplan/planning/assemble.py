@@ -295,7 +295,7 @@ def _notes(
         notes.append(INTERRUPTED)
     if found.instance.offloaded:
         notes.append(
-            f"{len(found.instance.offloaded)} layers do not fit on the cards and are offloaded; "
+            f"{len(found.instance.offloaded)} layers do not fit on the GPUs and are offloaded; "
             "the fewest bytes in contiguous stages where layers are of equal size"
         )
     if not found.optimal_within:

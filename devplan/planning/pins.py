@@ -71,7 +71,7 @@ def resolve_user_pins(
         device = normalise_device(typed, machine)
         blocks = _blocks_named(name, graph)
         if not is_inside(blocks[0], name):
-            notes.append(f"{name} lies inside the block {blocks[0]}, which is pinned whole")
+            notes.append(f"{name} is inside the block {blocks[0]}, which is pinned whole")
         for block in blocks:
             _refuse_contradiction(block, (name, device), said.get(block))
             said[block] = (name, device)

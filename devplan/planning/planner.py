@@ -132,7 +132,7 @@ MAX_STEPS = 2_000
 """Of a packing, in a trial of the searches; 2 to 4 ms."""
 
 MODEL_LIMIT = (
-    "{tokens:,} tokens are the model's own limit, not memory's: the cards would hold {memory}"
+    "{tokens:,} tokens are the model's own limit, not memory's: the GPUs would hold {memory}"
 )
 
 

@@ -141,7 +141,7 @@ def found_contiguous(
     elif not instance.pinned_layers_in_chain:
         stages = "contiguous stages of the layers that are not pinned"
     exact = objective.is_exact(instance)
-    proven = f"{stages}, any order of the cards, {kept}" if exact else ""
+    proven = f"{stages}, any order of the GPUs, {kept}" if exact else ""
     return FoundPlacement(
         instance=instance, assignment=assignment, solver=objective.solver, optimal_within=proven
     )
@@ -225,7 +225,7 @@ FEWER_STEPS = 2_000
 CONTEXT, BALANCE = OBJECTIVES["context"], OBJECTIVES["balance"]
 EVERYWHERE = "all placements{pins}, by most tokens"
 IN_STAGES = (
-    "contiguous stages in execution order, any order of the cards, default pins kept or given up "
+    "contiguous stages in execution order, any order of the GPUs, default pins kept or given up "
     "rung by rung, by most tokens"
 )
 

@@ -51,7 +51,7 @@ def verify(plan: Plan, graph: BlockGraph, request: PlanRequest) -> None:
     for card, load in zip(machine.cards, plan.loads, strict=True):
         stated = load.device, load.capacity_bytes, load.reserve_bytes
         there = card.device, card.capacity_bytes, card.reserve_bytes
-        _check(stated == there, f"load of another card than {card.device}")
+        _check(stated == there, f"load of another GPU than {card.device}")
         _check_load(plan, load, graph, machine, workload)
     _check_tiers(plan, graph, machine)
     _check_stages(plan, graph)

@@ -34,7 +34,7 @@ __all__ = [
 
 PACKED_NOTE = (
     "quantized weights are counted as they are stored (--packed), and the installed transformers "
-    "unpacks them on these cards: load them with an engine that keeps them packed"
+    "unpacks them on these GPUs: load them with an engine that keeps them packed"
 )
 
 

@@ -321,7 +321,9 @@ def measure_run(
         One on which the model may lie already, and is left.
     """
     if not skeleton.executable:
-        return _nothing("not run: the model's code is not here, so the KV cache is not counted")
+        return _nothing(
+            "not run: the model's code is not available, so the KV cache is not counted"
+        )
     own = OneCard(skeleton.model, skeleton.config, sites)
     with nullcontext(card) if card is not None else own as card:
         return _measured(skeleton, card, sites, workload, kv_element_bytes, fold)

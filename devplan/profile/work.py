@@ -58,7 +58,7 @@ def measure_work(
     A run that fails is no error: the profile is then empty and says why.
     """
     if not skeleton.executable:
-        return WorkProfile(notes=(_unknown("the model's own code is not here"),))
+        return WorkProfile(notes=(_unknown("the model's own code is not available"),))
     prompt = max(workload.tokens - DECODE_STEPS - 1, 1)
     try:
         try:

@@ -17,7 +17,8 @@ HEADS = ("model", "class", "verified", "parameters", "stored GiB")
 _KINDS = {
     "transformers": "a class of transformers, built at full size and run virtually",
     "diffusers": "a class of diffusers, built at full size and run virtually",
-    "tensors": "the model's own code, not here: planned from the names and shapes of its tensors "
+    "tensors": "the model's own code is not available: planned from the names and shapes of "
+    "its tensors "
     "(DP901)",
     "code": "the model's own code, of which nothing but these totals is public",
 }
@@ -170,7 +171,7 @@ _GPU_HEADS = ("name", "reported as", "GiB")
 _HOW = (
     "GiB: what torch reports, which a plan counts on; * what the driver reports, ** the marketed "
     "size, where no better figure was found. Write them as --gpus rtx-4090, 2xa100-80gb or h100x4; "
-    "any other card by its size, as --gpus 2x24GiB."
+    "any other GPU by its size, as --gpus 2x24GiB."
 )
 _MARKS = {"torch": "", "driver": "*", "marketed": "**"}
 

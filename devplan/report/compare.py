@@ -71,7 +71,7 @@ def _legend(
         f"accelerate: infer_auto_device_map as called by hand ({_version('accelerate', shown)})",
         "auto (the same as balanced), balanced_low_0, sequential: from_pretrained(device_map=...) "
         f"({_version(comparison.library, shown)})",
-        "fullest card: everything at the fullest moment of the virtual run, of its capacity",
+        "fullest GPU: everything at the fullest moment of the virtual run, of its capacity",
         "spilled: GiB of weights on cpu or disk",
         f"copies: between devices, {copies}",
         "most tokens: per sequence, foretold",
@@ -93,7 +93,7 @@ def _share_sections(
     """Peak share of every card, so many cards a table as a line holds."""
     if not drawn:
         return []
-    heading, found = "Everything on each card at the fullest moment, of its capacity", []
+    heading, found = "Everything on each GPU at the fullest moment, of its capacity", []
     for start in range(0, len(devices), MOST_CARDS):
         some = devices[start : start + MOST_CARDS]
         rows = share_rows([(each.name, each.judged) for each in drawn], some)

@@ -38,7 +38,7 @@ def diff_text(diff: MapDiff, terminal: Terminal) -> str:
     sections = [
         ("", heading),
         ("Entries", moved_lines(diff, terminal)),
-        ("Cards (GiB; peak: everything at the fullest moment)", _card_lines(diff, terminal)),
+        ("GPUs (GiB; peak: everything at the fullest moment)", _card_lines(diff, terminal)),
         ("Side by side", _side_lines(diff, terminal)),
         ("Findings", found),
         ("Notes", [line for note in diff.notes for line in terminal.paragraph(note)]),
@@ -60,7 +60,7 @@ def moved_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
             first=f"  {move:<{wide}}  ",
             rest=" " * (wide + 4),
         )
-    return lines or ["  every tensor lies on the same device in both"]
+    return lines or ["  every tensor is on the same device in both"]
 
 
 def _names(change: Change, diff: MapDiff) -> list[str]:
@@ -99,7 +99,7 @@ def _side_lines(diff: MapDiff, terminal: Terminal) -> list[str]:
     tokens = [reach_cell(side, diff.limit_tokens) for side in sides]
     rows = [
         ("virtual run", *[run_cell(side) for side in sides]),
-        ("fullest card, of its capacity", *[fullest_cell(side) for side in sides]),
+        ("fullest GPU, of its capacity", *[fullest_cell(side) for side in sides]),
         ("spilled (GiB)", *[spilled_cell(side) for side in sides]),
         ("copies for the prompt", *[traffic_cell(side.prompt) for side in sides]),
         ("copies per generated token", *[traffic_cell(side.token) for side in sides]),

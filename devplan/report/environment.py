@@ -108,7 +108,7 @@ def _link_lines(environment: Environment, terminal: Terminal) -> list[str]:
         rate = f"{bytes_per_s / 10**9:.3g} GB/s, {format_seconds(latency_s)} ({basis})"
         lines += terminal.paragraph(f"{where}: {name}, {rate}", rest="    ")
     if any(link.basis != "measured" for link in environment.links):
-        lines += terminal.paragraph("by the names of the cards; --measure times copies instead")
+        lines += terminal.paragraph("by the names of the GPUs; --measure times copies instead")
     return lines
 
 
@@ -116,7 +116,7 @@ def _peer_lines(environment: Environment, terminal: Terminal) -> list[str]:
     """One sentence where all pairs are alike, else a matrix: rows reach columns."""
     answers = set(environment.peers.values())
     if len(answers) < 2:
-        words = {True: "each card reads the others' memory", False: "no card reads another's"}
+        words = {True: "each GPU reads the others' memory", False: "no GPU reads another's"}
         return [line for each in answers for line in terminal.paragraph(words[each])]
     devices = [card.device for card in environment.cards]
     rows = [
@@ -178,9 +178,9 @@ def _verdict_lines(
     if has_map:
         verdict = "this machine does not fit the map" if counts[Severity.ERROR] else "the map fits"
     elif counts[Severity.ERROR]:
-        verdict = "no map can be used so"
+        verdict = "no map can be used like this"
     else:
-        verdict = "nothing stands in the way of a map" if environment.cards else "no GPU here"
+        verdict = "nothing prevents the use of a map" if environment.cards else "no GPU here"
     more = "; `devplan explain CODE` says more" if found else ""
     text = f"{verdict}{': ' if words else ''}{', '.join(words)}{more}"
     style = "red" if counts[Severity.ERROR] else "green"

@@ -83,7 +83,7 @@ def _was_run(answer: VerifiedPlan | Infeasible | None) -> bool:
 def _legend(result: FitResult, terminal: Terminal) -> list[str]:
     asked = result.workload
     sentences = [
-        "share: load of the fullest card less reserve and activations, as asked",
+        "share: load of the fullest GPU less reserve and activations, as asked",
         f"most tokens: per sequence at batch {asked.batch}",
         f"batch: most sequences of {asked.tokens:,} tokens",
         "run clean: all three were run virtually; -: planned, not run",
@@ -95,7 +95,7 @@ def _legend(result: FitResult, terminal: Terminal) -> list[str]:
     loads = {row.precision: row.load for row in result.rows if row.fits and row.load}
     sentences += [f"{precision}: {load}" for precision, load in loads.items()]
     if any(row.offer.kind for row in result.rows):
-        sentences.append("of a kind of card the fewest that suffice are shown")
+        sentences.append("of a kind of GPU the fewest that suffice are shown")
     text = "; ".join(sentences)
     return [terminal.paint(line, "dim") for line in terminal.paragraph(text)]
 

@@ -188,7 +188,7 @@ def does_not_run(
     )
     stops = (
         f"No map was written: {first.code}{place} stops every plan that was tried{learnt}. Repair "
-        "that line, or use one card that holds the whole model, or --no-verify to write the map "
+        "that line, or use one GPU that holds the whole model, or --no-verify to write the map "
         "all the same."
     )
     return [stops, *(f"Tried virtually: {cure}." for cure in cures)]

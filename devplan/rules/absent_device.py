@@ -51,6 +51,6 @@ def check(context: CheckContext) -> Iterator[Finding]:
             f"{', '.join(cards)}",
             module=keys[0],
             entry=context.entries[keys[0]],
-            fix=Fix(text="put it on a card of the machine, or describe the machine with --gpus"),
+            fix=Fix(text="put it on a GPU of the machine, or describe the machine with --gpus"),
             count=len(keys),
         )

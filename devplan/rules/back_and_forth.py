@@ -82,14 +82,14 @@ def _finding(
     return Finding(
         code="DP206",
         severity=SEVERITY if fits else Severity.NOTE,
-        message=f"the layers of {stack} cross between cards {crossings} times{size}; {needed} "
+        message=f"the layers of {stack} cross between GPUs {crossings} times{size}; {needed} "
         "would do",
         module=first,
         entry=context.entry_of(first),
         fix=Fix(
-            text="give each card one run of layers"
+            text="give each GPU one run of layers"
             if fits
-            else "with these cards, the same number of layers in one run each does not fit",
+            else "with these GPUs, the same number of layers in one run each does not fit",
             changed_entries=changed if fits else {},
         ),
     )

@@ -48,7 +48,7 @@ def no_cards(needs: Sequence[Need]) -> Finding:
         planned=", ".join(need.name for need in needs),
         found="none",
         fix=Fix(
-            text="load it on a machine with these cards; `devplan check MAP` proves it here as well"
+            text="load it on a machine with these GPUs; `devplan check MAP` checks it without them"
         ),
     )
 

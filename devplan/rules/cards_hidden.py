@@ -99,7 +99,7 @@ def _order(environment: Environment) -> Iterator[Finding]:
             code="DP511",
             severity=Severity.NOTE,
             module=_ORDER,
-            message=f"{words}: CUDA numbers the fastest card first",
+            message=f"{words}: CUDA numbers the fastest GPU first",
             fix=Fix(text=f"{_ORDER}={_BY_BUS} gives both the same numbers"),
         )
 

@@ -57,7 +57,8 @@ def moved_cards(
         code="DP507",
         severity=Severity.ERROR if is_error else Severity.WARNING,
         module="cards",
-        message=f"the cards have other numbers here: {words}; as they are numbered now, {why}",
+        message=f"the GPUs are numbered differently on this machine: {words}; as they are "
+        f"numbered now, {why}",
         planned=", ".join(f"{need.device} {need.name}" for need in needs),
         found=", ".join(f"{card.device} {card.name}" for card in environment.cards),
         fix=Fix(

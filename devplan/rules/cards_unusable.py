@@ -68,9 +68,7 @@ def _why_none(environment: Environment) -> Finding | None:
     torch = f"torch {environment.versions.get('torch', '')}".rstrip()
     number = len(environment.driver_cards)
     cards = (
-        f"the driver has {number} card{'' if number == 1 else 's'}"
-        if number
-        else "a driver is here"
+        f"the driver has {number} GPU{'' if number == 1 else 's'}" if number else "a driver is here"
     )
     if environment.torch_cuda is None:
         latest = _dotted(environment.driver_cuda)

@@ -65,7 +65,8 @@ class Structure:
     graph: BlockGraph
     notes: tuple[str, ...] = ()
     by_tensors_only: bool = False
-    """Whether the model's code is not here, so that modules without stored tensors are unknown."""
+    """Whether the model's code is not available, so that modules without stored tensors "
+        "are unknown."""
     packed: bool = False
     """Whether quantized weights count as they are stored where transformers would unpack them."""
     unhooked_on_one_device: bool = False

@@ -64,7 +64,7 @@ SEVERITY = Severity.WARNING
 FEWEST_COPIES = 8
 
 UNAVOIDABLE = (
-    "unavoidable with this split; fewer cards, or more layers on the device where it is made, mean "
+    "unavoidable with this split; fewer GPUs, or more layers on the device where it is made, mean "
     "fewer copies"
 )
 

@@ -50,6 +50,6 @@ def check(context: CheckContext) -> Iterator[Finding]:
         entry=context.entries[first],
         fix=Fix(
             text=f"load with dispatch_model(..., main_device={context.main_device!r}), or number "
-            "the cards so that the main device is the lowest"
+            "the GPUs so that the main device is the lowest"
         ),
     )

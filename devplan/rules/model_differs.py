@@ -43,7 +43,7 @@ def other_model(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Find
     if model.class_name is not None and model.class_name != planned.class_name:
         return _other(
             Severity.ERROR,
-            f"the model here is a {model.class_name}, the map is for a {planned.class_name}",
+            f"this model is a {model.class_name}, the map is for a {planned.class_name}",
             planned.class_name,
             model.class_name,
             remake,
@@ -51,7 +51,7 @@ def other_model(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Find
     if model.num_parameters is not None and model.num_parameters != planned.num_parameters:
         return _other(
             Severity.ERROR,
-            f"the model here has {model.num_parameters:,} parameters, the map is for "
+            f"this model has {model.num_parameters:,} parameters, the map is for "
             f"{planned.num_parameters:,}",
             f"{planned.num_parameters:,}",
             f"{model.num_parameters:,}",
@@ -67,7 +67,7 @@ def other_model(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> Find
         is_same = planned.config_hash is not None and planned.config_hash == model.config_hash
         return _other(
             Severity.NOTE if is_same else Severity.WARNING,
-            f"the model here is of revision {model.revision}, the map is for {planned.revision}"
+            f"this model is of revision {model.revision}, the map is for {planned.revision}"
             + (", with the same configuration" if is_same else ""),
             planned.revision,
             model.revision,
@@ -83,7 +83,7 @@ def _configuration(map_file: DeviceMapFile, model: ModelFacts, remake: str) -> F
     words = "; ".join(changes_of(map_file, model)[:_SHOWN])
     return _other(
         Severity.WARNING,
-        "the configuration of the model here is not the one that the map was planned with"
+        "this model's configuration differs from the one that the map was planned with"
         + (f": {words}" if words else ", its hash differs"),
         planned.config_hash,
         model.config_hash,

@@ -70,7 +70,7 @@ def _in_no_file(context: CheckContext, error: ModelError, name: str) -> Finding:
         source=error.source,
         entry=context.entry_of(name),
         fix=Fix(
-            text=f"place {module} on a card or on the CPU",
+            text=f"place {module} on a GPU or on the CPU",
             changed_entries={module: context.main_device},
         ),
     )
@@ -93,5 +93,6 @@ def _message(error: ModelError) -> str:
         return f"accelerate raised {error.type} while it attached its hooks: {text}"
     where = f"{error.phase}, on one GPU too" if error.raised_whole else error.phase
     return (
-        f"the model's own code raised {error.type} in {where}, which is no device mismatch: {text}"
+        f"the model's own code raised {error.type} in {where}, which is not a device "
+        f"mismatch: {text}"
     )

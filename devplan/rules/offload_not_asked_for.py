@@ -47,10 +47,10 @@ def check(context: CheckContext) -> Iterator[Finding]:
             code="DP401",
             severity=SEVERITY,
             message=f"{listed(keys)} on {device}: {format_bytes(_bytes_on(context, device))} are "
-            f"copied to {context.main_device} in every forward, and nobody asked for offload",
+            f"copied to {context.main_device} in every forward, although no offload was asked for",
             module=keys[0],
             entry=context.entries[keys[0]],
-            fix=Fix(text="place them on cards, or say that offload is meant with --offload"),
+            fix=Fix(text="place them on GPUs, or allow offload with --offload"),
             count=len(keys),
         )
 

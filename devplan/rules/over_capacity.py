@@ -70,7 +70,7 @@ def _finding(
         module=card.device,
         entry=_largest_entry(context, card.device),
         fix=Fix(
-            text="move layers to a card with room, or let `devplan suggest` place them; "
+            text="move layers to a GPU with room, or let `devplan suggest` place them; "
             "a smaller batch or context shrinks the cache"
         ),
     )

@@ -126,10 +126,10 @@ def entries_without_module(
         severity=Severity.ERROR,
         module=unknown[0],
         message=f"{len(unknown)} of the {len(map_file.device_map)} entries of the map are no "
-        f"modules of {planned.class_name} as it is here: {shown}"
+        f"modules of {planned.class_name} of this release: {shown}"
         + (f" and {more} more" if more > 0 else ""),
         planned=unknown[0],
-        fix=Fix(text=f"`devplan check` says what they are called now; or {remake}"),
+        fix=Fix(text=f"run `devplan check` to see their present names; or {remake}"),
     )
 
 

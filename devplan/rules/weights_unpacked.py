@@ -40,7 +40,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
             code="DP514",
             severity=Severity.NOTE,
             message="quantized weights count as they are stored (packed), which the installed "
-            "transformers unpacks on these cards: all this holds for an engine that keeps them so",
+            "transformers unpacks on these GPUs: all this holds for an engine that keeps them so",
         )
 
 

@@ -66,7 +66,7 @@ def cache_transfers(model: nn.Module) -> TransferCache:
     """
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"{described(model)} is no torch module; give each of its models: "
+            f"{described(model)} is not a torch module; give each of its models: "
             "devplan.cache_transfers(pipeline.transformer)"
         )
     cache = transfer_cache_of(model) or TransferCache()

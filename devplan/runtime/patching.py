@@ -125,7 +125,7 @@ def patched_embeddings(model: nn.Module) -> tuple[PatchedEmbedding, ...]:
 def _refuse_no_module(model: Any, function: str) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"{described(model)} is no torch module; give the model that has the embedding: "
+            f"{described(model)} is not a torch module; give the model that has the embedding: "
             f"devplan.{function}(pipeline.text_encoder)"
         )
 

@@ -35,7 +35,7 @@ PATCH = (
 )
 TOGETHER = "{pins}: {blocks} together, {size}"
 NO_CARD = (
-    "nothing that fits on one card lets it run when it is kept together; the whole model, {size} "
+    "nothing that fits on one GPU lets it run when it is kept together; the whole model, {size} "
     "of weights, fits on none"
 )
 

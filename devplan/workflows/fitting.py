@@ -124,7 +124,7 @@ def fit(
     if not kinds and not read:
         raise InputError(
             "nothing to choose from: give machines (--gpus 2x24GiB, as often as you like) or kinds "
-            "of cards (--card a100-80gb)"
+            "of GPUs (--card a100-80gb)"
         )
     offered = (*read, *(of_kind(kind, 1, reserve).machine for kind in kinds))
     studied = study(
@@ -211,7 +211,7 @@ def checked_kind(kind: str) -> str:
     items = read_items(kind, "--card")
     if len(items) != 1 or items[0].text != kind.strip():
         raise InputError(
-            f"--card {kind}: name one kind of card, such as 24GiB or a100-80gb; how many are "
+            f"--card {kind}: name one kind of GPU, such as 24GiB or a100-80gb; how many are "
             "needed is the answer (for a machine of your choice: --gpus)"
         )
     if items[0].index is not None:

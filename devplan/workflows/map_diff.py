@@ -62,7 +62,7 @@ class MapDiff:
 
     @property
     def is_same(self) -> bool:
-        """Whether every tensor lies on the same device in both, and the inputs enter on one."""
+        """Whether every tensor is on the same device in both, and the inputs enter on one."""
         return not self.changes and (
             self.before.subject.main_device == self.after.subject.main_device
         )
@@ -188,7 +188,7 @@ def _model(model: str | NamedInFile | None, known: list[DeviceMap]) -> str | Nam
     said = [given.model for given in known if given.model is not None]
     named = list({model.text: model for model in reversed(said)}.values())[::-1]
     if not named:
-        raise InputError("neither map says which model it is for; give --model")
+        raise InputError("neither map names its model; give --model")
     if len(named) > 1:
         raise InputError(
             f"the maps are for two models, {named[0]} and {named[1]}; give --model to see both as "
@@ -203,7 +203,7 @@ def _machines(
     own = [machine or (given.machine if given else None) for given in (first, second)]
     known = next((found for found in own if found is not None), None)
     if known is None:
-        raise InputError("neither map says which cards it is for; give --gpus 24GiB,12GiB")
+        raise InputError("neither map names its GPUs; give --gpus 24GiB,12GiB")
     return own[0] or known, own[1] or known
 
 

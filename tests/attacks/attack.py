@@ -68,7 +68,7 @@ def load_attack(path: Path) -> Attack:
 
 
 def dump_attack(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an attack that a fuzzer found; bytes that are no text are kept as escapes."""
+    """Write an attack that a fuzzer found; bytes that are not text are kept as escapes."""
     path.write_text(
         yaml.safe_dump(_plain(content), sort_keys=False, allow_unicode=False), encoding="utf-8"
     )

@@ -175,7 +175,7 @@ def test_baseline_does_not_depend_on_the_current_folder(tmp_path, monkeypatch):
 def test_no_baseline(tmp_path, text):
     path = tmp_path / "baseline.json"
     path.write_text(text)
-    with pytest.raises(InputError, match="is no baseline of devplan"):
+    with pytest.raises(InputError, match="is not a baseline of devplan"):
         read_baseline(path)
 
 

@@ -132,7 +132,7 @@ def test_a_folder_without_a_config(refused, here):
         ("{}", ['"architectures"', '"model_type"']),
         ({"model_type": "lama", "architectures": ["LamaModel"]}, ["'lama'", "did you mean llama"]),
         ({"architectures": ["LlamaForCausalML"]}, ["did you mean LlamaForCausalLM"]),
-        ({"architectures": ["LlamaConfig"]}, ["LlamaConfig, which is no model"]),
+        ({"architectures": ["LlamaConfig"]}, ["LlamaConfig, which is not a model"]),
         (
             {
                 "model_type": "mine",
@@ -242,7 +242,7 @@ def test_an_output_that_cannot_be_written(refused, here, checkpoint):
     (here / "file").write_text("")
     (here / "folder").mkdir()
     assert "it is a folder" in refused("suggest", checkpoint, *CARDS, "-o", "folder")
-    assert "is no folder" in refused("suggest", checkpoint, *CARDS, "-o", "file/map.yaml")
+    assert "is not a folder" in refused("suggest", checkpoint, *CARDS, "-o", "file/map.yaml")
     assert "no regular file" in refused("suggest", checkpoint, *CARDS, "-o", "/dev/null")
 
 

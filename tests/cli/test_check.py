@@ -102,7 +102,7 @@ def test_refused_options(maps, capsys, arguments, words):
         (("--device-map", "auto"), "needs the cards; give --gpus"),
         (("maps/clean.yaml", "--memory", "24GiB"), "--memory describes cards"),
         (("maps/clean.yaml", "--offload", "cpu"), "--offload belongs to a machine"),
-        (("maps/clean.yaml", "--main", "first"), "--main: 'first' is no device"),
+        (("maps/clean.yaml", "--main", "first"), "--main: 'first' is not a device"),
     ],
 )
 def test_refused_without_a_machine(maps, capsys, arguments, words):

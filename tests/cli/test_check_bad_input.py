@@ -123,7 +123,7 @@ def test_an_exception_of_the_models_code_is_no_mismatch_and_has_its_place(check,
     (error,) = [
         item for item in json.loads(answer.out)["maps"][0]["findings"] if item["code"] == "DP302"
     ]
-    assert "raised IndexError in run, which is no device mismatch" in error["message"]
+    assert "raised IndexError in run, which is not a device mismatch" in error["message"]
     assert (error["source"]["file"], error["source"]["line"]) == ("mine.py", 10)
 
 

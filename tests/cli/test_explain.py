@@ -100,7 +100,7 @@ def test_a_log_of_powershell(tmp_path, capsys):
         (("absent.log",), "cannot read absent.log: No such file or directory"),
         (("absent.log", "--map", "m.yaml"), "cannot read absent.log"),
         (("DP301", "--json"), "cannot read DP301"),
-        (("binary.log",), "binary.log is no text"),
+        (("binary.log",), "binary.log is not text"),
         (("error.log", "--map", "none.yaml"), "cannot read the map none.yaml"),
         (("error.log", "--map", str(MAP)), "does not say which model it is for; give --model"),
         (("DP999",), "no rule has the code 'DP999'"),

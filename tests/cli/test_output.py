@@ -249,7 +249,7 @@ def test_code_that_comes_with_a_model_is_reached_through_its_auto_class(devplan)
     assert answer.status == 0
     assert "from transformers import AutoModel\n" in answer.out
     assert "trust_remote_code=True" in answer.out
-    assert "not run: the model's own code is not here" in " ".join(answer.out.split())
+    assert "not run: the model's own code is not available" in " ".join(answer.out.split())
 
 
 def test_the_sum_of_a_card_is_explained_part_by_part(devplan, checkpoint):

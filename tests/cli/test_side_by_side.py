@@ -137,7 +137,7 @@ def test_diff_of_a_map_and_itself(devplan, here, checkpoint):
     devplan("suggest", checkpoint, "--gpus", CARDS, "-o", "a.yaml", "--no-verify")
     answer = devplan("diff", "a.yaml", "a.yaml")
     assert (answer.status, answer.err) == (0, "")
-    assert "every tensor lies on the same device in both" in answer.out
+    assert "every tensor is on the same device in both" in answer.out
 
 
 def test_diff_folds_what_moved_and_sets_the_rest_side_by_side(devplan, here, checkpoint):

@@ -166,8 +166,8 @@ def test_a_diffusers_model(place):
     [
         ({"cuda:7": "cpu"}, "cuda:7 is no card of"),
         ({"cuda:0": "disk"}, "nothing runs on disk"),
-        ({"cuda:0": "gpu"}, "is no device"),
-        ({"gpu": "cpu"}, "is no device"),
+        ({"cuda:0": "gpu"}, "is not a device"),
+        ({"gpu": "cpu"}, "is not a device"),
     ],
 )
 def test_stand_ins_that_make_no_sense(tied, devices, fact):

@@ -70,7 +70,7 @@ def at(folder, *, trust: bool = False) -> PipelineLoader:
 
 
 def test_a_folder_without_an_index_is_no_pipeline(tmp_path):
-    with pytest.raises(InputError, match=r"is no pipeline, as it has no model_index\.json"):
+    with pytest.raises(InputError, match=r"is not a pipeline, as it has no model_index\.json"):
         at(tmp_path).folder  # noqa: B018
     assert at(folder_of(tmp_path)).folder == tmp_path
 

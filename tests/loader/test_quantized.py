@@ -1,6 +1,6 @@
 """A quantized checkpoint on a machine that cannot compute in its format.
 
-transformers turns block-quantized fp8 back into bfloat16 where there is no GPU that computes in it.
+transformers turns block-quantized fp8 back into bfloat16 where no GPU computes in it.
 The model runs, and is not what the map was proven for.
 """
 

@@ -52,15 +52,15 @@ def test_from_hf_takes_torch_devices():
     ("value", "words"),
     [
         ("1", "'1' is text, and torch knows no device of that name; write 1"),
-        (-1, "-1 is no device index"),
-        (True, "True is no device"),
-        (None, "None is no device"),
-        (1.0, "1.0 is no device"),
-        ("cuda:-1", "'cuda:-1' is no device"),
-        ("cuda:01", "'cuda:01' is no device"),
-        ("cuda:1\n", "is no device"),
+        (-1, "-1 is not a device index"),
+        (True, "True is not a device"),
+        (None, "None is not a device"),
+        (1.0, "1.0 is not a device"),
+        ("cuda:-1", "'cuda:-1' is not a device"),
+        ("cuda:01", "'cuda:01' is not a device"),
+        ("cuda:1\n", "is not a device"),
         ("cdua:1", "did you mean cuda"),
-        ([], "[] is no device"),
+        ([], "[] is not a device"),
     ],
 )
 def test_from_hf_refuses(value, words):

@@ -72,7 +72,7 @@ def test_the_patch_goes_to_the_model_that_has_the_embedding(split_flux, monkeypa
 def test_what_is_of_one_model_says_so(split_flux, saved):
     pipeline = plain(saved("flux"))
     for call in (devplan.cache_transfers, devplan.patch_embeddings):
-        with pytest.raises(InputError, match="FluxPipeline is no torch module; give"):
+        with pytest.raises(InputError, match="FluxPipeline is not a torch module; give"):
             call(pipeline)
 
 
@@ -120,7 +120,7 @@ def test_a_pipeline_may_be_watched_and_attached_to_as_it_is(split_flux):
         assert report.entry.key in read_map(split_flux).device_map
     detach_diagnosis(pipeline)
     assert "decode" not in vars(pipeline.vae)
-    with pytest.raises(InputError, match="is no model and holds none"):
+    with pytest.raises(InputError, match="is not a model and holds none"):
         attach_diagnosis(object.__new__(type("Empty", (), {})))
 
 
@@ -281,7 +281,7 @@ def test_a_map_of_another_pipeline(saved, device_map, said):
 
 def test_what_is_no_model(split_flux):
     for call in (devplan.apply, devplan.audit):
-        with pytest.raises(InputError, match="is no torch module and no diffusers pipeline"):
+        with pytest.raises(InputError, match="is not a torch module and no diffusers pipeline"):
             call([1], split_flux)
 
 

@@ -214,7 +214,7 @@ def test_a_variant_is_that_of_each_model_that_has_it(split_flux, saved, tmp_path
         ({"output_loading_info": True}, "output_loading_info= goes to no part"),
         ({"custom_pipeline": "x"}, "custom_pipeline= goes to no part"),
         ({"transformer": object()}, r"transformer= is a model that the map places.*apply"),
-        ({"device_map": "balanced"}, "the map says where everything lies"),
+        ({"device_map": "balanced"}, "the map already places every tensor"),
         ({"torch_dtype": torch.float16}, "torch_dtype=float16 is not the float32"),
         ({"quantization_config": {"quant_method": "torchao"}}, "torchao does not go with"),
     ],

@@ -102,7 +102,7 @@ def test_listed_modules_stay_and_the_default_goes(tiny_llama):
 def test_fused_experts_stay_and_it_is_said(tiny_moe):
     sizes = quantized_bytes(tiny_moe, IN_4_BITS, dtype=BF16)
     assert not [name for name in sizes.bytes if "experts" in name]
-    assert sizes.unquantized["model.layers.0.mlp.experts"] == "fused experts are no nn.Linear"
+    assert sizes.unquantized["model.layers.0.mlp.experts"] == "fused experts are not nn.Linear"
     # two layers of four experts of three 64 x 32 projections, two bytes each: 96 KiB
     assert any("96.00 KiB" in note and "bfloat16" in note for note in sizes.notes)
 

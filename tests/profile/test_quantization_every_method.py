@@ -199,7 +199,7 @@ def test_llama_4s_experts_become_linears_where_transformers_makes_them_so():
 
     fresh = quantized_bytes(model, config, dtype=BF16)
     assert f"{name}.gate_up_proj" not in fresh.bytes
-    assert fresh.unquantized[name] == "fused experts are no nn.Linear"
+    assert fresh.unquantized[name] == "fused experts are not nn.Linear"
 
     model.config.quantization_config = {"quant_method": "bitsandbytes", **config}
     stored = quantized_bytes(model, config, dtype=BF16)

@@ -69,7 +69,7 @@ def test_the_stated_dtype():
 
 
 def test_a_stated_dtype_that_is_none():
-    with pytest.raises(InputError, match=r"x/config\.json: 'bfloat61' is no dtype.*bfloat16"):
+    with pytest.raises(InputError, match=r"x/config\.json: 'bfloat61' is not a dtype.*bfloat16"):
         stated_dtype({"dtype": "bfloat61"}, "x/config.json")
 
 

@@ -39,7 +39,8 @@ def test_the_class_that_architectures_names():
 
 
 def test_the_class_wins_over_an_unknown_model_type():
-    """Kimi-K2: ``kimi_k2`` is no model type of transformers, and DeepseekV3ForCausalLM is there."""
+    """Kimi-K2: ``kimi_k2`` is not a model type of transformers, and DeepseekV3ForCausalLM "
+    "is there."""
     assert "kimi_k2" not in CONFIG_MAPPING_NAMES
     own_code = {"AutoModelForCausalLM": "modeling_deepseek.DeepseekV3ForCausalLM"}
     kimi = source(architectures=["DeepseekV3ForCausalLM"], model_type="kimi_k2", auto_map=own_code)

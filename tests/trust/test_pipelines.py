@@ -117,7 +117,7 @@ def test_a_component_is_a_folder_below(flux, name):
 )
 def test_the_whole_is_a_pipeline(flux, class_name):
     spoil(flux, _class_name=class_name)
-    with pytest.raises(InputError, match="which is no pipeline of diffusers"):
+    with pytest.raises(InputError, match="which is not a pipeline of diffusers"):
         build_skeleton(resolve(str(flux)))
 
 

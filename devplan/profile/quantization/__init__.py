@@ -215,6 +215,6 @@ def unpacked_note(config: Mapping[str, Any], least_capability: tuple[int, int]) 
     method = str(config["quant_method"])
     needed, found = (".".join(map(str, pair)) for pair in (PACKED_FROM[method], least_capability))
     return (
-        f"transformers unpacks {method} weights to the compute dtype on a card of compute "
+        f"transformers unpacks {method} weights to the compute dtype on a GPU of compute "
         f"capability {found}: they stay packed from {needed} on"
     )

@@ -261,7 +261,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern.removeprefix("re:"))
     except (re.error, OverflowError, RecursionError) as error:
         raise InputError(
-            f"{pattern!r} of the quantization config is no regular expression ({error}); correct "
+            f"{pattern!r} of the quantization config is not a regular expression ({error}); "
+            "correct "
             "it in config.json"
         ) from None
 

@@ -74,7 +74,7 @@ def sizes(
     ledger.convert_linears(modules, linear)
     ledger.convert_experts(modules, experts)
     ledger.notes.append(
-        f"fp8 stays packed on cards of compute capability {_NEEDS_CAPABILITY} and above only; "
+        f"fp8 stays packed on GPUs of compute capability {_NEEDS_CAPABILITY} and above only; "
         "on others transformers unpacks it to bfloat16"
     )
     return ledger.close()

@@ -56,7 +56,7 @@ def sizes(
     ledger.convert_experts(modules, experts)
     ledger.convert_linears(modules, linear)
     ledger.notes.append(
-        "MXFP4 stays packed where Triton, the kernels package and a card of compute capability "
+        "MXFP4 stays packed where Triton, the kernels package and a GPU of compute capability "
         "7.5 or above are there; elsewhere transformers unpacks it to bfloat16"
     )
     return ledger.close()

@@ -25,7 +25,7 @@ Pieces = Mapping[str, int]
 Answer = Pieces | str | None
 """The pieces of a parameter, or why it stays as it is; None: the method does not look at it."""
 
-NOT_LINEAR = "fused experts are no nn.Linear"
+NOT_LINEAR = "fused experts are not nn.Linear"
 
 
 @dataclass(frozen=True, kw_only=True)

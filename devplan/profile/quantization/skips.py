@@ -61,7 +61,7 @@ def _compiled(patterns: Iterable[str]) -> re.Pattern[str] | None:
         pattern = getattr(error, "pattern", grouped[0])
         raise InputError(
             f"the quantization config lists {pattern!r} among the modules that stay as they are, "
-            f"which is no regular expression ({error}); correct it in config.json"
+            f"which is not a regular expression ({error}); correct it in config.json"
         ) from None
 
 
