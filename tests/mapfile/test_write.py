@@ -61,7 +61,7 @@ def test_a_parent_that_is_a_file(tmp_path):
 
 
 def test_a_device_is_no_file():
-    assert "no regular file" in refusal(MAP_FILE, "/dev/null", force=True)
+    assert "not a regular file" in refusal(MAP_FILE, "/dev/null", force=True)
 
 
 def test_a_name_that_is_too_long(tmp_path):
