@@ -105,7 +105,7 @@ def _parsed(name: str, text: str) -> dict[str, Any]:
 
 
 def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not a number of JSON")
 
 
 def _canonical(content: dict[str, Any]) -> str:

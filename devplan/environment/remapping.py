@@ -64,7 +64,7 @@ def _impossible(map_file: DeviceMapFile, needs: tuple[Need, ...], environment: E
     )
     return (
         f"the map needs GPUs with {wanted}, reserve included, and here "
-        f"{'are ' + rooms if rooms else 'is no GPU that torch can use'}: no order holds it; "
+        f"{'are ' + rooms if rooms else 'is not a GPU that torch can use'}: no order holds it; "
         f"plan for them: {renewal_command(map_file, environment)}"
     )
 

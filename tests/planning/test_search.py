@@ -32,7 +32,7 @@ def test_nothing_works_or_everything_does():
     assert largest(lambda number: number <= MAX_TOKENS - 1, low=MAX_TOKENS - 1) == MAX_TOKENS - 1
 
 
-STAGES = "contiguous stages in execution order, any order of the cards, "
+STAGES = "contiguous stages in execution order, any order of the GPUs, "
 
 
 def layers(*sizes):
