@@ -18,6 +18,7 @@ from transformers import (
 
 from devplan.checker.from_model import source_of_config
 from devplan.checker.preparation import prepare
+from devplan.checker.running import virtual_cards
 from devplan.core.devices import chosen_by_accelerate
 from devplan.core.errors import InputError
 from devplan.machine.parse import parse_gpus
@@ -200,3 +201,10 @@ def test_a_main_device_that_is_named_wins_over_the_machines_and_that_over_accele
 
 def test_no_card_no_main_device():
     assert chosen_by_accelerate(["cpu", "disk"], "1.15.0") is None
+
+
+def test_a_virtual_machine_has_every_card_up_to_the_last_that_is_named():
+    cards = virtual_cards(prepare(LLAMA, {"": 0, "lm_head": "cuda:3"}, machine=CARDS))
+    assert [card.total_bytes for card in cards] == [24 << 30, 12 << 30, 80 << 30, 80 << 30]
+    assert [card.name for card in cards[2:]] == ["virtual GPU"] * 2
+    assert len(virtual_cards(prepare(LLAMA, {"": "cpu"}))) == 1

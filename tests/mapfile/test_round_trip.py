@@ -346,3 +346,11 @@ def test_times_that_are_not_the_sums_of_their_parts_are_refused(key, factor, is_
             loads_map(text, "map.yaml")
     else:
         assert loads_map(text, "map.yaml").timing == TIMED_FILE.timing
+
+
+def test_a_number_that_is_none_is_refused_in_the_words_of_one():
+    text = re.sub(
+        r"^  bottleneck: .*$", "  bottleneck: .nan", dump_map(MAP_FILE), flags=re.MULTILINE
+    )
+    with pytest.raises(InputError, match=r"is the number '\.nan', expected a number$"):
+        loads_map(text, "map.yaml")
