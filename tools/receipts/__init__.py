@@ -1,0 +1,1 @@
+"""Predictions beside the memory that others measured on GPUs: ``make receipts``."""
