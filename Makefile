@@ -11,7 +11,7 @@ DEMO := suggest Qwen/Qwen2.5-VL-7B-Instruct --gpus 24GiB,12GiB --context 32768
 
 SEEDS := 1 2 3 4 5
 
-.PHONY: architecture pages demo maps maps-check test test-all properties attacks fuzz mutation lint format bench corpus sweep differential versions clean shuffle
+.PHONY: architecture pages demo maps maps-check test test-all properties attacks fuzz mutation lint format bench corpus sweep differential versions receipts gpu clean shuffle
 
 demo: $(STAMP)
 	$(BIN)/python -m devplan $(DEMO)
@@ -97,6 +97,15 @@ differential: $(STAMP) $(PACKAGES)
 # docs/versions.md: a quarter of an hour, and the first time some hundred megabytes of packages.
 versions: $(STAMP)
 	$(BIN)/python -m tools.versions
+
+# Predictions beside the memory that others measured on their GPUs, into docs/measurements/published.md:
+# minutes on two cores.
+receipts: $(STAMP)
+	$(BIN)/python -m tools.receipts
+
+# The tests that need a GPU, on a machine that has one.
+gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu
 
 # Real bugs of released versions, each tried where it was and where it no longer is: minutes, and
 # the first time gigabytes of packages.  Some only: make corpus CORPUS="qwen2vl-rope-index".

@@ -11,7 +11,7 @@ from tools.receipts.prediction import Comparison, compared
 QUICK = {
     "octocoder/short": 0.005,
     "qwen3-8b/6144": 0.005,
-    "qwen1.5-moe-a2.7b/b1/16+64/grouped_mm": 0.01,
+    "qwen1.5-moe-a2.7b/b1/16+16/batched_mm": 0.005,
 }
 """Case -> the error that it may have."""
 

@@ -75,10 +75,10 @@ def read_sources() -> Mapping[str, Source]:
 
 
 def model_of(case: Case, folder: Path) -> str:
-    """What devplan is given for a case: a name of the catalogue, or a folder made below `folder`."""
+    """What devplan is given for a case: a name of the catalogue, or a folder made in `folder`."""
     if case.model not in _read("configurations.yaml"):
         return case.model
-    made = folder / case.model
+    made = folder / case.id.replace("/", "_")
     for name, content in _files(case.model).items():
         path = made / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,11 @@ BOUNDS = (0.03, 0.05)
 NUM_WORST = 10
 
 PROSE = """\
-Others published how much memory models took on their GPUs. devplan predicted each of these cases from
-the configuration of the model alone, without a GPU, on the commit below. devplan's authors have
-measured nothing themselves. The error is *predicted / measured - 1*. Figures are in GiB, over all GPUs
-together. A case counts if the measured release does what today's release does; the others are listed
-separately with the difference. `make receipts` makes this page; the cases are in
+Others published how much memory models took on their GPUs. devplan predicted each of these cases
+from the configuration of the model alone, without a GPU, on the commit below. devplan's authors
+have measured nothing themselves. The error is *predicted / measured - 1*. Figures are in GiB,
+over all GPUs together. A case counts if the measured release does what today's release does; the
+others are listed separately with the difference. `make receipts` makes this page; the cases are in
 `tools/receipts/cases.yaml`."""
 
 

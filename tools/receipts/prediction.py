@@ -14,7 +14,7 @@ from devplan.virtual import DECODE_STEPS
 from devplan.workflows.profiled_model import study
 from tools.receipts.cases import Case, model_of
 
-GPU = "4096GiB"
+GPU = "2000GiB"
 """Holds every case, so that only the number of GPUs splits a model."""
 
 
