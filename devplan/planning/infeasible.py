@@ -136,7 +136,7 @@ def remedies_for(instance: Instance, request: PlanRequest) -> tuple[Remedy, ...]
         *_other_graphs(instance, request),
         *_fewer_pins(instance, request.pins),
         *_smaller_reserve(instance),
-        *_offload(instance),
+        *(_offload(instance) if request.can_offload else ()),
         *_one_more_card(instance),
         *_a_larger_card(instance),
     )

@@ -42,6 +42,8 @@ class PlanRequest:
     """Whether every block that is not a layer belongs on the main device where it fits."""
     alternatives: Alternatives = field(default_factory=dict)
     """Other graphs to try when nothing fits."""
+    can_offload: bool = True
+    """Whether the model runs with weights outside the GPUs; else no offloading is offered."""
     limit_tokens: int | None = None
     """Longest context that the model supports; None: not known."""
 

@@ -241,14 +241,19 @@ def study(
     )
 
 
+def can_offload(source: ModelSource) -> bool:
+    """Whether weights may be outside the GPUs: bitsandbytes quantizes none there."""
+    config = (source.config or {}).get("quantization_config") or {}
+    return source.quantize is None or config.get("quant_method") != "bitsandbytes"
+
+
 def refuse_offload(source: ModelSource, machines: Iterable[Machine]) -> None:
     """Refuse offloading of weights that bitsandbytes quantizes, which it does on GPUs only.
 
     transformers raises where a map has entries on cpu or disk beside GPUs
     (``Bnb4BitHfQuantizer.validate_environment``).
     """
-    config = (source.config or {}).get("quantization_config") or {}
-    if config.get("quant_method") == "bitsandbytes" and any(each.tiers for each in machines):
+    if not can_offload(source) and any(each.tiers for each in machines):
         raise InputError(
             f"--quantize {source.quantize} and --offload do not go together: bitsandbytes "
             "quantizes no weights that are offloaded; leave one of them out"

@@ -42,6 +42,7 @@ from devplan.workflows.profiled_model import (
     PLAN_ARGUMENTS,
     ProfiledModel,
     Progress,
+    can_offload,
     lighter_forms,
     run_as_long_as_fits,
     silent,
@@ -230,6 +231,7 @@ def _request(
         pins=pins,
         default_pins=default_pins,
         alternatives=lighter_forms(studied),
+        can_offload=can_offload(studied.source),
         # [limit] no run showed how it grows, so its own limit cannot be promised.
         limit_tokens=studied.limit_tokens if studied.is_growth_known else None,
     )

@@ -85,6 +85,12 @@ def test_bad_input_is_one_line(folder, options, said, capsys):
     assert said in " ".join(lines)
 
 
+def test_offload_is_not_offered_where_it_is_refused(folder):
+    work, room = devplan.Workload(context=32), devplan.parse_gpus("256MiB", reserve="255.9MiB")
+    told = devplan.suggest(str(folder), room, work, quantize="4bit").result.remedies
+    assert told and not any("--offload" in remedy.change for remedy in told)
+
+
 def test_a_factory_is_refused():
     source = ModelSource(id="m:f", origin="factory", location=None, library="transformers")
     with pytest.raises(InputError, match="only from_pretrained quantizes; leave --quantize out"):
