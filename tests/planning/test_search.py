@@ -65,7 +65,7 @@ def layers(*sizes):
             machine(24, tiers=(cpu(),)),
             {},
             "contiguous stages of the layers that are neither pinned nor offloaded, any order of "
-            "the cards, user pins and default pins kept",
+            "the GPUs, user pins and default pins kept",
         ),
         (
             text_graph(layers(6, 4, 6, 4), embed=1, head=1),
