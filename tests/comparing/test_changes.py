@@ -95,10 +95,10 @@ def test_a_block_that_both_maps_divide_alike_is_no_change():
     ("arguments", "words"),
     [
         ({"before": {"": 0}}, "a map is missing; give two"),
-        ({"before": {"": 0}, "after": {"": 0}}, "neither map says which model it is for"),
+        ({"before": {"": 0}, "after": {"": 0}}, "neither map names its model"),
         (
             {"before": {"": 0}, "after": {"": 0}, "model": "gpt2"},
-            "neither map says which cards it is for; give --gpus 24GiB,12GiB",
+            "neither map names its GPUs; give --gpus 24GiB,12GiB",
         ),
     ],
 )

@@ -65,8 +65,8 @@ def test_devices_stand_in_for_cards():
 @pytest.mark.parametrize(
     ("devices", "words"),
     [
-        ({"cuda:7": "cpu"}, r"devices: cuda:7 is no card of .*; it has cuda:0, cuda:1$"),
-        ({"cpu": "cuda:0"}, "devices: cpu is no card of"),
+        ({"cuda:7": "cpu"}, r"devices: cuda:7 is not a GPU of .*; it has cuda:0, cuda:1$"),
+        ({"cpu": "cuda:0"}, "devices: cpu is not a GPU of"),
         ({0: "disk"}, 'nothing runs on disk, and cuda:0 is the main device of .*let "cpu" stand'),
         ("cpu", "cards of the map and what stands in for them"),
     ],

@@ -46,7 +46,7 @@ SPOILED = {
     "tied blocks": replace(moved("lm_head", "cuda:1"), pins=()),
     "neither pinned nor": replace(GOOD, pins=()),
     "counted": load(cache_bytes=GOOD.loads[0].cache_bytes + 1),
-    "another card": load(capacity_bytes=99),
+    "another GPU": load(capacity_bytes=99),
     "do not walk": replace(GOOD, stages=GOOD.stages[1:]),
     "goes elsewhere": replace(
         GOOD, transfers=(replace(GOOD.transfers[0], target="cuda:7"), *GOOD.transfers[1:])
