@@ -81,7 +81,7 @@ def read_entry(key: str, value: Any, *, file: str | None = None, line: int | Non
         device, problem = from_hf_device(value), ""
     except InputError as error:
         device, problem = None, str(error).removeprefix("device: ")
-    # [quotes] "1" in quotes is no device, 1 is one: the message must show the quotes.
+    # [quotes] "1" in quotes is not a device, 1 is one: the message must show the quotes.
     written = repr(value) if isinstance(value, str) and value.isdecimal() else str(value)
     return Entry(key=key, device=device, written=written, problem=problem, file=file, line=line)
 

@@ -65,7 +65,7 @@ def from_hf_device_map(mapping: Mapping[str, Any]) -> dict[str, str]:
     Raises
     ------
     InputError
-        When a name is not text or a value is no device.
+        When a name is not text or a value is not a device.
     """
     devices = {}
     for entry, value in mapping.items():
@@ -83,7 +83,7 @@ def from_hf_device(value: Any, *, where: str = "device") -> str:
     Raises
     ------
     InputError
-        When the value is no device.
+        When the value is not a device.
     """
     if isinstance(value, bool):
         raise InputError(f"{where}: {value} is not a device; {_FORMS}")

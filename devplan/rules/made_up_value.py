@@ -39,10 +39,10 @@ def check(context: CheckContext) -> Iterator[Finding]:
     yield Finding(
         code="DP903",
         severity=SEVERITY,
-        message=f"{counted(number, 'integer')} made up for {listed(ops)}{where}: the run took one "
-        "way of several where the code decides by them",
+        message=f"{counted(number, 'synthetic integer')} for {listed(ops)}{where}: where the code "
+        "branches on them, the run took one branch only",
         op=ops[0],
         source=next((value.source for value in values if value.source), None),
-        fix=Fix(text="read the code there, where its way depends on the value"),
+        fix=Fix(text="read the code at these lines and check what the other branches need"),
         count=number,
     )

@@ -36,7 +36,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
         severity=SEVERITY,
         message=f"nothing was run: {context.not_run or 'the check looked at the structure alone'}",
         fix=Fix(
-            text="no DP3xx finding does not mean that the map works; let the model run with "
-            "--trust-remote-code or --inputs FILE.py:FUNCTION"
+            text="run the model with --trust-remote-code or --inputs FILE.py:FUNCTION; without a "
+            "run, the check cannot find a mismatch (DP3xx)"
         ),
     )

@@ -59,14 +59,14 @@ def _finding(context: CheckContext, group: MismatchGroup) -> Finding:
     weight = _weight(group)
     what = "a weight that is offloaded"
     if weight is not None:
-        what = f"{weight}, which waits on {context.device_of(weight)},"
+        what = f"{weight}, which is offloaded to {context.device_of(weight)},"
     changed = entries_that_meet(event, context)
     where = listed(list(changed)) if changed else "the module that holds it"
     return Finding(
         code="DP403",
         severity=SEVERITY,
         message=f"{words_for(event.module)} needs {what} outside the forward of its module, where "
-        f"it is on meta and has no values ({listed(group.phases)})",
+        f"it is on the meta device and has no values ({listed(group.phases)})",
         module=event.module,
         op=event.op,
         source=event.source,

@@ -55,7 +55,7 @@ def test_without_gpus_only_versions_are_locked():
     "here, words",
     [
         (machine(card(0, 24)), "cuda:1 (12GiB) is not here"),
-        (machine(card(0, 12), card(1, 24)), "the cards have other numbers here"),
+        (machine(card(0, 12), card(1, 24)), "GPUs are numbered differently on this machine"),
         (machine(card(0, 24, taken_gib=20), card(1, 12)), "only 4.00 GiB are free"),
         (machine(driver_cuda=(12, 4), driver="550"), "CUDA 12.4 at most"),
     ],
