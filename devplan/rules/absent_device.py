@@ -1,7 +1,7 @@
 """Device that the machine does not have.
 
 What it does:
-    Looks for entries on devices that are no card of the machine: an index beyond the last card, or
+    Looks for entries on devices that are not a GPU of the machine: an index beyond the last GPU, or
     an accelerator of another kind. cpu and disk belong to DP401.
 
 Why it breaks:
@@ -21,8 +21,8 @@ Use instead:
       lm_head: 1
 
 Limits:
-    Without a machine (a bare map and no --gpus) nothing is known of the cards, and nothing is
-    found.
+    Without a machine (a bare map and no --gpus) the GPUs are not known, and the rule finds
+    nothing.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 What it does:
     Names the ops of the run for which devplan has no device rule of its own, so that the usual one
-    was taken: all tensors on one device, CPU scalars excepted. Names also those that do not say
-    what they give for operands without values (no Meta kernel, and no CPU kernel that could be
+    was taken: all tensors on one device, CPU scalars excepted. Also names ops that do not declare
+    their result for operands without values (no Meta kernel, and no CPU kernel that could be
     asked): their result was taken to be like their first operand.
 
 Why it breaks:

@@ -1,11 +1,11 @@
-"""Activations that return to a card they have left.
+"""Activations that return to a GPU they have left.
 
 What it does:
     Follows every stack of layers in the order in which it runs, and looks for devices that come
     back after another one.
 
 Why it breaks:
-    Nothing breaks; the hidden states cross between the cards more often than they need to, in every
+    Nothing breaks; the hidden states cross between the GPUs more often than they need to, in every
     forward, and each crossing waits for the one before.
 
 Example:
@@ -23,7 +23,7 @@ Use instead:
       model.layers.3: 1
 
 Limits:
-    The fix keeps the number of layers on each card; where that does not fit, it is a note. The
+    The fix keeps the number of layers on each GPU; where that does not fit, it is a note. The
     way to the head and back to the main device is not counted, nor are layers that are offloaded
     first or last of a stack: they run on the main device.
 """

@@ -1,8 +1,8 @@
-"""Card of another kind.
+"""GPU of another kind.
 
 What it does:
-    Compares the names of the cards with those of the map, and their compute capability with that of
-    the planned kind. Where the map is locked, also whether it is the very card (a note).
+    Compares the names of the GPUs with those of the map, and their compute capability with that of
+    the planned kind. Where the map is locked, also whether it is the very GPU (a note).
 
 Why it breaks:
     What fits still runs, but in other times; an older architecture may lack a dtype (bfloat16
@@ -15,7 +15,7 @@ Use instead:
     the map that `devplan suggest MODEL --gpus 0,1 ...` writes on this machine.
 
 Limits:
-    A map for a bare size (24GiB) takes any card of that size. Which dtypes and kernels the model
+    A map for a bare size (24GiB) takes any GPU of that size. Which dtypes and kernels the model
     really asks for is not looked up.
 """
 

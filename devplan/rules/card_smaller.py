@@ -1,7 +1,7 @@
-"""Card that is smaller than planned.
+"""GPU that is smaller than planned.
 
 What it does:
-    Compares what torch can allocate of each card with the capacity that the map was planned for. An
+    Compares what torch can allocate of each GPU with the capacity that the map was planned for. An
     error where the load and the activations do not fit, a warning where they take from the reserve,
     a note where everything fits and only headroom is lost.
 
@@ -12,13 +12,13 @@ Example:
     machine:
       cards:
         - device: cuda:1
-          capacity_bytes: 25769803776     # here is a card of 16 GiB
+          capacity_bytes: 25769803776     # here is a GPU of 16 GiB
 
 Use instead:
     the map that `devplan suggest MODEL --gpus 0,1 ...` writes: the message has the whole command.
 
 Limits:
-    A card that is sold with 24 GB has 23.5 GiB for torch: a map that was planned for 24GiB gets a
+    A GPU that is sold with 24 GB has 23.5 GiB for torch: a map that was planned for 24GiB gets a
     note on it.
 """
 

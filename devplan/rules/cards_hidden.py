@@ -1,22 +1,22 @@
-"""Setting that hides or renumbers cards.
+"""Setting that hides or renumbers GPUs.
 
 What it does:
     Reads CUDA_VISIBLE_DEVICES as CUDA does, and says what cuda:0 of a map means then. A value that
-    hides cards by mistake is a warning: an empty text, a GPU named twice, an item that names none
-    and ends the list. Hidden and renumbered cards are notes. Without CUDA_DEVICE_ORDER=PCI_BUS_ID,
-    CUDA and nvidia-smi may number unequal cards differently: a note where they do.
+    hides GPUs by mistake is a warning: an empty text, a GPU named twice, an item that names none
+    and ends the list. Hidden and renumbered GPUs are notes. Without CUDA_DEVICE_ORDER=PCI_BUS_ID,
+    CUDA and nvidia-smi may number unequal GPUs differently: a note where they do.
 
 Why it breaks:
-    torch sees fewer cards than the map names, or other ones.
+    torch sees fewer GPUs than the map names, or other ones.
 
 Example:
-    CUDA_VISIBLE_DEVICES=0,0        # no card at all
+    CUDA_VISIBLE_DEVICES=0,0        # no GPU at all
 
 Use instead:
     CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0,1
 
 Limits:
-    Variables that are changed after torch has asked for the cards have no effect, and this is not
+    Variables that are changed after torch has asked for the GPUs have no effect, and this is not
     seen. ROCR_VISIBLE_DEVICES and MIG profiles are not judged.
 """
 

@@ -1,4 +1,4 @@
-"""Cards that have other numbers here.
+"""GPUs that are numbered differently on this machine.
 
 What it does:
     Looks for another order of the GPUs in which every GPU of the map has a place and the map has
@@ -6,19 +6,19 @@ What it does:
     in the present order, and a warning otherwise.
 
 Why it breaks:
-    The large half of the model goes to the small card: CUDA out of memory.
+    The large half of the model goes to the small GPU: CUDA out of memory.
 
 Example:
     the map is for 24 + 12 GiB; here cuda:0 has 12 GiB and cuda:1 has 24
 
 Use instead:
-    devplan doctor MAP --remap FILE         # the same map, its cards renumbered
+    devplan doctor MAP --remap FILE         # the same map, its GPUs renumbered
     devplan.load(map=MAP, remap=True)
-    CUDA_VISIBLE_DEVICES=1,0                # or the other numbers for the same cards
+    CUDA_VISIBLE_DEVICES=1,0                # or the other numbers for the same GPUs
 
 Limits:
     Never remapped without being asked. A remapped map keeps its stages: it is not planned anew for
-    cards of other sizes.
+    GPUs of other sizes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Cards that torch cannot use.
+"""GPUs that torch cannot use.
 
 What it does:
-    Finds a build of torch without CUDA on a machine with cards, a driver that is too old for the
-    CUDA that torch was built with, and a card whose architecture torch has no code for.
+    Finds a build of torch without CUDA on a machine with GPUs, a driver that is too old for the
+    CUDA that torch was built with, and a GPU whose architecture torch has no code for.
 
 Why it breaks:
     torch.cuda.is_available() is False, and "auto" puts everything on the CPU; or the first kernel
@@ -18,7 +18,7 @@ Use instead:
 
 Limits:
     ROCm builds are not judged. What the package cuda-compat makes possible counts as possible,
-    since torch then sees the cards.
+    since torch then sees the GPUs.
 """
 
 from __future__ import annotations

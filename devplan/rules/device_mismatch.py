@@ -8,8 +8,8 @@ What it does:
 
 Why it breaks:
     The model raises this error in production, at the first forward that takes this way. accelerate
-    moves the inputs of modules; tensors that meet between modules, or inside one that the map
-    splits, nobody moves.
+    moves the inputs of modules; it does not move tensors between modules, or inside a
+    module that the map splits.
 
 Example:
     Qwen2-VL in transformers 4.48, image and text

@@ -4,8 +4,8 @@ What it does:
     Looks whether the input embedding is on another device than the one where the inputs enter.
 
 Why it breaks:
-    Masks and positions are made on the device of the inputs, or of the embeddings, as the code of
-    each release happens to say; where the two differ, they meet in code that no hook watches. The
+    Masks and positions are made on the device of the inputs, or of the embeddings, depending on the
+    release; where the two differ, they meet in code that no hook watches. The
     Qwen2-VL of transformers 4.45 to 4.48 is the best-known case. Newer releases mostly cope, so
     this alone is a warning.
 
@@ -23,7 +23,7 @@ Use instead:
       model.language_model: 1
 
 Limits:
-    Only what get_input_embeddings names is looked at. Where the main card has no room for it, it is
+    Only what get_input_embeddings names is looked at. Where the main GPU has no room for it, it is
     a note.
 """
 

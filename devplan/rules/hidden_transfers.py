@@ -6,10 +6,10 @@ What it does:
 
 Why it breaks:
     Nothing breaks; it costs. A hook moves every argument of its module, and forgets it afterwards:
-    position embeddings that are made on one card and used by the layers of another cross once for
+    position embeddings that are made on one GPU and used by the layers of another cross once for
     each of them. It is a warning where the block needs fewer copies and no more bytes on another
-    card, what enters the block counted too; `devplan suggest` then puts it there. Else it is a
-    note: some copies are the price of any split. Of two cards with 14 and 18 layers the second
+    GPU, what enters the block counted too; `devplan suggest` then puts it there. Else it is a
+    note: some copies are the price of any split. Of two GPUs with 14 and 18 layers the second
     needs fewer copies of position embeddings, but the hidden states of the whole prompt, from
     which rotary_emb reads no more than their dtype, would have to cross to it first.
 
@@ -33,7 +33,7 @@ Limits:
     Copies that the model's own code asks for are not counted. What is made between the blocks
     (masks, positions) has no entry that could be changed: a note. So have the embedding, which
     belongs where the inputs enter (DP205), blocks with tied weights, and layers, which the memory
-    of the cards distributes.
+    of the GPUs distributes.
 """
 
 from __future__ import annotations

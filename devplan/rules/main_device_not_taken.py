@@ -5,7 +5,7 @@ What it does:
     compares it with the one that the map, or the user, states.
 
 Why it breaks:
-    from_pretrained hands over no main device. accelerate 0.34 to 1.14 takes the first card of the
+    from_pretrained hands over no main device. accelerate 0.34 to 1.14 takes the first GPU of the
     map, later releases any of a set, which for integers is the lowest. Inputs, and weights that are
     offloaded, then go to another device than the map was planned and checked for.
 

@@ -1,12 +1,12 @@
 """Memory that somebody else uses.
 
 What it does:
-    Compares what is free on each card with what the map puts there, and says who holds the rest
+    Compares what is free on each GPU with what the map puts there, and says who holds the rest
     where the driver tells. An error where load and activations do not fit into what is free, a
     warning where the reserve does not.
 
 Why it breaks:
-    torch.OutOfMemoryError: CUDA out of memory, although the card is large enough: another process,
+    torch.OutOfMemoryError: CUDA out of memory, although the GPU is large enough: another process,
     or a model that this process has loaded before, lies there.
 
 Example:

@@ -6,7 +6,7 @@ What it does:
     revision of the same configuration a note.
 
 Why it breaks:
-    Entries fit other modules, sizes and caches are those of another model: a card overflows, or a
+    Entries fit other modules, sizes and caches are those of another model: a GPU overflows, or a
     module is in no entry.
 
 Example:

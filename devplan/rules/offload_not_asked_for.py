@@ -1,10 +1,10 @@
-"""Offload that nobody asked for.
+"""Offload that was not asked for.
 
 What it does:
     Looks for entries on cpu or disk where the machine of the map allows no such offload.
 
 Why it breaks:
-    Weights on cpu or disk are copied to a card every time their module runs. A model that fits is
+    Weights on cpu or disk are copied to a GPU every time their module runs. A model that fits is
     often spilled all the same by device_map="auto", and is then tens of times slower; with weights
     on the CPU some releases also read the device of a parameter outside of its hook, and find meta.
 
@@ -20,7 +20,8 @@ Use instead:
     `devplan suggest MODEL --gpus ... --offload cpu=64GiB`.
 
 Limits:
-    A bare map cannot say that offload is meant. Ignore the code with a reason, or name the machine.
+    A bare map cannot state that offload is intended. Ignore the code with a reason, or name the
+    machine.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""More on a card than it holds.
+"""More on a GPU than it holds.
 
 What it does:
-    Adds up, for every card, weights, buffers, the KV cache at the workload, room for offloaded
+    Adds up, for every GPU, weights, buffers, the KV cache at the workload, room for offloaded
     blocks while they run, and the activations that a virtual run showed, and compares the sum with
-    the card's capacity less the reserve.
+    the GPU's capacity less the reserve.
 
 Why it breaks:
     torch.OutOfMemoryError: CUDA out of memory. Weights and cache beyond capacity less reserve are

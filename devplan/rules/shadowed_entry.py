@@ -6,7 +6,7 @@ What it does:
 
 Why it breaks:
     The longest entry wins. Nothing is placed by the shorter one, but its hook still moves the
-    inputs of the module to its device before every forward: copies that nobody asked for.
+    inputs of the module to its device before every forward: copies that serve no purpose.
 
 Example:
     device_map:

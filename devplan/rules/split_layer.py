@@ -1,4 +1,4 @@
-"""Split of a layer that nobody declared.
+"""Split of a layer that its class does not protect.
 
 What it does:
     Looks for layers of a stack (elements of a ModuleList, or of a Sequential of equals) whose parts
@@ -8,7 +8,7 @@ What it does:
 Why it breaks:
     A layer adds its input to the output of its parts (a residual connection), in code that no hook
     watches. Many classes declare nothing (biogpt, blenderbot-small, cpmant), so that accelerate
-    splits them without a word.
+    splits them without a warning.
 
 Example:
     device_map:
@@ -21,7 +21,7 @@ Use instead:
       biogpt.layers.3: 1
 
 Limits:
-    Read off the module tree: a warning. Whether it breaks, the virtual run says (DP301); a note
+    Read off the module tree: a warning. The virtual run shows whether it breaks (DP301); a note
     where the layer ran without a mismatch.
 """
 

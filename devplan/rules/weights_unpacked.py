@@ -6,8 +6,8 @@ What it does:
     (`weights: packed`) where that is less than transformers would need.
 
 Why it breaks:
-    transformers 5 unpacks compressed-tensors while it loads them, and FP8 on cards without FP8: a
-    model of a trillion parameters in INT4 grows from 0.6 to 2 TB, and the first card is full long
+    transformers 5 unpacks compressed-tensors while it loads them, and FP8 on GPUs without FP8: a
+    model of a trillion parameters in INT4 grows from 0.6 to 2 TB, and the first GPU is full long
     before the last layer.
 
 Example:
@@ -19,7 +19,7 @@ Use instead:
 
 Limits:
     A note where this machine is not compared, for whoever loads with such an engine. Known by the
-    release of transformers and the cards of the map; what another engine does is not looked at.
+    release of transformers and the GPUs of the map; what another engine does is not looked at.
 """
 
 from __future__ import annotations
