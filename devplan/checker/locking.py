@@ -63,7 +63,7 @@ def lock_file(
     map_file = locked(read_map(path), environment, model)
     text = read_text(path, MAP)
     text = spliced(text, LOCK, lock_text(map_file))
-    ensure(loads_map(text, str(path)) == map_file, f"{path} with its lock reads otherwise")
+    ensure(loads_map(text, str(path)) == map_file, f"{path} does not read back with its lock")
     return map_file, write_text(text, path, option="MAP")
 
 

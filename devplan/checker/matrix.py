@@ -50,7 +50,7 @@ def main_call(model: nn.Module, options: RunOptions) -> ModelCall:
     Raises
     ------
     InputError
-        When the class cannot be called so.
+        When the class cannot be called this way.
     UserCodeError
         When the file of the user's function raises.
     """
@@ -69,7 +69,7 @@ def workload_calls(skeleton: Skeleton, run: str) -> tuple[ModelCall, ...]:
     Raises
     ------
     InputError
-        When the class cannot be called so.
+        When the class cannot be called this way.
     """
     model = skeleton.model
     if not skeleton.executable:

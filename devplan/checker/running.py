@@ -246,7 +246,7 @@ class _Runner:
             if way in self.shorts:
                 self._run_short(placed, *self.shorts[way])
             elif options.run not in (USUAL, ALL) and IN_WORDS[way] not in told:
-                reason = f"{type(self.split.model).__name__} cannot be called so"
+                reason = f"{type(self.split.model).__name__} cannot be called this way"
                 self.missed.append(MissedRun(name=IN_WORDS[way], reason=reason))
         if options.run == ALL and isinstance(self.usual, GenerateCall):
             again = partial(self._call, example.kwargs, inputs_in_words(example), ForwardCall())
@@ -295,9 +295,9 @@ def _missing_steps(model: Any, done: Done) -> list[MissedRun]:
         return []
     missing = [step for step in steps_asked_for(model, done.call) if step not in record.phases]
     name = record.name or done.call.name
-    return [MissedRun(name=f"{', '.join(missing)} of {name}", reason="it ended before")] * bool(
-        missing
-    )
+    return [
+        MissedRun(name=f"{', '.join(missing)} of {name}", reason="it ended before that step")
+    ] * bool(missing)
 
 
 # A call that raised without a mismatch is made again before the map is blamed: with other made-up

@@ -289,7 +289,7 @@ class DeviceMemory:
 
     @property
     def peak_bytes(self) -> int:
-        """Everything that is there at the fullest moment, the reserve aside."""
+        """Everything that is there at the fullest moment, without the reserve."""
         return self.load_bytes + self.activation_bytes
 
     @property
@@ -478,7 +478,7 @@ class Verification:
     """Calls that ran: those at the workload first, then those with few tokens."""
     not_covered: str = ""
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
-    """Card -> everything on it at the fullest moment of the run, the reserve aside."""
+    """Card -> everything on it at the fullest moment of the run, without the reserve."""
     phase_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Of a pipeline: phase -> the same at the fullest moment of the phase."""
 

@@ -153,7 +153,7 @@ def _main_device(model: nn.Module, given: DeviceMap) -> str:
 
 
 def loads_of(file: DeviceMapFile | None) -> Mapping[str, int]:
-    """Card -> bytes that the map says the workload needs there, the reserve aside."""
+    """Card -> bytes that the map says the workload needs there, without the reserve."""
     if file is None:
         return {}
     return {load.device: load.load_bytes + load.activation_bytes for load in file.loads}

@@ -179,7 +179,7 @@ class CheckedMap:
 
     @property
     def loads(self) -> Mapping[str, int]:
-        """Device -> bytes that the workload of the map needs there, the reserve aside."""
+        """Device -> bytes that the workload of the map needs there, without the reserve."""
         return {device: load.peak_bytes for device, load in device_loads(self.subject).items()}
 
 

@@ -154,5 +154,5 @@ def pipeline_inputs(model: PipelineModule, request: InputRequest) -> ExampleInpu
         kwargs=arguments,
         modalities=("prompt",),
         source="configuration",
-        notes=("token ids are made up: a tokenizer of bytes stands in for the pipeline's own",),
+        notes=("token ids are synthetic: a tokenizer of bytes stands in for the pipeline's own",),
     )

@@ -213,7 +213,7 @@ def _problem(
     if wanted is None:
         # [no hooks] nothing refuses such a map, and what lies beside the rest runs there.
         is_beside = not target.needs_hooks and found in target.devices
-        text = f"lies on {found}, and no entry of the map says where"
+        text = f"is on {found}, and no entry of the map says where"
         return None if is_beside else ("place", text)
     if not target.is_offloaded(wanted):
         return None if found == wanted else _lies_elsewhere(name, found, wanted, waiting)
@@ -222,22 +222,22 @@ def _problem(
         if tier == wanted:
             return None
         if tier is None:
-            return "meta", f"is on meta and waits nowhere; it was to wait on {wanted}"
-        return "place", f"waits on {tier}, not on {wanted}"
+            return "meta", f"is on meta without values; it should be offloaded to {wanted}"
+        return "place", f"is offloaded to {tier}, not on {wanted}"
     if not isinstance(tensor, nn.Parameter) and found == target.main_device:
         return None
-    return "place", f"lies on {found} and was to wait on {wanted}"
+    return "place", f"is on {found} and should be offloaded to {wanted}"
 
 
 def _lies_elsewhere(
     name: str, found: str, wanted: str, waiting: OffloadedTensors
 ) -> tuple[str, str]:
     if found != "meta":
-        return "place", f"lies on {found}, not on {wanted}"
+        return "place", f"is on {found}, not on {wanted}"
     tier = waiting.tier(name)
     if tier is None:
         return "meta", f"is on meta, without values, not on {wanted}"
-    return "place", f"was offloaded to {tier} and was to lie on {wanted}"
+    return "place", f"was offloaded to {tier} and should be on {wanted}"
 
 
 # ------------------------------------------------------------------------------------- hooks
@@ -428,7 +428,7 @@ def broken_ties(model: nn.Module, waiting: OffloadedTensors, target: Target) -> 
             continue
         if _identity(name, one, waiting) == _identity(other, two, waiting):
             continue
-        places = f"one lies on {_place(name, one, waiting)}, one on {_place(other, two, waiting)}"
+        places = f"one is on {_place(name, one, waiting)}, one on {_place(other, two, waiting)}"
         yield Finding(
             code="tie",
             severity=Severity.ERROR,

@@ -99,7 +99,7 @@ def _check_devices(document: dict[str, Any], refuse: Refuse) -> None:
         if device not in known:
             refuse(
                 ("device_map", entry),
-                f"entry {entry!r} lies on {device}, which the machine does not have; "
+                f"entry {entry!r} is on {device}, which the machine does not have; "
                 f"it has {', '.join(known)}",
             )
     if document["main_device"] not in cards:

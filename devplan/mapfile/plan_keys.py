@@ -342,7 +342,7 @@ VERIFICATION = record(
     Key(
         "peak_bytes",
         PEAKS,
-        "Everything on each GPU at the fullest moment of the run, the reserve aside.",
+        "Everything on each GPU at the fullest moment of the run, without the reserve.",
     ),
     Key(
         "phase_bytes",

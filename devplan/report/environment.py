@@ -135,7 +135,7 @@ def _map_lines(map_file: DeviceMapFile, terminal: Terminal) -> list[str]:
         f"{format_bytes(load.load_bytes + load.activation_bytes)} on {load.device}"
         for load in map_file.loads
     )
-    lines += terminal.paragraph(f"puts {needs}, reserve aside")
+    lines += terminal.paragraph(f"puts {needs}, without the reserve")
     return lines + terminal.paragraph(_lock_words(map_file))
 
 

@@ -83,7 +83,7 @@ def _why_none(environment: Environment) -> Finding | None:
         return _unusable(
             f"driver {environment.driver or ''} supports CUDA {_dotted(environment.driver_cuda)} "
             f"at most, and {torch} is built for {environment.torch_cuda}",
-            f"renew the driver, or install a build of torch for CUDA "
+            f"update the driver, or install a build of torch for CUDA "
             f"{_dotted(environment.driver_cuda)} ({_INSTALL})",
             planned=environment.torch_cuda,
             found=_dotted(environment.driver_cuda),
@@ -109,7 +109,7 @@ def _older_driver(environment: Environment) -> Iterator[Finding]:
     yield _unusable(
         f"driver {environment.driver or ''} supports CUDA {_dotted(latest)}, torch is built for "
         f"{environment.torch_cuda}: kernels that are compiled when they are first used may fail",
-        "renew the driver if they do",
+        "update the driver if they do",
         planned=environment.torch_cuda,
         found=_dotted(latest),
         severity=Severity.WARNING,

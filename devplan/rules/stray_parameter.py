@@ -48,7 +48,7 @@ def check(context: CheckContext) -> Iterator[Finding]:
         yield Finding(
             code="DP204",
             severity=SEVERITY,
-            message=f"{tensor.name} lies on {device} and no hook moves it; the code of "
+            message=f"{tensor.name} is on {device} and no hook moves it; the code of "
             f"{owner or 'the model'} ({kind}) that uses it runs at {home}",
             module=tensor.name,
             entry=context.entry_of(tensor.name),

@@ -75,7 +75,7 @@ def _finding(context: CheckContext, group: MismatchGroup) -> Finding:
         entry=context.entry_of(stray.name),
         pytorch_message=event.message,
         fix=Fix(
-            text=f"give {next(iter(changed))} an entry with the device of its partners"
+            text=f"give {next(iter(changed))} an entry on the device of the other operands"
             if changed
             else "register it as a buffer of the module that uses it, or move it in that line of "
             "code",

@@ -85,7 +85,7 @@ def _finding(
         fix=Fix(
             text=f"add an entry for {listed(missing)}"
             if missing
-            else "rename the entries that have other names now (DP002)",
+            else "rename the entries whose modules were renamed (DP002)",
             changed_entries=changed,
         ),
     )

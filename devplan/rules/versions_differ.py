@@ -19,7 +19,7 @@ Use instead:
     the map that `devplan suggest --force` writes with the installed versions.
 
 Limits:
-    A bare map says nothing of versions.
+    A bare map does not record versions.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _driver(made: str | None, here: str | None) -> Iterator[Finding]:
         planned=made,
         found=here,
         fix=Fix(
-            text="renew the driver, or lock the map again: devplan lock MAP" if is_older else ""
+            text="update the driver, or lock the map again: devplan lock MAP" if is_older else ""
         ),
     )
 

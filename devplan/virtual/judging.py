@@ -39,7 +39,7 @@ class SplitExecution(Execution):
         self._asked: str | None = None
         """The weight on meta whose device the model's code asked for last."""
         self._origin: str | None = None
-        """The weight that the result of the op that runs comes from, where that lies on meta."""
+        """The weight that the result of the op that runs comes from, where that is on meta."""
 
     def result_device(
         self, func, args: tuple, kwargs: dict, tensors: list[torch.Tensor]

@@ -107,7 +107,7 @@ def layers_on(checkpoint: Checkpoint, card: str) -> list[str]:
     """The layers that the map puts on a card; there is one at least."""
     device_map = read_map(checkpoint.map).device_map
     found = [key for key, device in device_map.items() if device == card and ".layers." in key]
-    assert found, f"nothing lies on {card}, nothing is tested"
+    assert found, f"nothing is on {card}, nothing is tested"
     return found
 
 

@@ -61,7 +61,7 @@ def test_a_tensor_that_lies_elsewhere(model, tied):
 
 
 def test_a_tensor_that_was_spilled(model, tied):
-    """The model of one machine, the map of another: what lies on disk was to lie on the CPU."""
+    """The model of one machine, the map of another: what is on disk should be on the CPU."""
     devices = {**CPU_AND_DISK, "cuda:1": "cpu"}
     found = audit(model, tied, devices)
     spilled = next(d for d in found.findings if d.code == "place")

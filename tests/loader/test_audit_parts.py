@@ -105,14 +105,14 @@ PARAMETER = nn.Parameter(torch.ones(3))
     ("tensor", "wanted", "waits", "problem"),
     [
         (PARAMETER, "cpu", None, None),
-        (PARAMETER, None, None, ("place", "lies on cpu, and no entry of the map says where")),
-        (PARAMETER, "cuda:1", None, ("place", "lies on cpu, not on cuda:1")),
+        (PARAMETER, None, None, ("place", "is on cpu, and no entry of the map says where")),
+        (PARAMETER, "cuda:1", None, ("place", "is on cpu, not on cuda:1")),
         (META, "cuda:1", None, ("meta", "is on meta, without values, not on cuda:1")),
-        (META, "cuda:1", "cpu", ("place", "was offloaded to cpu and was to lie on cuda:1")),
+        (META, "cuda:1", "cpu", ("place", "was offloaded to cpu and should be on cuda:1")),
         (META, "disk", "disk", None),
-        (META, "disk", None, ("meta", "is on meta and waits nowhere; it was to wait on disk")),
+        (META, "disk", None, ("meta", "is on meta without values; it should be offloaded to disk")),
         (META, "disk", "cpu", ("place", "waits on cpu, not on disk")),
-        (PARAMETER, "disk", None, ("place", "lies on cpu and was to wait on disk")),
+        (PARAMETER, "disk", None, ("place", "is on cpu and should be offloaded to disk")),
         (torch.ones(3), "disk", None, None),  # a buffer lies where its module runs
     ],
 )
@@ -132,7 +132,7 @@ def test_a_buffer_elsewhere_than_where_its_module_runs_is_misplaced():
     about.main_device = "cuda:0"
     assert _problem("x", torch.ones(3), waiting(), about) == (
         "place",
-        "lies on cpu and was to wait on disk",
+        "is on cpu and should be offloaded to disk",
     )
 
 
@@ -194,18 +194,18 @@ def test_how_an_audit_is_told():
         code="hook", severity=Severity.ERROR, module="", message="the whole model has no hook"
     )
     placed = Finding(
-        code="place", severity=Severity.ERROR, module="a", message="a lies on cpu", entry=entry
+        code="place", severity=Severity.ERROR, module="a", message="a is on cpu", entry=entry
     )
     bare = Finding(
         code="place",
         severity=Severity.ERROR,
         module="a",
-        message="a lies on cpu",
+        message="a is on cpu",
         entry=Entry(key="model", device="cuda:0", written="0"),
     )
     assert audit_line(plain) == "the whole model has no hook"
-    assert audit_line(placed) == "m.yaml:4: model: 0: a lies on cpu"
-    assert audit_line(bare) == "model: 0: a lies on cpu"
+    assert audit_line(placed) == "m.yaml:4: model: 0: a is on cpu"
+    assert audit_line(bare) == "model: 0: a is on cpu"
     use = DeviceUsage(device="cuda:0", predicted_bytes=None, placed_bytes=12)
     full = DeviceUsage(device="cuda:0", predicted_bytes=0, placed_bytes=12, allocated_bytes=0)
     assert usage_line(use) == "cuda:0: 12 B of weights and buffers"

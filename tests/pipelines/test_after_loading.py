@@ -77,7 +77,7 @@ def test_what_is_of_one_model_says_so(split_flux, saved):
 
 
 def without_values(module: nn.Module) -> None:
-    """Its weight lies on meta, as one that was never loaded."""
+    """Its weight is on meta, as one that was never loaded."""
     module.weight = nn.Parameter(torch.empty_like(module.weight, device="meta"))
 
 
