@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tools.receipts.cases import Case, read_cases, read_sources
 from tools.receipts.page import page_text
 from tools.receipts.prediction import Comparison, compared
 
+ROOT = Path(__file__).parents[1]
 QUICK = {
     "octocoder/short": 0.005,
     "qwen3-8b/6144": 0.005,
@@ -53,3 +56,12 @@ def test_what_an_older_release_did_otherwise_does_not_count() -> None:
 
 def _exact(case: Case) -> Comparison:
     return Comparison(case=case, predicted_bytes=case.measured_bytes)
+
+
+def test_the_readme_says_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "measurements" / "published.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| all "))
+    _, _, num_cases, median, _, _, within_5, _ = (cell.strip() for cell in row.split("|"))
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"Of {num_cases} cases that others measured" in readme
+    assert f"a median error of {median}, and {within_5} are within 5%" in readme

@@ -26,7 +26,7 @@ from devplan.report.terminal import (
 from devplan.report.words import heading_lines
 from devplan.workflows import Comparison, Contender, Evaluation
 
-HEADS = ("planner", "run", "fullest card", "spilled", "copies", "most tokens")
+HEADS = ("planner", "run", "fullest GPU", "spilled", "copies", "most tokens")
 MOST_CARDS = 8
 """Columns of shares that 80 characters hold beside the planners."""
 
