@@ -37,7 +37,7 @@ def card_table(map_file: DeviceMapFile) -> str:
     """The prediction as a plain table in GiB, one row per card."""
     names = {card.device: visible(card.name) for card in map_file.machine.cards}
     parts = shown_parts(map_file.loads)
-    heads = ["card", *parts, "reserve", "headroom", "capacity", "name"]
+    heads = ["GPU", *parts, "reserve", "headroom", "capacity", "name"]
     rows = [[*_row(load, tuple(parts)), names[load.device]] for load in map_file.loads]
     aligned = ["left", *["right"] * (len(heads) - 2), "left"]
     # The heads are passed as a row, because tabulate pads headers.
