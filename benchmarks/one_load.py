@@ -27,7 +27,7 @@ def main(way: str, map_path: str, folder: str, stand_ins: dict[str, str]) -> dic
     imported = time.perf_counter()
     wall, processor = time.perf_counter(), time.process_time()
     if way == "devplan":
-        model = load(map_path, folder, devices=stand_ins)
+        model = load(folder, map_path, devices=stand_ins)
     else:
         with open(map_path, encoding="utf-8") as file:
             device_map = yaml.safe_load(file)["device_map"]

@@ -296,7 +296,7 @@ def test_a_suggestion_is_written_or_says_why_not(tmp_path):
     assert found.map_file is None
     path = tmp_path / "map.yaml"
     with pytest.raises(
-        InputError, match=r"no map of Qwen/Qwen3-8B, as nothing fits: needs .*fit: "
+        InputError, match=r"no map of Qwen/Qwen3-8B, as nothing fits: weights need .*fit: "
     ):
         devplan.write_map(found, path)
     with pytest.raises(InputError, match="nothing fits"):

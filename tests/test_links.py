@@ -98,13 +98,13 @@ def test_indices_are_the_devices():
         ("a100-80gb,rtx-4090", "nvlink", ["cuda:1", "rtx-4090", "0-1:nvlink"]),
         ("2x24GiB", "pcie3x8,host", ["two links", "0-1:nvlink"]),
         ("2x24GiB", "0-1:host,1-0:peer", ["cuda:0 and cuda:1", "two links"]),
-        ("2x24GiB", "0-2:nvlink3", ["2 is no card", "0, 1 and cpu"]),
+        ("2x24GiB", "0-2:nvlink3", ["2 is not a GPU", "0, 1 and cpu"]),
         ("2x24GiB", "1-1:nvlink3", ["itself"]),
         ("2x24GiB", "50", ["50", "50GB/s"]),
-        ("2x24GiB", "0GB/s", ["0gb/s", "no link"]),
+        ("2x24GiB", "0GB/s", ["0gb/s", "not a link"]),
         ("2x24GiB", "measured,host", ["measured stands alone"]),
         ("2x24GiB", "measured", ["cuda:0 (24GiB)", "--links pcie4x16"]),
-        ("2x24GiB", "0-1:", ["no link"]),
+        ("2x24GiB", "0-1:", ["not a link"]),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(cards, links, said):

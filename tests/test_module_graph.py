@@ -278,7 +278,7 @@ def test_command_on_what_accelerate_would_choose(here, capsys):
     assert {node["runs_on"] for node in nodes} == {"cuda:0", "cuda:1"}
     capsys.readouterr()
     refused = {
-        auto: "devplan: --device-map auto needs the cards; give --gpus 24GiB,12GiB\n",
+        auto: "devplan: --device-map auto needs the GPUs; give --gpus 24GiB,12GiB\n",
         (*auto, "map.json"): "devplan: both map.json and --device-map auto were given; keep one\n",
         ("graph", *llama): "devplan: no map: name a file, such as maps/qwen.yaml, or give "
         "--device-map auto\n",

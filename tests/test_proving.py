@@ -232,7 +232,7 @@ def test_code_that_no_plan_repairs_is_named(tmp_path):
     assert found.map_file.verification.status == "findings"
     assert "modeling_flaubert.py:" in found.map_file.verification.detail
     (said,) = found.cures
-    assert said.startswith("nothing that fits on one card") and "fits on none" in said
+    assert said.startswith("nothing that fits on one GPU") and "fits on none" in said
 
 
 def test_what_lets_a_broken_model_run_is_tried_and_offered(tmp_path, monkeypatch):

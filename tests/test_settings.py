@@ -174,7 +174,7 @@ def test_a_broken_pyproject_that_is_not_about_devplan_does_not_matter(project):
 REFUSED = {
     "unknown key": ("batch: 1\ncontxt: 5\n", ["line 2", "contxt", "did you mean context"]),
     "underscore": ("kv_dtype: x\n", ["line 1", "kv_dtype", "did you mean kv-dtype"]),
-    "nothing near": ("zzzz: 1\n", ["zzzz", "no setting", "model, gpus"]),
+    "nothing near": ("zzzz: 1\n", ["zzzz", "not a setting", "model, gpus"]),
     "key that is not text": ("1: 1\n", ["line 1", "1 is not a setting"]),
     "text for a count": ("context: 32kb\n", ["line 1", "'32kb'", "whole number", "32k"]),
     "zero": ("batch: 0\n", ["batch", "0", "above 0"]),
@@ -226,7 +226,7 @@ def test_toml_is_refused_with_its_table(project):
     message = refusal(project)
     assert f"{path} [tool.devplan]" in message and "did you mean context" in message
     write(project, "[tool]\ndevplan = 5\n", "pyproject.toml")
-    assert "no table" in refusal(project)
+    assert "not a table" in refusal(project)
     write(project, "[tool.devplan]\nbatch = \n", "pyproject.toml")
     assert "broken TOML" in refusal(project) and "line 2" in refusal(project)
 

@@ -224,7 +224,7 @@ def test_a_pipe_that_nobody_reads(tmp_path):
 def test_devices():
     assert "No space left on device" in refusal("x", "/dev/full", streams=True)
     assert write_text("x", "/dev/null", streams=True) is WriteOutcome.WRITTEN
-    assert "no regular file" in refusal("x", "/dev/full")
+    assert "not a regular file" in refusal("x", "/dev/full")
 
 
 def test_text_of_every_kind_is_written(tmp_path):

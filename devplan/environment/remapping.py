@@ -62,9 +62,10 @@ def _impossible(map_file: DeviceMapFile, needs: tuple[Need, ...], environment: E
     rooms = ", ".join(
         f"{format_bytes(card.room_bytes)} ({card.device})" for card in environment.cards
     )
+    has = rooms or "no GPU that torch can use"
     return (
-        f"the map needs GPUs with {wanted}, reserve included, and here "
-        f"{'are ' + rooms if rooms else 'is not a GPU that torch can use'}: no order holds it; "
+        f"the map needs GPUs with {wanted}, reserve included, and this machine has {has}: no order "
+        "of its GPUs can hold the map; "
         f"plan for them: {renewal_command(map_file, environment)}"
     )
 

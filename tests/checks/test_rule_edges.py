@@ -59,7 +59,7 @@ def test_layers_that_return_to_a_card(devices, crossings, needed, changed):
     assert len(found) == (crossings is not None)
     for each in found:
         assert each.message == (
-            f"the layers of model.layers cross between cards {crossings} times of 2 B per token; "
+            f"the layers of model.layers cross between GPUs {crossings} times of 2 B per token; "
             f"{needed} would do"
         )
         assert each.severity is Severity.WARNING and each.fix.changed_entries == changed

@@ -62,7 +62,7 @@ def test_no_machine(refused):
         (["--offload", "gpu"], ["gpu", "cpu=64GiB"]),
         (["--links", "fast"], ["--links", "'fast'", "pcie4x16", "0-1:nvlink"]),
         (["--links", ""], ["--links", "empty"]),
-        (["--links", "0-7:nvlink3"], ["--links 0-7:nvlink3", "7 is no card"]),
+        (["--links", "0-7:nvlink3"], ["--links 0-7:nvlink3", "7 is not a GPU"]),
         (["--links", "measured"], ["--links measured", "cuda:0 (1GiB)"]),
         (["--offload", "cpu=0"], ["cpu=0"]),
         (["--memory", "24GiB"], ["--memory 24GiB", "leave --memory out"]),
@@ -243,7 +243,7 @@ def test_an_output_that_cannot_be_written(refused, here, checkpoint):
     (here / "folder").mkdir()
     assert "it is a folder" in refused("suggest", checkpoint, *CARDS, "-o", "folder")
     assert "is not a folder" in refused("suggest", checkpoint, *CARDS, "-o", "file/map.yaml")
-    assert "no regular file" in refused("suggest", checkpoint, *CARDS, "-o", "/dev/null")
+    assert "not a regular file" in refused("suggest", checkpoint, *CARDS, "-o", "/dev/null")
 
 
 def test_a_value_of_the_settings_names_file_and_line(refused, here):

@@ -99,8 +99,8 @@ def test_refused_options(maps, capsys, arguments, words):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (("--device-map", "auto"), "needs the cards; give --gpus"),
-        (("maps/clean.yaml", "--memory", "24GiB"), "--memory describes cards"),
+        (("--device-map", "auto"), "needs the GPUs; give --gpus"),
+        (("maps/clean.yaml", "--memory", "24GiB"), "--memory describes GPUs"),
         (("maps/clean.yaml", "--offload", "cpu"), "--offload belongs to a machine"),
         (("maps/clean.yaml", "--main", "first"), "--main: 'first' is not a device"),
     ],
@@ -112,7 +112,7 @@ def test_refused_without_a_machine(maps, capsys, arguments, words):
 
 def test_no_model(maps, capsys):
     assert main(["check", "maps/clean.yaml"]) == 2
-    assert "does not say which model it is for; give --model" in capsys.readouterr().err
+    assert "does not name its model; give --model" in capsys.readouterr().err
 
 
 def test_strict(maps):
@@ -229,7 +229,7 @@ def test_generate_takes_arguments(maps, capsys):
     ("arguments", "facts"),
     [
         (("--generate", "num_beams"), ("--generate 'num_beams'", "num_beams=2")),
-        (("--generate", "a=[1"), ("'a=[1'", "no YAML")),
+        (("--generate", "a=[1"), ("'a=[1'", "not valid YAML")),
         (("--run", "forward", "--generate", "a=1"), ("--run is forward",)),
         (("--run", "foward"), ("FILE.py:FUNCTION", "did you mean forward?")),
         (("--run", "absent.py:go"), ("there is no file absent.py",)),

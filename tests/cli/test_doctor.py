@@ -97,7 +97,7 @@ def test_links_and_peer_access(devplan, on):
     )
     answer = devplan("doctor")
     assert "cuda:0 - cuda:1: NVLink" in answer.out
-    assert "each card reads the others' memory" in answer.out
+    assert "each GPU reads the others' memory" in answer.out
     assert "--measure times copies instead" in answer.out
 
 

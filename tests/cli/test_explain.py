@@ -49,7 +49,7 @@ def test_stdin(stdin, capsys):
     assert main(["explain", "-"]) == 0
     out = capsys.readouterr().out
     assert "DP101 out of memory in LlamaMLP" in out and "said by rank1" in out
-    assert "1.75 GiB more were asked for on cuda:1 than it has." in out
+    assert "Code asked for 1.75 GiB on cuda:1, which has less free memory." in out
 
 
 def test_json(capsys):
@@ -102,7 +102,7 @@ def test_a_log_of_powershell(tmp_path, capsys):
         (("DP301", "--json"), "cannot read DP301"),
         (("binary.log",), "binary.log is not text"),
         (("error.log", "--map", "none.yaml"), "cannot read the map none.yaml"),
-        (("error.log", "--map", str(MAP)), "does not say which model it is for; give --model"),
+        (("error.log", "--map", str(MAP)), "does not name its model; give --model"),
         (("DP999",), "no rule has the code 'DP999'"),
     ],
 )

@@ -254,7 +254,7 @@ def test_code_that_comes_with_a_model_is_reached_through_its_auto_class(devplan)
 
 def test_the_sum_of_a_card_is_explained_part_by_part(devplan, checkpoint):
     answer = devplan("suggest", checkpoint, *CARDS, "--explain")
-    _, title, shown = answer.out.partition("What each card holds (GiB)\n")
+    _, title, shown = answer.out.partition("What each GPU holds (GiB)\n")
     assert title
     parts = shown.split("  cuda:")[1:]
     assert [part[0] for part in parts] == ["0", "1"]

@@ -119,7 +119,7 @@ def test_a_rule_confirms_what_has_no_line(tmp_path, entries, text, code, key):
 
 
 def test_a_map_without_a_model_is_refused(pasted):
-    with pytest.raises(InputError, match="does not say which model it is for; give --model"):
+    with pytest.raises(InputError, match="does not name its model; give --model"):
         explain_text(pasted, SPLIT_LAYER)
 
 

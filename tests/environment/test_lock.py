@@ -208,7 +208,7 @@ def test_a_lock_moves_with_its_cards():
         (
             "- device: cuda:0\n      name: NVIDIA",
             "- device: cuda:7\n      name: NVIDIA",
-            "no card of its",
+            "not a GPU of its",
         ),
         ("compute_capability: '8.9'", "compute_capability: 8.9", "expected a compute capability"),
         ("driver: 580.65.06", "driver: 580", "expected text"),

@@ -104,7 +104,7 @@ def test_proc_alone_tells_the_version(no_driver):
     (no_driver / "version").write_text(PROC)
     found = read_driver()
     assert found.version == "550.54.14"
-    assert "nvidia-smi is not here" in found.notes[0]
+    assert "nvidia-smi was not found" in found.notes[0]
 
 
 def test_through_nvml(no_driver, monkeypatch):

@@ -90,7 +90,7 @@ def test_a_truncated_shard(folder, refused, kept):
 
 def test_a_shard_that_is_a_web_page(folder, refused):
     shards(folder)[0].write_text("<html>not found</html>" * 100)
-    assert "no safetensors file" in refused()
+    assert "not a safetensors file" in refused()
 
 
 def test_a_shard_of_another_dtype(folder, refused):

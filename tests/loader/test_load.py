@@ -164,7 +164,7 @@ def test_a_diffusers_model(place):
 @pytest.mark.parametrize(
     "devices, fact",
     [
-        ({"cuda:7": "cpu"}, "cuda:7 is no card of"),
+        ({"cuda:7": "cpu"}, "cuda:7 is not a GPU of"),
         ({"cuda:0": "disk"}, "nothing runs on disk"),
         ({"cuda:0": "gpu"}, "is not a device"),
         ({"gpu": "cpu"}, "is not a device"),

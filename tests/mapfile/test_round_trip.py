@@ -341,7 +341,7 @@ def test_times_that_are_not_the_sums_of_their_parts_are_refused(key, factor, is_
     changed = section.replace(stated[0], f"  {key}: {float(stated[1]) * factor!r}", 1)
     text = text.replace(section, changed)
     if is_refused:
-        words = rf"{key} is .*, but cards and transfers add up to {stated[1]}; correct one of them"
+        words = rf"{key} is .*, but GPUs and transfers add up to {stated[1]}; correct one of them"
         with pytest.raises(InputError, match=words):
             loads_map(text, "map.yaml")
     else:

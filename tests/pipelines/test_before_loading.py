@@ -116,7 +116,7 @@ def test_another_configuration_of_a_component_is_warned_of(
     with pytest.raises(StopIteration):
         devplan.load(folder, split_flux, devices=STAND_INS)
     said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert any("DP509 the configuration of" in line for line in said)
+    assert any("DP509 this model's configuration differs" in line for line in said)
 
 
 def test_another_size_of_a_component_is_refused(split_flux, saved, tmp_path, read):

@@ -49,7 +49,7 @@ def test_a_component_by_itself_is_a_model(saved):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"_class_name": "FluxPipelin"}, "no pipeline of diffusers .*FluxPipeline"),
+        ({"_class_name": "FluxPipelin"}, "not a pipeline of diffusers .*FluxPipeline"),
         ({"_class_name": None}, 'names no "_class_name"'),
         ({"vae": ["diffusers", "AutoencoderQL"]}, "AutoencoderQL of diffusers, which is not here"),
         ({"vae": ["os", "system"]}, "is a system of .*, which is not here"),

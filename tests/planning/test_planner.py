@@ -408,7 +408,7 @@ def test_a_pin_inside_a_block_holds_the_block_and_says_so():
     graph = text_graph(layers(4, 4))
     answer = plan(graph, machine(20, 20), SMALL, pins={"model.layers.1.mlp": "1"})
     assert answer.placement["model.layers.1"] == "cuda:1"
-    assert any("model.layers.1.mlp lies inside the block" in note for note in answer.notes)
+    assert any("model.layers.1.mlp is inside the block" in note for note in answer.notes)
 
 
 def test_a_reserve_beyond_the_card_is_refused():

@@ -32,7 +32,7 @@ AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "
     ],
 )
 def test_gptq_pieces(bits, group_size, qweight, qzeros, scales):
-    found = gptq.pieces(Linear(14336, 4096), gptq.Layout(bits, group_size))
+    found = gptq.pieces(Linear(14336, 4096), gptq.GptqLayout(bits, group_size))
     assert tuple(found.values()) == (qweight, qzeros, scales, 4096 * 4)
 
 
@@ -46,7 +46,7 @@ def test_awq_pieces(group_size, groups):
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([2, 4, 8]))
 def test_packed_weights_take_their_bits(rows, columns, bits):
     linear = Linear(32 * rows, 32 * columns)
-    found = gptq.pieces(linear, gptq.Layout(bits, -1))
+    found = gptq.pieces(linear, gptq.GptqLayout(bits, -1))
     assert found["qweight (int32)"] * 8 == linear.numel * bits
 
 
@@ -78,7 +78,7 @@ def test_gptq_dynamic_rules_exclude_and_override(tiny_llama):
     sizes = quantized_bytes(tiny_llama, {**GPTQ, "dynamic": dynamic}, dtype=BF16)
     assert "model.layers.1.self_attn.o_proj" in sizes.unquantized
     linear = Linear(96, 64)
-    for layer, layout in ((0, gptq.Layout(4, 128)), (1, gptq.Layout(8, 32))):
+    for layer, layout in ((0, gptq.GptqLayout(4, 128)), (1, gptq.GptqLayout(8, 32))):
         expected = sum(gptq.pieces(linear, layout).values())
         assert sizes.bytes[f"model.layers.{layer}.mlp.up_proj.weight"] == expected
 
@@ -106,7 +106,9 @@ def test_experts_are_counted_projection_by_projection(config):
     model = skeleton("Qwen3MoeConfig", "Qwen3MoeForCausalLM", **hyperparameters)
     sizes = quantized_bytes(model, config, dtype=BF16)
     each = Linear(64, 128)
-    pieces = gptq.pieces(each, gptq.Layout(4, 128)) if config is GPTQ else awq.pieces(each, 4, 128)
+    pieces = (
+        gptq.pieces(each, gptq.GptqLayout(4, 128)) if config is GPTQ else awq.pieces(each, 4, 128)
+    )
     expected = 4 * 2 * sum(pieces.values())
     assert sizes.bytes["model.layers.0.mlp.experts.gate_up_proj"] == expected
     assert any("fused experts" in note for note in sizes.notes)

@@ -343,7 +343,7 @@ def test_a_refusal_is_never_hidden_by_the_cache(hub, checkpoint):
     (checkpoint / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(InputError) as caught:
         resolve("acme/llama")
-    assert "no safetensors file" in one_line(caught.value)
+    assert "not a safetensors file" in one_line(caught.value)
 
 
 @pytest.mark.parametrize(

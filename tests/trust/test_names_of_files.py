@@ -93,7 +93,7 @@ def test_a_link_in_the_folder_is_followed(devplan, folder):
 
 @pytest.mark.parametrize("text", ["org/name/../..", "org/name/a/../b", "org/name@../../x"])
 def test_an_address_stays_in_its_repository(text):
-    with pytest.raises(InputError, match="no folder or revision"):
+    with pytest.raises(InputError, match="not a folder or revision"):
         resolve(text)
 
 

@@ -107,7 +107,7 @@ def test_a_component_has_a_library_and_a_class(flux, value):
 @pytest.mark.parametrize("name", ["../outside", "/tmp/x", "a/b", ".", "..", "C:x", "a\\b", "", " "])
 def test_a_component_is_a_folder_below(flux, name):
     spoil(flux, **{name: ["transformers", "CLIPTextModel"]})
-    with pytest.raises(InputError, match="no name of a component"):
+    with pytest.raises(InputError, match="not a name of a component"):
         resolve(str(flux))
 
 
