@@ -118,7 +118,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     except Exception as error:  # SafetensorError, OSError, and what its bindings raise besides
         detail = str(error).removeprefix("Error while deserializing header: ")[:200]
         raise InputError(
-            f"{path} ({_size(path)}) is truncated or no safetensors file ({detail}); "
+            f"{path} ({_size(path)}) is truncated or not a safetensors file ({detail}); "
             "download it again"
         ) from error
 

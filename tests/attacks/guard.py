@@ -185,6 +185,8 @@ def _world(request: Request, here: str) -> Iterator[None]:
     os.environ.update(
         HOME=os.path.join(_root, "home"),
         TMPDIR=os.path.join(_root, "tmp"),
+        # torch makes this folder when a library compiles something; by default in /tmp itself.
+        TORCHINDUCTOR_CACHE_DIR=os.path.join(_root, "tmp", "torchinductor"),
         COLUMNS="100",
         **{CANARY: os.path.join(_root, "canary")},
     )

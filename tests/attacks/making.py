@@ -28,7 +28,7 @@ PLANTED = ("conftest.py", "modeling_canary.py", "sitecustomize.py", "canary_here
 
 def make_world(root: Path) -> Path:
     """The folders of one attack, and the canaries in the current one."""
-    for name in ("here", "home", "tmp", "cache"):
+    for name in ("here", "home", "tmp/torchinductor", "cache"):
         (root / name).mkdir(parents=True)
     here = root / "here"
     for name in PLANTED:

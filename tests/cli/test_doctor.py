@@ -166,7 +166,9 @@ def test_something_else_is_not_replaced(devplan, refused, on, map_path):
 
 def test_a_map_that_fits_nowhere_is_refused(refused, on, map_path):
     on(machine(card(0, 12), card(1, 14)))
-    assert "no order holds it" in refused("doctor", "map.yaml", "--remap", "here.yaml")
+    assert "no order of its GPUs can hold the map" in refused(
+        "doctor", "map.yaml", "--remap", "here.yaml"
+    )
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ PARAMETER = nn.Parameter(torch.ones(3))
         (META, "cuda:1", "cpu", ("place", "was offloaded to cpu and should be on cuda:1")),
         (META, "disk", "disk", None),
         (META, "disk", None, ("meta", "is on meta without values; it should be offloaded to disk")),
-        (META, "disk", "cpu", ("place", "waits on cpu, not on disk")),
+        (META, "disk", "cpu", ("place", "is offloaded to cpu, not on disk")),
         (PARAMETER, "disk", None, ("place", "is on cpu and should be offloaded to disk")),
         (torch.ones(3), "disk", None, None),  # a buffer lies where its module runs
     ],

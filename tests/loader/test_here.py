@@ -144,7 +144,7 @@ def test_cards_in_another_order(tied, on, large, caplog):
 
 def test_no_order_holds_it(tied, on, large):
     on(card(0, 2), card(1, 1), card(2, 4))
-    with pytest.raises(InputError, match="no order holds it"):
+    with pytest.raises(InputError, match="no order of its GPUs can hold the map"):
         devplan.load(tied.folder, large, remap=True)
 
 

@@ -290,7 +290,7 @@ def test_the_table_of_cards_shows_what_is_there_and_no_empty_columns(fields, hea
     machine = Machine(cards=(card,), main_device="cuda:0")
     one = replace(MAP_FILE, loads=(replace(NOTHING, **fields),), machine=machine)
     first, second = (line.split() for line in card_table(one).splitlines())
-    assert first == f"card {heads} reserve headroom capacity name".split()
+    assert first == f"GPU {heads} reserve headroom capacity name".split()
     assert second == f"cuda:0 {cells} 1.00 one\\nGiB".split()
 
 

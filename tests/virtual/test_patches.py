@@ -140,7 +140,9 @@ def test_a_number_is_a_card_in_the_code_of_one_module():
     assert module.torch is torch
 
 
-def test_nobody_is_warned_and_the_process_is_as_before():
+def test_nobody_is_warned_and_the_process_is_as_before(monkeypatch):
+    # [dynamo] torch turns this off for the whole process when anything is compiled.
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", True)
     before = dict(os.environ), logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("error")
