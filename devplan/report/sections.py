@@ -194,13 +194,7 @@ def card_lines(loads: Sequence[DeviceMemory], terminal: Terminal) -> list[str]:
     """Parts of the load, reserve, headroom and share of every card, with a bar."""
     parts = shown_parts(loads)
     heads = ["GPU", *(_SHORT.get(head, head) for head in parts), "reserve", "headroom", "share"]
-    # [heads] go in as a row: tabulate pads headers, and the table would not fit 80 columns.
-    table = tabulate(
-        [heads, *(_row(load, parts.values(), terminal) for load in loads)],
-        tablefmt="plain",
-        disable_numparse=True,
-        colalign=["left", *["right"] * (len(heads) - 1)],
-    ).splitlines()
+    table = _table([heads, *(_row(load, parts.values(), terminal) for load in loads)])
     bars = [terminal.bar(load.share, _bar_width(table[0], terminal)) for load in loads]
     rows = [f"  {row}  {bar}".rstrip() for row, bar in zip(table[1:], bars, strict=True)]
     rest = "reserve and activations" if "activations" in parts else "reserve"
@@ -223,15 +217,20 @@ def overflow_lines(loads: Sequence[DeviceMemory], terminal: Terminal) -> list[st
         cells = [part_cell(load, attribute) for attribute in parts.values()]
         cells = [gib_cell(load.capacity_bytes), *cells, gib_cell(load.reserve_bytes)]
         rows.append([_devices_in_words(run), *cells, terminal.paint(missing, "red")])
-    table = tabulate(
-        [heads, *rows],
-        tablefmt="plain",
-        disable_numparse=True,
-        colalign=["left", *["right"] * (len(heads) - 1)],
-    ).splitlines()
+    table = _table([heads, *rows])
     short = "; activ.: activations" if "activations" in parts else ""
     notes = [terminal.paint(line, "dim") for line in terminal.paragraph(f"In GiB{short}.")]
     return [terminal.paint(f"  {table[0]}", "bold"), *(f"  {row}" for row in table[1:]), *notes]
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    """Lines of a table, names to the left and numbers to the right.
+
+    The heads are its first row: tabulate pads headers, and the table would not fit 80 columns.
+    """
+    alignment = ["left", *["right"] * (len(rows[0]) - 1)]
+    text = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=alignment)
+    return text.splitlines()
 
 
 def _alike(loads: Sequence[DeviceMemory]) -> list[list[DeviceMemory]]:
